@@ -1,0 +1,132 @@
+/*
+ * A device: memory, weights in the layout its kernels want, and workspace. It computes on one
+ * processor and never sees a rank.
+ *
+ * One device is used by one thread at a time. Everything is allocated before the first operation;
+ * operations (ops.h) allocate nothing.
+ */
+#ifndef TSR_KERNELS_DEVICE_H
+#define TSR_KERNELS_DEVICE_H
+
+#include "runtime/base/format.h"
+#include "runtime/base/status.h"
+#include "runtime/base/stream.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct tsr_device tsr_device;
+
+/* Instruction sets of the CPU device. All give the same bits; `plain` is the definition. */
+typedef enum tsr_cpu_isa {
+    TSR_CPU_AUTO, /* the best this processor has */
+    TSR_CPU_PLAIN,
+    TSR_CPU_AVX2, /* with FMA and F16C */
+    TSR_CPU_AVX512,
+} tsr_cpu_isa;
+
+/*
+ *   threads  worker threads, the caller included; >= 1. The bits do not depend on it.
+ *
+ * TSR_ERR_DEVICE  the processor lacks `isa`
+ * TSR_ERR_ARG, TSR_ERR_MEMORY
+ */
+TSR_MUST_USE tsr_status tsr_device_open_cpu(int32_t threads, tsr_cpu_isa isa,
+                                            tsr_device **ret_device);
+
+/* "cpu avx512, 2 threads": for the path report. Valid as long as the device. */
+const char *tsr_device_name(const tsr_device *device);
+
+/* NULL is allowed. */
+void tsr_device_close(tsr_device *device);
+
+/* Bytes of one element of a row of activations: 4 (f32) on a CPU. */
+size_t tsr_device_activation_bytes(const tsr_device *device);
+
+/* Memory of the device, zeroed, aligned to 64 bytes; free before the device is closed. */
+TSR_MUST_USE tsr_status tsr_device_alloc(tsr_device *device, size_t bytes, void **ret_memory);
+void tsr_device_free(tsr_device *device, void *memory);
+
+/* Host to device and back; complete on return. */
+TSR_MUST_USE tsr_status tsr_device_put(tsr_device *device, void *to, const void *from,
+                                       size_t bytes);
+TSR_MUST_USE tsr_status tsr_device_get(tsr_device *device, void *to, const void *from,
+                                       size_t bytes);
+
+/* The largest of everything that one operation will see; workspace is sized by it. */
+typedef struct tsr_work_shape {
+    int32_t max_tokens;       /* T of one operation */
+    int32_t max_rows;         /* arrived rows of one expert_mlp call */
+    int32_t max_answers;      /* (row, slot) pairs of one expert_mlp call */
+    int32_t max_in;           /* widest input of a linear */
+    int32_t max_intermediate; /* widest I of an MLP */
+    int32_t max_experts;      /* E */
+    int32_t max_context;      /* longest sequence */
+    int32_t max_logit_rows;   /* rows sampled at once */
+    int32_t vocab;            /* V */
+    int32_t q_heads;
+    int32_t head_dim;
+} tsr_work_shape;
+
+/* Bytes of workspace the CPU device takes for this shape with that many threads; the plan counts
+ * with it. */
+uint64_t tsr_cpu_workspace_bytes(const tsr_work_shape *shape, int32_t threads);
+
+/* Takes the workspace. Once, before the first operation. TSR_ERR_MEMORY */
+TSR_MUST_USE tsr_status tsr_device_reserve(tsr_device *device, const tsr_work_shape *shape);
+
+/*
+ * One linear y = x W^T on a device. A view: the memory behind it belongs to whoever loaded it.
+ *
+ *   y[t, o] = (sum over i of x'[t, i] * value(o, i)) * scale of t * scale of o  + bias[o]
+ *
+ * x' is x * pre_quant_scale, then quantized by `activation`; global scales are applied in the fp32
+ * epilogue. `in` is a multiple of 16.
+ */
+typedef struct tsr_linear {
+    tsr_weight_format format;
+    tsr_activation activation;
+    int32_t out;
+    int32_t in;
+    const void *weight;           /* the device's own layout of [out, in] */
+    const void *scales;           /* per channel, block or group; NULL where the format has none */
+    const float *bias;            /* [out] f32, or NULL */
+    const float *pre_quant_scale; /* [in] f32, or NULL */
+    float weight_scale;           /* FP8 and NVFP4: the scale of the whole tensor; else 1 */
+    float input_scale;            /* static activation scale; 1 where the activation has none */
+} tsr_linear;
+
+/* A linear as a checkpoint stores it, in host memory. */
+typedef struct tsr_linear_source {
+    tsr_weight_format format;
+    tsr_activation activation;
+    int32_t out;
+    int32_t in;
+    const void *weight; /* row-major, as in format.h */
+    const void
+        *scales; /* row-major: f32 [out], f32 [ceil(out/128), ceil(in/128)] or e4m3 [out, in/16] */
+    const float *bias;            /* [out] or NULL */
+    const float *pre_quant_scale; /* [in] or NULL */
+    float weight_scale;
+    float input_scale;
+} tsr_linear_source;
+
+/* Device bytes that a linear takes, alignment included; exact, and what the plan counts. */
+uint64_t tsr_cpu_linear_bytes(tsr_weight_format format, int32_t out, int32_t in, bool bias,
+                              bool pre_quant_scale);
+
+/* The same, of an open device. */
+uint64_t tsr_device_linear_bytes(const tsr_device *device, tsr_weight_format format, int32_t out,
+                                 int32_t in, bool bias, bool pre_quant_scale);
+
+/*
+ * Lays a linear out in `memory` (tsr_device_linear_bytes bytes of the device, aligned to 64) and
+ * describes it. The source is no longer needed afterwards.
+ *
+ * TSR_ERR_CHECKPOINT, silently  a scale is NaN or infinite, an FP8 value is NaN
+ */
+TSR_MUST_USE tsr_status tsr_device_load_linear(tsr_device *device, const tsr_linear_source *source,
+                                               void *memory, tsr_linear *ret_linear);
+
+#endif

@@ -1,0 +1,49 @@
+/*
+ * A request as it reaches the rank that will own its sequence: prompt tokens and how to sample.
+ * Carried by protobuf-c behind a step (several, each with a length in front); admission_wire.c is
+ * the only file that knows.
+ */
+#ifndef TSR_PROTO_ADMISSION_H
+#define TSR_PROTO_ADMISSION_H
+
+#include "runtime/base/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct tsr_admission {
+    uint32_t rank;
+    uint32_t slot;
+    uint64_t seed;
+    float temperature;
+    float top_p;
+    int32_t top_k;
+    uint32_t token_count;
+    const int32_t
+        *tokens; /* [token_count] prompt, then replayed tokens of a request that runs again */
+} tsr_admission;
+
+/* Bytes that tsr_admission_pack will write. */
+size_t tsr_admission_bytes(const tsr_admission *admission);
+
+/* Writes one admission at `into`, which has tsr_admission_bytes bytes. */
+void tsr_admission_pack(const tsr_admission *admission, unsigned char *into);
+
+/* Reads the admissions of a step one after the other. */
+typedef struct tsr_admission_reader {
+    const unsigned char *bytes;
+    size_t count;
+    size_t at;
+} tsr_admission_reader;
+
+/*
+ * The next admission: *ret_admission's tokens are copied into `tokens`, which has room for
+ * `capacity`. *ret_more is false when there is none. TSR_ERR_MISMATCH, logged: malformed or beyond
+ * the bounds
+ */
+TSR_MUST_USE tsr_status tsr_admission_next(tsr_admission_reader *reader, int32_t *tokens,
+                                           uint32_t capacity, tsr_admission *ret_admission,
+                                           bool *ret_more);
+
+#endif

@@ -1,0 +1,113 @@
+/*
+ * One step, as the coordinator broadcasts it to all ranks: a fixed packed layout, no varints, no
+ * allocation, every bound checked on arrival. Little-endian hosts only (checked at start).
+ *
+ *   | header | entry 0 | ... | entry n-1 | block ids | admissions |
+ *
+ * Entries are ordered by rank. A step never carries a token that was sampled: the owner of a
+ * sequence remembers its last token, so that a step can be launched before the last one's tokens
+ * are read. Prompt tokens travel once, in an admission (protobuf-c, admission.h).
+ */
+#ifndef TSR_PROTO_STEP_PLAN_H
+#define TSR_PROTO_STEP_PLAN_H
+
+#include "runtime/base/status.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { TSR_STEP_MAGIC = 0x54535250, TSR_STEP_VERSION = 1 };
+
+typedef enum tsr_step_flags {
+    TSR_STEP_STOP = 1, /* the last step: every rank leaves its loop after it */
+} tsr_step_flags;
+
+typedef struct tsr_step_header {
+    uint32_t magic;
+    uint32_t version;
+    uint64_t epoch;        /* 1, 2, 3 ...: a rank that expects another one has lost its place */
+    uint64_t plan_digest;  /* of the tsr_plan all ranks hold */
+    uint64_t state_digest; /* of what every sequence's length will be after the last step; see
+                              step_digest.c */
+    uint64_t digest;       /* of all bytes of this step with this field zero */
+    uint32_t flags;        /* tsr_step_flags */
+    uint32_t entries;
+    uint32_t blocks;
+    uint32_t admission_bytes;
+    uint32_t max_rank_tokens; /* most tokens of any rank: how many exchanges a layer takes */
+    uint32_t reserved;
+} tsr_step_header;
+_Static_assert(sizeof(tsr_step_header) == 64, "the step header travels as it lies in memory");
+
+typedef enum tsr_entry_flags {
+    TSR_ENTRY_SAMPLE = 1, /* the last row's logits become a token */
+    TSR_ENTRY_LOGITS = 2, /* the logits of every row are sent to the coordinator */
+    TSR_ENTRY_RELEASE =
+        4, /* no tokens: the sequence is forgotten, its blocks may be reused from this step on */
+} tsr_entry_flags;
+
+/* `tokens` positions of one sequence, from first_position. */
+typedef struct tsr_step_entry {
+    uint32_t rank;
+    uint32_t slot; /* of the sequence on its rank, 0..max_num_seqs-1 */
+    uint32_t flags;
+    uint32_t first_position;
+    uint32_t tokens;
+    uint32_t output_index; /* of the token to sample: 0 for a request's first */
+    uint32_t first_block;  /* newly given blocks: step blocks[first_block ...] are appended to the
+                              block table */
+    uint32_t block_count;
+} tsr_step_entry;
+_Static_assert(sizeof(tsr_step_entry) == 32, "step entries travel as they lie in memory");
+
+/* A view into a received or built step; owns nothing. */
+typedef struct tsr_step_plan {
+    tsr_step_header *header;
+    tsr_step_entry *entry;     /* [header->entries] */
+    uint32_t *block;           /* [header->blocks] */
+    unsigned char *admissions; /* [header->admission_bytes] */
+} tsr_step_plan;
+
+/* The largest step these bounds allow, in bytes. */
+size_t tsr_step_plan_bytes(uint32_t entries, uint32_t blocks, uint32_t admission_bytes);
+
+/*
+ * Lays out an empty step in `buffer` for the given counts. The caller fills it, then seals it.
+ * TSR_ERR_CAPACITY when it does not fit into `capacity` bytes.
+ */
+TSR_MUST_USE tsr_status tsr_step_plan_lay_out(void *buffer, size_t capacity, uint32_t entries,
+                                              uint32_t blocks, uint32_t admission_bytes,
+                                              tsr_step_plan *ret_step);
+
+/* Sets header->digest. */
+void tsr_step_plan_seal(const tsr_step_plan *step);
+
+/* What a rank knows that a step must agree with. */
+typedef struct tsr_step_bounds {
+    uint64_t epoch;
+    uint64_t plan_digest;
+    uint64_t state_digest;
+    uint32_t ranks;
+    uint32_t max_num_seqs;
+    uint32_t max_batched_tokens;
+    uint32_t max_model_len;
+    uint32_t kv_blocks;
+} tsr_step_bounds;
+
+/*
+ * A view of received bytes, after every check.
+ * TSR_ERR_MISMATCH, logged: which field, what this rank expected and what it got
+ */
+TSR_MUST_USE tsr_status tsr_step_plan_open(void *bytes, size_t count, const tsr_step_bounds *bounds,
+                                           tsr_step_plan *ret_step);
+
+/* What a rank sends back for every entry with TSR_ENTRY_SAMPLE, in the order of the entries. */
+typedef struct tsr_token_row {
+    uint32_t slot;
+    int32_t token;
+    float logprob;
+    uint32_t reserved;
+} tsr_token_row;
+_Static_assert(sizeof(tsr_token_row) == 16, "token rows travel as they lie in memory");
+
+#endif

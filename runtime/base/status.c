@@ -1,0 +1,36 @@
+#include "runtime/base/status.h"
+
+#include <stddef.h>
+
+typedef struct status_row {
+    const char *name;
+    const char *text;
+    int exit_code;
+} status_row;
+
+static const status_row rows[] = {
+#define STATUS_ROW(name, code, text) {#name, text, code},
+    TSR_STATUS_LIST(STATUS_ROW)
+#undef STATUS_ROW
+};
+
+static const status_row *row_of(tsr_status status)
+{
+    const size_t i = (size_t)status;
+    return i < sizeof(rows) / sizeof(rows[0]) ? &rows[i] : &rows[TSR_ERR_INTERNAL];
+}
+
+const char *tsr_status_name(tsr_status status)
+{
+    return row_of(status)->name;
+}
+
+const char *tsr_status_text(tsr_status status)
+{
+    return row_of(status)->text;
+}
+
+int tsr_status_exit_code(tsr_status status)
+{
+    return row_of(status)->exit_code;
+}

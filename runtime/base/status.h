@@ -1,0 +1,44 @@
+/*
+ * The one error type. Everything that can fail returns a tsr_status; questions return bool.
+ *
+ * Who first decides that something failed says so once (log.h or problems.h); who passes a status
+ * on is silent. Each status has the exit code a command ends with, documented in
+ * docs/operations.md.
+ */
+#ifndef TSR_RUNTIME_BASE_STATUS_H
+#define TSR_RUNTIME_BASE_STATUS_H
+
+#define TSR_MUST_USE __attribute__((warn_unused_result))
+
+/* X(name, exit code, text) */
+#define TSR_STATUS_LIST(X)                                                                         \
+    X(OK, 0, "ok")                                                                                 \
+    X(ERR_INTERNAL, 1, "internal error")                                                           \
+    X(ERR_MEMORY, 1, "out of host memory")                                                         \
+    X(ERR_OUTPUT, 1, "cannot write an output file")                                                \
+    X(ERR_ARG, 2, "invalid argument")                                                              \
+    X(ERR_CHECKPOINT, 3, "checkpoint invalid or unsupported")                                      \
+    X(ERR_CAPACITY, 4, "does not fit")                                                             \
+    X(ERR_DEVICE, 5, "hardware or precision not available")                                        \
+    X(ERR_INIT, 6, "distributed start failed")                                                     \
+    X(ERR_BIND, 7, "cannot bind")                                                                  \
+    X(ERR_TIMEOUT, 8, "a peer did not come before the deadline")                                   \
+    X(ERR_PEER, 9, "a peer gave up")                                                               \
+    X(ERR_MISMATCH, 10, "ranks disagree")
+
+typedef enum tsr_status {
+#define TSR_STATUS_ENUM(name, code, text) TSR_##name,
+    TSR_STATUS_LIST(TSR_STATUS_ENUM)
+#undef TSR_STATUS_ENUM
+} tsr_status;
+
+/* "ERR_CHECKPOINT"; never NULL. */
+const char *tsr_status_name(tsr_status status);
+
+/* "checkpoint invalid or unsupported"; never NULL. */
+const char *tsr_status_text(tsr_status status);
+
+/* The code a process that ends with this status exits with. */
+int tsr_status_exit_code(tsr_status status);
+
+#endif

@@ -1,0 +1,62 @@
+/*
+ * Byte-level BPE from tokenizer.json: added tokens are found in the raw text first, the rest is
+ * normalised (NFC, when the file says so), split by the file's pattern, and merged by rank.
+ *
+ * Text is UTF-8; invalid bytes are replaced by U+FFFD, as the reference does. Thread-safe once
+ * open.
+ */
+#ifndef TSR_RUNTIME_TEXT_TOKENIZER_H
+#define TSR_RUNTIME_TEXT_TOKENIZER_H
+
+#include "runtime/base/problems.h"
+#include "runtime/base/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct tsr_tokenizer tsr_tokenizer;
+
+/*
+ * Reads FOLDER/tokenizer.json. What it cannot do exactly (another model type, pattern, normalizer)
+ * is refused by name in `problems`.
+ *
+ * TSR_ERR_CHECKPOINT, TSR_ERR_MEMORY
+ */
+TSR_MUST_USE tsr_status tsr_tokenizer_open(const char *folder, tsr_problems *problems,
+                                           tsr_tokenizer **ret_tokenizer);
+
+/* NULL is allowed. */
+void tsr_tokenizer_close(tsr_tokenizer *tokenizer);
+
+/* Highest id + 1: rows of the vocabulary at and beyond it are padding. */
+int32_t tsr_tokenizer_ids(const tsr_tokenizer *tokenizer);
+
+/* A growing list of ids. Zero-initialise; close with tsr_ids_close. */
+typedef struct tsr_ids {
+    int32_t *ids; /* [count] */
+    size_t count;
+    size_t capacity;
+} tsr_ids;
+void tsr_ids_close(tsr_ids *ids);
+
+/*
+ * Appends the ids of `count` bytes of text. No token is added that the text does not hold (chat
+ * templates write their own). With `plain` the spellings of special tokens are ordinary text.
+ *
+ * TSR_ERR_MEMORY
+ */
+TSR_MUST_USE tsr_status tsr_tokenizer_encode(const tsr_tokenizer *tokenizer, const char *text,
+                                             size_t count, bool plain, tsr_ids *ids);
+
+/*
+ * The bytes an id stands for: part of a character, or several. False when there is no such id.
+ * The bytes live as long as the tokenizer.
+ */
+bool tsr_tokenizer_bytes(const tsr_tokenizer *tokenizer, int32_t id, const char **ret_bytes,
+                         size_t *ret_count, bool *ret_special);
+
+/* The id of an added or ordinary token by its exact content, or -1. */
+int32_t tsr_tokenizer_id(const tsr_tokenizer *tokenizer, const char *content);
+
+#endif
