@@ -38,12 +38,16 @@ typedef struct tsr_request {
 typedef enum tsr_finish {
     TSR_FINISH_NONE,   /* more is coming */
     TSR_FINISH_STOP,   /* an eos or stop id, which is the last token given */
-    TSR_FINISH_LENGTH, /* max_tokens or the context is reached */
+    TSR_FINISH_LENGTH, /* max_tokens or the context is reached; a scored prompt is through */
     TSR_FINISH_CANCELLED,
     TSR_FINISH_REFUSED, /* never started: see `refusal` */
 } tsr_finish;
 
-/* One token of one request. Room for logprobs from the start. */
+/*
+ * One token of one request. Room for logprobs from the start.
+ *
+ * Every request ends with exactly one output whose finish is not TSR_FINISH_NONE.
+ */
 typedef struct tsr_output {
     uint64_t id;
     int32_t token; /* -1 when there is none (cancelled, refused, scored) */
@@ -70,8 +74,8 @@ typedef struct tsr_source {
 /* Where tokens go. Called on rank 0 only, between steps. A status other than TSR_OK ends the
  * engine. */
 typedef struct tsr_sink {
-    /* *ret_cancel true: the rest of this request is not wanted (a stop string, a client that left).
-     */
+    /* *ret_cancel true: the rest of this request is not wanted (a stop string, a client that left);
+     * unless this output ended it, one with TSR_FINISH_CANCELLED follows. */
     tsr_status (*token)(void *context, const tsr_output *output, bool *ret_cancel);
     /* Rows of logits of a scored request, ascending: [rows, V] of positions first_position .... May
      * be NULL. */
@@ -89,11 +93,12 @@ typedef enum tsr_spread {
 
 typedef struct tsr_engine_options {
     tsr_spread spread;
-    uint64_t seed; /* of requests without one */
-    int32_t
-        prefill_chunk; /* most tokens of one sequence in one step; 0: what the step has room for */
-    const volatile int
-        *drain; /* nonzero: take no more requests, finish the running ones; may be NULL */
+    uint64_t seed;         /* of requests without one */
+    int32_t prefill_chunk; /* most tokens of one sequence in one step; 0: what the step has room
+                              for */
+    int32_t idle_ms;       /* an idle engine sends an empty step this often, so that a lost rank is
+                              noticed; below the group's deadline; 0: 1000 */
+    const volatile int *drain; /* nonzero: take no more requests, finish those taken; may be NULL */
 } tsr_engine_options;
 
 /* Counted over the whole run, on rank 0. */
@@ -108,16 +113,28 @@ typedef struct tsr_engine_stats {
     int64_t run_ns; /* from the first step to the last */
 } tsr_engine_stats;
 
+/* What one rank runs with. All of it is borrowed. */
+typedef struct tsr_engine_args {
+    const tsr_plan *plan;
+    tsr_model *model;
+    tsr_device *device;
+    tsr_comm *comm;
+    const tsr_engine_options *options; /* rank 0's decide; the others may give NULL */
+    const tsr_source *source;          /* rank 0 only, else NULL */
+    const tsr_sink *sink;              /* rank 0 only, else NULL */
+} tsr_engine_args;
+
 /*
  * Collective. Runs until the source has ended and every request is finished. On ranks other than 0
- * `source`, `sink` and `ret_stats` are NULL.
+ * `ret_stats` is NULL; on rank 0 it may be.
+ *
+ * On error the group is spent and every rank returns the status of whoever gave up first, as far
+ * as it has heard of it.
  *
  * TSR_ERR_MISMATCH, logged: a rank disagrees with a step
- * TSR_ERR_TIMEOUT, TSR_ERR_PEER: the group is spent
+ * TSR_ERR_TIMEOUT, TSR_ERR_PEER: a rank is lost
+ * any status of the source or the sink
  */
-TSR_MUST_USE tsr_status tsr_engine_run(const tsr_plan *plan, tsr_model *model, tsr_device *device,
-                                       tsr_comm *comm, const tsr_engine_options *options,
-                                       const tsr_source *source, const tsr_sink *sink,
-                                       tsr_engine_stats *ret_stats);
+TSR_MUST_USE tsr_status tsr_engine_run(const tsr_engine_args *args, tsr_engine_stats *ret_stats);
 
 #endif
