@@ -20,9 +20,12 @@ typedef struct tsr_admission {
     float top_p;
     int32_t top_k;
     uint32_t token_count;
-    const int32_t
-        *tokens; /* [token_count] prompt, then replayed tokens of a request that runs again */
+    const int32_t *tokens; /* [token_count] prompt, then replayed tokens of a request that runs
+                              again */
 } tsr_admission;
+
+/* More than any admission of so many tokens takes. */
+size_t tsr_admission_max_bytes(uint32_t tokens);
 
 /* Bytes that tsr_admission_pack will write. */
 size_t tsr_admission_bytes(const tsr_admission *admission);
@@ -30,7 +33,7 @@ size_t tsr_admission_bytes(const tsr_admission *admission);
 /* Writes one admission at `into`, which has tsr_admission_bytes bytes. */
 void tsr_admission_pack(const tsr_admission *admission, unsigned char *into);
 
-/* Reads the admissions of a step one after the other. */
+/* Reads the admissions of a step one after the other. Zero-initialise `at`. */
 typedef struct tsr_admission_reader {
     const unsigned char *bytes;
     size_t count;
@@ -38,9 +41,13 @@ typedef struct tsr_admission_reader {
 } tsr_admission_reader;
 
 /*
- * The next admission: *ret_admission's tokens are copied into `tokens`, which has room for
- * `capacity`. *ret_more is false when there is none. TSR_ERR_MISMATCH, logged: malformed or beyond
- * the bounds
+ * The next admission: its tokens are copied into `tokens`, which has room for `capacity`, and
+ * ret_admission->tokens points there. *ret_more is false when there was none.
+ *
+ * Ids are not negative, and sampling is within its ranges; whether rank, slot and ids exist is for
+ * the caller to check, who knows how many there are.
+ *
+ * TSR_ERR_MISMATCH, logged: malformed or beyond the bounds
  */
 TSR_MUST_USE tsr_status tsr_admission_next(tsr_admission_reader *reader, int32_t *tokens,
                                            uint32_t capacity, tsr_admission *ret_admission,

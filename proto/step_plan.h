@@ -4,15 +4,20 @@
  *
  *   | header | entry 0 | ... | entry n-1 | block ids | admissions |
  *
- * Entries are ordered by rank. A step never carries a token that was sampled: the owner of a
- * sequence remembers its last token, so that a step can be launched before the last one's tokens
- * are read. Prompt tokens travel once, in an admission (protobuf-c, admission.h).
+ * Entries are ordered by rank, on a rank releases before tokens, then by slot; each such place is
+ * taken once. A rank acts in that order too: releases, then admissions, then tokens, so that a slot
+ * and its blocks may change hands within a step.
+ *
+ * A step never carries a token that was sampled: the owner of a sequence remembers its last token,
+ * so that a step can be launched before the last one's tokens are read. Prompt tokens travel once,
+ * in an admission (protobuf-c, admission.h).
  */
 #ifndef TSR_PROTO_STEP_PLAN_H
 #define TSR_PROTO_STEP_PLAN_H
 
 #include "runtime/base/status.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,8 +32,7 @@ typedef struct tsr_step_header {
     uint32_t version;
     uint64_t epoch;        /* 1, 2, 3 ...: a rank that expects another one has lost its place */
     uint64_t plan_digest;  /* of the tsr_plan all ranks hold */
-    uint64_t state_digest; /* of what every sequence's length will be after the last step; see
-                              step_digest.c */
+    uint64_t state_digest; /* of every sequence's length before this step; see step_state.h */
     uint64_t digest;       /* of all bytes of this step with this field zero */
     uint32_t flags;        /* tsr_step_flags */
     uint32_t entries;
@@ -68,7 +72,7 @@ typedef struct tsr_step_plan {
     unsigned char *admissions; /* [header->admission_bytes] */
 } tsr_step_plan;
 
-/* The largest step these bounds allow, in bytes. */
+/* Bytes of a step with these counts. */
 size_t tsr_step_plan_bytes(uint32_t entries, uint32_t blocks, uint32_t admission_bytes);
 
 /*
@@ -87,6 +91,7 @@ typedef struct tsr_step_bounds {
     uint64_t epoch;
     uint64_t plan_digest;
     uint64_t state_digest;
+    uint32_t rank; /* the one that checks: shown in messages */
     uint32_t ranks;
     uint32_t max_num_seqs;
     uint32_t max_batched_tokens;
@@ -95,11 +100,35 @@ typedef struct tsr_step_bounds {
 } tsr_step_bounds;
 
 /*
- * A view of received bytes, after every check.
+ * Bytes of the whole step whose header arrived: what a rank has yet to receive. Nothing else of the
+ * header is believed yet.
+ *
+ * TSR_ERR_MISMATCH, logged: another magic or version, or more than `capacity` bytes
+ */
+TSR_MUST_USE tsr_status tsr_step_plan_announced(const tsr_step_header *header, size_t capacity,
+                                                const tsr_step_bounds *bounds, size_t *ret_bytes);
+
+/*
+ * A view of received bytes, after every check. `bytes` is aligned to 8.
+ *
  * TSR_ERR_MISMATCH, logged: which field, what this rank expected and what it got
  */
 TSR_MUST_USE tsr_status tsr_step_plan_open(void *bytes, size_t count, const tsr_step_bounds *bounds,
                                            tsr_step_plan *ret_step);
+
+/* True for an entry that brings tokens, false for a release. */
+static inline bool tsr_step_entry_computes(const tsr_step_entry *entry)
+{
+    return (entry->flags & TSR_ENTRY_RELEASE) == 0;
+}
+
+/* Rows of logits that an entry asks for. */
+static inline uint32_t tsr_step_entry_logit_rows(const tsr_step_entry *entry)
+{
+    if ((entry->flags & TSR_ENTRY_LOGITS) != 0)
+        return entry->tokens;
+    return (entry->flags & TSR_ENTRY_SAMPLE) != 0 ? 1 : 0;
+}
 
 /* What a rank sends back for every entry with TSR_ENTRY_SAMPLE, in the order of the entries. */
 typedef struct tsr_token_row {
