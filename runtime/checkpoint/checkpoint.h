@@ -6,31 +6,18 @@
 #ifndef TSR_RUNTIME_CHECKPOINT_CHECKPOINT_H
 #define TSR_RUNTIME_CHECKPOINT_CHECKPOINT_H
 
-#include "runtime/base/dtype.h"
 #include "runtime/base/model_facts.h"
 #include "runtime/base/problems.h"
 #include "runtime/base/status.h"
+#include "runtime/checkpoint/safetensors.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-enum { TSR_MAX_TENSOR_RANK = 8 };
-
-/* One tensor, as its file's header has it. */
-typedef struct tsr_tensor {
-    const char *name; /* owned by the checkpoint */
-    tsr_dtype dtype;
-    int32_t rank;
-    int64_t shape[TSR_MAX_TENSOR_RANK];
-    int32_t file;    /* index into files */
-    uint64_t offset; /* from the start of the file */
-    uint64_t bytes;
-} tsr_tensor;
-
 /* One row of quantized_layers, or the uniform declaration. */
 typedef struct tsr_declared {
-    const char *name;     /* canonical module name (formats: R2); owned by the checkpoint */
+    const char *name;     /* canonical module name (module_name.h); owned by the checkpoint */
     const char *original; /* as the file spells it, for messages */
     const char *algo;     /* as the file spells it */
     int32_t group_size;   /* 0: not given */
@@ -66,7 +53,7 @@ typedef struct tsr_checkpoint {
     char *folder;
     char **files;         /* [file_count] names inside the folder */
     uint64_t *file_bytes; /* [file_count] */
-    tsr_tensor *tensors;  /* [tensor_count] sorted by name */
+    tsr_tensor *tensors;  /* [tensor_count] sorted by name, names canonical (module_name.h) */
     size_t tensor_count;
     size_t file_count;
     tsr_model_facts model;
