@@ -1,0 +1,74 @@
+#include "runtime/checkpoint/generation_config.h"
+
+tsr_status tsr_generation_config_read(const tsr_fields *generation,
+                                      tsr_generation_defaults *ret_defaults)
+{
+    static const tsr_number_rule temperature_rule = {
+        .name = "temperature", .above = -1e-30, .largest = 100.0};
+    static const tsr_number_rule top_p_rule = {.name = "top_p", .above = 0.0, .largest = 1.0};
+    static const tsr_int_rule top_k_rule = {.name = "top_k", .smallest = -1, .largest = INT32_MAX};
+    double temperature = 0.0;
+    double top_p = 0.0;
+    int32_t top_k = 0;
+    bool samples = true;
+
+    tsr_status st = tsr_fields_number(generation, &temperature_rule, &temperature);
+    if (tsr_fields_number(generation, &top_p_rule, &top_p) != TSR_OK)
+        st = TSR_ERR_CHECKPOINT;
+    if (tsr_fields_int(generation, &top_k_rule, &top_k) != TSR_OK)
+        st = TSR_ERR_CHECKPOINT;
+    if (tsr_fields_bool(generation, "do_sample", true, &samples) != TSR_OK)
+        st = TSR_ERR_CHECKPOINT;
+    if (st != TSR_OK)
+        return st;
+
+    *ret_defaults = (tsr_generation_defaults){
+        .has_temperature = !samples || tsr_fields_get(generation, "temperature"),
+        .has_top_p = tsr_fields_get(generation, "top_p"),
+        .has_top_k = tsr_fields_get(generation, "top_k"),
+        .temperature = samples ? (float)temperature : 0.0f,
+        .top_p = (float)top_p,
+        .top_k = top_k > 0 ? top_k : 0,
+    };
+    return TSR_OK;
+}
+
+static bool holds_eos(const tsr_model_facts *facts, json_int_t id)
+{
+    for (int32_t i = 0; i < facts->eos_count; i++) {
+        if (facts->eos[i] == id)
+            return true;
+    }
+    return false;
+}
+
+static tsr_status add_eos(const tsr_fields *file, const json_t *value, tsr_model_facts *facts)
+{
+    const json_int_t id = json_integer_value(value);
+
+    if (!json_is_integer(value) || id < 0 || id >= facts->vocab)
+        return tsr_fields_refuse(file, "eos_token_id", "is not an id from 0 to %d",
+                                 facts->vocab - 1);
+    if (holds_eos(facts, id))
+        return TSR_OK;
+    if (facts->eos_count == TSR_MAX_EOS)
+        return tsr_fields_refuse(file, "eos_token_id", "more than %d ids", TSR_MAX_EOS);
+    facts->eos[facts->eos_count++] = (int32_t)id;
+    return TSR_OK;
+}
+
+tsr_status tsr_eos_read(const tsr_fields *file, tsr_model_facts *facts)
+{
+    const json_t *value = tsr_fields_get(file, "eos_token_id");
+
+    if (!value)
+        return TSR_OK;
+    if (!json_is_array(value))
+        return add_eos(file, value, facts);
+    for (size_t i = 0; i < json_array_size(value); i++) {
+        const tsr_status st = add_eos(file, json_array_get(value, i), facts);
+        if (st != TSR_OK)
+            return st;
+    }
+    return TSR_OK;
+}
