@@ -1,0 +1,42 @@
+/*
+ * The loader: reads what a rank holds, checks it and lays it out, a slice of time at a time, so
+ * that all ranks can keep step while they load.
+ */
+#ifndef TSR_RUNTIME_MODEL_LOAD_WEIGHTS_H
+#define TSR_RUNTIME_MODEL_LOAD_WEIGHTS_H
+
+#include "kernels/device.h"
+#include "proto/plan.h"
+#include "runtime/base/status.h"
+#include "runtime/model/weights.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct tsr_loader tsr_loader;
+
+/*
+ * Starts reading. All pointers are borrowed; they outlive the loader.
+ *
+ * TSR_ERR_CHECKPOINT, logged  the plan contradicts itself
+ * TSR_ERR_MEMORY
+ */
+TSR_MUST_USE tsr_status tsr_loader_open(const tsr_plan *plan, tsr_device *device, int32_t rank,
+                                        tsr_weights *weights, tsr_loader **ret_loader);
+
+/*
+ * Loads until everything is there or the clock (tsr_clock_ms) has passed `until_ms`.
+ *
+ * TSR_ERR_CHECKPOINT, logged with file and tensor  a short file, a NaN, an impossible scale
+ * TSR_ERR_MEMORY
+ */
+TSR_MUST_USE tsr_status tsr_loader_run(tsr_loader *loader, int64_t until_ms, bool *ret_done);
+
+/* Bytes of tensors laid out so far, and of all together. */
+uint64_t tsr_loader_bytes(const tsr_loader *loader);
+uint64_t tsr_loader_total(const tsr_loader *loader);
+
+/* NULL is allowed. */
+void tsr_loader_close(tsr_loader *loader);
+
+#endif

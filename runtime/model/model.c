@@ -1,0 +1,165 @@
+/* Opening and closing a model: memory first, then the exchange, then the weights, all ranks in
+ * step. */
+#include "runtime/model/model.h"
+
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+#include "runtime/model/load_weights.h"
+#include "runtime/model/model_parts.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+enum {
+    FIRST_BLOCK_BYTES = 1 << 16,
+    SLICE_MS = 500, /* ranks meet this often while they load: far below any deadline */
+};
+
+/* Whether every rank has loaded everything. Collective. */
+static tsr_status all_done(tsr_model *m, bool done, bool *ret_all)
+{
+    int32_t size = tsr_comm_size(m->comm);
+    int32_t mine = done ? 1 : 0;
+    int32_t all = 1;
+    size_t *bytes_of = calloc((size_t)size, sizeof(*bytes_of));
+    int32_t *of_rank = calloc((size_t)size, sizeof(*of_rank));
+    tsr_status st = bytes_of != NULL && of_rank != NULL ? TSR_OK : TSR_ERR_MEMORY;
+
+    if (st == TSR_OK) {
+        for (int32_t r = 0; r < size; r++)
+            bytes_of[r] = sizeof(mine);
+        st = tsr_comm_gather(m->comm, 0, &mine, bytes_of, of_rank);
+    }
+    if (st == TSR_OK) {
+        for (int32_t r = 0; r < size; r++)
+            all = all && of_rank[r];
+        st = tsr_comm_broadcast(m->comm, 0, &all, sizeof(all));
+    }
+    if (st == TSR_OK)
+        *ret_all = all != 0;
+    free(bytes_of);
+    free(of_rank);
+    return st;
+}
+
+static void report(const tsr_load_progress *progress, const tsr_loader *loader)
+{
+    if (progress != NULL && progress->report != NULL)
+        progress->report(progress->context, tsr_loader_bytes(loader), tsr_loader_total(loader));
+}
+
+/* Slice by slice, so that a rank with a fast disk does not wait for one with a slow disk longer
+ * than the deadline allows. */
+static tsr_status load_slices(tsr_model *m, tsr_loader *loader, const tsr_load_progress *progress)
+{
+    bool done = false;
+    bool all = false;
+    tsr_status st = TSR_OK;
+    while (st == TSR_OK && !all) {
+        if (!done) {
+            st = tsr_loader_run(loader, tsr_clock_ms() + SLICE_MS, &done);
+            report(progress, loader);
+        }
+        if (st == TSR_OK)
+            st = all_done(m, done, &all);
+    }
+    return st;
+}
+
+static tsr_status load(tsr_model *m, const tsr_load_progress *progress)
+{
+    tsr_loader *loader = NULL;
+    tsr_status st =
+        tsr_loader_open(m->plan, m->device, tsr_comm_rank(m->comm), &m->weights, &loader);
+    if (st == TSR_OK)
+        st = load_slices(m, loader, progress);
+    tsr_loader_close(loader);
+    return st;
+}
+
+static void scale_cache(tsr_model *m)
+{
+    for (int32_t l = 0; l < m->plan->model.layers; l++) {
+        m->cache.layer[l].key_scale = m->weights.layer[l].key_scale;
+        m->cache.layer[l].value_scale = m->weights.layer[l].value_scale;
+    }
+}
+
+static tsr_status take_memory(tsr_model *m)
+{
+    const tsr_plan *plan = m->plan;
+    int32_t rank = tsr_comm_rank(m->comm);
+    tsr_work_shape work = tsr_work_shape_of(&plan->model, &plan->limits, plan->ranks);
+
+    tsr_status st = tsr_arena_open(FIRST_BLOCK_BYTES, &m->arena);
+    if (st == TSR_OK)
+        st = tsr_weights_open(plan, m->device, rank, m->arena, &m->weights);
+    if (st == TSR_OK)
+        st = tsr_kv_cache_open(plan, m->device, m->arena, &m->cache);
+    if (st == TSR_OK)
+        st = tsr_step_open(plan, m->device, &m->step);
+    if (st == TSR_OK)
+        st = tsr_device_reserve(m->device, &work);
+    if (st != TSR_OK)
+        tsr_log(TSR_LOG_ERROR,
+                "no memory for %" PRIu64 " bytes of weights and the cache beside them: use more "
+                "ranks, or plan with less",
+                m->weights.bytes);
+    return st;
+}
+
+/* Each step is collective from the exchange on; a rank that fails before it aborts the group, so
+ * that its peers do not wait. */
+static tsr_status build(tsr_model *m, const tsr_load_progress *progress)
+{
+    tsr_status st = take_memory(m);
+    if (st == TSR_OK)
+        st = tsr_ep_layer_open(m->plan, &m->weights, &m->step, m->comm, &m->ep);
+    if (st == TSR_OK)
+        st = load(m, progress);
+    if (st != TSR_OK)
+        return st;
+    scale_cache(m);
+    return tsr_ep_layer_tables(&m->ep);
+}
+
+tsr_status tsr_model_open(const tsr_plan *plan, tsr_device *device, tsr_comm *comm,
+                          const tsr_load_progress *progress, tsr_model **ret_model)
+{
+    tsr_status st = TSR_OK;
+    tsr_model *m = NULL;
+    if (plan->ranks != tsr_comm_size(comm)) {
+        tsr_log(TSR_LOG_ERROR, "the plan is for %d ranks, but %d have come", plan->ranks,
+                tsr_comm_size(comm));
+        st = TSR_ERR_ARG;
+    }
+    if (st == TSR_OK) {
+        m = calloc(1, sizeof(*m));
+        st = m != NULL ? TSR_OK : TSR_ERR_MEMORY;
+    }
+    if (st == TSR_OK) {
+        m->plan = plan;
+        m->device = device;
+        m->comm = comm;
+        st = build(m, progress);
+    }
+    if (st == TSR_OK) {
+        *ret_model = m;
+    } else {
+        tsr_comm_abort(comm, st);
+        tsr_model_close(m);
+    }
+    return st;
+}
+
+void tsr_model_close(tsr_model *model)
+{
+    if (model == NULL)
+        return;
+    tsr_ep_layer_close(&model->ep);
+    tsr_step_close(&model->step);
+    tsr_kv_cache_close(&model->cache);
+    tsr_weights_close(&model->weights);
+    tsr_arena_close(model->arena);
+    free(model);
+}

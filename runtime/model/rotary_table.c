@@ -1,0 +1,15 @@
+#include "runtime/model/rotary_table.h"
+
+#include <math.h>
+
+void tsr_rotary_row(double theta, int32_t rotary_dim, int32_t position, float *cos_row,
+                    float *sin_row)
+{
+    for (int32_t i = 0; i < rotary_dim / 2; i++) {
+        float exponent = (float)(2 * i) / (float)rotary_dim;
+        float frequency = 1.0F / powf((float)theta, exponent);
+        float angle = (float)position * frequency;
+        cos_row[i] = cosf(angle);
+        sin_row[i] = sinf(angle);
+    }
+}

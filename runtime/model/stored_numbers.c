@@ -1,0 +1,52 @@
+#include "runtime/model/stored_numbers.h"
+
+#include "runtime/base/numeric.h"
+
+#include <math.h>
+#include <stdint.h>
+
+bool tsr_numbers_readable(tsr_dtype dtype)
+{
+    return dtype == TSR_DTYPE_BF16 || dtype == TSR_DTYPE_F16 || dtype == TSR_DTYPE_F32;
+}
+
+void tsr_numbers_read(tsr_dtype dtype, const unsigned char *bytes, size_t count, float *to)
+{
+    if (dtype == TSR_DTYPE_F32) {
+        memcpy(to, bytes, count * sizeof(*to));
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        uint16_t half;
+        memcpy(&half, bytes + i * sizeof(half), sizeof(half));
+        to[i] = dtype == TSR_DTYPE_BF16 ? tsr_bf16_to_f32(half) : tsr_f16_to_f32(half);
+    }
+}
+
+static bool allowed(float x, tsr_number_rule rule)
+{
+    if (!isfinite(x))
+        return false;
+    if (rule == TSR_NUMBERS_POSITIVE)
+        return x > 0;
+    return rule == TSR_NUMBERS_FINITE || x >= 0;
+}
+
+size_t tsr_numbers_first_bad(const float *values, size_t count, tsr_number_rule rule)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (!allowed(values[i], rule))
+            return i;
+    }
+    return count;
+}
+
+size_t tsr_e4m3_scales_first_bad(const unsigned char *codes, size_t count)
+{
+    enum { NEGATIVE_ZERO = 0x80, NOT_A_NUMBER = 0x7f };
+    for (size_t i = 0; i < count; i++) {
+        if (codes[i] >= NOT_A_NUMBER && codes[i] != NEGATIVE_ZERO)
+            return i;
+    }
+    return count;
+}
