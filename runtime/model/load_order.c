@@ -2,7 +2,7 @@
 
 #include "runtime/base/log.h"
 #include "runtime/model/stored_numbers.h"
-#include "runtime/model/tensor_name.h"
+#include "runtime/plan/modules.h"
 #include "runtime/plan/shapes.h"
 
 #include <inttypes.h>
@@ -34,18 +34,14 @@ const char *tsr_part_name(tsr_part part)
 
 void tsr_piece_words(const tsr_plan *plan, const tsr_piece *piece, size_t capacity, char *ret_words)
 {
-    tsr_tensor_owner owner = {.expert = -1};
-    if (piece->part == TSR_PART_VECTOR) {
-        const tsr_vector_plan *v = &plan->vectors[piece->owner];
-        owner.layer = v->layer;
-        owner.role = v->role;
-    } else {
-        const tsr_linear_plan *l = &plan->linears[piece->owner];
-        owner = (tsr_tensor_owner){.layer = l->layer, .expert = l->expert, .role = l->role};
-    }
-    char name[TSR_TENSOR_NAME_BYTES];
-    tsr_tensor_name(owner, tsr_part_name(piece->part), name);
-    (void)snprintf(ret_words, capacity, "%s in %s", name, plan->files[piece->place.file]);
+    char name[TSR_MODULE_NAME_BYTES];
+    bool vector = piece->part == TSR_PART_VECTOR;
+    if (vector)
+        tsr_vector_name(&plan->vectors[piece->owner], name);
+    else
+        tsr_module_name(&plan->linears[piece->owner], name);
+    (void)snprintf(ret_words, capacity, "%s%s%s in %s", name, vector ? "" : ".",
+                   tsr_part_name(piece->part), plan->files[piece->place.file]);
 }
 
 static uint64_t blocks(int32_t elements, int32_t of)

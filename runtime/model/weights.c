@@ -2,7 +2,7 @@
 #include "runtime/model/weights.h"
 
 #include "runtime/base/log.h"
-#include "runtime/model/tensor_name.h"
+#include "runtime/plan/modules.h"
 #include "runtime/plan/shapes.h"
 
 static uint64_t bytes_of_linear(const tsr_device *device, const tsr_linear_plan *l)
@@ -142,19 +142,31 @@ const float **tsr_weights_vector(tsr_weights *weights, const tsr_plan *plan,
     return vector_of_layer(&weights->layer[vector->layer], vector->role);
 }
 
-/* What the forward pass reads of one layer: pointers that must not be NULL, and who owns them. */
+/* A pointer that must not be NULL by the time the forward pass reads it, and whose it is. */
 typedef struct need {
     const void *what;
-    tsr_tensor_owner owner;
+    int32_t layer;
+    int32_t expert;
+    tsr_role role;
 } need;
+
+static void name_need(const need *n, char ret_name[TSR_MODULE_NAME_BYTES])
+{
+    const tsr_linear_plan linear = {.layer = n->layer, .role = n->role, .expert = n->expert};
+    const tsr_vector_plan vector = {.layer = n->layer, .role = n->role};
+    if (tsr_role_is_linear(n->role))
+        tsr_module_name(&linear, ret_name);
+    else
+        tsr_vector_name(&vector, ret_name);
+}
 
 static bool all_there(const need *needs, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         if (needs[i].what != NULL)
             continue;
-        char name[TSR_TENSOR_NAME_BYTES];
-        tsr_tensor_name(needs[i].owner, "", name);
+        char name[TSR_MODULE_NAME_BYTES];
+        name_need(&needs[i], name);
         tsr_log(TSR_LOG_ERROR, "%s: the plan has no place for it in any file", name);
         return false;
     }
@@ -164,9 +176,9 @@ static bool all_there(const need *needs, size_t count)
 static bool mlp_there(const tsr_mlp *mlp, int32_t layer, int32_t expert, const tsr_role role[3])
 {
     const need needs[] = {
-        {mlp->gate.weight, {layer, expert, role[0]}},
-        {mlp->up.weight, {layer, expert, role[1]}},
-        {mlp->down.weight, {layer, expert, role[2]}},
+        {mlp->gate.weight, layer, expert, role[0]},
+        {mlp->up.weight, layer, expert, role[1]},
+        {mlp->down.weight, layer, expert, role[2]},
     };
     return all_there(needs, sizeof(needs) / sizeof(needs[0]));
 }
@@ -177,7 +189,7 @@ static bool sparse_there(const tsr_layer_weights *w, const tsr_model_facts *mode
                                       TSR_ROLE_SHARED_DOWN};
     static const tsr_role expert[] = {TSR_ROLE_EXPERT_GATE, TSR_ROLE_EXPERT_UP,
                                       TSR_ROLE_EXPERT_DOWN};
-    const need router = {w->router.weight, {layer, -1, TSR_ROLE_ROUTER}};
+    const need router = {w->router.weight, layer, -1, TSR_ROLE_ROUTER};
     if (!all_there(&router, 1))
         return false;
     if (model->shared_intermediate > 0 && !mlp_there(&w->mlp, layer, -1, shared))
@@ -194,14 +206,14 @@ static bool layer_there(const tsr_layer_weights *w, const tsr_model_facts *model
 {
     static const tsr_role dense[] = {TSR_ROLE_GATE, TSR_ROLE_UP, TSR_ROLE_DOWN};
     const need needs[] = {
-        {w->input_norm, {layer, -1, TSR_ROLE_INPUT_NORM}},
-        {w->q.weight, {layer, -1, TSR_ROLE_Q}},
-        {w->k.weight, {layer, -1, TSR_ROLE_K}},
-        {w->v.weight, {layer, -1, TSR_ROLE_V}},
-        {w->o.weight, {layer, -1, TSR_ROLE_O}},
-        {w->post_norm, {layer, -1, TSR_ROLE_POST_NORM}},
-        {w->q_norm, {layer, -1, TSR_ROLE_Q_NORM}},
-        {w->k_norm, {layer, -1, TSR_ROLE_K_NORM}},
+        {w->input_norm, layer, -1, TSR_ROLE_INPUT_NORM},
+        {w->q.weight, layer, -1, TSR_ROLE_Q},
+        {w->k.weight, layer, -1, TSR_ROLE_K},
+        {w->v.weight, layer, -1, TSR_ROLE_V},
+        {w->o.weight, layer, -1, TSR_ROLE_O},
+        {w->post_norm, layer, -1, TSR_ROLE_POST_NORM},
+        {w->q_norm, layer, -1, TSR_ROLE_Q_NORM},
+        {w->k_norm, layer, -1, TSR_ROLE_K_NORM},
     };
     if (!all_there(needs, model->qk_norm ? 8 : 6))
         return false;
@@ -214,9 +226,9 @@ tsr_status tsr_weights_complete(tsr_weights *weights, const tsr_plan *plan)
         weights->head = weights->embed;
 
     const need needs[] = {
-        {weights->embed.weight, {-1, -1, TSR_ROLE_EMBED}},
-        {weights->head.weight, {-1, -1, TSR_ROLE_HEAD}},
-        {weights->final_norm, {-1, -1, TSR_ROLE_FINAL_NORM}},
+        {weights->embed.weight, -1, -1, TSR_ROLE_EMBED},
+        {weights->head.weight, -1, -1, TSR_ROLE_HEAD},
+        {weights->final_norm, -1, -1, TSR_ROLE_FINAL_NORM},
     };
     bool complete = all_there(needs, sizeof(needs) / sizeof(needs[0]));
     for (int32_t l = 0; complete && l < plan->model.layers; l++)
