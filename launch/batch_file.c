@@ -1,0 +1,330 @@
+#include "launch/batch_file.h"
+
+#include "launch/batch_answer.h"
+#include "runtime/base/log.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_LIVE = 1024, PROMPT_BITS = 16, MAX_LINE_BYTES = 64 << 20 };
+
+struct tsr_batch_file {
+    FILE *in;
+    FILE *out;
+    const char *input; /* path, for messages; borrowed */
+    const tsr_request_context *context;
+    const char *model;
+    char *text; /* the line being read */
+    size_t text_capacity;
+    tsr_batch_line *live[MAX_LIVE];
+    size_t live_count;
+    tsr_batch_line *submitting; /* has prompts the engine has not seen */
+    size_t submitting_slot;
+    bool ended;
+    tsr_batch_counts counts;
+};
+
+tsr_status tsr_batch_file_open(const char *input, const char *output,
+                               const tsr_request_context *context, const char *model,
+                               tsr_batch_file **ret_batch)
+{
+    tsr_batch_file *batch = calloc(1, sizeof(*batch));
+    if (!batch)
+        return TSR_ERR_MEMORY;
+
+    tsr_status st = TSR_ERR_ARG;
+    batch->in = fopen(input, "re");
+    if (!batch->in) {
+        tsr_log(TSR_LOG_ERROR, "--input %s: cannot be read: %s", input, strerror(errno));
+        goto undo_alloc;
+    }
+    st = TSR_ERR_OUTPUT;
+    batch->out = fopen(output, "we");
+    if (!batch->out) {
+        tsr_log(TSR_LOG_ERROR, "--output %s: cannot be written: %s", output, strerror(errno));
+        goto undo_input;
+    }
+    batch->input = input;
+    batch->context = context;
+    batch->model = model;
+    *ret_batch = batch;
+    return TSR_OK;
+
+undo_input:
+    (void)fclose(batch->in);
+undo_alloc:
+    free(batch);
+    return st;
+}
+
+static void close_line(tsr_batch_line *line)
+{
+    if (!line)
+        return;
+    for (size_t i = 0; line->choices && i < line->generation.prompt_count; i++)
+        tsr_text_stream_close(&line->choices[i].stream);
+    free(line->choices);
+    tsr_generation_close(&line->generation);
+    json_decref(line->custom_id);
+    free(line);
+}
+
+/* What was written is on disk line by line; a full disk ends the run. */
+static tsr_status check_written(tsr_status st)
+{
+    if (st == TSR_ERR_OUTPUT)
+        tsr_log(TSR_LOG_ERROR, "--output: cannot be written: %s", strerror(errno));
+    return st;
+}
+
+static tsr_status fail_line(tsr_batch_file *batch, const json_t *custom_id,
+                            const tsr_refusal *refusal)
+{
+    json_t *none = json_null();
+    batch->counts.failed++;
+    return check_written(tsr_batch_error_write(custom_id ? custom_id : none, batch->counts.lines,
+                                               refusal, batch->out));
+}
+
+static tsr_body_kind kind_of(const json_t *line)
+{
+    const char *url = json_string_value(json_object_get(line, "url"));
+    if (!url)
+        return TSR_BODY_BY_CONTENT;
+    return strstr(url, "/chat/") ? TSR_BODY_CHAT : TSR_BODY_COMPLETION;
+}
+
+static tsr_status open_choices(tsr_batch_file *batch, tsr_batch_line *line)
+{
+    const tsr_generation *g = &line->generation;
+    tsr_status st = TSR_OK;
+
+    line->choices = calloc(g->prompt_count, sizeof(*line->choices));
+    if (!line->choices)
+        return TSR_ERR_MEMORY;
+    for (size_t i = 0; i < g->prompt_count && st == TSR_OK; i++)
+        st = tsr_text_stream_open(batch->context->tokenizer, g->skip_special,
+                                  (const char *const *)g->stops, g->stop_count, g->include_stop,
+                                  &line->choices[i].stream);
+    return st;
+}
+
+static void make_live(tsr_batch_file *batch, tsr_batch_line *line)
+{
+    size_t slot = 0;
+    while (batch->live[slot])
+        slot++;
+    batch->live[slot] = line;
+    batch->live_count++;
+    batch->submitting = line;
+    batch->submitting_slot = slot;
+}
+
+/* Turns one parsed line into a live one, or into a line of output that says why not. */
+static tsr_status admit(tsr_batch_file *batch, json_t *json)
+{
+    json_t *custom_id = json_object_get(json, "custom_id");
+    const json_t *body = json_object_get(json, "body");
+    tsr_refusal refusal = {0};
+    tsr_status st = TSR_OK;
+
+    tsr_batch_line *line = calloc(1, sizeof(*line));
+    if (!line)
+        return TSR_ERR_MEMORY;
+    line->number = batch->counts.lines;
+    line->custom_id = custom_id ? json_incref(custom_id) : json_null();
+
+    if (!json_is_string(custom_id))
+        st = tsr_refuse(&refusal, "invalid_value", "custom_id", "custom_id: expected a string");
+    else if (!body)
+        st = tsr_refuse(&refusal, "invalid_value", "body", "body: missing");
+    else
+        st =
+            tsr_request_body_read(body, kind_of(json), batch->context, &line->generation, &refusal);
+    if (st == TSR_OK)
+        st = open_choices(batch, line);
+    if (st == TSR_OK) {
+        make_live(batch, line);
+        return TSR_OK;
+    }
+    if (st == TSR_ERR_ARG)
+        st = fail_line(batch, custom_id, &refusal);
+    close_line(line);
+    return st;
+}
+
+/* Reads one line of the file. Empty lines are skipped. */
+static tsr_status read_line(tsr_batch_file *batch)
+{
+    const ssize_t count = getline(&batch->text, &batch->text_capacity, batch->in);
+    if (count < 0) {
+        if (ferror(batch->in)) {
+            tsr_log(TSR_LOG_ERROR, "--input %s: cannot be read: %s", batch->input, strerror(errno));
+            return TSR_ERR_ARG;
+        }
+        batch->ended = true;
+        return TSR_OK;
+    }
+    if (strspn(batch->text, " \t\r\n") == (size_t)count)
+        return TSR_OK;
+    batch->counts.lines++;
+
+    tsr_refusal refusal = {0};
+    json_error_t error = {0};
+    json_t *json = NULL;
+    if (count <= MAX_LINE_BYTES)
+        json =
+            json_loadb(batch->text, (size_t)count, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+    if (!json) {
+        (void)tsr_refuse(&refusal, "invalid_json", NULL, "line %llu: not valid JSON: %s",
+                         (unsigned long long)batch->counts.lines,
+                         count > MAX_LINE_BYTES ? "longer than 64 MiB" : error.text);
+        return fail_line(batch, NULL, &refusal);
+    }
+    const tsr_status st = admit(batch, json);
+    json_decref(json);
+    return st;
+}
+
+static tsr_status next_request(void *context, int32_t wait_ms, tsr_request *ret_request,
+                               bool *ret_more, bool *ret_ended)
+{
+    tsr_batch_file *batch = context;
+    tsr_status st = TSR_OK;
+
+    (void)wait_ms; /* a file never lets one wait */
+    *ret_more = false;
+    while (st == TSR_OK && !batch->submitting && !batch->ended && batch->live_count < MAX_LIVE)
+        st = read_line(batch);
+    if (st != TSR_OK)
+        return st;
+
+    tsr_batch_line *line = batch->submitting;
+    *ret_ended = batch->ended && !line;
+    if (!line)
+        return TSR_OK;
+
+    const size_t index = line->submitted++;
+    *ret_request = line->generation.request;
+    ret_request->id = (uint64_t)batch->submitting_slot << PROMPT_BITS | index;
+    ret_request->prompt = line->generation.prompts[index].ids;
+    ret_request->prompt_tokens = (int32_t)line->generation.prompts[index].count;
+    *ret_more = true;
+    if (line->submitted == line->generation.prompt_count)
+        batch->submitting = NULL;
+    return TSR_OK;
+}
+
+static tsr_status end_line(tsr_batch_file *batch, size_t slot)
+{
+    tsr_batch_line *line = batch->live[slot];
+    const tsr_status st = tsr_batch_answer_write(line, batch->model, batch->out);
+
+    close_line(line);
+    batch->live[slot] = NULL;
+    batch->live_count--;
+    return check_written(st);
+}
+
+/* The engine would not take one prompt: the whole line fails; answers of its other prompts are
+ * dropped. */
+static tsr_status refuse_line(tsr_batch_file *batch, size_t slot, const char *why)
+{
+    tsr_batch_line *line = batch->live[slot];
+    tsr_refusal refusal = {0};
+
+    (void)tsr_refuse(&refusal, "invalid_value", NULL, "%s", why);
+    batch->counts.failed++;
+    return check_written(
+        tsr_batch_error_write(line->custom_id, line->number, &refusal, batch->out));
+}
+
+static tsr_status take_token(void *context, const tsr_output *output, bool *ret_cancel)
+{
+    tsr_batch_file *batch = context;
+    const size_t slot = (size_t)(output->id >> PROMPT_BITS);
+    tsr_batch_line *line = batch->live[slot];
+    tsr_batch_choice *choice = &line->choices[output->id & ((1U << PROMPT_BITS) - 1)];
+
+    *ret_cancel = false;
+    choice->prompt_tokens = output->prompt_tokens;
+    choice->output_tokens = output->output_tokens;
+    if (output->token >= 0)
+        choice->last_token = output->token;
+    tsr_status st = TSR_OK;
+    if (output->finish == TSR_FINISH_REFUSED && line->number != 0) {
+        st = refuse_line(batch, slot, output->refusal);
+        line->number = 0; /* its answer is written */
+    } else {
+        st = tsr_text_stream_push(&choice->stream, output, ret_cancel);
+    }
+    if (st != TSR_OK || output->finish == TSR_FINISH_NONE)
+        return st;
+
+    choice->finish = output->finish;
+    line->finished++;
+    if (line->finished < line->generation.prompt_count)
+        return TSR_OK;
+    if (line->number != 0)
+        return end_line(batch, slot);
+    close_line(line);
+    batch->live[slot] = NULL;
+    batch->live_count--;
+    return TSR_OK;
+}
+
+tsr_source tsr_batch_file_source(tsr_batch_file *batch)
+{
+    return (tsr_source){.next = next_request, .context = batch};
+}
+
+tsr_sink tsr_batch_file_sink(tsr_batch_file *batch)
+{
+    return (tsr_sink){.token = take_token, .context = batch};
+}
+
+tsr_status tsr_batch_file_finish(tsr_batch_file *batch, const char *reason,
+                                 tsr_batch_counts *ret_counts)
+{
+    tsr_status st = TSR_OK;
+
+    batch->submitting = NULL;
+    for (size_t slot = 0; slot < MAX_LIVE && st == TSR_OK; slot++) {
+        if (batch->live[slot] && batch->live[slot]->number != 0)
+            st = refuse_line(batch, slot, reason);
+        close_line(batch->live[slot]);
+        batch->live[slot] = NULL;
+    }
+    batch->live_count = 0;
+    while (st == TSR_OK && !batch->ended) {
+        st = read_line(batch);
+        if (st == TSR_OK && batch->submitting) {
+            st = refuse_line(batch, batch->submitting_slot, reason);
+            close_line(batch->submitting);
+            batch->live[batch->submitting_slot] = NULL;
+            batch->live_count--;
+            batch->submitting = NULL;
+        }
+    }
+    const int closed = fclose(batch->out);
+    batch->out = NULL;
+    if (st == TSR_OK && closed != 0)
+        st = check_written(TSR_ERR_OUTPUT);
+    if (st == TSR_OK)
+        *ret_counts = batch->counts;
+    return st;
+}
+
+void tsr_batch_file_close(tsr_batch_file *batch)
+{
+    if (!batch)
+        return;
+    for (size_t slot = 0; slot < MAX_LIVE; slot++)
+        close_line(batch->live[slot]);
+    if (batch->out)
+        (void)fclose(batch->out);
+    (void)fclose(batch->in);
+    free(batch->text);
+    free(batch);
+}

@@ -1,0 +1,353 @@
+#include "launch/config.h"
+
+#include "launch/option_table.h"
+#include "runtime/base/log.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <getopt.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { NAME_BYTES = 64, MAX_OPTIONS = 64, FAR = 1000 };
+
+typedef struct command_row {
+    const char *name;
+    tsr_command command;
+    const char *usage;
+    const char *help;
+    const char *example;
+} command_row;
+
+static const command_row commands[] = {
+    {"inspect", TSR_COMMAND_INSPECT, "inspect DIR [--json]",
+     "what a checkpoint holds: shapes, the precision of every layer, problems",
+     "tessera inspect models/Qwen3-30B-A3B-NVFP4"},
+    {"plan", TSR_COMMAND_PLAN, "plan DIR --ranks N [--target h200|b200|cpu|BYTES] [--json]",
+     "whether it fits, per rank and kind of memory, and how each layer is computed",
+     "tessera plan models/GLM-4.6-mixed --ranks 8 --target h200 --max-model-len 32k"},
+    {"run", TSR_COMMAND_RUN,
+     "run DIR [--prompt TEXT | --chat TEXT | --input FILE.jsonl --output FILE.jsonl]",
+     "generate: one prompt to the terminal, or a file of requests",
+     "mpirun -n 4 tessera run models/demo --chat 'What is 12 + 30?'"},
+    {"score", TSR_COMMAND_SCORE, "score DIR --tokens FILE --out FILE.safetensors",
+     "the logits of every position of given token sequences",
+     "mpirun -n 8 tessera score models/demo --tokens tokens.json --out logits.safetensors"},
+};
+enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
+
+static const command_row *find_command(const char *name)
+{
+    for (size_t i = 0; i < COMMANDS; i++) {
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    }
+    return NULL;
+}
+
+tsr_launch_info tsr_launch_info_read(void)
+{
+    static const char *const rank_names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"};
+    tsr_launch_info info = {.colour = isatty(STDOUT_FILENO) && !getenv("NO_COLOR")};
+
+    for (size_t i = 0; i < sizeof(rank_names) / sizeof(rank_names[0]) && !info.mpi; i++) {
+        const char *rank = getenv(rank_names[i]);
+        if (rank) {
+            info.mpi = true;
+            info.rank = (int32_t)strtol(rank, NULL, 10);
+        }
+    }
+    return info;
+}
+
+/* "32k", "1M", "24GiB": a number and its unit. Sizes know decimal and binary units, counts only
+ * binary ones. */
+static bool read_number(const char *text, bool size, double *ret_value)
+{
+    static const char units[] = "kmgt";
+    char *end = NULL;
+
+    errno = 0;
+    double value = strtod(text, &end);
+    if (end == text || errno != 0 || isnan(value))
+        return false;
+    if (*end != '\0') {
+        const char *unit = strchr(units, tolower((unsigned char)*end));
+        if (!unit)
+            return false;
+        end++;
+        bool binary = !size;
+        if (size && (end[0] == 'i' || end[0] == 'I')) {
+            binary = true;
+            end++;
+        }
+        if (size && (end[0] == 'B' || end[0] == 'b'))
+            end++;
+        value *= pow(binary ? 1024.0 : 1000.0, (double)(unit - units + 1));
+    }
+    *ret_value = value;
+    return *end == '\0';
+}
+
+bool tsr_config_read_size(const char *text, int64_t *ret_bytes)
+{
+    double bytes = 0;
+    if (!read_number(text, true, &bytes) || bytes < 1 || bytes > 0x1p53)
+        return false;
+    *ret_bytes = (int64_t)bytes;
+    return true;
+}
+
+static bool among_choices(const char *choices, const char *value)
+{
+    const size_t bytes = strlen(value);
+    for (const char *at = choices; at; at = strchr(at, '|') ? strchr(at, '|') + 1 : NULL) {
+        if (strncmp(at, value, bytes) == 0 && (at[bytes] == '|' || at[bytes] == '\0'))
+            return true;
+    }
+    return false;
+}
+
+static tsr_status store_number(const tsr_option_row *row, const char *value, void *field)
+{
+    double number = 0;
+    const bool good = read_number(value, row->kind == TSR_OPTION_SIZE, &number) &&
+                      number >= row->low && number <= row->high &&
+                      (row->kind == TSR_OPTION_NUMBER || number == floor(number));
+    if (!good) {
+        tsr_log(TSR_LOG_ERROR, "--%s %s: expected %s from %.16g to %.16g", row->name, value,
+                row->kind == TSR_OPTION_NUMBER ? "a number" : "a whole number", row->low,
+                row->high);
+        return TSR_ERR_ARG;
+    }
+    if (row->kind == TSR_OPTION_NUMBER)
+        *(double *)field = number;
+    else
+        *(int64_t *)field = (int64_t)number;
+    return TSR_OK;
+}
+
+static tsr_status store(const tsr_option_row *row, const char *value, tsr_config *config)
+{
+    void *field = (char *)config + row->offset;
+
+    switch (row->kind) {
+    case TSR_OPTION_FLAG:
+        *(bool *)field = strcmp(value, "0") != 0 && strcmp(value, "false") != 0;
+        return TSR_OK;
+    case TSR_OPTION_TEXT:
+        *(const char **)field = value;
+        return TSR_OK;
+    case TSR_OPTION_CHOICE:
+        if (!among_choices(row->choices, value)) {
+            tsr_log(TSR_LOG_ERROR, "--%s %s: expected one of %s", row->name, value, row->choices);
+            return TSR_ERR_ARG;
+        }
+        *(const char **)field = value;
+        return TSR_OK;
+    case TSR_OPTION_LIST:
+        if (config->stop_count == TSR_MAX_STOPS || value[0] == '\0') {
+            tsr_log(TSR_LOG_ERROR, "--%s: at most %d texts, none empty", row->name, TSR_MAX_STOPS);
+            return TSR_ERR_ARG;
+        }
+        config->stop[config->stop_count++] = value;
+        return TSR_OK;
+    case TSR_OPTION_INTEGER:
+    case TSR_OPTION_SIZE:
+    case TSR_OPTION_NUMBER:
+        return store_number(row, value, field);
+    }
+    return TSR_ERR_INTERNAL;
+}
+
+/* Edits that turn one name into the other, for names of ordinary length. */
+static int distance(const char *a, const char *b)
+{
+    const size_t n = strlen(b);
+    int row[NAME_BYTES];
+
+    if (n >= NAME_BYTES)
+        return FAR;
+    for (size_t j = 0; j <= n; j++)
+        row[j] = (int)j;
+    for (size_t i = 0; a[i]; i++) {
+        int diagonal = row[0];
+        row[0] = (int)i + 1;
+        for (size_t j = 0; j < n; j++) {
+            const int replace = diagonal + (a[i] != b[j]);
+            const int drop = (row[j] < row[j + 1] ? row[j] : row[j + 1]) + 1;
+            diagonal = row[j + 1];
+            row[j + 1] = replace < drop ? replace : drop;
+        }
+    }
+    return row[n];
+}
+
+static void log_unknown(const char *argument, unsigned command)
+{
+    const char *nearest = NULL;
+    int best = FAR;
+    char name[NAME_BYTES] = {0};
+
+    (void)snprintf(name, sizeof(name), "%.*s", (int)strcspn(argument, "="), argument);
+    const char *bare = name + strspn(name, "-");
+    for (size_t i = 0; i < tsr_option_count; i++) {
+        const int d = distance(bare, tsr_option_rows[i].name);
+        if ((tsr_option_rows[i].commands & command) && d < best) {
+            best = d;
+            nearest = tsr_option_rows[i].name;
+        }
+    }
+    if (nearest && best <= 4)
+        tsr_log(TSR_LOG_ERROR, "unknown option %s: did you mean --%s?", name, nearest);
+    else
+        tsr_log(TSR_LOG_ERROR, "unknown option %s: see --help", name);
+}
+
+static tsr_status store_environment(unsigned command, tsr_config *config)
+{
+    for (size_t i = 0; i < tsr_option_count; i++) {
+        const tsr_option_row *row = &tsr_option_rows[i];
+        char name[NAME_BYTES];
+        (void)snprintf(name, sizeof(name), "TESSERA_%s", row->name);
+        for (char *c = name; *c; c++)
+            *c = *c == '-' ? '_' : (char)toupper((unsigned char)*c);
+
+        const char *given = row->commands & command ? getenv(name) : NULL;
+        const char *value = given ? given : row->preset;
+        const tsr_status st = value ? store(row, value, config) : TSR_OK;
+        if (st != TSR_OK) {
+            if (given)
+                tsr_log(TSR_LOG_ERROR, "%s of the environment is not usable", name);
+            return st;
+        }
+        if (given && row->offset == offsetof(tsr_config, seed))
+            config->has_seed = true;
+    }
+    return TSR_OK;
+}
+
+static tsr_status store_arguments(int argc, char **argv, unsigned command, tsr_config *config)
+{
+    struct option longs[MAX_OPTIONS] = {0};
+    int count = 0;
+    int rows[MAX_OPTIONS] = {0};
+
+    for (size_t i = 0; i < tsr_option_count && count < MAX_OPTIONS - 1; i++) {
+        const tsr_option_row *row = &tsr_option_rows[i];
+        if (!(row->commands & command))
+            continue;
+        const int argument = row->kind == TSR_OPTION_FLAG ? no_argument : required_argument;
+        rows[count] = (int)i;
+        longs[count++] = (struct option){row->name, argument, NULL, 0};
+    }
+
+    opterr = 0;
+    optind = 1;
+    int at = 0;
+    for (int c; (c = getopt_long(argc, argv, ":h", longs, &at)) != -1;) {
+        if (c == 'h') {
+            config->help = true;
+        } else if (c == ':') {
+            tsr_log(TSR_LOG_ERROR, "%s needs a value", argv[optind - 1]);
+            return TSR_ERR_ARG;
+        } else if (c == '?') {
+            log_unknown(argv[optind - 1], command);
+            return TSR_ERR_ARG;
+        } else {
+            const tsr_option_row *row = &tsr_option_rows[rows[at]];
+            const tsr_status st = store(row, optarg ? optarg : "1", config);
+            if (st != TSR_OK)
+                return st;
+            config->has_seed |= row->offset == offsetof(tsr_config, seed);
+        }
+    }
+    if (optind < argc)
+        config->folder = argv[optind++];
+    if (optind < argc) {
+        tsr_log(TSR_LOG_ERROR, "unexpected argument %s", argv[optind]);
+        return TSR_ERR_ARG;
+    }
+    return TSR_OK;
+}
+
+/* --max_tokens is --max-tokens. */
+static void dash_names(int argc, char **argv)
+{
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        if (strncmp(argv[i], "--", 2) != 0)
+            continue;
+        for (char *c = argv[i]; *c && *c != '='; c++)
+            *c = *c == '_' ? '-' : *c;
+    }
+}
+
+tsr_status tsr_config_parse(int argc, char **argv, tsr_config *ret_config)
+{
+    tsr_config config = {.temperature = (double)NAN, .top_p = (double)NAN, .top_k = -1};
+
+    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        strcmp(argv[1], "help") == 0) {
+        config.help = true;
+        *ret_config = config;
+        return TSR_OK;
+    }
+    const command_row *row = find_command(argv[1]);
+    if (!row) {
+        tsr_log(TSR_LOG_ERROR, "unknown command %s: one of inspect, plan, run, score", argv[1]);
+        return TSR_ERR_ARG;
+    }
+    config.command = row->command;
+
+    dash_names(argc - 1, argv + 1);
+    tsr_status st = store_environment(row->command, &config);
+    if (st == TSR_OK)
+        st = store_arguments(argc - 1, argv + 1, row->command, &config);
+    if (st == TSR_OK && !config.folder && !config.help) {
+        tsr_log(TSR_LOG_ERROR, "%s needs the folder of a checkpoint: tessera %s", row->name,
+                row->usage);
+        st = TSR_ERR_ARG;
+    }
+    if (st == TSR_OK)
+        *ret_config = config;
+    return st;
+}
+
+static void help_option(const tsr_option_row *row, FILE *out)
+{
+    char left[NAME_BYTES];
+    (void)snprintf(left, sizeof(left), "--%s%s%s", row->name, row->value ? " " : "",
+                   row->value ? row->value : "");
+    (void)fprintf(out, "  %-34s %s", left, row->help);
+    if (row->choices)
+        (void)fprintf(out, " (%s)", row->choices);
+    if (row->preset)
+        (void)fprintf(out, " [%s]", row->preset);
+    (void)fputc('\n', out);
+}
+
+void tsr_config_help(unsigned command, FILE *out)
+{
+    if (command == 0) {
+        (void)fputs("tessera: mixture-of-experts models, every layer in its own precision, over "
+                    "many ranks\n\n",
+                    out);
+        for (size_t i = 0; i < COMMANDS; i++)
+            (void)fprintf(out, "  tessera %s\n      %s\n", commands[i].usage, commands[i].help);
+        (void)fputs("\ntessera COMMAND --help lists a command's options. Every option can be set "
+                    "in the environment:\nTESSERA_MAX_MODEL_LEN=32k is --max-model-len 32k.\n",
+                    out);
+        return;
+    }
+    for (size_t i = 0; i < COMMANDS; i++) {
+        if (commands[i].command == command)
+            (void)fprintf(out, "tessera %s\n  %s\n\n  %s\n\n", commands[i].usage, commands[i].help,
+                          commands[i].example);
+    }
+    for (size_t i = 0; i < tsr_option_count; i++) {
+        if (tsr_option_rows[i].commands & command)
+            help_option(&tsr_option_rows[i], out);
+    }
+}

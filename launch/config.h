@@ -1,0 +1,95 @@
+/*
+ * Every knob of every command, in one table: name, unit, range, default, one sentence. The table
+ * parses the command line and the environment (TESSERA_MAX_MODEL_LEN for --max-model-len), and
+ * writes --help. Command line before environment before default. Nothing else reads the
+ * environment.
+ */
+#ifndef TSR_LAUNCH_CONFIG_H
+#define TSR_LAUNCH_CONFIG_H
+
+#include "runtime/base/status.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+typedef enum tsr_command {
+    TSR_COMMAND_INSPECT = 1,
+    TSR_COMMAND_PLAN = 2,
+    TSR_COMMAND_RUN = 4,
+    TSR_COMMAND_SCORE = 8,
+} tsr_command;
+
+enum { TSR_MAX_STOPS = 16 };
+
+/* Text fields point into argv or the environment; NULL means not given. Integers: 0 or below means
+ * not given. */
+typedef struct tsr_config {
+    tsr_command command;
+    const char *folder; /* the checkpoint */
+    bool help;
+    bool json;
+
+    const char *prompt; /* run */
+    const char *chat;
+    const char *system;
+    const char *input;
+    const char *output;
+    const char *template_kwargs;
+    const char *stop[TSR_MAX_STOPS];
+    int32_t stop_count;
+    int64_t max_tokens;
+    double temperature; /* NaN: not given */
+    double top_p;       /* NaN: not given */
+    int64_t top_k;      /* -1: not given */
+    int64_t seed;
+    bool has_seed;
+    bool ignore_eos;
+
+    const char *tokens; /* score */
+    const char *out;
+
+    const char *target; /* plan */
+    int64_t ranks;
+
+    const char *backend;
+    const char *activations;
+    const char *activations_of;
+    const char *kv_cache_dtype;
+    int64_t max_model_len;
+    int64_t max_num_seqs;
+    int64_t max_batched_tokens;
+    int64_t exchange_tokens;
+    int64_t block_size;
+    int64_t memory;
+    int64_t local_ranks;
+    int64_t threads;
+    const char *cpu_isa;
+    const char *spread;
+    int64_t prefill_chunk;
+    int64_t step_timeout;
+    const char *log_level;
+} tsr_config;
+
+/* How this process was started. */
+typedef struct tsr_launch_info {
+    bool mpi;     /* by mpirun, srun or the like */
+    int32_t rank; /* as the launcher says; 0 when alone */
+    bool colour;  /* a terminal is on stdout and NO_COLOR is not set */
+} tsr_launch_info;
+
+tsr_launch_info tsr_launch_info_read(void);
+
+/*
+ * TSR_ERR_ARG, logged: which option, what is wrong, the nearest name. *ret_config.help asks for
+ * tsr_config_help instead of the command.
+ */
+TSR_MUST_USE tsr_status tsr_config_parse(int argc, char **argv, tsr_config *ret_config);
+
+/* "24e9", "24G" and "24GiB" are amounts of memory; false for anything else. */
+bool tsr_config_read_size(const char *text, int64_t *ret_bytes);
+
+/* Usage, example and options of one command; of the program when `command` is 0. */
+void tsr_config_help(unsigned command, FILE *out);
+
+#endif

@@ -1,0 +1,210 @@
+#include "launch/job.h"
+
+#include "kernels/device.h"
+#include "launch/host.h"
+#include "launch/plan_request.h"
+#include "launch/precision_map.h"
+#include "launch/progress.h"
+#include "launch/ranks.h"
+#include "runtime/base/log.h"
+#include "runtime/model/model.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct job {
+    const tsr_config *config;
+    const tsr_launch_info *info;
+    const tsr_job_hooks *hooks;
+} job;
+
+/* In front of the plan's bytes: whether there are any. */
+typedef struct plan_notice {
+    int32_t status;
+    int32_t reserved;
+    uint64_t bytes;
+} plan_notice;
+
+/* Set by SIGUSR1, which mpirun passes on: no new requests, finish the running ones. */
+static volatile int drain_requested;
+
+static void request_drain(int signal_number)
+{
+    (void)signal_number;
+    drain_requested = 1;
+}
+
+static void watch_drain_signal(void)
+{
+    struct sigaction action = {.sa_handler = request_drain, .sa_flags = SA_RESTART};
+    (void)sigemptyset(&action.sa_mask);
+    (void)sigaction(SIGUSR1, &action, NULL);
+}
+
+static tsr_spread spread_of(const char *name)
+{
+    if (strcmp(name, "round-robin") == 0)
+        return TSR_SPREAD_ROUND_ROBIN;
+    return strcmp(name, "first") == 0 ? TSR_SPREAD_FIRST : TSR_SPREAD_LEAST_LOADED;
+}
+
+static tsr_cpu_isa isa_of(const char *name)
+{
+    if (strcmp(name, "plain") == 0)
+        return TSR_CPU_PLAIN;
+    if (strcmp(name, "avx2") == 0)
+        return TSR_CPU_AVX2;
+    return strcmp(name, "avx512") == 0 ? TSR_CPU_AVX512 : TSR_CPU_AUTO;
+}
+
+/* Coordinator: from the folder to a plan that fits. */
+static tsr_status make_plan(const job *j, int32_t ranks, const tsr_host_share *smallest,
+                            tsr_plan **ret_plan)
+{
+    tsr_problems problems = {0};
+    tsr_checkpoint *checkpoint = NULL;
+    tsr_plan_request request = {0};
+    tsr_job_needs needs = {0};
+    bool fits = false;
+
+    tsr_status st = tsr_checkpoint_open(j->config->folder, &problems, &checkpoint);
+    if (st == TSR_OK)
+        st = j->hooks->prepare(j->hooks->context, checkpoint, &needs);
+    if (st == TSR_OK)
+        st = tsr_plan_request_read(j->config, "cpu", ranks, &request);
+    if (st == TSR_OK) {
+        request.token_ids = needs.token_ids;
+        if (request.max_model_len == 0)
+            request.max_model_len = needs.max_model_len;
+        if (request.memory_bytes == 0)
+            request.memory_bytes = smallest->memory_bytes;
+        if (request.threads == 0)
+            request.threads = smallest->threads;
+        st = tsr_plan_build(checkpoint, &request, &problems, ret_plan, &fits);
+    }
+    tsr_problems_log(&problems);
+    if (st == TSR_OK && !fits) {
+        tsr_plan_close(*ret_plan);
+        *ret_plan = NULL;
+        st = TSR_ERR_CAPACITY;
+    }
+    tsr_checkpoint_close(checkpoint);
+    tsr_problems_close(&problems);
+    return st;
+}
+
+/* Rank 0 has the plan, or the reason why there is none; the others learn either. */
+static tsr_status share_plan(tsr_comm *comm, tsr_status made, tsr_plan **plan)
+{
+    const bool coordinator = tsr_comm_rank(comm) == 0;
+    unsigned char *bytes = NULL;
+    size_t count = 0;
+
+    if (coordinator && made == TSR_OK)
+        made = tsr_plan_pack(*plan, &bytes, &count);
+    plan_notice notice = {.status = (int32_t)made, .bytes = count};
+    tsr_status st = tsr_comm_broadcast(comm, 0, &notice, sizeof(notice));
+    if (st == TSR_OK && notice.status != TSR_OK)
+        st = (tsr_status)notice.status;
+    if (st == TSR_OK && !coordinator) {
+        bytes = malloc((size_t)notice.bytes);
+        st = bytes ? TSR_OK : TSR_ERR_MEMORY;
+    }
+    if (st == TSR_OK)
+        st = tsr_comm_broadcast(comm, 0, bytes, (size_t)notice.bytes);
+    if (st == TSR_OK && !coordinator)
+        st = tsr_plan_unpack(bytes, (size_t)notice.bytes, plan);
+    free(bytes);
+    return st;
+}
+
+static tsr_status run_engine(const job *j, tsr_comm *comm, const tsr_plan *plan, tsr_model *model,
+                             tsr_device *device, tsr_engine_stats *stats)
+{
+    const tsr_engine_options options = {
+        .spread = spread_of(j->config->spread),
+        .seed = j->config->has_seed ? (uint64_t)j->config->seed : 0,
+        .prefill_chunk = (int32_t)j->config->prefill_chunk,
+        .drain = &drain_requested,
+    };
+    tsr_engine_args args = {
+        .plan = plan, .model = model, .device = device, .comm = comm, .options = &options};
+    tsr_source source = {0};
+    tsr_sink sink = {0};
+    tsr_status st = TSR_OK;
+
+    if (tsr_comm_rank(comm) == 0) {
+        st = j->hooks->begin(j->hooks->context, plan, &source, &sink);
+        args.source = &source;
+        args.sink = &sink;
+    }
+    if (st == TSR_OK)
+        st = tsr_engine_run(&args, args.source ? stats : NULL);
+    return st;
+}
+
+/* Weights, then the engine. Everything that this opens is closed again. */
+static tsr_status serve_plan(const job *j, tsr_comm *comm, const tsr_plan *plan,
+                             tsr_engine_stats *stats, bool *ret_ran)
+{
+    const bool coordinator = tsr_comm_rank(comm) == 0;
+    tsr_progress progress = tsr_progress_start();
+    const tsr_load_progress report = {.report = tsr_progress_report, .context = &progress};
+    tsr_device *device = NULL;
+    tsr_model *model = NULL;
+
+    tsr_status st = tsr_device_open_cpu(plan->limits.threads, isa_of(j->config->cpu_isa), &device);
+    if (st == TSR_OK && coordinator)
+        tsr_log(TSR_LOG_INFO, "%d rank%s of %s, over %s", plan->ranks, plan->ranks > 1 ? "s" : "",
+                tsr_device_name(device), tsr_comm_name(comm));
+    if (st == TSR_OK)
+        st = tsr_model_open(plan, device, comm, coordinator ? &report : NULL, &model);
+    if (st == TSR_OK) {
+        st = run_engine(j, comm, plan, model, device, stats);
+        *ret_ran = st == TSR_OK;
+    }
+    if (st != TSR_OK)
+        tsr_comm_abort(comm, st);
+    tsr_model_close(model);
+    tsr_device_close(device);
+    return st;
+}
+
+static tsr_status rank_main(tsr_comm *comm, void *context)
+{
+    const job *j = context;
+    const bool coordinator = tsr_comm_rank(comm) == 0;
+    tsr_host_share share;
+    tsr_host_share smallest = {0};
+    tsr_engine_stats stats = {0};
+    tsr_plan *plan = NULL;
+    bool ran = false;
+
+    tsr_status st = tsr_host_share_read(comm, &share, &smallest);
+    if (st == TSR_OK) {
+        tsr_status made = TSR_OK;
+        if (coordinator)
+            made = make_plan(j, tsr_comm_size(comm), &smallest, &plan);
+        st = share_plan(comm, made, &plan);
+    }
+    if (st == TSR_OK && coordinator && tsr_log_enabled(TSR_LOG_INFO))
+        tsr_precision_map_print(plan, stderr);
+    if (st == TSR_OK)
+        st = serve_plan(j, comm, plan, &stats, &ran);
+    if (coordinator) {
+        const tsr_status finished = j->hooks->finish(j->hooks->context, st, ran ? &stats : NULL);
+        st = st == TSR_OK ? finished : st;
+    }
+    tsr_plan_close(plan);
+    return st;
+}
+
+tsr_status tsr_job_run(const tsr_config *config, const tsr_launch_info *info,
+                       const tsr_job_hooks *hooks)
+{
+    job j = {.config = config, .info = info, .hooks = hooks};
+
+    watch_drain_signal();
+    return tsr_ranks_run(config, info, rank_main, &j);
+}

@@ -1,0 +1,35 @@
+/*
+ * One job over all ranks: the coordinator reads the checkpoint, plans and broadcasts; every rank
+ * opens its device, loads its weights and runs the engine. What requests there are is the hooks'
+ * business, on rank 0.
+ */
+#ifndef TSR_LAUNCH_JOB_H
+#define TSR_LAUNCH_JOB_H
+
+#include "launch/config.h"
+#include "proto/plan.h"
+#include "runtime/checkpoint/checkpoint.h"
+#include "runtime/engine/engine.h"
+
+/* What the ids and lengths of a job's requests ask of the plan. */
+typedef struct tsr_job_needs {
+    int32_t token_ids;     /* ids of the tokenizer; 0: all of the vocabulary */
+    int32_t max_model_len; /* where the user gives none; 0: the model's */
+} tsr_job_needs;
+
+/* Called on rank 0, in this order; `finish` always, with the status so far and the engine's stats
+ * (NULL if it never ran). */
+typedef struct tsr_job_hooks {
+    tsr_status (*prepare)(void *context, const tsr_checkpoint *checkpoint,
+                          tsr_job_needs *ret_needs);
+    tsr_status (*begin)(void *context, const tsr_plan *plan, tsr_source *ret_source,
+                        tsr_sink *ret_sink);
+    tsr_status (*finish)(void *context, tsr_status status, const tsr_engine_stats *stats);
+    void *context;
+} tsr_job_hooks;
+
+/* Runs this process's ranks to the end. Errors are logged where they are decided. */
+TSR_MUST_USE tsr_status tsr_job_run(const tsr_config *config, const tsr_launch_info *info,
+                                    const tsr_job_hooks *hooks);
+
+#endif

@@ -1,0 +1,152 @@
+#include "launch/logits_file.h"
+
+#include "runtime/base/log.h"
+#include "runtime/base/text_buffer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { ALIGNMENT = 8, FILE_MODE = 0644 };
+
+struct tsr_logits_file {
+    const char *path; /* borrowed */
+    const tsr_token_file *tokens;
+    uint64_t *first_byte;  /* [sequences] of logits.I in the file */
+    int32_t *rows_written; /* [sequences] */
+    int32_t vocab;
+    int descriptor;
+};
+
+static tsr_status write_all(const tsr_logits_file *file, uint64_t offset, const void *bytes,
+                            size_t count)
+{
+    const unsigned char *from = bytes;
+
+    while (count > 0) {
+        const ssize_t written = pwrite(file->descriptor, from, count, (off_t)offset);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written <= 0) {
+            tsr_log(TSR_LOG_ERROR, "--out %s: cannot be written: %s", file->path, strerror(errno));
+            return TSR_ERR_OUTPUT;
+        }
+        from += written;
+        offset += (uint64_t)written;
+        count -= (size_t)written;
+    }
+    return TSR_OK;
+}
+
+/* The JSON header, padded so that the payload is aligned; first_byte is relative to the payload. */
+static tsr_status build_header(tsr_logits_file *file, tsr_text *header)
+{
+    tsr_status st = tsr_text_add_string(header, "{");
+    uint64_t offset = 0;
+
+    for (size_t i = 0; i < file->tokens->count && st == TSR_OK; i++) {
+        const int32_t rows = file->tokens->sequences[i].count;
+        const uint64_t bytes = (uint64_t)rows * (uint64_t)file->vocab * sizeof(float);
+        file->first_byte[i] = offset;
+        st = tsr_text_add_format(header,
+                                 "%s\"logits.%zu\":{\"dtype\":\"F32\",\"shape\":[%d,%d],"
+                                 "\"data_offsets\":[%llu,%llu]}",
+                                 i > 0 ? "," : "", i, rows, file->vocab, (unsigned long long)offset,
+                                 (unsigned long long)(offset + bytes));
+        offset += bytes;
+    }
+    if (st == TSR_OK)
+        st = tsr_text_add_string(header, "}");
+    while (st == TSR_OK && header->count % ALIGNMENT != 0)
+        st = tsr_text_add_string(header, " ");
+    return st;
+}
+
+static tsr_status write_header(tsr_logits_file *file)
+{
+    tsr_text header = {0};
+    tsr_status st = build_header(file, &header);
+
+    if (st == TSR_OK) {
+        const uint64_t count = header.count;
+        unsigned char length[sizeof(count)];
+        for (size_t i = 0; i < sizeof(length); i++)
+            length[i] = (unsigned char)(count >> (8 * i));
+        for (size_t i = 0; i < file->tokens->count; i++)
+            file->first_byte[i] += sizeof(length) + count;
+        st = write_all(file, 0, length, sizeof(length));
+        if (st == TSR_OK)
+            st = write_all(file, sizeof(length), header.bytes, header.count);
+    }
+    tsr_text_close(&header);
+    return st;
+}
+
+tsr_status tsr_logits_file_open(const char *path, const tsr_token_file *tokens, int32_t vocab,
+                                tsr_logits_file **ret_file)
+{
+    tsr_logits_file *file = calloc(1, sizeof(*file));
+    if (!file)
+        return TSR_ERR_MEMORY;
+    *file = (tsr_logits_file){.path = path, .tokens = tokens, .vocab = vocab, .descriptor = -1};
+    file->first_byte = calloc(tokens->count, sizeof(*file->first_byte));
+    file->rows_written = calloc(tokens->count, sizeof(*file->rows_written));
+
+    tsr_status st = file->first_byte && file->rows_written ? TSR_OK : TSR_ERR_MEMORY;
+    if (st == TSR_OK) {
+        file->descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, FILE_MODE);
+        if (file->descriptor < 0) {
+            tsr_log(TSR_LOG_ERROR, "--out %s: cannot be written: %s", path, strerror(errno));
+            st = TSR_ERR_OUTPUT;
+        }
+    }
+    if (st == TSR_OK)
+        st = write_header(file);
+    if (st == TSR_OK)
+        *ret_file = file;
+    else
+        tsr_logits_file_close(file);
+    return st;
+}
+
+tsr_status tsr_logits_file_write(tsr_logits_file *file, size_t sequence, int32_t first_row,
+                                 int32_t rows, const float *logits)
+{
+    const size_t row_bytes = (size_t)file->vocab * sizeof(float);
+    file->rows_written[sequence] += rows;
+    return write_all(file, file->first_byte[sequence] + (uint64_t)first_row * row_bytes, logits,
+                     (size_t)rows * row_bytes);
+}
+
+tsr_status tsr_logits_file_finish(tsr_logits_file *file)
+{
+    tsr_status st = TSR_OK;
+
+    for (size_t i = 0; i < file->tokens->count && st == TSR_OK; i++) {
+        if (file->rows_written[i] != file->tokens->sequences[i].count) {
+            tsr_log(TSR_LOG_ERROR, "--out %s: sequence %zu has %d of %d rows", file->path, i,
+                    file->rows_written[i], file->tokens->sequences[i].count);
+            st = TSR_ERR_OUTPUT;
+        }
+    }
+    const int closed = close(file->descriptor);
+    file->descriptor = -1;
+    if (st == TSR_OK && closed != 0) {
+        tsr_log(TSR_LOG_ERROR, "--out %s: cannot be written: %s", file->path, strerror(errno));
+        st = TSR_ERR_OUTPUT;
+    }
+    return st;
+}
+
+void tsr_logits_file_close(tsr_logits_file *file)
+{
+    if (!file)
+        return;
+    if (file->descriptor >= 0)
+        (void)close(file->descriptor);
+    free(file->rows_written);
+    free(file->first_byte);
+    free(file);
+}

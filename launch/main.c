@@ -1,0 +1,72 @@
+/* tessera: one binary, a command each for looking, planning, generating and scoring. */
+#include "launch/config.h"
+#include "launch/inspect_command.h"
+#include "launch/plan_command.h"
+#include "launch/plan_request.h"
+#include "launch/run_command.h"
+#include "launch/score_command.h"
+#include "runtime/base/log.h"
+
+#include <string.h>
+
+static tsr_log_level level_of(const char *name)
+{
+    static const char *const names[] = {"error", "warn", "info", "debug"};
+    int level = TSR_LOG_DEBUG;
+    while (level > TSR_LOG_ERROR && strcmp(names[level], name) != 0)
+        level--;
+    return (tsr_log_level)level;
+}
+
+static tsr_status plan_command(const tsr_config *config)
+{
+    tsr_plan_request request;
+    const tsr_status st =
+        tsr_plan_request_read(config, config->target, (int32_t)config->ranks, &request);
+    return st == TSR_OK ? tsr_plan_show(config->folder, &request, config->json, stdout) : st;
+}
+
+static tsr_status run_command(const tsr_config *config, const tsr_launch_info *info)
+{
+    switch (config->command) {
+    case TSR_COMMAND_INSPECT:
+        return info->rank == 0 ? tsr_inspect(config->folder, config->json, stdout) : TSR_OK;
+    case TSR_COMMAND_PLAN:
+        return info->rank == 0 ? plan_command(config) : TSR_OK;
+    case TSR_COMMAND_RUN:
+        return tsr_run_command(config, info);
+    case TSR_COMMAND_SCORE:
+        return tsr_score_command(config, info);
+    }
+    return TSR_ERR_INTERNAL;
+}
+
+static void drop_line(void *context, tsr_log_level level, const char *line)
+{
+    (void)context;
+    (void)level;
+    (void)line;
+}
+
+int main(int argc, char **argv)
+{
+    const tsr_launch_info info = tsr_launch_info_read();
+    tsr_config config;
+
+    /* Every rank reads the same command line; one of them is enough to say what is wrong with it.
+     */
+    if (info.rank != 0)
+        tsr_log_set_sink(drop_line, NULL);
+    tsr_status st = tsr_config_parse(argc, argv, &config);
+    tsr_log_set_sink(NULL, NULL);
+    if (st != TSR_OK)
+        return tsr_status_exit_code(st);
+    if (config.help) {
+        if (info.rank == 0)
+            tsr_config_help(config.command, stdout);
+        return 0;
+    }
+    tsr_log_set_level(info.rank == 0 ? level_of(config.log_level) : TSR_LOG_WARN);
+    st = run_command(&config, &info);
+    return tsr_status_exit_code(st);
+}

@@ -1,0 +1,77 @@
+#include "launch/prompt_session.h"
+
+#include "runtime/base/log.h"
+
+#include <errno.h>
+#include <string.h>
+
+tsr_status tsr_prompt_session_open(tsr_generation *generation, const tsr_tokenizer *tokenizer,
+                                   FILE *out, tsr_prompt_session *session)
+{
+    *session = (tsr_prompt_session){.generation = *generation, .out = out};
+    *generation = (tsr_generation){0};
+    const tsr_generation *g = &session->generation;
+    return tsr_text_stream_open(tokenizer, g->skip_special, (const char *const *)g->stops,
+                                g->stop_count, g->include_stop, &session->stream);
+}
+
+static tsr_status next_request(void *context, int32_t wait_ms, tsr_request *ret_request,
+                               bool *ret_more, bool *ret_ended)
+{
+    tsr_prompt_session *session = context;
+
+    (void)wait_ms; /* there is one request, and it is here */
+    *ret_more = !session->submitted;
+    *ret_ended = session->submitted;
+    if (session->submitted)
+        return TSR_OK;
+    *ret_request = session->generation.request;
+    ret_request->prompt = session->generation.prompts[0].ids;
+    ret_request->prompt_tokens = (int32_t)session->generation.prompts[0].count;
+    session->submitted = true;
+    return TSR_OK;
+}
+
+static tsr_status take_token(void *context, const tsr_output *output, bool *ret_cancel)
+{
+    tsr_prompt_session *session = context;
+
+    if (output->finish == TSR_FINISH_REFUSED) {
+        tsr_log(TSR_LOG_ERROR, "the prompt is refused: %s", output->refusal);
+        return TSR_ERR_ARG;
+    }
+    tsr_status st = tsr_text_stream_push(&session->stream, output, ret_cancel);
+    if (st != TSR_OK)
+        return st;
+
+    const tsr_text *text = &session->stream.text;
+    const size_t fresh = text->count - session->shown;
+    const bool ended = output->finish != TSR_FINISH_NONE && session->finish == TSR_FINISH_NONE;
+    if (fresh > 0 && fwrite(text->bytes + session->shown, 1, fresh, session->out) != fresh)
+        st = TSR_ERR_OUTPUT;
+    if (st == TSR_OK && ended && fputc('\n', session->out) == EOF)
+        st = TSR_ERR_OUTPUT;
+    if (st == TSR_OK && fflush(session->out) != 0)
+        st = TSR_ERR_OUTPUT;
+    if (st != TSR_OK)
+        tsr_log(TSR_LOG_ERROR, "the answer cannot be written: %s", strerror(errno));
+    session->shown = text->count;
+    session->finish = output->finish;
+    return st;
+}
+
+tsr_source tsr_prompt_session_source(tsr_prompt_session *session)
+{
+    return (tsr_source){.next = next_request, .context = session};
+}
+
+tsr_sink tsr_prompt_session_sink(tsr_prompt_session *session)
+{
+    return (tsr_sink){.token = take_token, .context = session};
+}
+
+void tsr_prompt_session_close(tsr_prompt_session *session)
+{
+    tsr_text_stream_close(&session->stream);
+    tsr_generation_close(&session->generation);
+}

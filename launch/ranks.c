@@ -1,0 +1,108 @@
+#include "launch/ranks.h"
+
+#include "runtime/base/log.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+typedef struct rank_thread {
+    tsr_comm *comm;
+    tsr_rank_main rank_main;
+    void *context;
+    tsr_status status;
+    pthread_t thread;
+    bool named;
+} rank_thread;
+
+static tsr_status run_rank(tsr_comm *comm, tsr_rank_main rank_main, void *context)
+{
+    tsr_status st = rank_main(comm, context);
+    if (st != TSR_OK) {
+        tsr_comm_abort(comm, st);
+        if (tsr_comm_cause(comm) != TSR_OK)
+            st = tsr_comm_cause(comm);
+    }
+    return st;
+}
+
+static void *thread_main(void *argument)
+{
+    rank_thread *t = argument;
+
+    tsr_log_set_rank(t->named ? tsr_comm_rank(t->comm) : -1);
+    t->status = run_rank(t->comm, t->rank_main, t->context);
+    tsr_comm_close(t->comm);
+    return NULL;
+}
+
+static tsr_status worse(tsr_status a, tsr_status b)
+{
+    if (a == TSR_OK || (a == TSR_ERR_PEER && b != TSR_OK))
+        return b;
+    return a;
+}
+
+/* Every thread runs to its end, also when a later one cannot be started: its comm is aborted. */
+static tsr_status run_threads(int32_t ranks, rank_thread *threads)
+{
+    tsr_status st = TSR_OK;
+    int32_t started = 0;
+
+    for (; started < ranks; started++) {
+        if (pthread_create(&threads[started].thread, NULL, thread_main, &threads[started]) != 0) {
+            tsr_log(TSR_LOG_ERROR, "cannot start a thread for rank %d", started);
+            st = TSR_ERR_MEMORY;
+            break;
+        }
+    }
+    for (int32_t r = started; r < ranks; r++) {
+        tsr_comm_abort(threads[r].comm, st);
+        tsr_comm_close(threads[r].comm);
+    }
+    for (int32_t r = 0; r < started; r++) {
+        (void)pthread_join(threads[r].thread, NULL);
+        st = worse(st, threads[r].status);
+    }
+    return st;
+}
+
+static tsr_status run_local(const tsr_config *config, tsr_rank_main rank_main, void *context)
+{
+    const int32_t ranks = config->local_ranks > 0 ? (int32_t)config->local_ranks : 1;
+    rank_thread *threads = calloc((size_t)ranks, sizeof(*threads));
+    tsr_comm **members = calloc((size_t)ranks, sizeof(tsr_comm *));
+    tsr_status st = threads && members ? TSR_OK : TSR_ERR_MEMORY;
+
+    if (st == TSR_OK)
+        st = tsr_comm_open_local(ranks, (int32_t)config->step_timeout * 1000, members);
+    if (st == TSR_OK) {
+        for (int32_t r = 0; r < ranks; r++)
+            threads[r] = (rank_thread){
+                .comm = members[r], .rank_main = rank_main, .context = context, .named = ranks > 1};
+        st = run_threads(ranks, threads);
+    }
+    free(members);
+    free(threads);
+    return st;
+}
+
+tsr_status tsr_ranks_run(const tsr_config *config, const tsr_launch_info *info,
+                         tsr_rank_main rank_main, void *context)
+{
+    if (!info->mpi)
+        return run_local(config, rank_main, context);
+    if (config->local_ranks > 0) {
+        tsr_log(TSR_LOG_ERROR, "--local-ranks is for one process: leave it out under mpirun");
+        return TSR_ERR_ARG;
+    }
+
+    tsr_comm *comm = NULL;
+    tsr_status st = tsr_comm_open_mpi((int32_t)config->step_timeout * 1000, &comm);
+    if (st != TSR_OK)
+        return st;
+    if (tsr_comm_size(comm) > 1)
+        tsr_log_set_rank(tsr_comm_rank(comm));
+    st = run_rank(comm, rank_main, context);
+    tsr_comm_close(comm);
+    return st;
+}

@@ -1,0 +1,340 @@
+#include "launch/request_body.h"
+
+#include "launch/request_prompt.h"
+#include "runtime/base/log.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { COMPLETION_TOKENS = 16 /* OpenAI's default for completions */, MAX_STOP_IDS = 64 };
+
+typedef enum parameter_kind {
+    SERVED,  /* read below or by the prompt */
+    IGNORED, /* has no effect on the answer */
+    NEUTRAL, /* not built: legal only at the value that changes nothing */
+} parameter_kind;
+
+typedef struct parameter_row {
+    const char *name;
+    parameter_kind kind;
+    double neutral; /* NEUTRAL: the number that changes nothing */
+} parameter_row;
+
+static const parameter_row parameters[] = {
+    {"messages", SERVED, 0},
+    {"prompt", SERVED, 0},
+    {"chat_template_kwargs", SERVED, 0},
+    {"add_generation_prompt", SERVED, 0},
+    {"max_tokens", SERVED, 0},
+    {"max_completion_tokens", SERVED, 0},
+    {"temperature", SERVED, 0},
+    {"top_p", SERVED, 0},
+    {"top_k", SERVED, 0},
+    {"seed", SERVED, 0},
+    {"stop", SERVED, 0},
+    {"stop_token_ids", SERVED, 0},
+    {"ignore_eos", SERVED, 0},
+    {"include_stop_str_in_output", SERVED, 0},
+    {"skip_special_tokens", SERVED, 0},
+    {"model", IGNORED, 0},
+    {"user", IGNORED, 0},
+    {"metadata", IGNORED, 0},
+    {"store", IGNORED, 0},
+    {"service_tier", IGNORED, 0},
+    {"stream_options", IGNORED, 0},
+    {"parallel_tool_calls", IGNORED, 0},
+    {"n", NEUTRAL, 1},
+    {"best_of", NEUTRAL, 1},
+    {"stream", NEUTRAL, 0},
+    {"echo", NEUTRAL, 0},
+    {"suffix", NEUTRAL, 0},
+    {"logprobs", NEUTRAL, -1},
+    {"top_logprobs", NEUTRAL, 0},
+    {"prompt_logprobs", NEUTRAL, -1},
+    {"logit_bias", NEUTRAL, 0},
+    {"presence_penalty", NEUTRAL, 0},
+    {"frequency_penalty", NEUTRAL, 0},
+    {"repetition_penalty", NEUTRAL, 1},
+    {"min_p", NEUTRAL, 0},
+    {"min_tokens", NEUTRAL, 0},
+    {"bad_words", NEUTRAL, 0},
+    {"allowed_token_ids", NEUTRAL, 0},
+    {"truncate_prompt_tokens", NEUTRAL, -1},
+    {"tools", NEUTRAL, 0},
+    {"functions", NEUTRAL, 0},
+    {"tool_choice", NEUTRAL, 0},
+    {"reasoning_effort", NEUTRAL, 0},
+    {"response_format", NEUTRAL, 0},
+    {"structured_outputs", NEUTRAL, 0},
+    {"guided_json", NEUTRAL, 0},
+    {"guided_regex", NEUTRAL, 0},
+    {"continue_final_message", NEUTRAL, 0},
+    {"return_token_ids", NEUTRAL, 0},
+};
+enum { PARAMETERS = sizeof(parameters) / sizeof(parameters[0]) };
+
+tsr_status tsr_refuse(tsr_refusal *ret_refusal, const char *code, const char *param,
+                      const char *format, ...)
+{
+    *ret_refusal = (tsr_refusal){.code = code};
+    (void)snprintf(ret_refusal->param, sizeof(ret_refusal->param), "%s", param ? param : "");
+
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(ret_refusal->message, sizeof(ret_refusal->message), format, args);
+    va_end(args);
+    return TSR_ERR_ARG;
+}
+
+static bool is_neutral(const parameter_row *row, const json_t *value)
+{
+    if (json_is_null(value) || json_is_false(value))
+        return true;
+    if (json_is_number(value))
+        return json_number_value(value) == row->neutral;
+    if (json_is_array(value))
+        return json_array_size(value) == 0;
+    if (json_is_object(value)) {
+        const char *type = json_string_value(json_object_get(value, "type"));
+        return json_object_size(value) == 0 || (type && strcmp(type, "text") == 0);
+    }
+    const char *text = json_string_value(value);
+    return text && (text[0] == '\0' || strcmp(text, "none") == 0 || strcmp(text, "auto") == 0);
+}
+
+/* Every key of the body is known, harmless or named. */
+static tsr_status check_keys(const json_t *body, tsr_refusal *ret_refusal)
+{
+    const char *key = NULL;
+    const json_t *value = NULL;
+
+    json_object_foreach((json_t *)(uintptr_t)body, key, value)
+    {
+        const parameter_row *row = NULL;
+        for (size_t i = 0; i < PARAMETERS && !row; i++)
+            row = strcmp(parameters[i].name, key) == 0 ? &parameters[i] : NULL;
+        if (!row)
+            tsr_log(TSR_LOG_DEBUG, "request field %s is unknown and ignored", key);
+        else if (row->kind == NEUTRAL && !is_neutral(row, value))
+            return tsr_refuse(ret_refusal, "unsupported_parameter", key,
+                              "%s: this value is not served; leave it out", key);
+    }
+    return TSR_OK;
+}
+
+typedef struct range {
+    const char *name;
+    double low;
+    double high;
+    bool whole;
+} range;
+
+/* *value is left as it is when the body does not give it. */
+static tsr_status read_number(const json_t *body, const range *r, double *value,
+                              tsr_refusal *ret_refusal)
+{
+    const json_t *given = json_object_get(body, r->name);
+    if (!given || json_is_null(given))
+        return TSR_OK;
+
+    const double number = json_number_value(given);
+    if (!(r->whole ? json_is_integer(given) : json_is_number(given)) || !(number >= r->low) ||
+        !(number <= r->high))
+        return tsr_refuse(ret_refusal, "invalid_value", r->name, "%s: expected %s from %g to %g",
+                          r->name, r->whole ? "a whole number" : "a number", r->low, r->high);
+    *value = number;
+    return TSR_OK;
+}
+
+static tsr_status read_flag(const json_t *body, const char *name, bool *value,
+                            tsr_refusal *ret_refusal)
+{
+    const json_t *given = json_object_get(body, name);
+    if (!given || json_is_null(given))
+        return TSR_OK;
+    if (!json_is_boolean(given))
+        return tsr_refuse(ret_refusal, "invalid_value", name, "%s: expected true or false", name);
+    *value = json_is_true(given);
+    return TSR_OK;
+}
+
+static tsr_status read_sampling(const json_t *body, const tsr_request_context *context,
+                                tsr_request *request, tsr_refusal *ret_refusal)
+{
+    static const range temperature_range = {"temperature", 0, 2, false};
+    static const range top_p_range = {"top_p", 1e-9, 1, false};
+    static const range top_k_range = {"top_k", -1, 1e6, true};
+    const tsr_generation_defaults *defaults = &context->generation;
+    double temperature = defaults->has_temperature ? (double)defaults->temperature : 1.0;
+    double top_p = defaults->has_top_p ? (double)defaults->top_p : 1.0;
+    double top_k = defaults->has_top_k ? (double)defaults->top_k : 0.0;
+
+    tsr_status st = read_number(body, &temperature_range, &temperature, ret_refusal);
+    if (st == TSR_OK)
+        st = read_number(body, &top_p_range, &top_p, ret_refusal);
+    if (st == TSR_OK)
+        st = read_number(body, &top_k_range, &top_k, ret_refusal);
+    if (st == TSR_OK)
+        st = read_flag(body, "ignore_eos", &request->ignore_eos, ret_refusal);
+    if (st != TSR_OK)
+        return st;
+
+    const json_t *seed = json_object_get(body, "seed");
+    if (seed && !json_is_null(seed) && !json_is_integer(seed))
+        return tsr_refuse(ret_refusal, "invalid_value", "seed", "seed: expected a whole number");
+    request->has_seed = json_is_integer(seed);
+    request->seed = (uint64_t)json_integer_value(seed);
+    request->temperature = (float)temperature;
+    request->top_p = (float)top_p;
+    request->top_k = top_k > 0 ? (int32_t)top_k : 0;
+    return TSR_OK;
+}
+
+/* The room an answer has: what was asked for, or the rest of the context. */
+static tsr_status read_max_tokens(const json_t *body, const tsr_request_context *context,
+                                  tsr_generation *generation, tsr_refusal *ret_refusal)
+{
+    static const range old_name = {"max_tokens", 1, INT32_MAX, true};
+    static const range new_name = {"max_completion_tokens", 1, INT32_MAX, true};
+    double asked = 0;
+    size_t longest = 0;
+
+    for (size_t i = 0; i < generation->prompt_count; i++) {
+        if (generation->prompts[i].count > longest)
+            longest = generation->prompts[i].count;
+    }
+    tsr_status st = read_number(body, &old_name, &asked, ret_refusal);
+    if (st == TSR_OK && generation->chat)
+        st = read_number(body, &new_name, &asked, ret_refusal);
+    if (st != TSR_OK)
+        return st;
+
+    const int32_t room = context->max_model_len - (int32_t)longest;
+    if (asked > (double)room)
+        return tsr_refuse(ret_refusal, "context_length_exceeded", "max_tokens",
+                          "This model's maximum context length is %d tokens. However, you "
+                          "requested %.0f tokens (%zu in the %s, %.0f in the completion).",
+                          context->max_model_len, asked + (double)longest, longest,
+                          generation->chat ? "messages" : "prompt", asked);
+    if (asked == 0 && !generation->chat)
+        asked = room < COMPLETION_TOKENS ? room : COMPLETION_TOKENS;
+    generation->request.max_tokens = asked > 0 ? (int32_t)asked : room;
+    return TSR_OK;
+}
+
+static tsr_status read_stops(const json_t *body, tsr_generation *generation,
+                             tsr_refusal *ret_refusal)
+{
+    const json_t *stop = json_object_get(body, "stop");
+    const size_t count = json_is_string(stop) ? 1 : json_array_size(stop);
+
+    if (stop && !json_is_null(stop) && !json_is_string(stop) && !json_is_array(stop))
+        return tsr_refuse(ret_refusal, "invalid_value", "stop",
+                          "stop: expected a string or a list of strings");
+    if (count == 0)
+        return TSR_OK;
+    generation->stops = calloc(count, sizeof(char *));
+    if (!generation->stops)
+        return TSR_ERR_MEMORY;
+    for (size_t i = 0; i < count; i++) {
+        const char *text = json_string_value(json_is_string(stop) ? stop : json_array_get(stop, i));
+        if (!text || text[0] == '\0')
+            return tsr_refuse(ret_refusal, "invalid_value", "stop",
+                              "stop: element %zu is not a string or is empty", i);
+        generation->stops[i] = strdup(text);
+        if (!generation->stops[i])
+            return TSR_ERR_MEMORY;
+        generation->stop_count++;
+    }
+    return TSR_OK;
+}
+
+static tsr_status read_stop_ids(const json_t *body, tsr_request *request, tsr_refusal *ret_refusal)
+{
+    const json_t *given = json_object_get(body, "stop_token_ids");
+    const size_t count = json_array_size(given);
+
+    if (given && !json_is_null(given) && (!json_is_array(given) || count > MAX_STOP_IDS))
+        return tsr_refuse(ret_refusal, "invalid_value", "stop_token_ids",
+                          "stop_token_ids: expected a list of up to %d ids", MAX_STOP_IDS);
+    if (count == 0)
+        return TSR_OK;
+
+    int32_t *ids = calloc(count, sizeof(*ids));
+    if (!ids)
+        return TSR_ERR_MEMORY;
+    request->stop_ids = ids;
+    request->stop_id_count = (int32_t)count;
+    for (size_t i = 0; i < count; i++) {
+        const json_t *id = json_array_get(given, i);
+        if (!json_is_integer(id) || json_integer_value(id) < 0 ||
+            json_integer_value(id) > INT32_MAX)
+            return tsr_refuse(ret_refusal, "invalid_value", "stop_token_ids",
+                              "stop_token_ids: element %zu is not a token id", i);
+        ids[i] = (int32_t)json_integer_value(id);
+    }
+    return TSR_OK;
+}
+
+static tsr_status read_kind(const json_t *body, tsr_body_kind kind, tsr_generation *generation,
+                            tsr_refusal *ret_refusal)
+{
+    if (!json_is_object(body))
+        return tsr_refuse(ret_refusal, "invalid_value", "body", "body: expected an object");
+    const bool messages = json_object_get(body, "messages") != NULL;
+    const bool prompt = json_object_get(body, "prompt") != NULL;
+
+    if (kind == TSR_BODY_BY_CONTENT && messages == prompt)
+        return tsr_refuse(ret_refusal, "invalid_value", messages ? "messages" : "body",
+                          "body: expected either messages or prompt");
+    generation->chat = kind == TSR_BODY_CHAT || (kind == TSR_BODY_BY_CONTENT && messages);
+    if (generation->chat ? !messages : !prompt)
+        return tsr_refuse(ret_refusal, "invalid_value", generation->chat ? "messages" : "prompt",
+                          "body: %s is missing", generation->chat ? "messages" : "prompt");
+    return TSR_OK;
+}
+
+tsr_status tsr_request_body_read(const json_t *body, tsr_body_kind kind,
+                                 const tsr_request_context *context, tsr_generation *ret_generation,
+                                 tsr_refusal *ret_refusal)
+{
+    tsr_generation g = {.skip_special = true};
+
+    tsr_status st = read_kind(body, kind, &g, ret_refusal);
+    if (st == TSR_OK)
+        st = check_keys(body, ret_refusal);
+    if (st == TSR_OK)
+        st = read_sampling(body, context, &g.request, ret_refusal);
+    if (st == TSR_OK)
+        st = read_stops(body, &g, ret_refusal);
+    if (st == TSR_OK)
+        st = read_stop_ids(body, &g.request, ret_refusal);
+    if (st == TSR_OK)
+        st = read_flag(body, "include_stop_str_in_output", &g.include_stop, ret_refusal);
+    if (st == TSR_OK)
+        st = read_flag(body, "skip_special_tokens", &g.skip_special, ret_refusal);
+    if (st == TSR_OK)
+        st = tsr_request_prompt_read(body, context, &g, ret_refusal);
+    if (st == TSR_OK)
+        st = read_max_tokens(body, context, &g, ret_refusal);
+
+    if (st == TSR_OK)
+        *ret_generation = g;
+    else
+        tsr_generation_close(&g);
+    return st;
+}
+
+void tsr_generation_close(tsr_generation *generation)
+{
+    for (size_t i = 0; i < generation->prompt_count; i++)
+        tsr_ids_close(&generation->prompts[i]);
+    free(generation->prompts);
+    for (size_t i = 0; i < generation->stop_count; i++)
+        free(generation->stops[i]);
+    free(generation->stops);
+    free((int32_t *)(uintptr_t)generation->request.stop_ids);
+    *generation = (tsr_generation){0};
+}

@@ -1,0 +1,212 @@
+#include "launch/request_prompt.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_PROMPTS = 4096 };
+
+static tsr_status add_text(const tsr_request_context *context, const char *text, size_t bytes,
+                           tsr_generation *generation)
+{
+    return tsr_tokenizer_encode(context->tokenizer, text, bytes, false,
+                                &generation->prompts[generation->prompt_count++]);
+}
+
+static tsr_status add_ids(const tsr_request_context *context, const json_t *array,
+                          tsr_generation *generation, tsr_refusal *ret_refusal)
+{
+    tsr_ids *to = &generation->prompts[generation->prompt_count++];
+    const size_t count = json_array_size(array);
+
+    to->ids = calloc(count ? count : 1, sizeof(*to->ids));
+    if (!to->ids)
+        return TSR_ERR_MEMORY;
+    to->capacity = count;
+    for (size_t i = 0; i < count; i++) {
+        const json_t *id = json_array_get(array, i);
+        const json_int_t value = json_integer_value(id);
+        if (!json_is_integer(id) || value < 0 || value >= tsr_tokenizer_ids(context->tokenizer))
+            return tsr_refuse(ret_refusal, "invalid_value", "prompt",
+                              "prompt: element %zu is not a token id from 0 to %d", i,
+                              tsr_tokenizer_ids(context->tokenizer) - 1);
+        to->ids[to->count++] = (int32_t)value;
+    }
+    return TSR_OK;
+}
+
+/* A string, [ids], [strings] or [[ids]]. */
+static tsr_status read_prompts(const json_t *prompt, const tsr_request_context *context,
+                               tsr_generation *generation, tsr_refusal *ret_refusal)
+{
+    const json_t *first = json_array_get(prompt, 0);
+    const bool many = json_is_string(first) || json_is_array(first);
+    const size_t count = many ? json_array_size(prompt) : 1;
+
+    if (count > MAX_PROMPTS || !(json_is_string(prompt) || many || json_is_integer(first)))
+        return tsr_refuse(ret_refusal, "invalid_value", "prompt",
+                          "prompt: expected a string, an array of token ids, or an array of up to "
+                          "%d of either",
+                          MAX_PROMPTS);
+    generation->prompts = calloc(count, sizeof(*generation->prompts));
+    if (!generation->prompts)
+        return TSR_ERR_MEMORY;
+
+    tsr_status st = TSR_OK;
+    for (size_t i = 0; i < count && st == TSR_OK; i++) {
+        const json_t *one = many ? json_array_get(prompt, i) : prompt;
+        if (json_is_string(one))
+            st = add_text(context, json_string_value(one), json_string_length(one), generation);
+        else if (json_is_array(one))
+            st = add_ids(context, one, generation, ret_refusal);
+        else
+            st = tsr_refuse(ret_refusal, "invalid_value", "prompt",
+                            "prompt: element %zu is neither a string nor an array of ids", i);
+    }
+    return st;
+}
+
+/* Parts of text become one string, a line each; templates written for strings need that. */
+static tsr_status flatten_parts(const json_t *parts, size_t at, json_t **ret_content,
+                                tsr_refusal *ret_refusal)
+{
+    tsr_text text = {0};
+    tsr_status st = tsr_text_add_string(&text, "");
+
+    for (size_t i = 0; i < json_array_size(parts) && st == TSR_OK; i++) {
+        const json_t *part = json_array_get(parts, i);
+        const char *type = json_string_value(json_object_get(part, "type"));
+        const json_t *content = json_object_get(part, "text");
+        if (!type || strcmp(type, "text") != 0 || !json_is_string(content)) {
+            st =
+                tsr_refuse(ret_refusal, "invalid_value", "messages",
+                           "messages[%zu].content[%zu]: only parts of type text are served", at, i);
+            break;
+        }
+        if (i > 0)
+            st = tsr_text_add_string(&text, "\n");
+        if (st == TSR_OK)
+            st = tsr_text_add(&text, json_string_value(content), json_string_length(content));
+    }
+    if (st == TSR_OK) {
+        json_t *content = json_stringn(text.bytes, text.count);
+        st = content ? TSR_OK : TSR_ERR_MEMORY;
+        if (content)
+            *ret_content = content;
+    }
+    tsr_text_close(&text);
+    return st;
+}
+
+static tsr_status copy_messages(const json_t *messages, json_t **ret_copy, tsr_refusal *ret_refusal)
+{
+    if (!json_is_array(messages) || json_array_size(messages) == 0)
+        return tsr_refuse(ret_refusal, "invalid_value", "messages",
+                          "messages: expected a list of at least one message");
+
+    json_t *copy = json_deep_copy(messages);
+    tsr_status st = copy ? TSR_OK : TSR_ERR_MEMORY;
+    for (size_t i = 0; st == TSR_OK && i < json_array_size(copy); i++) {
+        json_t *message = json_array_get(copy, i);
+        const json_t *content = json_object_get(message, "content");
+        json_t *flat = NULL;
+        if (!json_is_string(json_object_get(message, "role")))
+            st = tsr_refuse(ret_refusal, "invalid_value", "messages",
+                            "messages[%zu]: expected an object with a role", i);
+        else if (json_is_array(content))
+            st = flatten_parts(content, i, &flat, ret_refusal);
+        else if (content && !json_is_string(content) && !json_is_null(content))
+            st = tsr_refuse(ret_refusal, "invalid_value", "messages",
+                            "messages[%zu].content: expected a string or a list of parts", i);
+        if (flat && json_object_set_new(message, "content", flat) != 0)
+            st = TSR_ERR_MEMORY;
+    }
+    if (st == TSR_OK)
+        *ret_copy = copy;
+    else
+        json_decref(copy);
+    return st;
+}
+
+/* What the template sees: defaults, then the request's own kwargs, then the messages. */
+static tsr_status template_variables(const json_t *body, const tsr_request_context *context,
+                                     json_t **ret_variables, tsr_refusal *ret_refusal)
+{
+    json_t *messages = NULL;
+    tsr_status st = copy_messages(json_object_get(body, "messages"), &messages, ret_refusal);
+    if (st != TSR_OK)
+        return st;
+
+    json_t *variables = json_object();
+    const json_t *kwargs = json_object_get(body, "chat_template_kwargs");
+    const json_t *generation_prompt = json_object_get(body, "add_generation_prompt");
+    const bool add = !json_is_false(generation_prompt);
+    bool good = variables != NULL;
+
+    if (context->template_kwargs)
+        good = good &&
+               json_object_update(variables, (json_t *)(uintptr_t)context->template_kwargs) == 0;
+    if (json_is_object(kwargs))
+        good = good && json_object_update(variables, (json_t *)(uintptr_t)kwargs) == 0;
+    good = good && json_object_set_new(variables, "add_generation_prompt", json_boolean(add)) == 0;
+    good = good && json_object_set(variables, "messages", messages) == 0;
+    json_decref(messages);
+    if (!good) {
+        json_decref(variables);
+        return TSR_ERR_MEMORY;
+    }
+    *ret_variables = variables;
+    return TSR_OK;
+}
+
+static tsr_status read_messages(const json_t *body, const tsr_request_context *context,
+                                tsr_generation *generation, tsr_refusal *ret_refusal)
+{
+    if (!context->chat_template)
+        return tsr_refuse(ret_refusal, "unsupported_parameter", "messages",
+                          "messages: this checkpoint has no chat template; send a prompt");
+
+    json_t *variables = NULL;
+    tsr_status st = template_variables(body, context, &variables, ret_refusal);
+    if (st != TSR_OK)
+        return st;
+
+    tsr_text text = {0};
+    tsr_problems problems = {0};
+    st = tsr_chat_template_render(context->chat_template, variables, &problems, &text);
+    if (st == TSR_ERR_ARG)
+        st = tsr_refuse(ret_refusal, "invalid_value", "messages", "chat template: %s",
+                        problems.count > 0 ? problems.items[0].text : "refused");
+    if (st == TSR_OK) {
+        generation->prompts = calloc(1, sizeof(*generation->prompts));
+        st = generation->prompts
+                 ? add_text(context, text.bytes ? text.bytes : "", text.count, generation)
+                 : TSR_ERR_MEMORY;
+    }
+    tsr_problems_close(&problems);
+    tsr_text_close(&text);
+    json_decref(variables);
+    return st;
+}
+
+tsr_status tsr_request_prompt_read(const json_t *body, const tsr_request_context *context,
+                                   tsr_generation *generation, tsr_refusal *ret_refusal)
+{
+    const tsr_status st = generation->chat ? read_messages(body, context, generation, ret_refusal)
+                                           : read_prompts(json_object_get(body, "prompt"), context,
+                                                          generation, ret_refusal);
+    if (st != TSR_OK)
+        return st;
+
+    for (size_t i = 0; i < generation->prompt_count; i++) {
+        const size_t count = generation->prompts[i].count;
+        const char *param = generation->chat ? "messages" : "prompt";
+        if (count == 0)
+            return tsr_refuse(ret_refusal, "invalid_value", param, "%s: empty", param);
+        if (count >= (size_t)context->max_model_len)
+            return tsr_refuse(ret_refusal, "context_length_exceeded", param,
+                              "This model's maximum context length is %d tokens. However, your "
+                              "%s has %zu tokens, which leaves no room for an answer.",
+                              context->max_model_len, param, count);
+    }
+    return TSR_OK;
+}

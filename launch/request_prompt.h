@@ -1,0 +1,15 @@
+/* The prompt of a request body: text, ids or messages, turned into token ids. Private to
+ * request_body.c. */
+#ifndef TSR_LAUNCH_REQUEST_PROMPT_H
+#define TSR_LAUNCH_REQUEST_PROMPT_H
+
+#include "launch/request_body.h"
+
+/* Fills generation->prompts and prompt_count from body.prompt or body.messages. Errors as
+ * tsr_request_body_read. */
+TSR_MUST_USE tsr_status tsr_request_prompt_read(const json_t *body,
+                                                const tsr_request_context *context,
+                                                tsr_generation *generation,
+                                                tsr_refusal *ret_refusal);
+
+#endif

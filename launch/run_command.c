@@ -1,0 +1,245 @@
+#include "launch/run_command.h"
+
+#include "launch/batch_file.h"
+#include "launch/job.h"
+#include "launch/prompt_session.h"
+#include "runtime/base/log.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct run {
+    const tsr_config *config;
+    char *model_name; /* the folder's last part */
+    tsr_tokenizer *tokenizer;
+    tsr_chat_template *chat_template;
+    json_t *template_kwargs;
+    tsr_request_context context;
+    tsr_batch_file *batch;      /* with --input */
+    tsr_prompt_session session; /* with --prompt or --chat */
+} run;
+
+/* Exactly one of --prompt, --chat and --input, with what belongs to it. */
+static tsr_status check_options(const tsr_config *config)
+{
+    const int given = (config->prompt != NULL) + (config->chat != NULL) + (config->input != NULL);
+
+    if (given != 1) {
+        tsr_log(TSR_LOG_ERROR, "run needs one of --prompt TEXT, --chat TEXT and --input FILE");
+        return TSR_ERR_ARG;
+    }
+    if ((config->input != NULL) != (config->output != NULL)) {
+        tsr_log(TSR_LOG_ERROR, "--input and --output belong together");
+        return TSR_ERR_ARG;
+    }
+    if (config->system && !config->chat) {
+        tsr_log(TSR_LOG_ERROR, "--system belongs to --chat");
+        return TSR_ERR_ARG;
+    }
+    if (config->input && (config->stop_count || config->max_tokens || config->ignore_eos)) {
+        tsr_log(TSR_LOG_ERROR, "--stop, --max-tokens and --ignore-eos are for one prompt; with "
+                               "--input they belong into the body of each line");
+        return TSR_ERR_ARG;
+    }
+    return TSR_OK;
+}
+
+static tsr_status read_template_kwargs(run *r)
+{
+    const char *text = r->config->template_kwargs;
+    if (!text)
+        return TSR_OK;
+
+    json_error_t error;
+    r->template_kwargs = json_loads(text, JSON_REJECT_DUPLICATES, &error);
+    if (json_is_object(r->template_kwargs))
+        return TSR_OK;
+    tsr_log(TSR_LOG_ERROR, "--default-chat-template-kwargs: expected a JSON object: %s",
+            r->template_kwargs ? "this is another value" : error.text);
+    return TSR_ERR_ARG;
+}
+
+/* Command line before generation_config.json. */
+static tsr_generation_defaults defaults_of(const tsr_config *config,
+                                           const tsr_generation_defaults *file)
+{
+    tsr_generation_defaults d = *file;
+
+    if (!isnan(config->temperature)) {
+        d.has_temperature = true;
+        d.temperature = (float)config->temperature;
+    }
+    if (!isnan(config->top_p)) {
+        d.has_top_p = true;
+        d.top_p = (float)config->top_p;
+    }
+    if (config->top_k >= 0) {
+        d.has_top_k = true;
+        d.top_k = (int32_t)config->top_k;
+    }
+    return d;
+}
+
+static tsr_status prepare(void *context, const tsr_checkpoint *checkpoint, tsr_job_needs *ret_needs)
+{
+    run *r = context;
+    tsr_problems problems = {0};
+
+    tsr_status st = tsr_tokenizer_open(checkpoint->folder, &problems, &r->tokenizer);
+    if (st == TSR_OK)
+        st = tsr_chat_template_open(checkpoint->folder, &problems, &r->chat_template);
+    tsr_problems_log(&problems);
+    tsr_problems_close(&problems);
+    if (st == TSR_OK)
+        st = read_template_kwargs(r);
+    if (st != TSR_OK)
+        return st;
+
+    const char *slash = strrchr(checkpoint->folder, '/');
+    r->model_name = strdup(slash && slash[1] ? slash + 1 : checkpoint->folder);
+    if (!r->model_name)
+        return TSR_ERR_MEMORY;
+    r->context = (tsr_request_context){
+        .tokenizer = r->tokenizer,
+        .chat_template = r->chat_template,
+        .template_kwargs = r->template_kwargs,
+        .generation = defaults_of(r->config, &checkpoint->generation),
+    };
+    *ret_needs = (tsr_job_needs){.token_ids = tsr_tokenizer_ids(r->tokenizer)};
+    return TSR_OK;
+}
+
+/* The command line as the body of an OpenAI request: one way to read a request. */
+static json_t *body_of(const tsr_config *config)
+{
+    json_t *body = json_object();
+    bool good = body != NULL;
+
+    if (config->prompt) {
+        good = good && json_object_set_new(body, "prompt", json_string(config->prompt)) == 0;
+    } else {
+        json_t *messages = json_array();
+        if (config->system)
+            good =
+                good && json_array_append_new(messages, json_pack("{s:s, s:s}", "role", "system",
+                                                                  "content", config->system)) == 0;
+        good = good && json_array_append_new(messages, json_pack("{s:s, s:s}", "role", "user",
+                                                                 "content", config->chat)) == 0;
+        good = good && json_object_set(body, "messages", messages) == 0;
+        json_decref(messages);
+    }
+    for (int32_t i = 0; i < config->stop_count && good; i++) {
+        if (i == 0)
+            good = json_object_set_new(body, "stop", json_array()) == 0;
+        good = good && json_array_append_new(json_object_get(body, "stop"),
+                                             json_string(config->stop[i])) == 0;
+    }
+    if (config->has_seed)
+        good = good && json_object_set_new(body, "seed", json_integer(config->seed)) == 0;
+    if (config->max_tokens > 0)
+        good =
+            good && json_object_set_new(body, "max_tokens", json_integer(config->max_tokens)) == 0;
+    good = good && json_object_set_new(body, "ignore_eos", json_boolean(config->ignore_eos)) == 0;
+    if (good)
+        return body;
+    json_decref(body);
+    return NULL;
+}
+
+static tsr_status open_session(run *r)
+{
+    tsr_generation generation = {0};
+    tsr_refusal refusal = {0};
+    json_t *body = body_of(r->config);
+    if (!body) {
+        tsr_log(TSR_LOG_ERROR, "the prompt is not valid UTF-8");
+        return TSR_ERR_ARG;
+    }
+
+    tsr_status st =
+        tsr_request_body_read(body, TSR_BODY_BY_CONTENT, &r->context, &generation, &refusal);
+    if (st == TSR_ERR_ARG)
+        tsr_log(TSR_LOG_ERROR, "%s", refusal.message);
+    if (st == TSR_OK) {
+        if (r->config->max_tokens == 0)
+            generation.request.max_tokens =
+                r->context.max_model_len - (int32_t)generation.prompts[0].count;
+        st = tsr_prompt_session_open(&generation, r->tokenizer, stdout, &r->session);
+    }
+    json_decref(body);
+    return st;
+}
+
+static tsr_status begin(void *context, const tsr_plan *plan, tsr_source *ret_source,
+                        tsr_sink *ret_sink)
+{
+    run *r = context;
+    tsr_status st = TSR_OK;
+
+    r->context.max_model_len = plan->limits.max_model_len;
+    if (r->config->input)
+        st = tsr_batch_file_open(r->config->input, r->config->output, &r->context, r->model_name,
+                                 &r->batch);
+    else
+        st = open_session(r);
+    if (st != TSR_OK)
+        return st;
+    *ret_source =
+        r->batch ? tsr_batch_file_source(r->batch) : tsr_prompt_session_source(&r->session);
+    *ret_sink = r->batch ? tsr_batch_file_sink(r->batch) : tsr_prompt_session_sink(&r->session);
+    return TSR_OK;
+}
+
+static void log_stats(const tsr_engine_stats *s)
+{
+    const double seconds = (double)s->run_ns / 1e9;
+    const double first_ms =
+        s->first_tokens > 0 ? (double)s->first_token_ns_sum / 1e6 / (double)s->first_tokens : 0;
+
+    tsr_log(TSR_LOG_INFO,
+            "%llu request%s, %llu prompt and %llu output tokens in %.2f s: %.1f output tokens/s, "
+            "%.1f ms to the first token",
+            (unsigned long long)s->requests, s->requests == 1 ? "" : "s",
+            (unsigned long long)s->prompt_tokens, (unsigned long long)s->output_tokens, seconds,
+            seconds > 0 ? (double)s->output_tokens / seconds : 0, first_ms);
+}
+
+static tsr_status finish(void *context, tsr_status status, const tsr_engine_stats *stats)
+{
+    run *r = context;
+    tsr_status st = status;
+
+    if (r->batch) {
+        tsr_batch_counts counts = {0};
+        const char *reason =
+            status == TSR_OK ? "not started: the job was asked to drain" : tsr_status_text(status);
+        const tsr_status written = tsr_batch_file_finish(r->batch, reason, &counts);
+        st = status == TSR_OK ? written : status;
+        if (written == TSR_OK)
+            tsr_log(TSR_LOG_INFO, "%s: %llu lines, %llu of them errors", r->config->output,
+                    (unsigned long long)counts.lines, (unsigned long long)counts.failed);
+    }
+    if (st == TSR_OK && stats)
+        log_stats(stats);
+    return st;
+}
+
+tsr_status tsr_run_command(const tsr_config *config, const tsr_launch_info *info)
+{
+    run r = {.config = config};
+
+    tsr_status st = check_options(config);
+    if (st != TSR_OK)
+        return st;
+    const tsr_job_hooks hooks = {
+        .prepare = prepare, .begin = begin, .finish = finish, .context = &r};
+    st = tsr_job_run(config, info, &hooks);
+    tsr_prompt_session_close(&r.session);
+    tsr_batch_file_close(r.batch);
+    json_decref(r.template_kwargs);
+    tsr_chat_template_close(r.chat_template);
+    tsr_tokenizer_close(r.tokenizer);
+    free(r.model_name);
+    return st;
+}

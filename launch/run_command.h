@@ -1,0 +1,9 @@
+/* tessera run: one prompt to the terminal, or a file of requests. */
+#ifndef TSR_LAUNCH_RUN_COMMAND_H
+#define TSR_LAUNCH_RUN_COMMAND_H
+
+#include "launch/config.h"
+
+TSR_MUST_USE tsr_status tsr_run_command(const tsr_config *config, const tsr_launch_info *info);
+
+#endif

@@ -1,0 +1,115 @@
+#include "launch/score_command.h"
+
+#include "launch/job.h"
+#include "launch/logits_file.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+
+typedef struct score {
+    const tsr_config *config;
+    tsr_arena *memory;
+    tsr_token_file tokens;
+    tsr_logits_file *out;
+    size_t next; /* sequence to submit */
+} score;
+
+static tsr_status prepare(void *context, const tsr_checkpoint *checkpoint, tsr_job_needs *ret_needs)
+{
+    score *s = context;
+    tsr_problems problems = {0};
+
+    const tsr_status st = tsr_token_file_read(s->config->tokens, checkpoint->model.vocab, s->memory,
+                                              &problems, &s->tokens);
+    tsr_problems_log(&problems);
+    tsr_problems_close(&problems);
+    if (st == TSR_OK)
+        *ret_needs = (tsr_job_needs){.max_model_len = s->tokens.longest};
+    return st;
+}
+
+static tsr_status next_sequence(void *context, int32_t wait_ms, tsr_request *ret_request,
+                                bool *ret_more, bool *ret_ended)
+{
+    score *s = context;
+
+    (void)wait_ms; /* a file never lets one wait */
+    *ret_more = s->next < s->tokens.count;
+    *ret_ended = !*ret_more;
+    if (!*ret_more)
+        return TSR_OK;
+    *ret_request = (tsr_request){
+        .id = s->next,
+        .prompt = s->tokens.sequences[s->next].ids,
+        .prompt_tokens = s->tokens.sequences[s->next].count,
+        .top_p = 1.0F,
+        .want_logits = true,
+    };
+    s->next++;
+    return TSR_OK;
+}
+
+static tsr_status take_token(void *context, const tsr_output *output, bool *ret_cancel)
+{
+    const score *s = context;
+
+    *ret_cancel = false;
+    if (output->finish != TSR_FINISH_REFUSED)
+        return TSR_OK;
+    tsr_log(TSR_LOG_ERROR, "--tokens %s: sequence %llu: %s", s->config->tokens,
+            (unsigned long long)output->id, output->refusal);
+    return TSR_ERR_ARG;
+}
+
+static tsr_status take_logits(void *context, uint64_t id, int32_t first_position, int32_t rows,
+                              const float *logits)
+{
+    score *s = context;
+    return tsr_logits_file_write(s->out, (size_t)id, first_position, rows, logits);
+}
+
+static tsr_status begin(void *context, const tsr_plan *plan, tsr_source *ret_source,
+                        tsr_sink *ret_sink)
+{
+    score *s = context;
+    const tsr_status st =
+        tsr_logits_file_open(s->config->out, &s->tokens, plan->model.vocab, &s->out);
+    if (st != TSR_OK)
+        return st;
+    *ret_source = (tsr_source){.next = next_sequence, .context = s};
+    *ret_sink = (tsr_sink){.token = take_token, .logits = take_logits, .context = s};
+    return TSR_OK;
+}
+
+static tsr_status finish(void *context, tsr_status status, const tsr_engine_stats *stats)
+{
+    score *s = context;
+
+    if (status != TSR_OK || !stats)
+        return status;
+    const tsr_status st = tsr_logits_file_finish(s->out);
+    const double seconds = (double)stats->run_ns / 1e9;
+    if (st == TSR_OK)
+        tsr_log(TSR_LOG_INFO, "scored %zu sequences, %llu tokens in %.2f s, %.0f tokens/s",
+                s->tokens.count, (unsigned long long)stats->prompt_tokens, seconds,
+                seconds > 0 ? (double)stats->prompt_tokens / seconds : 0);
+    return st;
+}
+
+tsr_status tsr_score_command(const tsr_config *config, const tsr_launch_info *info)
+{
+    score s = {.config = config};
+
+    if (!config->tokens || !config->out) {
+        tsr_log(TSR_LOG_ERROR, "score needs --tokens FILE and --out FILE.safetensors");
+        return TSR_ERR_ARG;
+    }
+    tsr_status st = tsr_arena_open((size_t)1 << 20, &s.memory);
+    if (st != TSR_OK)
+        return st;
+    const tsr_job_hooks hooks = {
+        .prepare = prepare, .begin = begin, .finish = finish, .context = &s};
+    st = tsr_job_run(config, info, &hooks);
+    tsr_logits_file_close(s.out);
+    tsr_arena_close(s.memory);
+    return st;
+}
