@@ -6,8 +6,9 @@
  *   Collective   Every rank of the group calls it, in the same order, with matching arguments; a
  *                rank with nothing to send takes part all the same.
  *   Bounded      No call waits for a peer longer than the deadline the group was opened with.
- *   Final        After the first error the group is spent: abort and close it. Peers get
- *                TSR_ERR_PEER. The rank that first decides logs which operation, mark and peer.
+ *   Final        After the first error the group is spent: a call that fails has aborted it, peers
+ *                get TSR_ERR_PEER, what is left is to close it. The rank that first decides logs
+ *                which operation, mark and peer.
  *
  * A tsr_comm is owned by whoever opened it and used by one thread at a time.
  *
@@ -54,17 +55,22 @@ TSR_MUST_USE tsr_status tsr_comm_open_local(int32_t ranks, int32_t deadline_ms,
 
 /*
  * Joins the MPI world (MPI_Init_thread if nobody has). Collective over all processes of the job.
- * Closing the last group finalizes MPI if this call initialised it.
  *
- * TSR_ERR_INIT  MPI does not start
+ * Closing the last group finalizes MPI if this call initialised it, except after an abort: MPI
+ * cannot be finalized without every peer, so such a process just ends, with the exit code of
+ * tsr_comm_cause, and the launcher ends the others.
+ *
+ * TSR_ERR_INIT  MPI does not start, or was finalized already
+ * TSR_ERR_MEMORY, TSR_ERR_TIMEOUT, TSR_ERR_PEER
  */
 TSR_MUST_USE tsr_status tsr_comm_open_mpi(int32_t deadline_ms, tsr_comm **ret_comm);
 
-/* True when a launcher (mpirun, srun) started this process as one of several ranks, or as one
- * alone. */
-_Bool tsr_comm_mpi_launched(void);
-
-/* Collective. `bytes` bytes from `root` to all. TSR_ERR_TIMEOUT, TSR_ERR_PEER */
+/*
+ * Collective. `bytes` bytes from `root` to all. The root may return before the others have come.
+ *
+ * TSR_ERR_ARG, TSR_ERR_TIMEOUT, TSR_ERR_PEER
+ * TSR_ERR_MISMATCH  the root sent another number of bytes
+ */
 TSR_MUST_USE tsr_status tsr_comm_broadcast(tsr_comm *comm, int32_t root, void *data, size_t bytes);
 
 /*
@@ -73,11 +79,14 @@ TSR_MUST_USE tsr_status tsr_comm_broadcast(tsr_comm *comm, int32_t root, void *d
  *   send      this rank's bytes_of[rank] bytes; NULL when that is 0
  *   bytes_of  [size], the same on every rank
  *   recv      at root: room for the sum; elsewhere ignored
+ *
+ * TSR_ERR_ARG, TSR_ERR_TIMEOUT, TSR_ERR_PEER
+ * TSR_ERR_MISMATCH  a peer sent another number of bytes
  */
 TSR_MUST_USE tsr_status tsr_comm_gather(tsr_comm *comm, int32_t root, const void *send,
                                         const size_t *bytes_of, void *recv);
 
-/* Collective. */
+/* Collective. TSR_ERR_TIMEOUT, TSR_ERR_PEER, TSR_ERR_MISMATCH (a peer is at another call) */
 TSR_MUST_USE tsr_status tsr_comm_barrier(tsr_comm *comm);
 
 /*
@@ -90,16 +99,16 @@ void tsr_comm_abort(tsr_comm *comm, tsr_status cause);
  */
 tsr_status tsr_comm_cause(const tsr_comm *comm);
 
-/* Releases this rank's part. NULL is allowed. Not collective for `local`, never waits beyond the
- * deadline. */
+/* Releases this rank's part; close its exchanges first. NULL is allowed. Collective for `mpi`, not
+ * for `local`; never waits beyond the deadline. */
 void tsr_comm_close(tsr_comm *comm);
 
 /* The dimensions of an exchange, the same on every rank. */
 typedef struct tsr_exchange_shape {
     int32_t max_tokens;      /* most rows a rank sends at once, >= 1 */
     int32_t slots;           /* K, ranks a row may name, >= 1 */
-    size_t row_bytes;        /* of a sent row, a multiple of 16 */
-    size_t return_row_bytes; /* of an answer row, a multiple of 16 */
+    size_t row_bytes;        /* of a sent row, a multiple of 16, <= 1 GiB */
+    size_t return_row_bytes; /* of an answer row, likewise */
 } tsr_exchange_shape;
 
 /* Addresses in the backend's memory, fixed for the life of the exchange. */
@@ -112,7 +121,8 @@ typedef struct tsr_exchange_buffers {
         *answer_of; /* [arrived_capacity, slots] index into answers, -1: not this rank's slot */
     const int32_t *answer_count; /* [1] */
     void *answers;               /* [answer_capacity, return_row_bytes] written before return */
-    const void *returned_rows;   /* [max_tokens, slots, return_row_bytes] read after return */
+    const void *returned_rows;   /* [max_tokens, slots, return_row_bytes] read after return; rows of
+                                    slots that name no rank are undefined */
     int32_t arrived_capacity;    /* size * max_tokens */
     int32_t answer_capacity;     /* size * max_tokens * slots */
 } tsr_exchange_buffers;
@@ -123,13 +133,16 @@ typedef struct tsr_exchange_mark {
     int32_t stage;
 } tsr_exchange_mark;
 
-/* Bytes that an exchange of this shape takes on each rank; the plan counts with it. */
+/* Bytes that an exchange of this shape takes on each rank with the backend that takes most; the
+ * plan counts with it. */
 uint64_t tsr_exchange_bytes(const tsr_exchange_shape *shape, int32_t ranks);
 
 /*
  * Collective. Allocates and registers every buffer. Close before the comm.
  *
- * TSR_ERR_ARG, TSR_ERR_MEMORY; TSR_ERR_MISMATCH when peers gave another shape
+ * TSR_ERR_ARG (also when an index would not fit 31 bits), TSR_ERR_MEMORY, TSR_ERR_TIMEOUT,
+ * TSR_ERR_PEER
+ * TSR_ERR_MISMATCH  a peer gave another shape
  */
 TSR_MUST_USE tsr_status tsr_exchange_open(tsr_comm *comm, const tsr_exchange_shape *shape,
                                           tsr_exchange **ret_exchange);
@@ -156,7 +169,7 @@ TSR_MUST_USE tsr_status tsr_exchange_return(tsr_exchange *exchange, tsr_stream s
  */
 TSR_MUST_USE tsr_status tsr_exchange_wait(tsr_exchange *exchange, tsr_stream stream);
 
-/* NULL is allowed. */
+/* Closing what was started and not waited for aborts the group. NULL is allowed. */
 void tsr_exchange_close(tsr_exchange *exchange);
 
 #endif

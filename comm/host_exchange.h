@@ -1,0 +1,66 @@
+/*
+ * The memory of an exchange whose rows lie in host memory, in one block: what the caller sees, and
+ * what the host backends keep beside it.
+ */
+#ifndef TSR_COMM_HOST_EXCHANGE_H
+#define TSR_COMM_HOST_EXCHANGE_H
+
+#include "comm/comm_ops.h"
+#include "comm/exchange_plan.h"
+
+/* Writable faces of the buffers, and the books of one exchange. */
+typedef struct tsr_host_exchange {
+    tsr_exchange base;
+    void *block;
+
+    unsigned char *send_rows;
+    int32_t *send_ranks;
+    unsigned char *arrived_rows;
+    int32_t *arrived_count;
+    int32_t *answer_of;
+    int32_t *answer_count;
+    unsigned char *answers;
+    unsigned char *returned_rows;
+
+    tsr_send_plan plan;
+    int32_t *row_count;    /* [ranks] rows that each source sends here */
+    int32_t *row_first;    /* [ranks + 1] of the arrived rows */
+    int32_t *answer_first; /* [ranks + 1] of the answers given here */
+    int32_t *slot_ranks;   /* [arrived_capacity, slots] as the senders wrote them */
+
+    unsigned char *staged_rows;    /* [max_tokens * min(slots, ranks), row_bytes] by rank */
+    int32_t *staged_ranks;         /* [max_tokens * min(slots, ranks), slots] by rank */
+    unsigned char *staged_answers; /* [max_tokens * slots, return_row_bytes] by rank */
+} tsr_host_exchange;
+
+/* The exchange that one of the host backends opened. */
+static inline tsr_host_exchange *tsr_host_exchange_of(tsr_exchange *exchange)
+{
+    return (tsr_host_exchange *)(void *)exchange;
+}
+
+/* Where the front doors send tsr_exchange_bytes: the size of the block. */
+uint64_t tsr_host_exchange_bytes(const tsr_exchange_shape *shape, int32_t ranks);
+
+/*
+ * Allocates the block and points everything into it. The staged areas are touched by the backend
+ * that uses them alone, so that they cost address space elsewhere.
+ *
+ * TSR_ERR_MEMORY
+ */
+TSR_MUST_USE tsr_status tsr_host_exchange_open(tsr_comm *comm, const tsr_exchange_shape *shape,
+                                               tsr_host_exchange **ret_exchange);
+
+/*
+ * After row_count is known: where each source's rows will lie, into row_first.
+ *
+ * TSR_ERR_MISMATCH, logged: a source announced more rows than the shape allows
+ */
+TSR_MUST_USE tsr_status tsr_host_exchange_place(tsr_host_exchange *x);
+
+/* After slot_ranks and rows have arrived: numbers the answers. */
+void tsr_host_exchange_number(tsr_host_exchange *x);
+
+void tsr_host_exchange_close(tsr_host_exchange *x);
+
+#endif
