@@ -26,6 +26,10 @@ typedef struct tsr_tokenizer tsr_tokenizer;
 TSR_MUST_USE tsr_status tsr_tokenizer_open(const char *folder, tsr_problems *problems,
                                            tsr_tokenizer **ret_tokenizer);
 
+/* The same from the bytes of a tokenizer.json; `name` stands for the file in messages. */
+TSR_MUST_USE tsr_status tsr_tokenizer_parse(const char *name, const char *bytes, size_t count,
+                                            tsr_problems *problems, tsr_tokenizer **ret_tokenizer);
+
 /* NULL is allowed. */
 void tsr_tokenizer_close(tsr_tokenizer *tokenizer);
 
@@ -42,9 +46,10 @@ void tsr_ids_close(tsr_ids *ids);
 
 /*
  * Appends the ids of `count` bytes of text. No token is added that the text does not hold (chat
- * templates write their own). With `plain` the spellings of special tokens are ordinary text.
+ * templates write their own). With `plain` the spellings of special tokens are ordinary text; added
+ * tokens that are not special ("<think>") are found all the same.
  *
- * TSR_ERR_MEMORY
+ * TSR_ERR_MEMORY, TSR_ERR_CAPACITY (a word of 1 GiB, or one that the pattern cannot end in time)
  */
 TSR_MUST_USE tsr_status tsr_tokenizer_encode(const tsr_tokenizer *tokenizer, const char *text,
                                              size_t count, bool plain, tsr_ids *ids);
@@ -56,7 +61,7 @@ TSR_MUST_USE tsr_status tsr_tokenizer_encode(const tsr_tokenizer *tokenizer, con
 bool tsr_tokenizer_bytes(const tsr_tokenizer *tokenizer, int32_t id, const char **ret_bytes,
                          size_t *ret_count, bool *ret_special);
 
-/* The id of an added or ordinary token by its exact content, or -1. */
+/* The id of an added or ordinary token by its content, spelled as in the file, or -1. */
 int32_t tsr_tokenizer_id(const tsr_tokenizer *tokenizer, const char *content);
 
 #endif
