@@ -34,11 +34,14 @@ typedef struct seat {
     const tsr_host_exchange *of; /* dispatch, return */
 } seat;
 
+typedef struct member member;
+
 typedef struct group {
     pthread_mutex_t lock;
     pthread_cond_t turned; /* the table filled or cleared, readers left, or there is a cause */
     int32_t size;
-    int32_t members;  /* not closed yet */
+    int32_t open;     /* members not closed yet */
+    member *members;  /* [size] they live as long as the group */
     int32_t taken;    /* seats of this meeting */
     int32_t readers;  /* ranks copying from others right now */
     int32_t done;     /* ranks that have copied */
@@ -48,10 +51,10 @@ typedef struct group {
     seat seats[];     /* [size] */
 } group;
 
-typedef struct member {
-    tsr_comm base;
+struct member {
+    tsr_comm base; /* first member */
     group *group;
-} member;
+};
 
 static member *member_of(tsr_comm *comm)
 {
@@ -410,19 +413,18 @@ static void group_close(group *g)
     (void)pthread_cond_destroy(&g->turned);
     (void)pthread_mutex_destroy(&g->lock);
     free(g->missing);
+    free(g->members);
     free(g);
 }
 
 static void local_close(tsr_comm *comm)
 {
-    member *m = member_of(comm);
-    group *g = m->group;
+    group *g = member_of(comm)->group;
     lock(g);
-    const bool last = --g->members == 0;
+    const bool last = --g->open == 0;
     unlock(g);
     if (last)
         group_close(g);
-    free(m);
 }
 
 static const tsr_comm_ops local_ops = {
@@ -457,21 +459,21 @@ static group *group_open(int32_t ranks)
     group *g = calloc(1, sizeof(*g) + (size_t)ranks * sizeof(seat));
     if (!g)
         return NULL;
+    g->members = calloc((size_t)ranks, sizeof(*g->members));
     g->missing = calloc((size_t)ranks, sizeof(*g->missing));
-    if (!g->missing)
+    if (!g->members || !g->missing || pthread_mutex_init(&g->lock, NULL) != 0)
         goto free_group;
-    if (pthread_mutex_init(&g->lock, NULL) != 0)
-        goto free_missing;
     if (!init_condition(&g->turned))
         goto destroy_lock;
     g->size = ranks;
+    g->open = ranks;
     return g;
 
 destroy_lock:
     (void)pthread_mutex_destroy(&g->lock);
-free_missing:
-    free(g->missing);
 free_group:
+    free(g->missing);
+    free(g->members);
     free(g);
     return NULL;
 }
@@ -489,23 +491,12 @@ tsr_status tsr_comm_open_local(int32_t ranks, int32_t deadline_ms, tsr_comm **re
     if (!g)
         return TSR_ERR_MEMORY;
 
-    member **members = calloc((size_t)ranks, sizeof(*members));
-    bool complete = members != NULL;
-    for (int32_t r = 0; r < ranks && complete; r++) {
-        members[r] = calloc(1, sizeof(*members[r]));
-        complete = members[r] != NULL;
-    }
-    for (int32_t r = 0; r < ranks && complete; r++) {
-        members[r]->base =
+    for (int32_t r = 0; r < ranks; r++) {
+        member *m = &g->members[r];
+        m->base =
             (tsr_comm){.ops = &local_ops, .rank = r, .size = ranks, .deadline_ms = deadline_ms};
-        members[r]->group = g;
-        ret_members[r] = &members[r]->base;
+        m->group = g;
+        ret_members[r] = &m->base;
     }
-    for (int32_t r = 0; r < ranks && !complete && members; r++)
-        free(members[r]);
-    free(members);
-    g->members = ranks;
-    if (!complete)
-        group_close(g);
-    return complete ? TSR_OK : TSR_ERR_MEMORY;
+    return TSR_OK;
 }

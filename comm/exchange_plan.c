@@ -74,16 +74,15 @@ tsr_status tsr_send_plan_build(int32_t ranks, int32_t tokens, int32_t slots,
     return TSR_OK;
 }
 
-void tsr_answers_number(int32_t rank, int32_t ranks, int32_t slots, const int32_t *row_first,
-                        const int32_t *slot_ranks, int32_t *answer_of, int32_t *answer_first)
+void tsr_answer_plan_build(const tsr_answer_plan *plan)
 {
     int32_t next = 0;
-    for (int32_t source = 0; source < ranks; source++) {
-        answer_first[source] = next;
-        const ptrdiff_t begin = (ptrdiff_t)row_first[source] * slots;
-        const ptrdiff_t end = (ptrdiff_t)row_first[source + 1] * slots;
+    for (int32_t source = 0; source < plan->ranks; source++) {
+        plan->answer_first[source] = next;
+        const ptrdiff_t begin = (ptrdiff_t)plan->row_first[source] * plan->slots;
+        const ptrdiff_t end = (ptrdiff_t)plan->row_first[source + 1] * plan->slots;
         for (ptrdiff_t i = begin; i < end; i++)
-            answer_of[i] = slot_ranks[i] == rank ? next++ : -1;
+            plan->answer_of[i] = plan->slot_ranks[i] == plan->rank ? next++ : -1;
     }
-    answer_first[ranks] = next;
+    plan->answer_first[plan->ranks] = next;
 }

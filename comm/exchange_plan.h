@@ -33,15 +33,18 @@ typedef struct tsr_send_plan {
 TSR_MUST_USE tsr_status tsr_send_plan_build(int32_t ranks, int32_t tokens, int32_t slots,
                                             const int32_t *send_ranks, tsr_send_plan *plan);
 
-/*
- * Numbers the answers this rank will give.
- *
- *   row_first     [ranks + 1] the arrived rows of each source
- *   slot_ranks    [row_first[ranks], slots] as their sender wrote them
- *   answer_of     [row_first[ranks], slots] index of the answer; -1: another rank's slot
- *   answer_first  [ranks + 1] the answers that go to each source
- */
-void tsr_answers_number(int32_t rank, int32_t ranks, int32_t slots, const int32_t *row_first,
-                        const int32_t *slot_ranks, int32_t *answer_of, int32_t *answer_first);
+/* The arriving side. */
+typedef struct tsr_answer_plan {
+    int32_t *answer_of;        /* [rows, slots] out: index of the answer; -1: another rank's slot */
+    int32_t *answer_first;     /* [ranks + 1] out: the answers that go to each source */
+    const int32_t *row_first;  /* [ranks + 1] the arrived rows of each source */
+    const int32_t *slot_ranks; /* [rows, slots] as their senders wrote them */
+    int32_t rank;              /* this one */
+    int32_t ranks;
+    int32_t slots;
+} tsr_answer_plan;
+
+/* Numbers the answers this rank will give. */
+void tsr_answer_plan_build(const tsr_answer_plan *plan);
 
 #endif

@@ -121,8 +121,16 @@ tsr_status tsr_host_exchange_place(tsr_host_exchange *x)
 void tsr_host_exchange_number(tsr_host_exchange *x)
 {
     const tsr_comm *comm = x->base.comm;
-    tsr_answers_number(comm->rank, comm->size, x->base.shape.slots, x->row_first, x->slot_ranks,
-                       x->answer_of, x->answer_first);
+    const tsr_answer_plan plan = {
+        .answer_of = x->answer_of,
+        .answer_first = x->answer_first,
+        .row_first = x->row_first,
+        .slot_ranks = x->slot_ranks,
+        .rank = comm->rank,
+        .ranks = comm->size,
+        .slots = x->base.shape.slots,
+    };
+    tsr_answer_plan_build(&plan);
     *x->arrived_count = x->row_first[comm->size];
     *x->answer_count = x->answer_first[comm->size];
 }

@@ -20,14 +20,13 @@
 enum { TAG_GREETING = 1, TAG_SLOT_RANKS, TAG_ROWS, TAG_ANSWERS, TAG_BROADCAST, TAG_GATHER };
 
 /* Starts a meeting. `row_first` [size + 1]: a dispatch's; NULL: no rows follow. */
-static tsr_status greet(tsr_mpi_world *w, const tsr_call *call, int32_t tokens,
-                        const int32_t *row_first)
+static tsr_status greet(tsr_mpi_world *w, const tsr_call *call, const int32_t *row_first)
 {
     tsr_status st = tsr_mpi_listen(w);
     w->meetings++;
     for (int32_t r = 0; r < w->base.size && st == TSR_OK; r++) {
         const int32_t rows = row_first ? row_first[r + 1] - row_first[r] : 0;
-        w->mine[r] = (tsr_mpi_greeting){.call = *call, .rows = rows, .tokens = tokens};
+        w->mine[r] = (tsr_mpi_greeting){.call = *call, .rows = rows};
         if (r == w->base.rank) {
             w->theirs[r] = w->mine[r];
             continue;
@@ -60,7 +59,7 @@ static tsr_status meet(tsr_mpi_world *w, const tsr_call *call, int64_t deadline)
 
 tsr_status tsr_mpi_meet(tsr_mpi_world *w, tsr_call call)
 {
-    const tsr_status st = greet(w, &call, 0, NULL);
+    const tsr_status st = greet(w, &call, NULL);
     return st == TSR_OK ? meet(w, &call, tsr_mpi_deadline(w)) : st;
 }
 
@@ -153,7 +152,7 @@ tsr_status tsr_mpi_dispatch(tsr_exchange *exchange, tsr_stream stream)
     tsr_status st = tsr_send_plan_build(w->base.size, exchange->tokens, exchange->shape.slots,
                                         x->send_ranks, &x->plan);
     if (st == TSR_OK)
-        st = greet(w, &call, exchange->tokens, x->plan.row_first);
+        st = greet(w, &call, x->plan.row_first);
 
     for (int32_t r = 0; r < w->base.size && st == TSR_OK; r++) {
         if (r == w->base.rank)

@@ -20,8 +20,8 @@ typedef struct tsr_mpi_lane tsr_mpi_lane;
 /* What one rank tells one other at a meeting; no padding. */
 typedef struct tsr_mpi_greeting {
     tsr_call call;
-    int32_t rows;   /* dispatch: that follow to this peer */
-    int32_t tokens; /* dispatch: rows of the sender */
+    int32_t rows; /* dispatch: that follow to this peer */
+    int32_t unused;
 } tsr_mpi_greeting;
 
 typedef struct tsr_mpi_world {
