@@ -1,0 +1,152 @@
+/* A request's copy, and the reasons to refuse one. */
+#include "runtime/engine/live.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Tokens a request may still produce: what it asked for, clipped to the room its context leaves. */
+static int32_t clipped_max_tokens(const tsr_request *request, const tsr_step_shape *shape)
+{
+    if (request->want_logits)
+        return 0;
+    const int32_t room = shape->max_model_len - request->prompt_tokens;
+    return request->max_tokens < room ? request->max_tokens : room;
+}
+
+/* Positions of its sequence at the end: the last token is never computed. */
+static int32_t positions_of(int32_t prompt_tokens, int32_t max_tokens)
+{
+    return max_tokens == 0 ? prompt_tokens : prompt_tokens + max_tokens - 1;
+}
+
+/* One line into `refusal`; true, so that a check reads "return refuse(...)". */
+__attribute__((format(printf, 2, 3))) static bool refuse(char *refusal, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    (void)vsnprintf(refusal, TSR_REFUSAL_BYTES, format, args);
+    va_end(args);
+    return true;
+}
+
+static bool sampling_refused(const tsr_request *r, char *refusal)
+{
+    if (!isfinite(r->temperature) || r->temperature < 0)
+        return refuse(refusal, "temperature: must be a number from 0 up");
+    if (!(r->top_p > 0 && r->top_p <= 1))
+        return refuse(refusal, "top_p: must be above 0 and at most 1");
+    if (r->top_k < 0)
+        return refuse(refusal, "top_k: must be 0 (all) or more");
+    if (!r->want_logits && r->max_tokens < 1)
+        return refuse(refusal, "max_tokens: must be at least 1");
+    if (r->stop_id_count < 0)
+        return refuse(refusal, "stop_token_ids: a negative number of ids");
+    return false;
+}
+
+static bool prompt_refused(const tsr_request *r, const tsr_live_bounds *b, char *refusal)
+{
+    const int32_t context = b->shape->max_model_len;
+
+    if (r->prompt_tokens < 1)
+        return refuse(refusal, "prompt: it has no tokens");
+    if (r->prompt_tokens > context)
+        return refuse(refusal,
+                      "prompt: %d tokens do not fit into a context of %d (--max-model-len)",
+                      r->prompt_tokens, context);
+    if (!r->want_logits && r->prompt_tokens == context)
+        return refuse(refusal,
+                      "prompt: %d tokens leave no room to answer in a context of %d "
+                      "(--max-model-len)",
+                      r->prompt_tokens, context);
+    for (int32_t i = 0; i < r->prompt_tokens; i++) {
+        if (r->prompt[i] < 0 || r->prompt[i] >= b->vocab)
+            return refuse(refusal, "prompt: token %d is id %d, the model has ids 0 to %d", i,
+                          r->prompt[i], b->vocab - 1);
+    }
+    return false;
+}
+
+bool tsr_live_refused(const tsr_request *request, const tsr_live_bounds *bounds,
+                      char refusal[TSR_REFUSAL_BYTES])
+{
+    if (sampling_refused(request, refusal) || prompt_refused(request, bounds, refusal))
+        return true;
+
+    const int32_t positions =
+        positions_of(request->prompt_tokens, clipped_max_tokens(request, bounds->shape));
+    const int32_t blocks = tsr_blocks_for(bounds->shape, positions);
+    if (blocks > bounds->shape->kv_blocks)
+        return refuse(refusal,
+                      "prompt and max_tokens: %d positions take %d KV blocks, a rank has %d; ask "
+                      "for fewer tokens or give the KV cache more memory",
+                      positions, blocks, bounds->shape->kv_blocks);
+    return false;
+}
+
+tsr_status tsr_live_open(const tsr_request *request, const tsr_live_bounds *bounds,
+                         tsr_live **ret_live)
+{
+    const int32_t max_tokens = clipped_max_tokens(request, bounds->shape);
+    const size_t tokens = (size_t)request->prompt_tokens + (size_t)max_tokens;
+    const size_t stops = (size_t)request->stop_id_count;
+    const size_t blocks =
+        (size_t)tsr_blocks_for(bounds->shape, positions_of(request->prompt_tokens, max_tokens));
+    tsr_arena *memory;
+
+    tsr_status st = tsr_arena_open(sizeof(tsr_live) + (tokens + stops + blocks) * 4 + 256, &memory);
+    if (st != TSR_OK)
+        return st;
+    tsr_live *live = tsr_arena_alloc(memory, sizeof(*live));
+    int32_t *token = tsr_arena_array(memory, tokens, sizeof(*token));
+    int32_t *stop = tsr_arena_array(memory, stops, sizeof(*stop));
+    uint32_t *block = tsr_arena_array(memory, blocks, sizeof(*block));
+    if (live == NULL || token == NULL || stop == NULL || block == NULL) {
+        tsr_arena_close(memory);
+        return TSR_ERR_MEMORY;
+    }
+
+    *live = (tsr_live){.memory = memory,
+                       .id = request->id,
+                       .seed = request->seed,
+                       .tokens = token,
+                       .stop_ids = stop,
+                       .blocks = block,
+                       .stop_id_count = request->stop_id_count,
+                       .prompt_tokens = request->prompt_tokens,
+                       .max_tokens = max_tokens,
+                       .token_count = request->prompt_tokens,
+                       .top_k = request->top_k,
+                       .temperature = request->temperature,
+                       .top_p = request->top_p,
+                       .ignore_eos = request->ignore_eos,
+                       .want_logits = request->want_logits,
+                       .state = TSR_LIVE_WAITING};
+    memcpy(token, request->prompt, (size_t)request->prompt_tokens * sizeof(*token));
+    if (stops > 0)
+        memcpy(stop, request->stop_ids, stops * sizeof(*stop));
+    *ret_live = live;
+    return TSR_OK;
+}
+
+bool tsr_live_stops_at(const tsr_live *live, const tsr_model_facts *model, int32_t token)
+{
+    for (int32_t i = 0; i < model->eos_count && !live->ignore_eos; i++) {
+        if (model->eos[i] == token)
+            return true;
+    }
+    for (int32_t i = 0; i < live->stop_id_count; i++) {
+        if (live->stop_ids[i] == token)
+            return true;
+    }
+    return false;
+}
+
+void tsr_live_close(tsr_live *live)
+{
+    if (live != NULL)
+        tsr_arena_close(live->memory);
+}

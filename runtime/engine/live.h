@@ -1,0 +1,90 @@
+/*
+ * A live request: everything the coordinator knows of it from submission to its last token.
+ *
+ *   tokens   | prompt ............ | outputs that came back ... | room up to max_tokens |
+ *            0          length ->  ^ prompt_tokens              ^ token_count
+ *
+ * `length` counts positions that steps were planned for; it may run ahead of token_count, because a
+ * step can be planned before the last one's tokens came back. A request whose blocks were taken
+ * away begins at length 0 again, with all its tokens as prompt: `goal` of them.
+ */
+#ifndef TSR_RUNTIME_ENGINE_LIVE_H
+#define TSR_RUNTIME_ENGINE_LIVE_H
+
+#include "runtime/base/arena.h"
+#include "runtime/base/status.h"
+#include "runtime/engine/request.h"
+#include "runtime/engine/step_shape.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct tsr_live tsr_live;
+
+typedef enum tsr_live_state {
+    TSR_LIVE_WAITING, /* in the queue */
+    TSR_LIVE_RUNNING, /* has a slot on a rank */
+    TSR_LIVE_ENDED,   /* freed once the steps it is part of have come back */
+} tsr_live_state;
+
+struct tsr_live {
+    tsr_live *next; /* in the queue, or among those running on its rank */
+    tsr_live *previous;
+    tsr_arena *memory; /* holds this struct and its arrays */
+    uint64_t id;
+    uint64_t order; /* of arrival */
+    uint64_t seed;
+    int64_t arrived_ns;
+    int32_t *tokens;   /* [prompt_tokens + max_tokens] */
+    int32_t *stop_ids; /* [stop_id_count] */
+    uint32_t *blocks;  /* [block_count] held on its rank, in order of position */
+    int32_t stop_id_count;
+    int32_t block_count;
+    int32_t prompt_tokens;
+    int32_t max_tokens; /* 0 when scored */
+    int32_t token_count;
+    int32_t top_k;
+    float temperature;
+    float top_p;
+    bool ignore_eos;
+    bool want_logits;
+    tsr_live_state state;
+    int32_t rank; /* while running */
+    int32_t slot;
+    int32_t length;
+    int32_t goal;
+    int32_t sampled;   /* outputs planned */
+    int32_t scored;    /* rows of logits planned */
+    int32_t in_flight; /* steps planned that have not come back */
+    struct {           /* its part of the step being planned */
+        int32_t tokens;
+        int32_t blocks;
+        uint32_t flags;
+        bool admitted;
+    } step;
+};
+
+/* What a request is measured against. */
+typedef struct tsr_live_bounds {
+    const tsr_step_shape *shape;
+    int32_t vocab;
+} tsr_live_bounds;
+
+enum { TSR_REFUSAL_BYTES = 256 };
+
+/* True when a request can never run, with the reason in one line. */
+bool tsr_live_refused(const tsr_request *request, const tsr_live_bounds *bounds,
+                      char refusal[TSR_REFUSAL_BYTES]);
+
+/* A waiting copy of a request that was not refused; max_tokens is clipped to the room its context
+ * leaves. TSR_ERR_MEMORY */
+TSR_MUST_USE tsr_status tsr_live_open(const tsr_request *request, const tsr_live_bounds *bounds,
+                                      tsr_live **ret_live);
+
+/* True when `token` ends the request, by the model's eos or its own stop ids. */
+bool tsr_live_stops_at(const tsr_live *live, const tsr_model_facts *model, int32_t token);
+
+/* NULL is allowed. */
+void tsr_live_close(tsr_live *live);
+
+#endif

@@ -1,0 +1,67 @@
+/* What goes into an engine and what comes out of it: requests, tokens, and what was counted. */
+#ifndef TSR_RUNTIME_ENGINE_REQUEST_H
+#define TSR_RUNTIME_ENGINE_REQUEST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What a request wants. The engine stops on ids and lengths; strings belong to text. */
+typedef struct tsr_request {
+    uint64_t id;           /* the source's own, unique among live requests */
+    const int32_t *prompt; /* [prompt_tokens]; copied by the engine */
+    int32_t prompt_tokens; /* >= 1 */
+    int32_t max_tokens;    /* >= 1 unless want_logits; clipped to the room the context leaves */
+    float temperature;     /* 0: greedy */
+    float top_p;           /* (0, 1] */
+    int32_t top_k;         /* 0: all */
+    bool has_seed;         /* false: the coordinator draws one */
+    uint64_t seed;
+    bool ignore_eos;
+    bool want_logits;        /* score: the logits of every prompt position, nothing is sampled */
+    const int32_t *stop_ids; /* [stop_id_count] end the request besides the model's eos; copied */
+    int32_t stop_id_count;
+} tsr_request;
+
+typedef enum tsr_finish {
+    TSR_FINISH_NONE,   /* more is coming */
+    TSR_FINISH_STOP,   /* an eos or stop id, which is the last token given */
+    TSR_FINISH_LENGTH, /* max_tokens or the context is reached; a scored prompt is through */
+    TSR_FINISH_CANCELLED,
+    TSR_FINISH_REFUSED, /* never started: see `refusal` */
+} tsr_finish;
+
+/*
+ * One token of one request. Room for logprobs from the start.
+ *
+ * Every request ends with exactly one output whose finish is not TSR_FINISH_NONE.
+ */
+typedef struct tsr_output {
+    uint64_t id;
+    int32_t token; /* -1 when there is none (cancelled, refused, scored) */
+    float logprob; /* of `token` */
+    tsr_finish finish;
+    int32_t prompt_tokens;
+    int32_t output_tokens; /* so far, this one included */
+    const char *refusal;   /* one line, only with TSR_FINISH_REFUSED */
+} tsr_output;
+
+/* How a new request finds its rank. The bits do not depend on it. */
+typedef enum tsr_spread {
+    TSR_SPREAD_LEAST_LOADED,
+    TSR_SPREAD_ROUND_ROBIN,
+    TSR_SPREAD_FIRST, /* all to rank 0 while it has room: for tests */
+} tsr_spread;
+
+/* Counted over the whole run, on rank 0. */
+typedef struct tsr_engine_stats {
+    uint64_t steps;
+    uint64_t requests;
+    uint64_t prompt_tokens;
+    uint64_t output_tokens;
+    uint64_t preemptions;
+    int64_t first_token_ns_sum; /* from submission to first token, over first_tokens requests */
+    uint64_t first_tokens;
+    int64_t run_ns; /* from the first step to the last */
+} tsr_engine_stats;
+
+#endif

@@ -1,0 +1,356 @@
+/* Requests as they come and go, and what the results of a step mean for them. */
+#include "runtime/engine/scheduler.h"
+
+#include "runtime/base/log.h"
+#include "runtime/engine/scheduler_state.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+/* ---- lists ------------------------------------------------------------------------------- */
+
+void tsr_live_list_remove(tsr_live_list *list, tsr_live *live)
+{
+    if (live->previous != NULL)
+        live->previous->next = live->next;
+    else
+        list->first = live->next;
+    if (live->next != NULL)
+        live->next->previous = live->previous;
+    else
+        list->last = live->previous;
+    live->next = NULL;
+    live->previous = NULL;
+    list->count--;
+}
+
+/* Puts `live` before `next`, or last when that is NULL. */
+static void put_before(tsr_live_list *list, tsr_live *live, tsr_live *next)
+{
+    tsr_live *previous = next != NULL ? next->previous : list->last;
+
+    live->next = next;
+    live->previous = previous;
+    if (previous != NULL)
+        previous->next = live;
+    else
+        list->first = live;
+    if (next != NULL)
+        next->previous = live;
+    else
+        list->last = live;
+    list->count++;
+}
+
+void tsr_live_list_append(tsr_live_list *list, tsr_live *live)
+{
+    put_before(list, live, NULL);
+}
+
+void tsr_live_list_insert(tsr_live_list *list, tsr_live *live)
+{
+    tsr_live *next = list->first;
+
+    while (next != NULL && next->order < live->order)
+        next = next->next;
+    put_before(list, live, next);
+}
+
+/* ---- life -------------------------------------------------------------------------------- */
+
+/* Everything a scheduler holds, taken once. False when the host has no memory. */
+static bool take_memory(tsr_scheduler *s)
+{
+    const size_t ranks = (size_t)s->shape.ranks;
+    const size_t slots = (size_t)s->shape.slots;
+    const size_t entries = s->shape.entries;
+
+    s->load = tsr_arena_array(s->memory, ranks, sizeof(*s->load));
+    s->outputs = tsr_arena_array(s->memory, entries, sizeof(*s->outputs));
+    if (s->load == NULL || s->outputs == NULL)
+        return false;
+    for (size_t i = 0; i < TSR_STEPS_IN_FLIGHT; i++) {
+        s->flight[i].note = tsr_arena_array(s->memory, entries, sizeof(tsr_step_note));
+        if (s->flight[i].note == NULL)
+            return false;
+    }
+    for (size_t r = 0; r < ranks; r++) {
+        tsr_rank_load *load = &s->load[r];
+        uint32_t *blocks = tsr_arena_array(s->memory, (size_t)s->shape.kv_blocks, sizeof(*blocks));
+        load->slot = tsr_arena_array(s->memory, slots, sizeof(tsr_live *));
+        load->release = tsr_arena_array(s->memory, slots, sizeof(bool));
+        if (blocks == NULL || load->slot == NULL || load->release == NULL)
+            return false;
+        load->blocks = tsr_kv_blocks_over(blocks, s->shape.kv_blocks);
+    }
+    return true;
+}
+
+tsr_status tsr_scheduler_open(const tsr_plan *plan, const tsr_schedule_options *options,
+                              tsr_scheduler **ret_scheduler)
+{
+    tsr_step_shape shape;
+    tsr_arena *memory;
+
+    tsr_status st = tsr_step_shape_of(plan, &shape);
+    if (st == TSR_OK)
+        st = tsr_arena_open(64 * 1024, &memory);
+    if (st != TSR_OK)
+        return st;
+    tsr_scheduler *s = tsr_arena_alloc(memory, sizeof(*s));
+    if (s == NULL)
+        goto undo_memory;
+    *s = (tsr_scheduler){.plan = plan, .memory = memory, .options = *options, .shape = shape};
+    if (!take_memory(s))
+        goto undo_memory;
+    if (tsr_step_state_open((uint32_t)shape.ranks, (uint32_t)shape.slots, &s->state) != TSR_OK)
+        goto undo_memory;
+
+    tsr_arena_seal(memory);
+    *ret_scheduler = s;
+    return TSR_OK;
+
+undo_memory:
+    tsr_arena_close(memory);
+    return TSR_ERR_MEMORY;
+}
+
+/* Frees an ended request that no step in flight speaks of. */
+static void reap(tsr_live *live)
+{
+    if (live->state == TSR_LIVE_ENDED && live->in_flight == 0)
+        tsr_live_close(live);
+}
+
+static void close_all(tsr_live_list *list)
+{
+    tsr_live *next;
+    for (tsr_live *live = list->first; live != NULL; live = next) {
+        next = live->next;
+        tsr_live_close(live);
+    }
+}
+
+/* The oldest step in flight, taken out of flight; its notes stay until the next step is planned. */
+static const tsr_noted_step *land(tsr_scheduler *s)
+{
+    const tsr_noted_step *step = &s->flight[s->oldest_flight];
+
+    for (uint32_t i = 0; i < step->count; i++) {
+        if (step->note[i].live != NULL)
+            step->note[i].live->in_flight--;
+    }
+    s->oldest_flight = (s->oldest_flight + 1) % TSR_STEPS_IN_FLIGHT;
+    s->flights--;
+    return step;
+}
+
+static void reap_all(const tsr_noted_step *step)
+{
+    for (uint32_t i = 0; i < step->count; i++) {
+        if (step->note[i].live != NULL)
+            reap(step->note[i].live);
+    }
+}
+
+void tsr_scheduler_close(tsr_scheduler *scheduler)
+{
+    if (scheduler == NULL)
+        return;
+    while (scheduler->flights > 0)
+        reap_all(land(scheduler));
+    close_all(&scheduler->queue);
+    for (int32_t r = 0; r < scheduler->shape.ranks; r++)
+        close_all(&scheduler->load[r].running);
+    tsr_step_state_close(&scheduler->state);
+    tsr_arena_close(scheduler->memory);
+}
+
+/* ---- requests ---------------------------------------------------------------------------- */
+
+bool tsr_scheduler_wants_more(const tsr_scheduler *scheduler)
+{
+    return scheduler->queue.count < scheduler->shape.ranks * scheduler->shape.slots;
+}
+
+bool tsr_scheduler_idle(const tsr_scheduler *scheduler)
+{
+    for (int32_t r = 0; r < scheduler->shape.ranks; r++) {
+        if (scheduler->load[r].running.count > 0)
+            return false;
+    }
+    return scheduler->queue.count == 0 && scheduler->flights == 0;
+}
+
+/* The n-th seed drawn from `seed` (splitmix64). */
+static uint64_t drawn_seed(uint64_t seed, uint64_t n)
+{
+    uint64_t x = seed + (n + 1) * 0x9e3779b97f4a7c15U;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9U;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebU;
+    return x ^ (x >> 31);
+}
+
+tsr_status tsr_scheduler_submit(tsr_scheduler *scheduler, const tsr_request *request,
+                                int64_t now_ns, const char **ret_refusal)
+{
+    const tsr_live_bounds bounds = {.shape = &scheduler->shape,
+                                    .vocab = scheduler->plan->model.vocab};
+    const uint64_t order = scheduler->arrivals++;
+    tsr_live *live;
+
+    if (tsr_live_refused(request, &bounds, scheduler->refusal)) {
+        *ret_refusal = scheduler->refusal;
+        return TSR_OK;
+    }
+    const tsr_status st = tsr_live_open(request, &bounds, &live);
+    if (st != TSR_OK)
+        return st;
+
+    live->order = order;
+    live->arrived_ns = now_ns;
+    if (!request->has_seed)
+        live->seed = drawn_seed(scheduler->options.seed, order);
+    tsr_live_list_insert(&scheduler->queue, live);
+    scheduler->stats.requests++;
+    scheduler->stats.prompt_tokens += (uint64_t)live->prompt_tokens;
+    *ret_refusal = NULL;
+    return TSR_OK;
+}
+
+void tsr_scheduler_detach(tsr_scheduler *scheduler, tsr_live *live)
+{
+    tsr_rank_load *load = &scheduler->load[live->rank];
+
+    tsr_live_list_remove(&load->running, live);
+    tsr_kv_blocks_give(&load->blocks, live->block_count, live->blocks);
+    live->block_count = 0;
+    load->slot[live->slot] = NULL;
+    load->release[live->slot] = true;
+}
+
+/* The request's last output; it is freed by reap. */
+static tsr_output end(tsr_scheduler *s, tsr_live *live, tsr_finish finish)
+{
+    if (live->state == TSR_LIVE_RUNNING)
+        tsr_scheduler_detach(s, live);
+    else
+        tsr_live_list_remove(&s->queue, live);
+    live->state = TSR_LIVE_ENDED;
+    return (tsr_output){.id = live->id,
+                        .token = -1,
+                        .finish = finish,
+                        .prompt_tokens = live->prompt_tokens,
+                        .output_tokens = live->token_count - live->prompt_tokens};
+}
+
+static tsr_live *find(const tsr_live_list *list, uint64_t id)
+{
+    tsr_live *live = list->first;
+    while (live != NULL && live->id != id)
+        live = live->next;
+    return live;
+}
+
+bool tsr_scheduler_cancel(tsr_scheduler *scheduler, uint64_t id, tsr_output *ret_output)
+{
+    tsr_live *live = find(&scheduler->queue, id);
+
+    for (int32_t r = 0; r < scheduler->shape.ranks && live == NULL; r++)
+        live = find(&scheduler->load[r].running, id);
+    if (live == NULL)
+        return false;
+    *ret_output = end(scheduler, live, TSR_FINISH_CANCELLED);
+    reap(live);
+    return true;
+}
+
+/* ---- results ----------------------------------------------------------------------------- */
+
+bool tsr_scheduler_owner(const tsr_scheduler *scheduler, uint32_t entry, uint64_t *ret_id)
+{
+    const tsr_noted_step *step = &scheduler->flight[scheduler->oldest_flight];
+
+    if (scheduler->flights == 0 || entry >= step->count || step->note[entry].live == NULL ||
+        step->note[entry].live->state == TSR_LIVE_ENDED)
+        return false;
+    *ret_id = step->note[entry].live->id;
+    return true;
+}
+
+/* True when the rows answer the notes, one for each sampled entry. */
+static bool rows_hold(const tsr_scheduler *s, const tsr_noted_step *step, const tsr_token_row *rows,
+                      uint32_t row_count)
+{
+    uint32_t used = 0;
+
+    for (uint32_t i = 0; i < step->count; i++) {
+        if ((step->note[i].flags & TSR_ENTRY_SAMPLE) == 0)
+            continue;
+        if (used == row_count || rows[used].slot != step->note[i].slot || rows[used].token < 0 ||
+            rows[used].token >= s->plan->model.vocab)
+            return false;
+        used++;
+    }
+    return used == row_count;
+}
+
+/* One sampled token of a request that still wants it. */
+static tsr_output absorb_token(tsr_scheduler *s, tsr_live *live, const tsr_token_row *row,
+                               int64_t now_ns)
+{
+    if (live->token_count == live->prompt_tokens) {
+        s->stats.first_token_ns_sum += now_ns - live->arrived_ns;
+        s->stats.first_tokens++;
+    }
+    live->tokens[live->token_count++] = row->token;
+    s->stats.output_tokens++;
+
+    const int32_t outputs = live->token_count - live->prompt_tokens;
+    tsr_output output = {.id = live->id,
+                         .prompt_tokens = live->prompt_tokens,
+                         .output_tokens = outputs,
+                         .finish = TSR_FINISH_NONE};
+    if (tsr_live_stops_at(live, &s->plan->model, row->token))
+        output = end(s, live, TSR_FINISH_STOP);
+    else if (outputs == live->max_tokens)
+        output = end(s, live, TSR_FINISH_LENGTH);
+    output.token = row->token;
+    output.logprob = row->logprob;
+    return output;
+}
+
+tsr_status tsr_scheduler_absorb(tsr_scheduler *scheduler, const tsr_token_row *rows,
+                                uint32_t row_count, int64_t now_ns, tsr_absorbed *ret_absorbed)
+{
+    if (scheduler->flights == 0 ||
+        !rows_hold(scheduler, &scheduler->flight[scheduler->oldest_flight], rows, row_count)) {
+        tsr_log(TSR_LOG_ERROR,
+                "step %" PRIu64 ": the %" PRIu32 " tokens that came back do not answer it; the "
+                "ranks no longer agree, start the job again",
+                scheduler->state.epoch - (uint64_t)scheduler->flights, row_count);
+        return TSR_ERR_MISMATCH;
+    }
+
+    const tsr_noted_step *step = land(scheduler);
+    int32_t count = 0;
+    for (uint32_t i = 0; i < step->count; i++) {
+        const tsr_step_note *note = &step->note[i];
+        const bool sampled = (note->flags & TSR_ENTRY_SAMPLE) != 0;
+        const bool wanted = note->live != NULL && note->live->state != TSR_LIVE_ENDED;
+
+        if (wanted && sampled)
+            scheduler->outputs[count++] = absorb_token(scheduler, note->live, rows, now_ns);
+        else if (wanted && note->live->want_logits && note->end == note->live->prompt_tokens)
+            scheduler->outputs[count++] = end(scheduler, note->live, TSR_FINISH_LENGTH);
+        rows += sampled;
+    }
+    reap_all(step);
+    *ret_absorbed = (tsr_absorbed){.output = scheduler->outputs, .count = count};
+    return TSR_OK;
+}
+
+tsr_engine_stats tsr_scheduler_stats(const tsr_scheduler *scheduler)
+{
+    return scheduler->stats;
+}

@@ -1,0 +1,105 @@
+/*
+ * The scheduler: which tokens of which request, on which rank, in the next step. It computes
+ * nothing, sends nothing and reads no clock; time is passed in.
+ *
+ *   submit --> queue --> schedule --> a step plan ... its tokens --> absorb --> outputs
+ *
+ * A step gives every running sequence that generates one token, then fills what is left of each
+ * rank's tokens with prompts, oldest request first, then admits from the queue in order of arrival.
+ *
+ * schedule needs no token of the step before: a caller may plan one step ahead and absorb later;
+ * what ends then takes effect one step late.
+ *
+ * Blocks. Each rank's KV blocks are given out here and their ids travel in step entries. A sequence
+ * that generates and finds no free block takes those of the request admitted last on its rank,
+ * which goes back to its place in the queue and runs again with its tokens as prompt; a prompt only
+ * takes what is free. A request is admitted where its prompt fits beside every other prompt under
+ * way there, so that prompts never wait for each other.
+ */
+#ifndef TSR_RUNTIME_ENGINE_SCHEDULER_H
+#define TSR_RUNTIME_ENGINE_SCHEDULER_H
+
+#include "proto/plan.h"
+#include "proto/step_plan.h"
+#include "runtime/base/status.h"
+#include "runtime/engine/request.h"
+#include "runtime/engine/step_shape.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct tsr_scheduler tsr_scheduler;
+
+/* Steps that may be planned and not yet absorbed. */
+enum { TSR_STEPS_IN_FLIGHT = 2 };
+
+typedef struct tsr_schedule_options {
+    tsr_spread spread;
+    uint64_t seed;         /* requests without a seed draw theirs from it, in order of arrival */
+    int32_t prefill_chunk; /* most tokens of one prompt in one step; 0: what there is room for */
+} tsr_schedule_options;
+
+/* `plan` is borrowed. TSR_ERR_CAPACITY, logged; TSR_ERR_MEMORY */
+TSR_MUST_USE tsr_status tsr_scheduler_open(const tsr_plan *plan,
+                                           const tsr_schedule_options *options,
+                                           tsr_scheduler **ret_scheduler);
+
+/* True while the queue is shorter than what all ranks hold: more would only wait. */
+bool tsr_scheduler_wants_more(const tsr_scheduler *scheduler);
+
+/* True when no request is waiting or running and no step is in flight. */
+bool tsr_scheduler_idle(const tsr_scheduler *scheduler);
+
+/*
+ * Queues a copy of the request.
+ *
+ *   ret_refusal  why it can never run, valid until the next call; NULL when it was queued
+ *
+ * TSR_ERR_MEMORY
+ */
+TSR_MUST_USE tsr_status tsr_scheduler_submit(tsr_scheduler *scheduler, const tsr_request *request,
+                                             int64_t now_ns, const char **ret_refusal);
+
+/* Ends a live request, with its last output; false when there is none of that id. */
+bool tsr_scheduler_cancel(tsr_scheduler *scheduler, uint64_t id, tsr_output *ret_output);
+
+/*
+ * Plans the next step in `buffer` (8-byte aligned, tsr_step_shape.step_bytes of it) and seals it. A
+ * step without entries is a heartbeat.
+ *
+ *   stop  the last step: every rank leaves its loop after it
+ *
+ * TSR_ERR_INTERNAL, logged: too many steps in flight, or a step that does not hold
+ */
+TSR_MUST_USE tsr_status tsr_scheduler_schedule(tsr_scheduler *scheduler, bool stop, void *buffer,
+                                               tsr_step_plan *ret_step);
+
+/* Of the oldest step in flight: the request that entry `entry` belongs to. False when its results
+ * are no longer wanted. */
+bool tsr_scheduler_owner(const tsr_scheduler *scheduler, uint32_t entry, uint64_t *ret_id);
+
+/* What a step's results come to. */
+typedef struct tsr_absorbed {
+    const tsr_output *output; /* [count], valid until the next call */
+    int32_t count;
+} tsr_absorbed;
+
+/*
+ * Takes the results of the oldest step in flight.
+ *
+ *   rows  [row_count] of every entry with TSR_ENTRY_SAMPLE, in the order of the entries
+ *
+ * TSR_ERR_MISMATCH, logged: rows that do not answer the step
+ */
+TSR_MUST_USE tsr_status tsr_scheduler_absorb(tsr_scheduler *scheduler, const tsr_token_row *rows,
+                                             uint32_t row_count, int64_t now_ns,
+                                             tsr_absorbed *ret_absorbed);
+
+/* Counted so far; steps are those with tokens, times of a run are not the scheduler's. */
+tsr_engine_stats tsr_scheduler_stats(const tsr_scheduler *scheduler);
+
+/* NULL is allowed. */
+void tsr_scheduler_close(tsr_scheduler *scheduler);
+
+#endif

@@ -1,0 +1,366 @@
+/*
+ * The next step: who computes what, then the plan that says so.
+ *
+ *   decide   every running sequence that generates   1 token each     may take others' blocks
+ *            prompts under way, oldest first         what is left     of free blocks
+ *            the queue, in order of arrival          what is left     where the prompt fits
+ *   lay out  releases and entries by rank and slot, new block ids, admissions
+ */
+#include "proto/admission.h"
+#include "runtime/base/log.h"
+#include "runtime/engine/scheduler_state.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+static int32_t least(int32_t a, int32_t b)
+{
+    return a < b ? a : b;
+}
+
+/* ---- decide ------------------------------------------------------------------------------ */
+
+/* Blocks it must be given to reach `positions`. */
+static int32_t missing_blocks(const tsr_scheduler *s, const tsr_live *live, int32_t positions)
+{
+    return tsr_blocks_for(&s->shape, positions) - live->block_count;
+}
+
+/* Gives `tokens` positions of this step to a running request, for which its rank has blocks. */
+static void give_tokens(tsr_scheduler *s, tsr_live *live, int32_t tokens)
+{
+    tsr_rank_load *load = &s->load[live->rank];
+    const int32_t first = live->length;
+    const int32_t blocks = missing_blocks(s, live, first + tokens);
+    int32_t rows = 0;
+
+    if (blocks > 0 && tsr_kv_blocks_take(&load->blocks, blocks, live->blocks + live->block_count)) {
+        live->block_count += blocks;
+        live->step.blocks = blocks;
+    }
+    live->length += tokens;
+    live->step.tokens = tokens;
+    if (live->want_logits && first >= live->scored) {
+        live->step.flags = TSR_ENTRY_LOGITS;
+        live->scored = live->length;
+        rows = tokens;
+    } else if (!live->want_logits && live->length >= live->goal) {
+        live->step.flags = TSR_ENTRY_SAMPLE;
+        live->sampled++;
+        rows = 1;
+    }
+    load->tokens_left -= tokens;
+    load->rows_left -= rows;
+}
+
+/* Takes the blocks of the request admitted last on this rank; it will run again. */
+static void preempt_last(tsr_scheduler *s, tsr_rank_load *load)
+{
+    tsr_live *live = load->running.last;
+
+    tsr_scheduler_detach(s, live);
+    live->state = TSR_LIVE_WAITING;
+    tsr_live_list_insert(&s->queue, live);
+    load->preempted = true;
+    s->stats.preemptions++;
+}
+
+/* True when its prompt is through and another token is to come. */
+static bool generates(const tsr_live *live)
+{
+    return !live->want_logits && live->length >= live->goal && live->sampled < live->max_tokens;
+}
+
+/* Those who lose their blocks were admitted later, so they have no tokens of this step yet. */
+static void decide_decode(tsr_scheduler *s, tsr_rank_load *load)
+{
+    tsr_live *next;
+
+    for (tsr_live *live = load->running.first; live != NULL; live = next) {
+        const int32_t missing = generates(live) ? missing_blocks(s, live, live->length + 1) : 0;
+        while (live->state == TSR_LIVE_RUNNING && missing > load->blocks.count)
+            preempt_last(s, load);
+        if (live->state != TSR_LIVE_RUNNING)
+            return; /* it was the last itself */
+        if (generates(live))
+            give_tokens(s, live, 1);
+        next = live->next;
+    }
+}
+
+/* Tokens of its prompt that this step has room for. */
+static int32_t chunk_of(const tsr_scheduler *s, const tsr_live *live)
+{
+    const tsr_rank_load *load = &s->load[live->rank];
+    const int64_t held = ((int64_t)live->block_count + load->blocks.count) * s->shape.block_tokens;
+    const int32_t remaining = live->goal - live->length;
+    int32_t chunk = least(remaining, load->tokens_left);
+
+    if (s->options.prefill_chunk > 0)
+        chunk = least(chunk, s->options.prefill_chunk);
+    if (chunk > held - live->length)
+        chunk = (int32_t)(held - live->length);
+    if (live->want_logits) {
+        /* Rows that were sent before it lost its blocks are not sent again. */
+        const bool again = live->length < live->scored;
+        return least(chunk, again ? live->scored - live->length : load->rows_left);
+    }
+    return chunk == remaining && load->rows_left == 0 ? chunk - 1 : chunk;
+}
+
+static void decide_prompt(tsr_scheduler *s, tsr_live *live)
+{
+    if (live->length >= live->goal || live->step.tokens > 0)
+        return;
+    const int32_t chunk = chunk_of(s, live);
+    if (chunk > 0)
+        give_tokens(s, live, chunk);
+}
+
+/* Blocks that prompts under way on a rank have yet to take. */
+static int32_t promised_blocks(const tsr_scheduler *s, const tsr_rank_load *load)
+{
+    int32_t blocks = 0;
+    for (const tsr_live *live = load->running.first; live != NULL; live = live->next) {
+        if (live->length < live->goal)
+            blocks += missing_blocks(s, live, live->goal);
+    }
+    return blocks;
+}
+
+/* Whether a rank takes a waiting request now. Beside others it leaves each of them one more block,
+ * so that it is not sent away again at once. */
+static bool takes(const tsr_scheduler *s, const tsr_rank_load *load, const tsr_live *live)
+{
+    const int32_t needed = tsr_blocks_for(&s->shape, live->token_count);
+
+    if (load->running.count == s->shape.slots || load->tokens_left == 0 || load->rows_left == 0 ||
+        load->preempted)
+        return false;
+    if (load->running.count == 0)
+        return needed <= load->blocks.count;
+    return needed + load->running.count <= load->blocks.count - promised_blocks(s, load);
+}
+
+static bool lighter(const tsr_rank_load *a, const tsr_rank_load *b)
+{
+    if (a->running.count != b->running.count)
+        return a->running.count < b->running.count;
+    return a->blocks.count > b->blocks.count;
+}
+
+/* The rank that takes a waiting request, NULL when none does now. */
+static tsr_rank_load *choose_rank(tsr_scheduler *s, const tsr_live *live)
+{
+    const int32_t ranks = s->shape.ranks;
+    const int32_t start = s->options.spread == TSR_SPREAD_ROUND_ROBIN ? s->next_rank : 0;
+    tsr_rank_load *best = NULL;
+
+    for (int32_t i = 0; i < ranks; i++) {
+        tsr_rank_load *load = &s->load[(start + i) % ranks];
+        if (!takes(s, load, live))
+            continue;
+        if (best == NULL || (s->options.spread == TSR_SPREAD_LEAST_LOADED && lighter(load, best)))
+            best = load;
+    }
+    return best;
+}
+
+static tsr_admission admission_of(const tsr_live *live)
+{
+    return (tsr_admission){.rank = (uint32_t)live->rank,
+                           .slot = (uint32_t)live->slot,
+                           .seed = live->seed,
+                           .temperature = live->temperature,
+                           .top_p = live->top_p,
+                           .top_k = live->top_k,
+                           .token_count = (uint32_t)live->token_count,
+                           .tokens = live->tokens};
+}
+
+/* Moves a waiting request to a free slot of a rank. */
+static void admit(tsr_scheduler *s, tsr_rank_load *load, tsr_live *live)
+{
+    int32_t slot = 0;
+
+    while (load->slot[slot] != NULL)
+        slot++;
+    tsr_live_list_remove(&s->queue, live);
+    tsr_live_list_append(&load->running, live);
+    load->slot[slot] = live;
+    live->state = TSR_LIVE_RUNNING;
+    live->rank = (int32_t)(load - s->load);
+    live->slot = slot;
+    live->length = 0;
+    live->goal = live->token_count;
+    live->step.admitted = true;
+    s->next_rank = (live->rank + 1) % s->shape.ranks;
+}
+
+/* In order of arrival: who cannot be taken now is not overtaken. A request that lost its blocks
+ * waits for its tokens still in flight. */
+static void decide_admissions(tsr_scheduler *s)
+{
+    size_t room = s->shape.admission_bytes;
+
+    for (tsr_live *live = s->queue.first; live != NULL; live = s->queue.first) {
+        const size_t bytes = tsr_admission_max_bytes((uint32_t)live->token_count);
+        tsr_rank_load *load = choose_rank(s, live);
+        if (load == NULL || live->in_flight > 0 || bytes > room)
+            return;
+        room -= bytes;
+        admit(s, load, live);
+        decide_prompt(s, live);
+    }
+}
+
+static void decide(tsr_scheduler *s)
+{
+    for (int32_t r = 0; r < s->shape.ranks; r++) {
+        tsr_rank_load *load = &s->load[r];
+        load->tokens_left = s->shape.max_batched_tokens;
+        load->rows_left = s->shape.logit_rows;
+        load->preempted = false;
+        for (tsr_live *live = load->running.first; live != NULL; live = live->next)
+            memset(&live->step, 0, sizeof(live->step));
+        decide_decode(s, load);
+        for (tsr_live *live = load->running.first; live != NULL; live = live->next)
+            decide_prompt(s, live);
+    }
+    decide_admissions(s);
+}
+
+/* ---- lay out ----------------------------------------------------------------------------- */
+
+/* What is counted before, and filled in while, a step is laid out. */
+typedef struct cursor {
+    uint32_t entries;
+    uint32_t blocks;
+    uint32_t admission_bytes;
+    uint32_t max_rank_tokens;
+} cursor;
+
+static void count_live(cursor *c, const tsr_live *live)
+{
+    if (live->step.admitted) {
+        const tsr_admission admission = admission_of(live);
+        c->admission_bytes += (uint32_t)tsr_admission_bytes(&admission);
+    }
+    c->entries += live->step.tokens > 0;
+    c->blocks += (uint32_t)live->step.blocks;
+}
+
+static cursor count_step(const tsr_scheduler *s)
+{
+    cursor c = {0};
+
+    for (int32_t r = 0; r < s->shape.ranks; r++) {
+        const tsr_rank_load *load = &s->load[r];
+        const uint32_t tokens = (uint32_t)(s->shape.max_batched_tokens - load->tokens_left);
+
+        if (tokens > c.max_rank_tokens)
+            c.max_rank_tokens = tokens;
+        for (int32_t slot = 0; slot < s->shape.slots; slot++) {
+            c.entries += load->release[slot];
+            if (load->slot[slot] != NULL)
+                count_live(&c, load->slot[slot]);
+        }
+    }
+    return c;
+}
+
+static void fill_releases(tsr_scheduler *s, int32_t rank, const tsr_step_plan *step, cursor *c,
+                          tsr_noted_step *noted)
+{
+    tsr_rank_load *load = &s->load[rank];
+
+    for (int32_t slot = 0; slot < s->shape.slots; slot++) {
+        if (!load->release[slot])
+            continue;
+        load->release[slot] = false;
+        noted->note[c->entries] = (tsr_step_note){.slot = (uint32_t)slot};
+        step->entry[c->entries++] = (tsr_step_entry){.rank = (uint32_t)rank,
+                                                     .slot = (uint32_t)slot,
+                                                     .flags = TSR_ENTRY_RELEASE,
+                                                     .first_block = c->blocks};
+    }
+}
+
+static void fill_live(tsr_live *live, const tsr_step_plan *step, cursor *c, tsr_noted_step *noted)
+{
+    const uint32_t blocks = (uint32_t)live->step.blocks;
+
+    if (live->step.admitted) {
+        const tsr_admission admission = admission_of(live);
+        tsr_admission_pack(&admission, step->admissions + c->admission_bytes);
+        c->admission_bytes += (uint32_t)tsr_admission_bytes(&admission);
+    }
+    if (live->step.tokens == 0)
+        return;
+
+    noted->note[c->entries] = (tsr_step_note){
+        .live = live, .slot = (uint32_t)live->slot, .flags = live->step.flags, .end = live->length};
+    live->in_flight++;
+    step->entry[c->entries++] = (tsr_step_entry){
+        .rank = (uint32_t)live->rank,
+        .slot = (uint32_t)live->slot,
+        .flags = live->step.flags,
+        .first_position = (uint32_t)(live->length - live->step.tokens),
+        .tokens = (uint32_t)live->step.tokens,
+        .output_index =
+            (live->step.flags & TSR_ENTRY_SAMPLE) != 0 ? (uint32_t)(live->sampled - 1) : 0,
+        .first_block = c->blocks,
+        .block_count = blocks,
+    };
+    memcpy(step->block + c->blocks, live->blocks + live->block_count - live->step.blocks,
+           blocks * sizeof(*step->block));
+    c->blocks += blocks;
+}
+
+static void fill_step(tsr_scheduler *s, const tsr_step_plan *step, tsr_noted_step *noted)
+{
+    cursor c = {0};
+
+    for (int32_t r = 0; r < s->shape.ranks; r++) {
+        fill_releases(s, r, step, &c, noted);
+        for (int32_t slot = 0; slot < s->shape.slots; slot++) {
+            if (s->load[r].slot[slot] != NULL)
+                fill_live(s->load[r].slot[slot], step, &c, noted);
+        }
+    }
+    noted->count = c.entries;
+}
+
+tsr_status tsr_scheduler_schedule(tsr_scheduler *scheduler, bool stop, void *buffer,
+                                  tsr_step_plan *ret_step)
+{
+    tsr_scheduler *s = scheduler;
+    tsr_step_plan step;
+
+    if (s->flights == TSR_STEPS_IN_FLIGHT) {
+        tsr_log(TSR_LOG_ERROR, "step %" PRIu64 ": planned before an earlier one came back",
+                s->state.epoch);
+        return TSR_ERR_INTERNAL;
+    }
+    decide(s);
+    const cursor count = count_step(s);
+    if (tsr_step_plan_lay_out(buffer, s->shape.step_bytes, count.entries, count.blocks,
+                              count.admission_bytes, &step) != TSR_OK) {
+        tsr_log(TSR_LOG_ERROR, "step %" PRIu64 ": larger than the largest step", s->state.epoch);
+        return TSR_ERR_INTERNAL;
+    }
+
+    fill_step(s, &step, &s->flight[(s->oldest_flight + s->flights) % TSR_STEPS_IN_FLIGHT]);
+    s->flights++;
+    step.header->epoch = s->state.epoch;
+    step.header->plan_digest = s->plan->digest;
+    step.header->state_digest = s->state.digest;
+    step.header->flags = stop ? TSR_STEP_STOP : 0;
+    step.header->max_rank_tokens = count.max_rank_tokens;
+    if (tsr_step_state_apply(&s->state, &step, 0) != TSR_OK)
+        return TSR_ERR_INTERNAL;
+    tsr_step_plan_seal(&step);
+    s->stats.steps += count.max_rank_tokens > 0;
+    *ret_step = step;
+    return TSR_OK;
+}
