@@ -1,0 +1,120 @@
+/* The option table: values, units, ranges, the environment behind the command line. */
+#include "launch/config.h"
+#include "runtime/base/log.h"
+#include "tests/test.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_ARGUMENTS = 16, ARGUMENT_BYTES = 64 };
+
+static char last_line[512];
+
+static void keep_line(void *context, tsr_log_level level, const char *line)
+{
+    (void)context;
+    (void)level;
+    (void)snprintf(last_line, sizeof(last_line), "%s", line);
+}
+
+/* Parses a command line given as one string with single spaces. */
+static tsr_status parse(const char *line, tsr_config *config)
+{
+    static char words[MAX_ARGUMENTS][ARGUMENT_BYTES];
+    char *argv[MAX_ARGUMENTS + 1] = {0};
+    int argc = 0;
+
+    last_line[0] = '\0';
+    for (const char *at = line; *at && argc < MAX_ARGUMENTS; argc++) {
+        const size_t bytes = strcspn(at, " ");
+        (void)snprintf(words[argc], ARGUMENT_BYTES, "%.*s", (int)bytes, at);
+        argv[argc] = words[argc];
+        at += bytes + (at[bytes] == ' ');
+    }
+    return tsr_config_parse(argc, argv, config);
+}
+
+static void values_and_units_are_read(void **state)
+{
+    (void)state;
+    tsr_config c;
+    ASSERT_STATUS(TSR_OK, parse("tessera run dir --chat hi --max-model-len 32k --memory 24GiB "
+                                "--temperature 0.5 --seed 7 --stop a --stop b --ignore-eos",
+                                &c));
+    assert_string_equal(c.folder, "dir");
+    assert_string_equal(c.chat, "hi");
+    assert_int_equal(c.max_model_len, 32768);
+    assert_int_equal(c.memory, 24LL << 30);
+    assert_true(c.temperature == 0.5);
+    assert_true(isnan(c.top_p));
+    assert_true(c.has_seed && c.seed == 7);
+    assert_int_equal(c.stop_count, 2);
+    assert_true(c.ignore_eos);
+    ASSERT_STATUS(TSR_OK, parse("tessera score dir --memory 2.5G", &c));
+    assert_int_equal(c.memory, 2500000000LL);
+    assert_false(c.has_seed);
+}
+
+static void underscores_are_dashes(void **state)
+{
+    (void)state;
+    tsr_config c;
+    ASSERT_STATUS(TSR_OK, parse("tessera run dir --max_num_seqs=4 --prompt a_b", &c));
+    assert_int_equal(c.max_num_seqs, 4);
+    assert_string_equal(c.prompt, "a_b");
+}
+
+static void the_environment_stands_behind_the_command_line(void **state)
+{
+    (void)state;
+    tsr_config c;
+    assert_int_equal(setenv("TESSERA_MAX_NUM_SEQS", "9", 1), 0);
+    ASSERT_STATUS(TSR_OK, parse("tessera run dir", &c));
+    assert_int_equal(c.max_num_seqs, 9);
+    ASSERT_STATUS(TSR_OK, parse("tessera run dir --max-num-seqs 4", &c));
+    assert_int_equal(c.max_num_seqs, 4);
+    assert_int_equal(setenv("TESSERA_MAX_NUM_SEQS", "none", 1), 0);
+    ASSERT_STATUS(TSR_ERR_ARG, parse("tessera run dir", &c));
+    assert_non_null(strstr(last_line, "TESSERA_MAX_NUM_SEQS"));
+    assert_int_equal(unsetenv("TESSERA_MAX_NUM_SEQS"), 0);
+}
+
+static void what_is_wrong_is_named(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"tessera walk dir", "walk"},
+        {"tessera run dir --max-model-length 3", "did you mean --max-model-len?"},
+        {"tessera run dir --zzzzzzzzzzzz", "--zzzzzzzzzzzz"},
+        {"tessera run dir --top-p 1.5", "--top-p 1.5"},
+        {"tessera run dir --max-num-seqs 1.5", "--max-num-seqs 1.5"},
+        {"tessera run dir --max-num-seqs 0", "--max-num-seqs 0"},
+        {"tessera run dir --max-num-seqs 5q", "--max-num-seqs 5q"},
+        {"tessera run dir --activations some", "auto|declared|weight-only"},
+        {"tessera run dir --chat", "needs a value"},
+        {"tessera run dir other", "other"},
+        {"tessera run", "folder"},
+        {"tessera inspect dir --chat hi", "--chat"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        tsr_config c = {.max_tokens = 77};
+        ASSERT_STATUS(TSR_ERR_ARG, parse(cases[i][0], &c));
+        assert_int_equal(c.max_tokens, 77);
+        if (!strstr(last_line, cases[i][1]))
+            fail_msg("%s: said \"%s\"", cases[i][0], last_line);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(values_and_units_are_read),
+        cmocka_unit_test(underscores_are_dashes),
+        cmocka_unit_test(the_environment_stands_behind_the_command_line),
+        cmocka_unit_test(what_is_wrong_is_named),
+    };
+    tsr_log_set_sink(keep_line, NULL);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,190 @@
+/* Bodies of OpenAI requests: what is served, what is refused by name, what the defaults are. */
+#include "launch/request_body.h"
+#include "tests/test.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define MODEL TSR_TEST_DATA "/demo-mixed"
+
+static tsr_request_context context = {.generation = {.has_temperature = true, .temperature = 0.25F},
+                                      .max_model_len = 128};
+
+static tsr_status read_body(const char *text, tsr_generation *generation, tsr_refusal *refusal)
+{
+    json_error_t error;
+    json_t *body = json_loads(text, JSON_DECODE_ANY, &error);
+    if (!body)
+        fail_msg("%s: %s", text, error.text);
+    const tsr_status st =
+        tsr_request_body_read(body, TSR_BODY_BY_CONTENT, &context, generation, refusal);
+    json_decref(body);
+    return st;
+}
+
+static void a_chat_becomes_what_its_template_says(void **state)
+{
+    (void)state;
+    tsr_generation g;
+    tsr_refusal refusal;
+    tsr_ids wanted = {0};
+    static const char text[] = "<|im_start|>system\nBe brief.<|im_end|>\n"
+                               "<|im_start|>user\none\ntwo<|im_end|>\n<|im_start|>assistant\n";
+
+    ASSERT_STATUS(TSR_OK, read_body("{\"messages\":[{\"role\":\"system\",\"content\":\"Be "
+                                    "brief.\"},{\"role\":\"user\",\"content\":[{\"type\":"
+                                    "\"text\",\"text\":\"one\"},{\"type\":\"text\",\"text\":"
+                                    "\"two\"}]}],\"max_completion_tokens\":9,\"top_k\":-1,"
+                                    "\"seed\":-5,\"stop\":[\"x\",\"yz\"],\"unknown\":1}",
+                                    &g, &refusal));
+    ASSERT_STATUS(TSR_OK,
+                  tsr_tokenizer_encode(context.tokenizer, text, sizeof(text) - 1, false, &wanted));
+    assert_true(g.chat);
+    assert_int_equal(g.prompt_count, 1);
+    assert_int_equal(g.prompts[0].count, wanted.count);
+    assert_memory_equal(g.prompts[0].ids, wanted.ids, wanted.count * sizeof(int32_t));
+    assert_int_equal(g.request.max_tokens, 9);
+    assert_int_equal(g.request.top_k, 0);
+    assert_true(g.request.has_seed && g.request.seed == (uint64_t)-5);
+    assert_true(g.request.temperature == 0.25F);
+    assert_true(g.request.top_p == 1.0F);
+    assert_int_equal(g.stop_count, 2);
+    tsr_ids_close(&wanted);
+    tsr_generation_close(&g);
+}
+
+static void prompts_come_in_four_shapes(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *body;
+        size_t prompts;
+    } cases[] = {
+        {"{\"prompt\":\"one two\"}", 1},
+        {"{\"prompt\":[\"one\",\"two\"]}", 2},
+        {"{\"prompt\":[5,6,7]}", 1},
+        {"{\"prompt\":[[5],[6,7],[8]]}", 3},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        tsr_generation g;
+        tsr_refusal refusal;
+        ASSERT_STATUS(TSR_OK, read_body(cases[i].body, &g, &refusal));
+        assert_false(g.chat);
+        assert_int_equal(g.prompt_count, cases[i].prompts);
+        assert_int_equal(g.request.max_tokens, 16);
+        tsr_generation_close(&g);
+    }
+}
+
+static void neutral_values_of_unbuilt_parameters_are_legal(void **state)
+{
+    (void)state;
+    tsr_generation g;
+    tsr_refusal refusal;
+    ASSERT_STATUS(TSR_OK,
+                  read_body("{\"prompt\":\"a\",\"n\":1,\"logprobs\":null,\"stream\":false,"
+                            "\"repetition_penalty\":1.0,\"presence_penalty\":0,\"tools\":[],"
+                            "\"logit_bias\":{},\"response_format\":{\"type\":\"text\"},"
+                            "\"tool_choice\":\"none\",\"stop\":null,\"seed\":null,\"model\":\"m\"}",
+                            &g, &refusal));
+    tsr_generation_close(&g);
+}
+
+static void what_is_refused_is_named(void **state)
+{
+    (void)state;
+    static const char *const cases[][3] = {
+        /* body, code, parameter */
+        {"[]", "invalid_value", "body"},
+        {"{}", "invalid_value", "body"},
+        {"{\"prompt\":\"a\",\"messages\":[]}", "invalid_value", "messages"},
+        {"{\"messages\":[]}", "invalid_value", "messages"},
+        {"{\"messages\":[{\"content\":\"x\"}]}", "invalid_value", "messages"},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}]}]}",
+         "invalid_value", "messages"},
+        {"{\"prompt\":\"\"}", "invalid_value", "prompt"},
+        {"{\"prompt\":7}", "invalid_value", "prompt"},
+        {"{\"prompt\":[99999]}", "invalid_value", "prompt"},
+        {"{\"prompt\":[1,\"a\"]}", "invalid_value", "prompt"},
+        {"{\"prompt\":\"a\",\"n\":2}", "unsupported_parameter", "n"},
+        {"{\"prompt\":\"a\",\"logprobs\":0}", "unsupported_parameter", "logprobs"},
+        {"{\"prompt\":\"a\",\"stream\":true}", "unsupported_parameter", "stream"},
+        {"{\"prompt\":\"a\",\"min_p\":0.1}", "unsupported_parameter", "min_p"},
+        {"{\"prompt\":\"a\",\"tools\":[{}]}", "unsupported_parameter", "tools"},
+        {"{\"prompt\":\"a\",\"response_format\":{\"type\":\"json_object\"}}",
+         "unsupported_parameter", "response_format"},
+        {"{\"prompt\":\"a\",\"temperature\":-1}", "invalid_value", "temperature"},
+        {"{\"prompt\":\"a\",\"temperature\":\"hot\"}", "invalid_value", "temperature"},
+        {"{\"prompt\":\"a\",\"top_p\":0}", "invalid_value", "top_p"},
+        {"{\"prompt\":\"a\",\"max_tokens\":0}", "invalid_value", "max_tokens"},
+        {"{\"prompt\":\"a\",\"max_tokens\":1.5}", "invalid_value", "max_tokens"},
+        {"{\"prompt\":\"a\",\"max_tokens\":128}", "context_length_exceeded", "max_tokens"},
+        {"{\"prompt\":\"a\",\"stop\":[\"\"]}", "invalid_value", "stop"},
+        {"{\"prompt\":\"a\",\"stop\":3}", "invalid_value", "stop"},
+        {"{\"prompt\":\"a\",\"stop_token_ids\":[-1]}", "invalid_value", "stop_token_ids"},
+        {"{\"prompt\":\"a\",\"seed\":1.5}", "invalid_value", "seed"},
+        {"{\"prompt\":\"a\",\"ignore_eos\":1}", "invalid_value", "ignore_eos"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        tsr_generation g = {.prompt_count = 42};
+        tsr_refusal refusal = {0};
+        ASSERT_STATUS(TSR_ERR_ARG, read_body(cases[i][0], &g, &refusal));
+        assert_int_equal(g.prompt_count, 42);
+        if (strcmp(refusal.code, cases[i][1]) != 0 || strcmp(refusal.param, cases[i][2]) != 0)
+            fail_msg("%s: refused %s %s: %s", cases[i][0], refusal.code, refusal.param,
+                     refusal.message);
+    }
+}
+
+static void a_prompt_longer_than_the_context_says_both_lengths(void **state)
+{
+    (void)state;
+    tsr_text body = {0};
+    tsr_generation g;
+    tsr_refusal refusal = {0};
+
+    ASSERT_STATUS(TSR_OK, tsr_text_add_string(&body, "{\"prompt\":[1"));
+    for (int i = 0; i < 200; i++)
+        ASSERT_STATUS(TSR_OK, tsr_text_add_string(&body, ",1"));
+    ASSERT_STATUS(TSR_OK, tsr_text_add_string(&body, "]}"));
+    ASSERT_STATUS(TSR_ERR_ARG, read_body(body.bytes, &g, &refusal));
+    assert_string_equal(refusal.code, "context_length_exceeded");
+    assert_non_null(strstr(refusal.message, "maximum context length is 128 tokens"));
+    assert_non_null(strstr(refusal.message, "201 tokens"));
+    tsr_text_close(&body);
+}
+
+static tsr_tokenizer *tokenizer;
+static tsr_chat_template *chat_template;
+
+static int open_model(void **state)
+{
+    tsr_problems problems = {0};
+    (void)state;
+    ASSERT_STATUS(TSR_OK, tsr_tokenizer_open(MODEL, &problems, &tokenizer));
+    ASSERT_STATUS(TSR_OK, tsr_chat_template_open(MODEL, &problems, &chat_template));
+    tsr_problems_close(&problems);
+    context.tokenizer = tokenizer;
+    context.chat_template = chat_template;
+    return 0;
+}
+
+static int close_model(void **state)
+{
+    (void)state;
+    tsr_chat_template_close(chat_template);
+    tsr_tokenizer_close(tokenizer);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_chat_becomes_what_its_template_says),
+        cmocka_unit_test(prompts_come_in_four_shapes),
+        cmocka_unit_test(neutral_values_of_unbuilt_parameters_are_legal),
+        cmocka_unit_test(what_is_refused_is_named),
+        cmocka_unit_test(a_prompt_longer_than_the_context_says_both_lengths),
+    };
+    return cmocka_run_group_tests(tests, open_model, close_model);
+}
