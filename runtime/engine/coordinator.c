@@ -1,0 +1,172 @@
+/*
+ * Rank 0's loop.
+ *
+ *   take requests -> schedule -> broadcast -> compute -> absorb -> give tokens
+ *
+ * An idle engine waits in the source, for as long as the other ranks may wait for a step.
+ */
+#include "runtime/engine/coordinator.h"
+
+#include "runtime/base/clock.h"
+#include "runtime/engine/scheduler.h"
+#include "runtime/engine/step_broadcast.h"
+
+enum { DEFAULT_IDLE_MS = 1000 };
+
+typedef struct coordinator {
+    tsr_rank_step *rank_step;
+    const tsr_engine_args *args;
+    tsr_scheduler *scheduler;
+    bool ended; /* nothing more comes from the source */
+    int64_t first_step_ns;
+    int64_t last_step_ns;
+} coordinator;
+
+/* ---- requests ---------------------------------------------------------------------------- */
+
+static tsr_status give(const coordinator *c, const tsr_output *output, bool *ret_cancel)
+{
+    return c->args->sink->token(c->args->sink->context, output, ret_cancel);
+}
+
+static tsr_status submit(coordinator *c, const tsr_request *request)
+{
+    const char *refusal;
+    bool cancel = false;
+
+    const tsr_status st = tsr_scheduler_submit(c->scheduler, request, tsr_clock_ns(), &refusal);
+    if (st != TSR_OK || refusal == NULL)
+        return st;
+
+    const tsr_output output = {.id = request->id,
+                               .token = -1,
+                               .finish = TSR_FINISH_REFUSED,
+                               .prompt_tokens = request->prompt_tokens,
+                               .refusal = refusal};
+    return give(c, &output, &cancel);
+}
+
+static bool draining(const coordinator *c)
+{
+    return c->args->options->drain != NULL && *c->args->options->drain != 0;
+}
+
+/* Takes what the source has, as far as there is room; an idle engine waits for the first request
+ * until `idle_ms` are over. */
+static tsr_status take_requests(coordinator *c)
+{
+    const tsr_source *source = c->args->source;
+    const int32_t idle_ms =
+        c->args->options->idle_ms > 0 ? c->args->options->idle_ms : DEFAULT_IDLE_MS;
+    const int64_t until_ms = tsr_clock_ms() + idle_ms;
+
+    while (!c->ended && tsr_scheduler_wants_more(c->scheduler)) {
+        const int64_t left_ms = tsr_scheduler_idle(c->scheduler) ? until_ms - tsr_clock_ms() : 0;
+        tsr_request request;
+        bool more = false;
+
+        if (draining(c)) {
+            c->ended = true;
+            return TSR_OK;
+        }
+        tsr_status st = source->next(source->context, left_ms > 0 ? (int32_t)left_ms : 0, &request,
+                                     &more, &c->ended);
+        if (st == TSR_OK && more)
+            st = submit(c, &request);
+        if (st != TSR_OK)
+            return st;
+        if (!more && left_ms <= 0)
+            return TSR_OK;
+    }
+    return TSR_OK;
+}
+
+/* ---- results ----------------------------------------------------------------------------- */
+
+static tsr_status take_logits(void *context, uint32_t entry, int32_t first_position, int32_t rows,
+                              const float *logits)
+{
+    const coordinator *c = context;
+    const tsr_sink *sink = c->args->sink;
+    uint64_t id;
+
+    if (sink->logits == NULL || !tsr_scheduler_owner(c->scheduler, entry, &id))
+        return TSR_OK;
+    return sink->logits(sink->context, id, first_position, rows, logits);
+}
+
+static tsr_status give_output(coordinator *c, const tsr_output *output)
+{
+    tsr_output last;
+    bool cancel = false;
+
+    const tsr_status st = give(c, output, &cancel);
+    if (st != TSR_OK || !cancel || output->finish != TSR_FINISH_NONE)
+        return st;
+    if (!tsr_scheduler_cancel(c->scheduler, output->id, &last))
+        return TSR_OK;
+    return give(c, &last, &cancel);
+}
+
+static tsr_status give_outputs(coordinator *c, uint32_t token_rows)
+{
+    tsr_absorbed absorbed;
+
+    tsr_status st = tsr_scheduler_absorb(c->scheduler, c->rank_step->arrived, token_rows,
+                                         tsr_clock_ns(), &absorbed);
+    if (st != TSR_OK)
+        return st;
+    for (int32_t i = 0; i < absorbed.count && st == TSR_OK; i++)
+        st = give_output(c, &absorbed.output[i]);
+    return st;
+}
+
+/* ---- loop -------------------------------------------------------------------------------- */
+
+static tsr_status run_step(coordinator *c, bool stop, bool *ret_stop)
+{
+    const tsr_logits_taker taker = {.take = take_logits, .context = c};
+    tsr_step_plan step;
+    uint32_t token_rows;
+
+    tsr_status st = tsr_scheduler_schedule(c->scheduler, stop, c->rank_step->buffer, &step);
+    if (st != TSR_OK)
+        return st;
+    const bool computes = step.header->max_rank_tokens > 0;
+    const size_t bytes = tsr_step_plan_bytes(step.header->entries, step.header->blocks,
+                                             step.header->admission_bytes);
+    if (computes && c->first_step_ns == 0)
+        c->first_step_ns = tsr_clock_ns();
+    st = tsr_step_send(c->args->comm, c->rank_step->buffer, bytes);
+    if (st == TSR_OK)
+        st = tsr_rank_step_run(c->rank_step, bytes, &taker, &token_rows, ret_stop);
+    if (st == TSR_OK)
+        st = give_outputs(c, token_rows);
+    if (computes)
+        c->last_step_ns = tsr_clock_ns();
+    return st;
+}
+
+tsr_status tsr_coordinator_run(tsr_rank_step *rank_step, tsr_engine_stats *ret_stats)
+{
+    const tsr_engine_args *args = rank_step->args;
+    const tsr_schedule_options options = {.spread = args->options->spread,
+                                          .seed = args->options->seed,
+                                          .prefill_chunk = args->options->prefill_chunk};
+    coordinator c = {.rank_step = rank_step, .args = args};
+    bool stopped = false;
+
+    tsr_status st = tsr_scheduler_open(args->plan, &options, &c.scheduler);
+    if (st != TSR_OK)
+        return st;
+    while (st == TSR_OK && !stopped) {
+        st = take_requests(&c);
+        if (st == TSR_OK)
+            st = run_step(&c, c.ended && tsr_scheduler_idle(c.scheduler), &stopped);
+    }
+
+    *ret_stats = tsr_scheduler_stats(c.scheduler);
+    ret_stats->run_ns = c.last_step_ns - c.first_step_ns;
+    tsr_scheduler_close(c.scheduler);
+    return st;
+}

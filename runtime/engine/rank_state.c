@@ -1,0 +1,199 @@
+/* The sequences of one rank, moved on by steps. */
+#include "runtime/engine/rank_state.h"
+
+#include "proto/admission.h"
+#include "runtime/base/log.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* calloc, not an arena: pages of prompts that never come are never touched. */
+static bool take_memory(tsr_rank_state *s)
+{
+    const size_t slots = (size_t)s->shape.slots;
+    const size_t tokens = (size_t)s->shape.max_model_len;
+    const size_t blocks = (size_t)s->shape.sequence_blocks;
+
+    s->sequence = calloc(slots, sizeof(*s->sequence));
+    s->block_owner = calloc((size_t)s->shape.kv_blocks, sizeof(*s->block_owner));
+    s->token_memory = calloc(slots * tokens, sizeof(*s->token_memory));
+    s->block_memory = calloc(slots * blocks, sizeof(*s->block_memory));
+    s->arrived_tokens = calloc(tokens, sizeof(*s->arrived_tokens));
+    if (s->sequence == NULL || s->block_owner == NULL || s->token_memory == NULL ||
+        s->block_memory == NULL || s->arrived_tokens == NULL)
+        return false;
+
+    for (size_t i = 0; i < slots; i++) {
+        s->sequence[i].tokens = s->token_memory + i * tokens;
+        s->sequence[i].blocks = s->block_memory + i * blocks;
+    }
+    for (int32_t i = 0; i < s->shape.kv_blocks; i++)
+        s->block_owner[i] = -1;
+    return true;
+}
+
+tsr_status tsr_rank_state_open(const tsr_plan *plan, int32_t rank, tsr_rank_state *ret_state)
+{
+    tsr_rank_state s = {.plan = plan, .rank = (uint32_t)rank};
+
+    tsr_status st = tsr_step_shape_of(plan, &s.shape);
+    if (st != TSR_OK)
+        return st;
+    st = tsr_step_state_open((uint32_t)s.shape.ranks, (uint32_t)s.shape.slots, &s.steps);
+    if (st == TSR_OK && !take_memory(&s))
+        st = TSR_ERR_MEMORY;
+    if (st != TSR_OK) {
+        tsr_rank_state_close(&s);
+        return st;
+    }
+    *ret_state = s;
+    return TSR_OK;
+}
+
+void tsr_rank_state_close(tsr_rank_state *state)
+{
+    tsr_step_state_close(&state->steps);
+    free(state->sequence);
+    free(state->block_owner);
+    free(state->token_memory);
+    free(state->block_memory);
+    free(state->arrived_tokens);
+    *state = (tsr_rank_state){0};
+}
+
+tsr_step_bounds tsr_rank_state_bounds(const tsr_rank_state *state)
+{
+    return (tsr_step_bounds){
+        .epoch = state->steps.epoch,
+        .plan_digest = state->plan->digest,
+        .state_digest = state->steps.digest,
+        .rank = state->rank,
+        .ranks = (uint32_t)state->shape.ranks,
+        .max_num_seqs = (uint32_t)state->shape.slots,
+        .max_batched_tokens = (uint32_t)state->shape.max_batched_tokens,
+        .max_model_len = (uint32_t)state->shape.max_model_len,
+        .kv_blocks = (uint32_t)state->shape.kv_blocks,
+    };
+}
+
+/* Says what is wrong with a slot; TSR_ERR_MISMATCH. */
+static tsr_status disagree(const tsr_rank_state *s, uint32_t slot, const char *what)
+{
+    tsr_log(TSR_LOG_ERROR,
+            "step %" PRIu64 " on rank %" PRIu32 ": slot %" PRIu32
+            ": %s; the ranks no longer agree, start the job again",
+            s->steps.epoch, s->rank, slot, what);
+    return TSR_ERR_MISMATCH;
+}
+
+static tsr_status release(tsr_rank_state *s, const tsr_step_entry *e)
+{
+    tsr_sequence *q = &s->sequence[e->slot];
+
+    if (q->known == 0)
+        return disagree(s, e->slot, "released, but holds no sequence");
+    for (int32_t i = 0; i < q->block_count; i++)
+        s->block_owner[q->blocks[i]] = -1;
+    q->known = 0;
+    q->block_count = 0;
+    return TSR_OK;
+}
+
+static tsr_status admit(tsr_rank_state *s, const tsr_admission *a)
+{
+    if (a->slot >= (uint32_t)s->shape.slots)
+        return disagree(s, a->slot, "a request is admitted to a slot that does not exist");
+
+    tsr_sequence *q = &s->sequence[a->slot];
+    if (q->known != 0)
+        return disagree(s, a->slot, "a request is admitted to a slot that holds another");
+    for (uint32_t i = 0; i < a->token_count; i++) {
+        if (a->tokens[i] >= s->plan->model.vocab)
+            return disagree(s, a->slot, "a request is admitted with an id beyond the vocabulary");
+    }
+    memcpy(q->tokens, a->tokens, a->token_count * sizeof(*q->tokens));
+    q->known = (int32_t)a->token_count;
+    q->last_token = -1;
+    q->sampling = (tsr_sample_row){
+        .seed = a->seed, .temperature = a->temperature, .top_p = a->top_p, .top_k = a->top_k};
+    return TSR_OK;
+}
+
+/* Every admission is read, so that one that is malformed is found by all ranks. */
+static tsr_status admit_all(tsr_rank_state *s, const tsr_step_plan *step)
+{
+    tsr_admission_reader reader = {.bytes = step->admissions,
+                                   .count = step->header->admission_bytes};
+    tsr_admission admission;
+    bool more = true;
+    tsr_status st = TSR_OK;
+
+    while (st == TSR_OK && more) {
+        st = tsr_admission_next(&reader, s->arrived_tokens, (uint32_t)s->shape.max_model_len,
+                                &admission, &more);
+        if (st == TSR_OK && more && admission.rank == s->rank)
+            st = admit(s, &admission);
+    }
+    return st;
+}
+
+/* New blocks of an entry, which then cover exactly its positions. */
+static tsr_status add_blocks(tsr_rank_state *s, const tsr_step_plan *step, const tsr_step_entry *e)
+{
+    tsr_sequence *q = &s->sequence[e->slot];
+    const int32_t end = (int32_t)(e->first_position + e->tokens);
+
+    if (e->block_count > (uint32_t)(s->shape.sequence_blocks - q->block_count))
+        return disagree(s, e->slot, "it is given more blocks than a sequence may have");
+    for (uint32_t i = 0; i < e->block_count; i++) {
+        const uint32_t block = step->block[e->first_block + i];
+        if (s->block_owner[block] >= 0)
+            return disagree(s, e->slot, "it is given a block that a sequence holds");
+        s->block_owner[block] = (int32_t)e->slot;
+        q->blocks[q->block_count++] = (int32_t)block;
+    }
+    if (q->block_count != tsr_blocks_for(&s->shape, end))
+        return disagree(s, e->slot, "its blocks are not those that its positions take");
+    return TSR_OK;
+}
+
+/* Whether this rank knows the tokens that an entry computes: of the prompt, or the last sampled. */
+static tsr_status check_tokens(const tsr_rank_state *s, const tsr_step_entry *e)
+{
+    const tsr_sequence *q = &s->sequence[e->slot];
+    const uint32_t end = e->first_position + e->tokens;
+    const uint32_t known = (uint32_t)q->known;
+
+    if (known == 0)
+        return disagree(s, e->slot, "it is given tokens, but holds no sequence");
+    if (end > known && (e->first_position < known || e->tokens != 1 || q->last_token < 0))
+        return disagree(s, e->slot, "it is given positions whose tokens are not known here");
+    if ((e->flags & TSR_ENTRY_SAMPLE) != 0 && end < known)
+        return disagree(s, e->slot, "a token is sampled inside its prompt");
+    return TSR_OK;
+}
+
+tsr_status tsr_rank_state_apply(tsr_rank_state *state, const tsr_step_plan *step)
+{
+    tsr_status st = TSR_OK;
+
+    for (uint32_t i = 0; i < step->header->entries && st == TSR_OK; i++) {
+        const tsr_step_entry *e = &step->entry[i];
+        if (e->rank == state->rank && !tsr_step_entry_computes(e))
+            st = release(state, e);
+    }
+    if (st == TSR_OK)
+        st = admit_all(state, step);
+    for (uint32_t i = 0; i < step->header->entries && st == TSR_OK; i++) {
+        const tsr_step_entry *e = &step->entry[i];
+        if (e->rank != state->rank || !tsr_step_entry_computes(e))
+            continue;
+        st = check_tokens(state, e);
+        if (st == TSR_OK)
+            st = add_blocks(state, step, e);
+    }
+    if (st == TSR_OK)
+        st = tsr_step_state_apply(&state->steps, step, state->rank);
+    return st;
+}

@@ -1,0 +1,64 @@
+/*
+ * The sequences of one rank, as the steps so far leave them: what the owner of a sequence must
+ * remember, because no step repeats it.
+ *
+ *   slot 0   tokens | prompt ........ |    sampling    last token    blocks | 9 | 4 |
+ *   slot 1   free
+ *   ...
+ *
+ * All memory is taken when it is opened. A step is believed only after every check: a rank whose
+ * sequences do not fit what a step says has lost its place, and says where.
+ */
+#ifndef TSR_RUNTIME_ENGINE_RANK_STATE_H
+#define TSR_RUNTIME_ENGINE_RANK_STATE_H
+
+#include "kernels/ops.h"
+#include "proto/plan.h"
+#include "proto/step_plan.h"
+#include "proto/step_state.h"
+#include "runtime/base/status.h"
+#include "runtime/engine/step_shape.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* One sequence. */
+typedef struct tsr_sequence {
+    int32_t *tokens;    /* [shape.max_model_len], the first `known` are known */
+    int32_t *blocks;    /* [block_count] in order of position */
+    int32_t known;      /* tokens of its admission; 0: the slot is free */
+    int32_t last_token; /* sampled last, -1: none yet */
+    int32_t block_count;
+    tsr_sample_row sampling; /* output_index is the entry's */
+} tsr_sequence;
+
+typedef struct tsr_rank_state {
+    const tsr_plan *plan; /* borrowed */
+    tsr_step_shape shape;
+    uint32_t rank;
+    tsr_step_state steps;    /* lengths of all ranks' sequences */
+    tsr_sequence *sequence;  /* [shape.slots] */
+    int32_t *block_owner;    /* [shape.kv_blocks] slot that holds it, -1: none */
+    int32_t *token_memory;   /* behind the sequences' tokens */
+    int32_t *block_memory;   /* behind their blocks */
+    int32_t *arrived_tokens; /* [shape.max_model_len] of the admission being read */
+} tsr_rank_state;
+
+/* Close with tsr_rank_state_close. TSR_ERR_CAPACITY, logged; TSR_ERR_MEMORY */
+TSR_MUST_USE tsr_status tsr_rank_state_open(const tsr_plan *plan, int32_t rank,
+                                            tsr_rank_state *ret_state);
+
+/* What the next step must agree with. */
+tsr_step_bounds tsr_rank_state_bounds(const tsr_rank_state *state);
+
+/*
+ * Moves the state past a step that tsr_step_plan_open has checked: releases, admissions, new
+ * blocks, lengths.
+ *
+ * TSR_ERR_MISMATCH, logged: the step does not fit the sequences here; the state is spent
+ */
+TSR_MUST_USE tsr_status tsr_rank_state_apply(tsr_rank_state *state, const tsr_step_plan *step);
+
+void tsr_rank_state_close(tsr_rank_state *state);
+
+#endif
