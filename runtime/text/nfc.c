@@ -36,6 +36,8 @@ static bool is_inert(uint32_t code)
         return false;
     if ((code >= 0x3400 && code <= 0x4dbf) || (code >= 0x4e00 && code <= 0x9fff))
         return true; /* ideographs: not newer, but they make up whole texts */
+    if (code == 0x11a7)
+        return true; /* one below the first final jamo: utf8proc would compose it away */
 
     size_t low = 0;
     size_t high = sizeof(newer_marks) / sizeof(newer_marks[0]);

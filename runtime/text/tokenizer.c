@@ -140,7 +140,7 @@ static tsr_status add_word(encoding *e, const char *word, size_t count)
             return st;
         const int32_t id =
             tsr_vocabulary_find(&t->vocabulary, e->spelling.bytes, e->spelling.count);
-        if (id >= 0)
+        if (id >= 0 && !t->vocabulary.tokens[id].added)
             return tsr_ids_add(e->ids, id);
     }
     return tsr_bpe_add(&t->merges, word, count, &e->bpe, e->ids);

@@ -269,8 +269,10 @@ static tsr_status read_added_token(const reader *r, const json_t *token, size_t 
         if (id == declared && vocabulary->tokens[id].present)
             return refuse(r, "added token %.80s: id %d belongs to another token", spelling,
                           (int)id);
-        if (id == declared)
+        if (id == declared) {
             st = tsr_vocabulary_add(vocabulary, id, spelling, count);
+            vocabulary->tokens[id].added = true;
+        }
     }
     if (id != declared)
         return refuse(r, "added token %.80s: id %d is declared, but its place gives it %d",

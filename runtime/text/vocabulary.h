@@ -29,6 +29,7 @@ typedef struct tsr_token {
     uint32_t bytes_count;
     bool present;
     bool special;
+    bool added; /* not in the model's own vocabulary: no word becomes it */
 } tsr_token;
 
 /* Zero-initialise; close with tsr_vocabulary_close. */
