@@ -7,6 +7,9 @@
 #include <inttypes.h>
 #include <string.h>
 
+/* Of its memory, which grows to what it needs while it is opened. */
+enum { FIRST_BYTES = 65536 };
+
 /* ---- lists ------------------------------------------------------------------------------- */
 
 void tsr_live_list_remove(tsr_live_list *list, tsr_live *live)
@@ -94,7 +97,7 @@ tsr_status tsr_scheduler_open(const tsr_plan *plan, const tsr_schedule_options *
 
     tsr_status st = tsr_step_shape_of(plan, &shape);
     if (st == TSR_OK)
-        st = tsr_arena_open(64 * 1024, &memory);
+        st = tsr_arena_open(FIRST_BYTES, &memory);
     if (st != TSR_OK)
         return st;
     tsr_scheduler *s = tsr_arena_alloc(memory, sizeof(*s));
