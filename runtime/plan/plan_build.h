@@ -11,6 +11,7 @@
 #include "proto/plan.h"
 #include "runtime/base/problems.h"
 #include "runtime/checkpoint/checkpoint.h"
+#include "runtime/plan/algos.h"
 
 #include <stdbool.h>
 
@@ -58,8 +59,5 @@ TSR_MUST_USE tsr_status tsr_plan_build(const tsr_checkpoint *checkpoint,
 
 /* Memory of one rank that the plan counted against. */
 uint64_t tsr_plan_memory_bytes(const tsr_plan_request *request);
-
-/* "NVFP4", "FP8_PB_WO"; never NULL. */
-const char *tsr_algo_name(tsr_algo algo);
 
 #endif

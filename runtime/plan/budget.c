@@ -1,0 +1,138 @@
+#include "runtime/plan/budget.h"
+
+#include "comm/comm.h"
+#include "runtime/plan/placement.h"
+#include "runtime/plan/shapes.h"
+
+#include <stdlib.h>
+
+tsr_status tsr_budget_open(const tsr_model_facts *model, const tsr_precision *precision,
+                           const tsr_target *target, uint64_t memory_bytes, tsr_budget *budget)
+{
+    size_t experts = (size_t)model->layers * (size_t)model->experts;
+
+    *budget = (tsr_budget){.model = model, .target = target, .memory_bytes = memory_bytes};
+    budget->expert_bytes = calloc(experts + 1, sizeof(*budget->expert_bytes));
+    if (budget->expert_bytes == NULL)
+        return TSR_ERR_MEMORY;
+    for (int32_t i = 0; i < precision->linear_count; i++) {
+        const tsr_linear_plan *l = &precision->linears[i];
+        uint64_t bytes = target->linear_bytes(l->format, l->out, l->in, l->bias.file != TSR_NO_FILE,
+                                              l->pre_quant_scale.file != TSR_NO_FILE);
+        if (l->expert < 0)
+            budget->shared_bytes += bytes;
+        else
+            budget->expert_bytes[(size_t)l->layer * (size_t)model->experts + (size_t)l->expert] +=
+                bytes;
+    }
+    for (int32_t i = 0; i < precision->vector_count; i++)
+        budget->shared_bytes += tsr_vector_bytes(&precision->vectors[i]);
+    return TSR_OK;
+}
+
+static uint64_t weights_of_rank(const tsr_budget *b, int32_t ranks, int32_t rank)
+{
+    const tsr_model_facts *m = b->model;
+    uint64_t bytes = b->shared_bytes;
+
+    for (int32_t layer = 0; layer < m->layers; layer++)
+        for (int32_t e = 0; e < m->experts; e++)
+            if (tsr_placement_rank(m->experts, ranks, e) == rank)
+                bytes += b->expert_bytes[(size_t)layer * (size_t)m->experts + (size_t)e];
+    return bytes;
+}
+
+static uint64_t workspace_bytes(const tsr_budget *b, const tsr_setting *s)
+{
+    tsr_work_shape shape = tsr_work_shape_of(b->model, &s->limits, s->ranks);
+
+    return b->target->reserve_bytes + b->target->work_bytes(&shape, s->limits.threads) +
+           tsr_step_bytes(b->model, &s->limits, b->target->activation_bytes);
+}
+
+static uint64_t buffers_bytes(const tsr_budget *b, const tsr_setting *s)
+{
+    tsr_exchange_shape shape;
+
+    if (b->model->experts == 0)
+        return 0;
+    shape = tsr_exchange_shape_of(b->model, &s->limits, b->target->activation_bytes);
+    return tsr_exchange_bytes(&shape, s->ranks);
+}
+
+tsr_rank_budget tsr_budget_of_rank(const tsr_budget *budget, const tsr_setting *setting,
+                                   int32_t rank)
+{
+    return (tsr_rank_budget){
+        .weights_bytes = weights_of_rank(budget, setting->ranks, rank),
+        .kv_bytes = tsr_kv_bytes(budget->model, &setting->limits, setting->kv_format),
+        .workspace_bytes = workspace_bytes(budget, setting),
+        .buffers_bytes = buffers_bytes(budget, setting),
+    };
+}
+
+uint64_t tsr_rank_budget_total(const tsr_rank_budget *rank)
+{
+    return rank->weights_bytes + rank->kv_bytes + rank->workspace_bytes + rank->buffers_bytes;
+}
+
+int32_t tsr_budget_largest_rank(const tsr_budget *budget, int32_t ranks)
+{
+    uint64_t most = 0;
+    int32_t largest = 0;
+
+    for (int32_t rank = 0; rank < ranks; rank++) {
+        uint64_t bytes = weights_of_rank(budget, ranks, rank);
+        if (bytes > most) {
+            most = bytes;
+            largest = rank;
+        }
+    }
+    return largest;
+}
+
+/* All ranks have the same KV, workspace and buffers; only the experts differ. */
+static uint64_t most_expert_bytes(const tsr_budget *b, int32_t ranks)
+{
+    const tsr_model_facts *m = b->model;
+    uint64_t most = 0, sum = 0;
+    int32_t rank = 0;
+
+    for (int32_t e = 0; e < m->experts; e++) {
+        int32_t of = tsr_placement_rank(m->experts, ranks, e);
+        if (of != rank)
+            sum = 0;
+        rank = of;
+        for (int32_t layer = 0; layer < m->layers; layer++)
+            sum += b->expert_bytes[(size_t)layer * (size_t)m->experts + (size_t)e];
+        if (sum > most)
+            most = sum;
+    }
+    return most;
+}
+
+uint64_t tsr_budget_need(const tsr_budget *budget, const tsr_setting *setting)
+{
+    return budget->shared_bytes + most_expert_bytes(budget, setting->ranks) +
+           tsr_kv_bytes(budget->model, &setting->limits, setting->kv_format) +
+           workspace_bytes(budget, setting) + buffers_bytes(budget, setting);
+}
+
+int32_t tsr_blocks_of_sequence(const tsr_engine_limits *limits)
+{
+    return (limits->max_model_len + limits->kv_block_tokens - 1) / limits->kv_block_tokens;
+}
+
+bool tsr_budget_fits(const tsr_budget *budget, const tsr_setting *setting)
+{
+    tsr_setting one = *setting;
+
+    one.limits.kv_blocks = tsr_blocks_of_sequence(&one.limits);
+    return tsr_budget_need(budget, &one) <= budget->memory_bytes;
+}
+
+void tsr_budget_close(tsr_budget *budget)
+{
+    free(budget->expert_bytes);
+    budget->expert_bytes = NULL;
+}

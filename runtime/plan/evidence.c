@@ -1,0 +1,114 @@
+#include "runtime/plan/evidence.h"
+
+#include <stdio.h>
+#include <string.h>
+
+typedef struct slot {
+    const char *suffix;
+    size_t offset; /* of the pointer in tsr_evidence */
+} slot;
+
+#define SLOT(suffix, field)                                                                        \
+    {                                                                                              \
+        suffix, offsetof(tsr_evidence, field)                                                      \
+    }
+
+static const slot slots[] = {
+    SLOT("weight", weight),
+    SLOT("weight_scale", scale),
+    SLOT("weight_scale_inv", scale_inv),
+    SLOT("weight_scale_2", global_scale),
+    SLOT("input_scale", input_scale),
+    SLOT("pre_quant_scale", pre_quant_scale),
+    SLOT("bias", bias),
+    SLOT("weight_packed", foreign),
+    SLOT("weight_global_scale", foreign),
+    SLOT("input_global_scale", foreign),
+    SLOT("qweight", foreign),
+};
+
+tsr_evidence tsr_evidence_gather(tsr_tensor_index *index, const char *module)
+{
+    tsr_evidence evidence = {0};
+    char spelled[TSR_TENSOR_NAME_BYTES];
+    size_t count, first = tsr_tensor_index_module(index, module, &count);
+    size_t prefix;
+
+    tsr_tensor_index_spell(index, module, spelled);
+    prefix = strlen(spelled) + 1;
+    for (size_t i = first; i < first + count; i++) {
+        const tsr_tensor *tensor = &index->checkpoint->tensors[i];
+        for (size_t s = 0; s < sizeof(slots) / sizeof(slots[0]); s++) {
+            if (strcmp(tensor->name + prefix, slots[s].suffix) != 0)
+                continue;
+            memcpy((char *)&evidence + slots[s].offset, &tensor, sizeof(tensor));
+            tsr_tensor_index_consume(index, tensor);
+        }
+    }
+    return evidence;
+}
+
+bool tsr_dtype_is_plain(tsr_dtype dtype)
+{
+    return dtype == TSR_DTYPE_F32 || dtype == TSR_DTYPE_F16 || dtype == TSR_DTYPE_BF16;
+}
+
+bool tsr_tensor_is_scalar(const tsr_tensor *t)
+{
+    return t->rank == 0 || (t->rank == 1 && t->shape[0] == 1);
+}
+
+bool tsr_tensor_is_vector(const tsr_tensor *t, int64_t elements)
+{
+    return t->rank == 1 && t->shape[0] == elements;
+}
+
+bool tsr_tensor_is_matrix(const tsr_tensor *t, int64_t rows, int64_t columns)
+{
+    return t->rank == 2 && t->shape[0] == rows && t->shape[1] == columns;
+}
+
+bool tsr_tensor_is_block_grid(const tsr_tensor *t, int64_t out, int64_t in)
+{
+    int64_t rows = (out + 127) / 128, columns = (in + 127) / 128;
+
+    return tsr_tensor_is_matrix(t, rows, columns) ||
+           (t->rank == 4 && t->shape[0] == rows && t->shape[1] == 1 && t->shape[2] == columns &&
+            t->shape[3] == 1);
+}
+
+void tsr_tensor_describe(const tsr_tensor *t, size_t capacity, char *ret_text)
+{
+    int at = snprintf(ret_text, capacity, "%s [", tsr_dtype_name(t->dtype));
+
+    for (int32_t i = 0; i < t->rank && at >= 0 && (size_t)at < capacity; i++)
+        at += snprintf(ret_text + at, capacity - (size_t)at, i == 0 ? "%lld" : ", %lld",
+                       (long long)t->shape[i]);
+    if (at >= 0 && (size_t)at < capacity)
+        (void)snprintf(ret_text + at, capacity - (size_t)at, "]");
+}
+
+const char *tsr_evidence_looks_like(const tsr_evidence *e)
+{
+    const tsr_tensor *scale = e->scale != NULL ? e->scale : e->scale_inv;
+
+    if (e->weight == NULL)
+        return "of no known format";
+    if (tsr_dtype_is_plain(e->weight->dtype) && scale == NULL)
+        return "unquantized";
+    if (scale == NULL)
+        return "a quantized weight without scales";
+    if (e->weight->dtype == TSR_DTYPE_U8 && scale->dtype == TSR_DTYPE_F8_E4M3)
+        return "NVFP4";
+    if (e->weight->dtype == TSR_DTYPE_U8)
+        return "4-bit integers, or MXFP4";
+    if (e->weight->dtype == TSR_DTYPE_I8)
+        return "INT8";
+    if (e->weight->dtype != TSR_DTYPE_F8_E4M3)
+        return "of no known format";
+    if (scale->dtype == TSR_DTYPE_U8 || scale->dtype == TSR_DTYPE_F8_E8M0)
+        return "MXFP8";
+    if (tsr_tensor_is_scalar(scale))
+        return "FP8 with one scale";
+    return scale->rank == 1 ? "FP8 with a scale for each channel" : "FP8 with block scales";
+}

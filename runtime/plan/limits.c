@@ -1,0 +1,155 @@
+#include "runtime/plan/limits.h"
+
+#include "runtime/plan/shapes.h"
+
+enum {
+    DEFAULT_BLOCK_TOKENS = 16,
+    FEWEST_LOGIT_ROWS = 64,
+    SHORTEST_MODEL_LEN = 256, /* where nothing was asked for: less would serve nobody */
+    LARGEST_LIMIT = 1 << 24,
+};
+
+static int32_t given(int32_t value, int32_t otherwise)
+{
+    return value > 0 ? value : otherwise;
+}
+
+static int32_t smaller(int32_t a, int32_t b)
+{
+    return a < b ? a : b;
+}
+
+static tsr_status check(const tsr_plan_request *r, const tsr_model_facts *m, int32_t exchange,
+                        tsr_problems *problems)
+{
+    const int32_t asked[] = {r->max_model_len, r->max_num_seqs, r->max_batched_tokens,
+                             r->kv_block_tokens, r->exchange_tokens};
+    int64_t answers = (int64_t)exchange * r->ranks * (m->top_k > 0 ? m->top_k : 1);
+
+    for (size_t i = 0; i < sizeof(asked) / sizeof(asked[0]); i++) {
+        if (asked[i] > LARGEST_LIMIT) {
+            tsr_problems_add(problems, TSR_SEVERITY_ERROR, "a limit of %d is beyond %d", asked[i],
+                             LARGEST_LIMIT);
+            return TSR_ERR_ARG;
+        }
+    }
+    if (r->max_model_len > m->max_positions) {
+        tsr_problems_add(problems, TSR_SEVERITY_ERROR,
+                         "--max-model-len %d: the model has %d positions", r->max_model_len,
+                         m->max_positions);
+        return TSR_ERR_ARG;
+    }
+    if (answers > INT32_MAX) {
+        tsr_problems_add(problems, TSR_SEVERITY_ERROR,
+                         "an exchange of %d tokens on %d ranks is too large; use a smaller "
+                         "--exchange-tokens",
+                         exchange, r->ranks);
+        return TSR_ERR_ARG;
+    }
+    return TSR_OK;
+}
+
+/*
+ * Keys and values may fill a device of its own. A host is shared with other programs and with the
+ * page cache: there they take a quarter, unless one sequence as asked for needs more.
+ */
+static uint64_t kv_room(const tsr_budget *b)
+{
+    return b->target->host ? b->memory_bytes / 4 : b->memory_bytes;
+}
+
+static bool length_fits(const tsr_budget *b, tsr_setting s, int32_t length)
+{
+    s.limits.max_model_len = length;
+    s.limits.kv_blocks = tsr_blocks_of_sequence(&s.limits);
+    return tsr_budget_fits(b, &s) && tsr_kv_bytes(b->model, &s.limits, s.kv_format) <= kv_room(b);
+}
+
+/* The longest that fits, at most the model's own; a multiple of a block where it is shorter. */
+static int32_t longest(const tsr_budget *b, const tsr_setting *s)
+{
+    int32_t block = s->limits.kv_block_tokens;
+    int32_t most = b->model->max_positions;
+    int32_t low = 0, high = most / block; /* low blocks fit */
+
+    if (length_fits(b, *s, most))
+        return most;
+    while (low < high) {
+        int32_t middle = low + (high - low + 1) / 2;
+        if (length_fits(b, *s, middle * block))
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return low * block;
+}
+
+static void choose_length(const tsr_budget *b, const tsr_plan_request *r, tsr_problems *problems,
+                          tsr_setting *s)
+{
+    int32_t model = b->model->max_positions;
+    int32_t least = smaller(SHORTEST_MODEL_LEN, model);
+    int32_t length = r->max_model_len;
+
+    if (length <= 0) {
+        length = longest(b, s);
+        if (length < least)
+            length = least;
+        if (length < model)
+            tsr_problems_add(problems, TSR_SEVERITY_NOTE,
+                             "sequences of up to %d positions are served, of the model's %d, so "
+                             "that keys and values fit; --max-model-len asks for another length",
+                             length, model);
+    }
+    s->limits.max_model_len = length;
+}
+
+/* As many blocks as max_num_seqs full sequences want, and the memory holds. */
+static int32_t choose_blocks(const tsr_budget *b, const tsr_setting *s)
+{
+    int32_t one = tsr_blocks_of_sequence(&s->limits);
+    int64_t wanted = (int64_t)one * s->limits.max_num_seqs;
+    tsr_setting probe = *s;
+    uint64_t fixed, room, block;
+    int64_t most;
+
+    probe.limits.kv_blocks = 0;
+    fixed = tsr_budget_need(b, &probe);
+    room = fixed < b->memory_bytes ? b->memory_bytes - fixed : 0;
+    if (kv_room(b) < room)
+        room = kv_room(b);
+    /* A little more than a block can take, rounding included, so that the quotient never exceeds
+     * the room. */
+    probe.limits.kv_blocks = 1;
+    block = tsr_kv_bytes(b->model, &probe.limits, s->kv_format);
+    most = (int64_t)(room / (block > 0 ? block : 1));
+    if (most > INT32_MAX / s->limits.kv_block_tokens)
+        most = INT32_MAX / s->limits.kv_block_tokens;
+    if (wanted > most)
+        wanted = most;
+    return wanted > one ? (int32_t)wanted : one;
+}
+
+tsr_status tsr_limits_choose(const tsr_budget *b, const tsr_plan_request *r, tsr_problems *problems,
+                             tsr_setting *setting, bool *ret_fits)
+{
+    tsr_engine_limits *l = &setting->limits;
+    int32_t exchange = given(r->exchange_tokens, b->target->exchange_tokens);
+    tsr_status st = check(r, b->model, exchange, problems);
+
+    if (st != TSR_OK)
+        return st;
+    *l = (tsr_engine_limits){
+        .max_num_seqs = given(r->max_num_seqs, b->target->max_num_seqs),
+        .max_batched_tokens = given(r->max_batched_tokens, b->target->max_batched_tokens),
+        .exchange_tokens = exchange,
+        .kv_block_tokens = given(r->kv_block_tokens, DEFAULT_BLOCK_TOKENS),
+        .threads = given(r->threads, tsr_target_threads(r->ranks)),
+    };
+    l->exchange_tokens = smaller(l->exchange_tokens, l->max_batched_tokens);
+    l->logit_rows = l->max_num_seqs > FEWEST_LOGIT_ROWS ? l->max_num_seqs : FEWEST_LOGIT_ROWS;
+    choose_length(b, r, problems, setting);
+    l->kv_blocks = choose_blocks(b, setting);
+    *ret_fits = tsr_budget_fits(b, setting);
+    return TSR_OK;
+}

@@ -1,0 +1,343 @@
+#include "runtime/plan/prove.h"
+
+#include "runtime/checkpoint/module_name.h"
+#include "runtime/plan/algos.h"
+#include "runtime/plan/evidence.h"
+#include "runtime/plan/modules.h"
+#include "runtime/plan/resolve.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { TEXT_BYTES = 256 };
+
+/* One linear under examination. */
+typedef struct examination {
+    tsr_prover *prover;
+    tsr_linear_plan *linear;
+    tsr_claim *claim;
+    tsr_evidence found;
+    char module[TSR_MODULE_NAME_BYTES];
+} examination;
+
+/* `tensor` is not what the claim asks for; `wanted` ends the sentence. */
+static void contradict(examination *x, const tsr_tensor *tensor, const char *wanted)
+{
+    char claim[TEXT_BYTES], stored[TEXT_BYTES];
+
+    x->claim->contradicted = true;
+    tsr_claim_describe(x->prover->checkpoint, x->claim, sizeof(claim), claim);
+    tsr_tensor_describe(tensor, sizeof(stored), stored);
+    tsr_problems_add(x->prover->problems, TSR_SEVERITY_ERROR,
+                     "tensor %s is %s, but %s is %s, which wants %s; the stored tensors look like "
+                     "%s; correct the declaration or export again",
+                     tensor->name, stored, x->module, claim, wanted,
+                     tsr_evidence_looks_like(&x->found));
+}
+
+/* A tensor that the claimed format needs does not exist. */
+static void miss(examination *x, const char *suffix)
+{
+    char claim[TEXT_BYTES], spelled[TSR_TENSOR_NAME_BYTES];
+
+    x->claim->contradicted = true;
+    tsr_tensor_index_spell(x->prover->index, x->module, spelled);
+    tsr_claim_describe(x->prover->checkpoint, x->claim, sizeof(claim), claim);
+    if (x->found.foreign != NULL)
+        tsr_problems_add(x->prover->problems, TSR_SEVERITY_ERROR,
+                         "tensor %s.%s is missing, and %s is the layout of another exporter "
+                         "(compressed-tensors or GPTQ), which is not served; export with ModelOpt",
+                         spelled, suffix, x->found.foreign->name);
+    else
+        tsr_problems_add(x->prover->problems, TSR_SEVERITY_ERROR,
+                         "tensor %s.%s is missing; %s is %s; the download or export is incomplete",
+                         spelled, suffix, x->module, claim);
+}
+
+/* A tensor that the claimed format has no use for. */
+static void reject(examination *x, const tsr_tensor *tensor)
+{
+    char claim[TEXT_BYTES];
+
+    if (tensor == NULL)
+        return;
+    x->claim->contradicted = true;
+    tsr_claim_describe(x->prover->checkpoint, x->claim, sizeof(claim), claim);
+    tsr_problems_add(x->prover->problems, TSR_SEVERITY_ERROR,
+                     "tensor %s is stored, but %s is %s and would not use it; the stored tensors "
+                     "look like %s; correct the declaration or export again",
+                     tensor->name, x->module, claim, tsr_evidence_looks_like(&x->found));
+}
+
+static tsr_tensor_place place_of(const tsr_tensor *tensor)
+{
+    if (tensor == NULL)
+        return (tsr_tensor_place){.file = TSR_NO_FILE};
+    return (tsr_tensor_place){.file = tensor->file,
+                              .dtype = tensor->dtype,
+                              .offset = tensor->offset,
+                              .bytes = tensor->bytes};
+}
+
+static bool is_plain_matrix(const tsr_tensor *t, const tsr_linear_plan *l)
+{
+    return tsr_dtype_is_plain(t->dtype) && tsr_tensor_is_matrix(t, l->out, l->in);
+}
+
+static void prove_weight(examination *x, const tsr_algo_row *row)
+{
+    const tsr_tensor *w = x->found.weight;
+    const tsr_linear_plan *l = x->linear;
+    char wanted[TEXT_BYTES];
+    bool holds;
+
+    if (x->claim->algo == TSR_ALGO_NONE) {
+        holds = is_plain_matrix(w, l);
+        (void)snprintf(wanted, sizeof(wanted), "BF16, F16 or F32 [%d, %d]", l->out, l->in);
+    } else if (row->format == TSR_WEIGHT_NVFP4) {
+        holds = w->dtype == TSR_DTYPE_U8 && tsr_tensor_is_matrix(w, l->out, l->in / 2);
+        (void)snprintf(wanted, sizeof(wanted), "U8 [%d, %d]", l->out, l->in / 2);
+    } else {
+        holds = w->dtype == TSR_DTYPE_F8_E4M3 && tsr_tensor_is_matrix(w, l->out, l->in);
+        (void)snprintf(wanted, sizeof(wanted), "F8_E4M3 [%d, %d]", l->out, l->in);
+    }
+    if (!holds)
+        contradict(x, w, wanted);
+}
+
+static bool is_plain_scalar(const tsr_tensor *t)
+{
+    return tsr_dtype_is_plain(t->dtype) && tsr_tensor_is_scalar(t);
+}
+
+/* The scale that the format keeps beside the weight. */
+static void prove_scale(examination *x, tsr_weight_format format, const tsr_tensor *scale)
+{
+    const tsr_linear_plan *l = x->linear;
+    char wanted[TEXT_BYTES] = "one value of F32, F16 or BF16";
+    bool holds = false;
+
+    if (format == TSR_WEIGHT_FP8) {
+        holds = is_plain_scalar(scale);
+    } else if (format == TSR_WEIGHT_FP8_CHANNEL) {
+        holds = tsr_dtype_is_plain(scale->dtype) &&
+                (tsr_tensor_is_vector(scale, l->out) || tsr_tensor_is_matrix(scale, l->out, 1));
+        (void)snprintf(wanted, sizeof(wanted), "F32 [%d]", l->out);
+    } else if (format == TSR_WEIGHT_FP8_BLOCK) {
+        holds = tsr_dtype_is_plain(scale->dtype) && tsr_tensor_is_block_grid(scale, l->out, l->in);
+        (void)snprintf(wanted, sizeof(wanted), "F32 [%d, %d] or [%d, 1, %d, 1]",
+                       (l->out + 127) / 128, (l->in + 127) / 128, (l->out + 127) / 128,
+                       (l->in + 127) / 128);
+    } else if (format == TSR_WEIGHT_NVFP4) {
+        holds =
+            scale->dtype == TSR_DTYPE_F8_E4M3 && tsr_tensor_is_matrix(scale, l->out, l->in / 16);
+        (void)snprintf(wanted, sizeof(wanted), "F8_E4M3 [%d, %d]", l->out, l->in / 16);
+    }
+    if (!holds)
+        contradict(x, scale, wanted);
+}
+
+static void prove_scales(examination *x, const tsr_algo_row *row)
+{
+    tsr_evidence *e = &x->found;
+    bool quantized = x->claim->algo != TSR_ALGO_NONE;
+    const tsr_tensor *scale = e->scale != NULL ? e->scale : e->scale_inv;
+    bool inverse_is_scale = row->format == TSR_WEIGHT_FP8_BLOCK && e->scale == NULL;
+
+    if (!quantized) {
+        reject(x, e->scale);
+    } else if (scale == NULL) {
+        miss(x, "weight_scale");
+    } else {
+        prove_scale(x, row->format, scale);
+        x->linear->scale = place_of(scale);
+    }
+    if (!quantized || !inverse_is_scale)
+        reject(x, e->scale_inv);
+    if (!quantized || row->format != TSR_WEIGHT_NVFP4)
+        reject(x, e->global_scale);
+    else if (e->global_scale == NULL)
+        miss(x, "weight_scale_2");
+    else if (!is_plain_scalar(e->global_scale))
+        contradict(x, e->global_scale, "one value of F32, F16 or BF16");
+    else
+        x->linear->global_scale = place_of(e->global_scale);
+}
+
+static void prove_input(examination *x, const tsr_algo_row *row)
+{
+    tsr_evidence *e = &x->found;
+
+    if (e->input_scale != NULL && !row->may_have_input_scale)
+        reject(x, e->input_scale);
+    else if (e->input_scale != NULL && !is_plain_scalar(e->input_scale))
+        contradict(x, e->input_scale, "one value of F32, F16 or BF16");
+    else
+        x->linear->input_scale = place_of(e->input_scale);
+
+    if (e->pre_quant_scale != NULL && !row->may_have_pre_quant_scale)
+        reject(x, e->pre_quant_scale);
+    else if (e->pre_quant_scale != NULL &&
+             (!tsr_dtype_is_plain(e->pre_quant_scale->dtype) ||
+              !tsr_tensor_is_vector(e->pre_quant_scale, x->linear->in)))
+        contradict(x, e->pre_quant_scale, "BF16, F16 or F32, one value for each input");
+    else
+        x->linear->pre_quant_scale = place_of(e->pre_quant_scale);
+}
+
+static void prove_bias(examination *x)
+{
+    const tsr_tensor *bias = x->found.bias;
+    bool has = tsr_module_has_bias(&x->prover->checkpoint->model, x->linear->role);
+
+    if (!has && bias != NULL)
+        reject(x, bias);
+    else if (has && bias == NULL)
+        miss(x, "bias");
+    else if (has &&
+             (!tsr_dtype_is_plain(bias->dtype) || !tsr_tensor_is_vector(bias, x->linear->out)))
+        contradict(x, bias, "BF16, F16 or F32, one value for each output");
+    else
+        x->linear->bias = place_of(bias);
+}
+
+static bool is_always_plain(tsr_role role)
+{
+    return role == TSR_ROLE_EMBED || role == TSR_ROLE_HEAD || role == TSR_ROLE_ROUTER;
+}
+
+/*
+ * Where the stored tensors may decide what the declaration left open:
+ *   a uniform format does not mean routers, head and embedding unless they are stored in it;
+ *   in a model that was FP8 in 128x128 blocks from the start, "not quantized" means that format.
+ */
+static void settle(examination *x)
+{
+    const tsr_evidence *e = &x->found;
+    tsr_claim *claim = x->claim;
+    bool plain = tsr_dtype_is_plain(e->weight->dtype) && e->scale == NULL && e->scale_inv == NULL &&
+                 e->global_scale == NULL;
+    bool blocks =
+        e->weight->dtype == TSR_DTYPE_F8_E4M3 && (e->scale != NULL || e->scale_inv != NULL);
+
+    if (claim->origin == TSR_ORIGIN_UNIFORM && is_always_plain(x->linear->role) && plain) {
+        claim->algo = TSR_ALGO_NONE;
+        claim->group_size = 0;
+        claim->refused = false;
+    }
+    if (x->prover->checkpoint->declared.fp8_block_base && claim->algo == TSR_ALGO_NONE && blocks &&
+        claim->origin != TSR_ORIGIN_KEY && claim->origin != TSR_ORIGIN_BLOCK) {
+        claim->algo = TSR_ALGO_FP8_BLOCK_SCALES;
+        claim->group_size = 128;
+    }
+}
+
+static tsr_weight_format plain_format(tsr_dtype dtype)
+{
+    if (dtype == TSR_DTYPE_F32)
+        return TSR_WEIGHT_F32;
+    return dtype == TSR_DTYPE_F16 ? TSR_WEIGHT_F16 : TSR_WEIGHT_BF16;
+}
+
+void tsr_prove_linear(tsr_prover *prover, tsr_linear_plan *linear, tsr_claim *claim)
+{
+    examination x = {.prover = prover, .linear = linear, .claim = claim};
+    const tsr_algo_row *row;
+
+    tsr_module_name(linear, x.module);
+    x.found = tsr_evidence_gather(prover->index, x.module);
+    if (x.found.weight == NULL) {
+        miss(&x, "weight");
+        return;
+    }
+    settle(&x);
+    row = tsr_algo_row_of(claim->algo);
+    linear->algo = claim->algo;
+    linear->format =
+        claim->algo == TSR_ALGO_NONE ? plain_format(x.found.weight->dtype) : row->format;
+    linear->activation = row->activation;
+    linear->weight = place_of(x.found.weight);
+    if (claim->refused)
+        return;
+    if (is_always_plain(linear->role) && claim->algo != TSR_ALGO_NONE) {
+        contradict(&x, x.found.weight, "a format that is not served here");
+        return;
+    }
+    if (linear->in % 16 != 0) {
+        contradict(&x, x.found.weight, "a number of inputs that is a multiple of 16");
+        return;
+    }
+    prove_weight(&x, row);
+    prove_scales(&x, row);
+    prove_input(&x, row);
+    prove_bias(&x);
+}
+
+bool tsr_prove_vector(tsr_prover *prover, tsr_vector_plan *vector)
+{
+    char name[TSR_MODULE_NAME_BYTES], spelled[TSR_TENSOR_NAME_BYTES], stored[TEXT_BYTES];
+    const tsr_tensor *tensor;
+    bool is_scale = vector->role == TSR_ROLE_K_SCALE || vector->role == TSR_ROLE_V_SCALE;
+
+    tsr_vector_name(vector, name);
+    tensor = tsr_tensor_index_find(prover->index, name);
+    if (tensor == NULL) {
+        tsr_tensor_index_spell(prover->index, name, spelled);
+        if (!is_scale)
+            tsr_problems_add(prover->problems, TSR_SEVERITY_ERROR,
+                             "tensor %s is missing; the download or export is incomplete", spelled);
+        return false;
+    }
+    tsr_tensor_index_consume(prover->index, tensor);
+    vector->place = place_of(tensor);
+    if (tsr_dtype_is_plain(tensor->dtype) &&
+        (is_scale ? tsr_tensor_is_scalar(tensor) : tsr_tensor_is_vector(tensor, vector->elements)))
+        return true;
+    tsr_tensor_describe(tensor, sizeof(stored), stored);
+    tsr_problems_add(prover->problems, TSR_SEVERITY_ERROR,
+                     "tensor %s is %s, but must be BF16, F16 or F32 [%d]; config.json and the "
+                     "weights do not belong together",
+                     tensor->name, stored, vector->elements);
+    return true;
+}
+
+/* ---- what is left over ------------------------------------------------------------------- */
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text), m = strlen(end);
+
+    return n >= m && strcmp(text + n - m, end) == 0;
+}
+
+void tsr_prove_leftovers(const tsr_prover *prover)
+{
+    const tsr_checkpoint *c = prover->checkpoint;
+    size_t skipped = 0;
+
+    for (size_t i = 0; i < c->tensor_count; i++) {
+        const char *name = c->tensors[i].name, *rest;
+        char canonical[TSR_TENSOR_NAME_BYTES + 8];
+        int32_t layer;
+        if (prover->index->consumed[i] || ends_with(name, "rotary_emb.inv_freq"))
+            continue;
+        canonical[0] = '\0';
+        if (strlen(name) < TSR_TENSOR_NAME_BYTES)
+            tsr_name_canonical(name, canonical);
+        if (c->model.tied_head && strcmp(canonical, "lm_head.weight") == 0)
+            continue;
+        if (c->model.family == TSR_FAMILY_GLM4_MOE && tsr_name_layer(canonical, &layer, &rest) &&
+            layer >= c->model.layers)
+            skipped++;
+        else
+            tsr_problems_add(prover->problems, TSR_SEVERITY_ERROR,
+                             "tensor %s belongs to nothing in this model; it is refused rather "
+                             "than dropped: config.json and the weights may not belong together",
+                             name);
+    }
+    if (skipped > 0)
+        tsr_problems_add(prover->problems, TSR_SEVERITY_NOTE,
+                         "%zu tensors of layers beyond the model's %d (multi-token prediction) are "
+                         "not used",
+                         skipped, c->model.layers);
+}

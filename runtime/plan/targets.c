@@ -1,0 +1,179 @@
+#include "runtime/plan/targets.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { GPU_ALIGN = 256 };
+
+static uint64_t align_up(uint64_t bytes)
+{
+    return (bytes + GPU_ALIGN - 1) / GPU_ALIGN * GPU_ALIGN;
+}
+
+/* Stored precision stays: weight, scales, bias and pre_quant_scale, each aligned. */
+static uint64_t gpu_linear_bytes(tsr_weight_format format, int32_t out, int32_t in, bool bias,
+                                 bool pre_quant_scale)
+{
+    uint64_t o = (uint64_t)out, i = (uint64_t)in, weight = o * i, scales = 0;
+
+    switch (format) {
+    case TSR_WEIGHT_F32:
+        weight *= 4;
+        break;
+    case TSR_WEIGHT_F16:
+    case TSR_WEIGHT_BF16:
+        weight *= 2;
+        break;
+    case TSR_WEIGHT_FP8_CHANNEL:
+        scales = o * 4;
+        break;
+    case TSR_WEIGHT_FP8_BLOCK:
+        scales = (o + 127) / 128 * ((i + 127) / 128) * 4;
+        break;
+    case TSR_WEIGHT_NVFP4:
+        weight /= 2;
+        scales = o * (i / 16);
+        break;
+    case TSR_WEIGHT_FP8:
+    case TSR_WEIGHT_FORMAT_COUNT:
+        break;
+    }
+    return align_up(weight) + align_up(scales) + align_up(bias ? o * 4 : 0) +
+           align_up(pre_quant_scale ? i * 4 : 0);
+}
+
+/* Rows gathered per expert, gate and up of each, and the split sums of attention: bf16 and f32. */
+static uint64_t gpu_work_bytes(const tsr_work_shape *s, int32_t threads)
+{
+    uint64_t answers = (uint64_t)s->max_answers;
+    uint64_t tokens = (uint64_t)s->max_tokens;
+    uint64_t expert_row = (uint64_t)s->max_in + 2 * (uint64_t)s->max_intermediate;
+    uint64_t attention_row = (uint64_t)s->q_heads * (uint64_t)s->head_dim;
+
+    (void)threads;
+    return align_up(answers * expert_row * 2) +
+           align_up(tokens * 3 * (uint64_t)s->max_intermediate * 2) +
+           align_up(tokens * attention_row * 4);
+}
+
+#define GIB (UINT64_C(1) << 30)
+
+/* GPU memory: nine tenths of what the board has. */
+static const tsr_target targets[] = {
+    {.name = "cpu",
+     .host = true,
+     .exact_workspace = true,
+     .fp8 = true,
+     .fp4 = true,
+     .activation_bytes = 4,
+     .plain_kv = TSR_KV_F32,
+     .max_num_seqs = 64,
+     .max_batched_tokens = 512,
+     .exchange_tokens = 128,
+     .linear_bytes = tsr_cpu_linear_bytes,
+     .work_bytes = tsr_cpu_workspace_bytes},
+    {.name = "h200",
+     .fp8 = true,
+     .memory_bytes = UINT64_C(126900000000),
+     .reserve_bytes = 2 * GIB,
+     .activation_bytes = 2,
+     .plain_kv = TSR_KV_BF16,
+     .max_num_seqs = 256,
+     .max_batched_tokens = 8192,
+     .exchange_tokens = 1024,
+     .linear_bytes = gpu_linear_bytes,
+     .work_bytes = gpu_work_bytes},
+    {.name = "b200",
+     .fp8 = true,
+     .fp4 = true,
+     .memory_bytes = UINT64_C(162000000000),
+     .reserve_bytes = 2 * GIB,
+     .activation_bytes = 2,
+     .plain_kv = TSR_KV_BF16,
+     .max_num_seqs = 256,
+     .max_batched_tokens = 8192,
+     .exchange_tokens = 1024,
+     .linear_bytes = gpu_linear_bytes,
+     .work_bytes = gpu_work_bytes},
+};
+
+const tsr_target *tsr_target_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof(targets) / sizeof(targets[0]); i++)
+        if (strcmp(name, targets[i].name) == 0)
+            return &targets[i];
+    return NULL;
+}
+
+const char *tsr_target_name(const tsr_target *target)
+{
+    return target->name;
+}
+
+bool tsr_target_can(const tsr_target *target, tsr_activation activation)
+{
+    if (activation == TSR_ACTIVATION_NONE)
+        return true;
+    return activation == TSR_ACTIVATION_NVFP4 ? target->fp4 : target->fp8;
+}
+
+void tsr_target_lack(const tsr_target *target, tsr_activation activation, size_t capacity,
+                     char *ret_text)
+{
+    (void)snprintf(ret_text, capacity, "%s has no %s tensor cores", target->name,
+                   activation == TSR_ACTIVATION_NVFP4 ? "FP4" : "FP8");
+}
+
+int32_t tsr_target_threads(int32_t ranks)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+    return cores > ranks ? (int32_t)(cores / ranks) : 1;
+}
+
+/* What the system says can be used without swapping; 0 when it does not say. */
+static uint64_t available_bytes(void)
+{
+    char line[256];
+    uint64_t kib = 0;
+    FILE *file = fopen("/proc/meminfo", "r");
+
+    if (file == NULL)
+        return 0;
+    while (kib == 0 && fgets(line, sizeof(line), file) != NULL)
+        if (sscanf(line, "MemAvailable: %" SCNu64, &kib) != 1)
+            kib = 0;
+    (void)fclose(file);
+    return kib * 1024;
+}
+
+/* The limit of the container, where there is one. */
+static uint64_t container_bytes(void)
+{
+    uint64_t bytes = UINT64_MAX;
+    FILE *file = fopen("/sys/fs/cgroup/memory.max", "r");
+
+    if (file == NULL)
+        return bytes;
+    if (fscanf(file, "%" SCNu64, &bytes) != 1)
+        bytes = UINT64_MAX;
+    (void)fclose(file);
+    return bytes;
+}
+
+uint64_t tsr_plan_memory_bytes(const tsr_plan_request *request)
+{
+    uint64_t available, container;
+
+    if (request->memory_bytes > 0)
+        return request->memory_bytes;
+    if (!request->target->host)
+        return request->target->memory_bytes;
+    available = available_bytes();
+    container = container_bytes();
+    if (container < available)
+        available = container;
+    return available / (uint64_t)(request->ranks > 0 ? request->ranks : 1);
+}
