@@ -1,0 +1,220 @@
+/*
+ * The CPU device: opening it, its memory, and the layout of weights.
+ *
+ * A loaded linear, each part on 64 bytes:
+ *
+ *   | weight, by its format | scales, by its format | bias [out] f32 | pre_quant_scale [in] f32 |
+ */
+#include "kernels/cpu/device_cpu.h"
+
+#include "kernels/cpu/format/format_cpu.h"
+#include "runtime/base/log.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST_THREADS = 1024 };
+
+static uint64_t aligned(uint64_t bytes)
+{
+    return (bytes + 63U) & ~UINT64_C(63);
+}
+
+/* ---- which instruction set */
+
+#ifdef TSR_X86
+static bool has_avx2(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("f16c");
+}
+
+static bool has_avx512(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+#endif
+
+/* NULL where the processor lacks it. */
+static const tsr_cpu_isa_table *choose_isa(tsr_cpu_isa isa)
+{
+#ifdef TSR_X86
+    if ((isa == TSR_CPU_AUTO || isa == TSR_CPU_AVX512) && has_avx512())
+        return &tsr_cpu_isa_table_avx512;
+    if ((isa == TSR_CPU_AUTO || isa == TSR_CPU_AVX2) && has_avx2())
+        return &tsr_cpu_isa_table_avx2;
+#endif
+    return isa == TSR_CPU_AUTO || isa == TSR_CPU_PLAIN ? &tsr_cpu_isa_table_plain : NULL;
+}
+
+/* ---- memory */
+
+static tsr_status alloc_cpu(tsr_device *device, size_t bytes, void **ret_memory)
+{
+    const size_t size = (size_t)aligned(bytes > 0 ? bytes : 1);
+    void *memory = NULL;
+
+    (void)device;
+    if (size < bytes || posix_memalign(&memory, 64, size) != 0)
+        return TSR_ERR_MEMORY;
+    memset(memory, 0, size);
+    *ret_memory = memory;
+    return TSR_OK;
+}
+
+static void release_cpu(tsr_device *device, void *memory)
+{
+    (void)device;
+    free(memory);
+}
+
+static tsr_status copy_cpu(tsr_device *device, void *to, const void *from, size_t bytes)
+{
+    (void)device;
+    if (bytes > 0)
+        memcpy(to, from, bytes);
+    return TSR_OK;
+}
+
+static tsr_status reserve_cpu(tsr_device *device, const tsr_work_shape *shape)
+{
+    tsr_cpu_device *cpu = tsr_cpu(device);
+    const uint64_t bytes = tsr_cpu_workspace_bytes(shape, tsr_threads_count(cpu->threads));
+    const tsr_status st = alloc_cpu(device, (size_t)bytes, &cpu->memory);
+
+    if (st != TSR_OK) {
+        tsr_log(TSR_LOG_ERROR, "no memory for a workspace of %" PRIu64 " bytes", bytes);
+        return st;
+    }
+    tsr_cpu_work_layout(shape, tsr_threads_count(cpu->threads), cpu->memory, &cpu->work);
+    return TSR_OK;
+}
+
+uint64_t tsr_cpu_workspace_bytes(const tsr_work_shape *shape, int32_t threads)
+{
+    tsr_cpu_work unused;
+    return tsr_cpu_work_layout(shape, threads, NULL, &unused);
+}
+
+/* ---- linears */
+
+uint64_t tsr_cpu_linear_bytes(tsr_weight_format format, int32_t out, int32_t in, bool bias,
+                              bool pre_quant_scale)
+{
+    const tsr_cpu_format *f = tsr_cpu_isa_table_plain.format[format];
+
+    return aligned(f->weight_bytes(out, in)) + aligned(f->scale_bytes(out, in)) +
+           (bias ? aligned((uint64_t)out * sizeof(float)) : 0) +
+           (pre_quant_scale ? aligned((uint64_t)in * sizeof(float)) : 0);
+}
+
+static bool all_finite(const float *x, int32_t count)
+{
+    for (int32_t i = 0; x && i < count; i++) {
+        if (!isfinite(x[i]))
+            return false;
+    }
+    return true;
+}
+
+static const float *place(unsigned char **at, const float *from, int32_t count)
+{
+    float *to = (float *)(void *)*at;
+    const size_t bytes = (size_t)count * sizeof(float);
+
+    if (!from)
+        return NULL;
+    memcpy(to, from, bytes);
+    *at += aligned(bytes);
+    return to;
+}
+
+static tsr_status load_linear_cpu(tsr_device *device, const tsr_linear_source *source, void *memory,
+                                  tsr_linear *ret_linear)
+{
+    const tsr_cpu_format *f = tsr_cpu(device)->isa->format[source->format];
+    unsigned char *weight = memory;
+    unsigned char *scales = weight + aligned(f->weight_bytes(source->out, source->in));
+    const uint64_t scale_bytes = f->scale_bytes(source->out, source->in);
+    unsigned char *at = scales + aligned(scale_bytes);
+
+    if (!isfinite(source->weight_scale) || !isfinite(source->input_scale) ||
+        !all_finite(source->pre_quant_scale, source->in))
+        return TSR_ERR_CHECKPOINT;
+    const tsr_status st = f->load(source, weight, scales);
+    if (st != TSR_OK)
+        return st;
+
+    tsr_linear linear = {
+        .format = source->format,
+        .activation = source->activation,
+        .out = source->out,
+        .in = source->in,
+        .weight = weight,
+        .scales = scale_bytes > 0 ? scales : NULL,
+        .weight_scale = source->weight_scale,
+        .input_scale = source->input_scale,
+    };
+    linear.bias = place(&at, source->bias, source->out);
+    linear.pre_quant_scale = place(&at, source->pre_quant_scale, source->in);
+    *ret_linear = linear;
+    return TSR_OK;
+}
+
+/* ---- open and close */
+
+static void close_cpu(tsr_device *device)
+{
+    tsr_cpu_device *cpu = tsr_cpu(device);
+
+    tsr_threads_close(cpu->threads);
+    free(cpu->memory);
+    free(cpu);
+}
+
+static const tsr_device_table table_cpu = {
+    .activation_bytes = sizeof(float),
+    .close = close_cpu,
+    .alloc = alloc_cpu,
+    .release = release_cpu,
+    .put = copy_cpu,
+    .get = copy_cpu,
+    .reserve = reserve_cpu,
+    .linear_bytes = tsr_cpu_linear_bytes,
+    .load_linear = load_linear_cpu,
+};
+
+tsr_status tsr_device_open_cpu(int32_t threads, tsr_cpu_isa isa, tsr_device **ret_device)
+{
+    const tsr_cpu_isa_table *table = choose_isa(isa);
+
+    if (threads < 1 || threads > MOST_THREADS) {
+        tsr_log(TSR_LOG_ERROR, "a cpu device takes 1 to %d threads, not %d", (int)MOST_THREADS,
+                (int)threads);
+        return TSR_ERR_ARG;
+    }
+    if (!table) {
+        tsr_log(TSR_LOG_ERROR, "this processor has no %s; leave the instruction set to auto",
+                isa == TSR_CPU_AVX512 ? "AVX-512 (F, BW, VL, DQ)" : "AVX2 with FMA and F16C");
+        return TSR_ERR_DEVICE;
+    }
+    tsr_cpu_device *cpu = calloc(1, sizeof(*cpu));
+    if (!cpu)
+        return TSR_ERR_MEMORY;
+    const tsr_status st = tsr_threads_open(threads, &cpu->threads);
+    if (st != TSR_OK) {
+        free(cpu);
+        return st;
+    }
+    cpu->base.table = &table_cpu;
+    cpu->base.ops = &table->ops;
+    cpu->isa = table;
+    (void)snprintf(cpu->base.name, sizeof(cpu->base.name), "cpu %s, %d thread%s", table->name,
+                   (int)threads, threads == 1 ? "" : "s");
+    *ret_device = &cpu->base;
+    return TSR_OK;
+}

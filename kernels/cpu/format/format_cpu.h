@@ -1,0 +1,49 @@
+/*
+ * How the CPU keeps and reads one weight format. One file per format in this folder, one row in
+ * format_table.c.
+ */
+#ifndef TSR_KERNELS_CPU_FORMAT_FORMAT_CPU_H
+#define TSR_KERNELS_CPU_FORMAT_FORMAT_CPU_H
+
+#include "kernels/cpu/device_cpu.h"
+#include "kernels/cpu/isa.h"
+
+struct tsr_cpu_format {
+    /* A weight is its decoded value * unit * scale of its row; unit is a power of two. */
+    float unit;
+
+    /* Bytes in memory, before alignment. */
+    uint64_t (*weight_bytes)(int32_t out, int32_t in);
+    uint64_t (*scale_bytes)(int32_t out, int32_t in);
+
+    /* From the checkpoint's layout to ours. TSR_ERR_CHECKPOINT: NaN or infinite scale, NaN code. */
+    tsr_status (*load)(const tsr_linear_source *source, void *weight, void *scales);
+
+    /* Rows first .. first + rows of W in f32, exactly, row after row of `in`. */
+    void (*decode)(const tsr_linear *linear, int32_t first, int32_t rows, float *to);
+
+    /* y[t * y_stride + r] = dot of row first + r and x[t], r < rows, t < tokens, reading the
+     * weight once: for few tokens. */
+    void (*stream)(const tsr_linear_job *job, int32_t first, int32_t rows, float *dots);
+
+    /* What the epilogue multiplies the dot of row `row` by, `unit` left out. */
+    float (*row_scale)(const tsr_linear *linear, int32_t row);
+};
+
+extern const tsr_cpu_format ISA(tsr_cpu_format_f32);
+extern const tsr_cpu_format ISA(tsr_cpu_format_f16);
+extern const tsr_cpu_format ISA(tsr_cpu_format_bf16);
+extern const tsr_cpu_format ISA(tsr_cpu_format_fp8);
+extern const tsr_cpu_format ISA(tsr_cpu_format_fp8_channel);
+extern const tsr_cpu_format ISA(tsr_cpu_format_fp8_block);
+extern const tsr_cpu_format ISA(tsr_cpu_format_nvfp4);
+
+extern const tsr_cpu_format *const ISA(tsr_cpu_formats)[TSR_WEIGHT_FORMAT_COUNT];
+
+/* Any byte that is the code of an E4M3 NaN. */
+bool ISA(tsr_cpu_has_e4m3_nan)(const uint8_t *codes, uint64_t count);
+
+/* Any value that is NaN or infinite. */
+bool ISA(tsr_cpu_has_nonfinite)(const float *x, uint64_t count);
+
+#endif

@@ -1,0 +1,34 @@
+/*
+ * One row per weight format, and the checks they share.
+ */
+#include "kernels/cpu/format/format_cpu.h"
+
+#include <math.h>
+
+const tsr_cpu_format *const ISA(tsr_cpu_formats)[TSR_WEIGHT_FORMAT_COUNT] = {
+    [TSR_WEIGHT_F32] = &ISA(tsr_cpu_format_f32),
+    [TSR_WEIGHT_F16] = &ISA(tsr_cpu_format_f16),
+    [TSR_WEIGHT_BF16] = &ISA(tsr_cpu_format_bf16),
+    [TSR_WEIGHT_FP8] = &ISA(tsr_cpu_format_fp8),
+    [TSR_WEIGHT_FP8_CHANNEL] = &ISA(tsr_cpu_format_fp8_channel),
+    [TSR_WEIGHT_FP8_BLOCK] = &ISA(tsr_cpu_format_fp8_block),
+    [TSR_WEIGHT_NVFP4] = &ISA(tsr_cpu_format_nvfp4),
+};
+
+bool ISA(tsr_cpu_has_e4m3_nan)(const uint8_t *codes, uint64_t count)
+{
+    uint32_t found = 0;
+
+    for (uint64_t i = 0; i < count; i++)
+        found |= (codes[i] & 0x7fU) == 0x7fU;
+    return found != 0;
+}
+
+bool ISA(tsr_cpu_has_nonfinite)(const float *x, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        if (!isfinite(x[i]))
+            return true;
+    }
+    return false;
+}

@@ -1,0 +1,85 @@
+/*
+ * Weights in E4M3 with one f32 scale per block of 128 x 128, edges rounded up. Kept as the file has
+ * them. A weight enters the dot as e4m3 * scale, rounded once to f32.
+ */
+#include "kernels/cpu/format/format_cpu.h"
+#include "kernels/cpu/lanes.h"
+
+#include <string.h>
+
+enum { BLOCK = 128 }; /* also the 8 groups of 16 of one chunk */
+
+typedef struct cursor {
+    const uint8_t *at;
+    const float *next_scale;
+    lanes scale;
+} cursor;
+
+static size_t blocks(int32_t count)
+{
+    return ((size_t)count + BLOCK - 1) / BLOCK;
+}
+
+TSR_INLINE cursor cursor_open(const tsr_linear *linear, int32_t row)
+{
+    const size_t scale_row = (size_t)(row / BLOCK) * blocks(linear->in);
+    return (cursor){
+        .at = (const uint8_t *)linear->weight + (size_t)row * (size_t)linear->in,
+        .next_scale = (const float *)linear->scales + scale_row,
+    };
+}
+
+/* The codes come in units of 2^-8; a scale times 2^8 is exact. */
+TSR_INLINE void cursor_chunk(cursor *c)
+{
+    c->scale = lanes_mul(lanes_set(*c->next_scale), lanes_set(256.0F));
+    c->next_scale++;
+}
+
+TSR_INLINE lanes cursor_next(cursor *c)
+{
+    const lanes value = lanes_mul(lanes_from_e4m3(c->at), c->scale);
+    c->at += LANES;
+    return value;
+}
+
+#include "kernels/cpu/format/format_body.h"
+
+static uint64_t weight_bytes(int32_t out, int32_t in)
+{
+    return (uint64_t)out * (uint64_t)in;
+}
+
+static uint64_t scale_bytes(int32_t out, int32_t in)
+{
+    return blocks(out) * blocks(in) * sizeof(float);
+}
+
+static tsr_status load(const tsr_linear_source *source, void *weight, void *scales)
+{
+    const uint64_t bytes = weight_bytes(source->out, source->in);
+    const uint64_t bytes_of_scales = scale_bytes(source->out, source->in);
+
+    if (ISA(tsr_cpu_has_e4m3_nan)(source->weight, bytes) ||
+        ISA(tsr_cpu_has_nonfinite)(source->scales, bytes_of_scales / sizeof(float)))
+        return TSR_ERR_CHECKPOINT;
+    memcpy(weight, source->weight, (size_t)bytes);
+    memcpy(scales, source->scales, (size_t)bytes_of_scales);
+    return TSR_OK;
+}
+
+static float row_scale(const tsr_linear *linear, int32_t row)
+{
+    (void)row;
+    return linear->weight_scale;
+}
+
+const tsr_cpu_format ISA(tsr_cpu_format_fp8_block) = {
+    .unit = 1.0F,
+    .weight_bytes = weight_bytes,
+    .scale_bytes = scale_bytes,
+    .load = load,
+    .decode = decode,
+    .stream = stream,
+    .row_scale = row_scale,
+};

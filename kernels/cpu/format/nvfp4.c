@@ -1,0 +1,118 @@
+/*
+ * Weights in E2M1 with an E4M3 scale per 16 and one f32 scale for the tensor. The nibbles are laid
+ * out anew, so that one load of 64 bytes serves eight groups of 16 with a shift between them:
+ *
+ *   chunk of 128 weights      word l, nibble g = code of element 16 g + l
+ *
+ *      word    0        1        2     ...    15
+ *   nibble 0   e0       e1       e2           e15      group 0
+ *          1   e16      e17      e18          e31      group 1
+ *          :
+ *          7   e112     e113     e114         e127     group 7
+ *
+ * Scales stay bytes, eight to a chunk. Rows are padded to whole chunks. E2M1 times E4M3 is exact in
+ * f32; the scale of the tensor waits for the epilogue.
+ */
+#include "kernels/cpu/format/format_cpu.h"
+#include "kernels/cpu/lanes.h"
+
+#include <string.h>
+
+enum { CHUNK = 128, CHUNK_WORDS = 16, CHUNK_SCALES = 8 };
+
+typedef struct cursor {
+    const uint32_t *words;
+    const uint8_t *scales;
+    nibbles codes;
+    float scale[LANES]; /* of the chunk's groups, times 2^-8; the first eight count */
+    int group;
+} cursor;
+
+static size_t chunks(int32_t in)
+{
+    return ((size_t)in + CHUNK - 1) / CHUNK;
+}
+
+TSR_INLINE cursor cursor_open(const tsr_linear *linear, int32_t row)
+{
+    const size_t chunk = (size_t)row * chunks(linear->in);
+    cursor c;
+
+    c.words = (const uint32_t *)linear->weight + chunk * CHUNK_WORDS;
+    c.scales = (const uint8_t *)linear->scales + chunk * CHUNK_SCALES;
+    return c;
+}
+
+TSR_INLINE void cursor_chunk(cursor *c)
+{
+    c->codes = nibbles_load(c->words);
+    lanes_store(c->scale, lanes_from_e4m3(c->scales));
+    c->group = 0;
+    c->words += CHUNK_WORDS;
+    c->scales += CHUNK_SCALES;
+}
+
+TSR_INLINE lanes cursor_next(cursor *c)
+{
+    const lanes value = lanes_mul(lanes_from_e2m1(c->codes), lanes_set(c->scale[c->group]));
+    c->codes = nibbles_next(c->codes);
+    c->group++;
+    return value;
+}
+
+#include "kernels/cpu/format/format_body.h"
+
+static uint64_t weight_bytes(int32_t out, int32_t in)
+{
+    return (uint64_t)out * chunks(in) * CHUNK_WORDS * sizeof(uint32_t);
+}
+
+/* Scales are read sixteen at a time: eight bytes of slack behind the last. */
+static uint64_t scale_bytes(int32_t out, int32_t in)
+{
+    return (uint64_t)out * chunks(in) * CHUNK_SCALES + CHUNK_SCALES;
+}
+
+static void load_row(const uint8_t *from, int32_t in, uint32_t *to)
+{
+    memset(to, 0, chunks(in) * CHUNK_WORDS * sizeof(*to));
+    for (int32_t i = 0; i < in; i++) {
+        const uint32_t code = (uint32_t)from[i / 2] >> (i % 2 * 4) & 15U;
+        const int32_t group = i % CHUNK / LANES;
+        to[i / CHUNK * CHUNK_WORDS + i % LANES] |= code << (4 * group);
+    }
+}
+
+static tsr_status load(const tsr_linear_source *source, void *weight, void *scales)
+{
+    const size_t in = (size_t)source->in;
+    const size_t groups = in / LANES;
+    const size_t row_chunks = chunks(source->in);
+
+    if (ISA(tsr_cpu_has_e4m3_nan)(source->scales, (uint64_t)source->out * groups))
+        return TSR_ERR_CHECKPOINT;
+    memset(scales, 0, (size_t)scale_bytes(source->out, source->in));
+    for (size_t o = 0; o < (size_t)source->out; o++) {
+        load_row((const uint8_t *)source->weight + o * (in / 2), source->in,
+                 (uint32_t *)weight + o * row_chunks * CHUNK_WORDS);
+        memcpy((uint8_t *)scales + o * row_chunks * CHUNK_SCALES,
+               (const uint8_t *)source->scales + o * groups, groups);
+    }
+    return TSR_OK;
+}
+
+static float row_scale(const tsr_linear *linear, int32_t row)
+{
+    (void)row;
+    return linear->weight_scale;
+}
+
+const tsr_cpu_format ISA(tsr_cpu_format_nvfp4) = {
+    .unit = 256.0F,
+    .weight_bytes = weight_bytes,
+    .scale_bytes = scale_bytes,
+    .load = load,
+    .decode = decode,
+    .stream = stream,
+    .row_scale = row_scale,
+};

@@ -1,0 +1,217 @@
+/*
+ * Sixteen lanes as an array: the definition. See lanes.h; include that.
+ */
+#ifndef TSR_KERNELS_CPU_LANES_PLAIN_H
+#define TSR_KERNELS_CPU_LANES_PLAIN_H
+
+#include "kernels/cpu/isa.h"
+#include "runtime/base/numeric.h"
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+/* Rows and tokens of one block of dots, and lanes of one block of values: what fits in registers.
+ */
+enum { DOT_ROWS = 1, DOT_TOKENS = 1, VALUE_LANES = 1 };
+
+/* Rows and tokens of one block that streams weights. */
+enum { STREAM_ROWS = 1, STREAM_TOKENS = 1 };
+
+typedef struct lanes {
+    float v[16];
+} lanes;
+
+/* Eight groups of sixteen 4-bit codes: lane l of group g is nibble g of word l. */
+typedef struct nibbles {
+    uint32_t v[16];
+} nibbles;
+
+TSR_INLINE lanes lanes_set(float x)
+{
+    lanes r;
+    for (int l = 0; l < 16; l++)
+        r.v[l] = x;
+    return r;
+}
+
+TSR_INLINE lanes lanes_load(const float *p)
+{
+    lanes r;
+    memcpy(r.v, p, sizeof(r.v));
+    return r;
+}
+
+/* The first n lanes from p, the others `fill`. */
+TSR_INLINE lanes lanes_load_part(const float *p, int n, float fill)
+{
+    lanes r = lanes_set(fill);
+    for (int l = 0; l < n; l++)
+        r.v[l] = p[l];
+    return r;
+}
+
+TSR_INLINE void lanes_store(float *p, lanes a)
+{
+    memcpy(p, a.v, sizeof(a.v));
+}
+
+TSR_INLINE lanes lanes_add(lanes a, lanes b)
+{
+    for (int l = 0; l < 16; l++)
+        a.v[l] += b.v[l];
+    return a;
+}
+
+TSR_INLINE lanes lanes_sub(lanes a, lanes b)
+{
+    for (int l = 0; l < 16; l++)
+        a.v[l] -= b.v[l];
+    return a;
+}
+
+TSR_INLINE lanes lanes_mul(lanes a, lanes b)
+{
+    for (int l = 0; l < 16; l++)
+        a.v[l] *= b.v[l];
+    return a;
+}
+
+TSR_INLINE lanes lanes_div(lanes a, lanes b)
+{
+    for (int l = 0; l < 16; l++)
+        a.v[l] /= b.v[l];
+    return a;
+}
+
+/* a * b + c, rounded once. */
+TSR_INLINE lanes lanes_fma(lanes a, lanes b, lanes c)
+{
+    for (int l = 0; l < 16; l++)
+        c.v[l] = fmaf(a.v[l], b.v[l], c.v[l]);
+    return c;
+}
+
+/* The larger; b where either is NaN. */
+TSR_INLINE lanes lanes_max(lanes a, lanes b)
+{
+    for (int l = 0; l < 16; l++)
+        a.v[l] = a.v[l] > b.v[l] ? a.v[l] : b.v[l];
+    return a;
+}
+
+/* The smaller; b where either is NaN. */
+TSR_INLINE lanes lanes_min(lanes a, lanes b)
+{
+    for (int l = 0; l < 16; l++)
+        a.v[l] = a.v[l] < b.v[l] ? a.v[l] : b.v[l];
+    return a;
+}
+
+TSR_INLINE lanes lanes_abs(lanes a)
+{
+    for (int l = 0; l < 16; l++)
+        a.v[l] = tsr_f32_from_bits(tsr_f32_bits(a.v[l]) & 0x7fffffffU);
+    return a;
+}
+
+/* 2^e of each lane's exponent e; 0 below the normal range. */
+TSR_INLINE lanes lanes_power(lanes a)
+{
+    for (int l = 0; l < 16; l++)
+        a.v[l] = tsr_f32_from_bits(tsr_f32_bits(a.v[l]) & 0x7f800000U);
+    return a;
+}
+
+/* 2^n where a = 1.5 * 2^23 + n, -126 <= n <= 127. */
+TSR_INLINE lanes lanes_power_of(lanes a)
+{
+    for (int l = 0; l < 16; l++)
+        a.v[l] = tsr_f32_from_bits((tsr_f32_bits(a.v[l]) << 23) + 0x3f800000U);
+    return a;
+}
+
+/* below where x < 0, else other. */
+TSR_INLINE lanes lanes_negative(lanes x, lanes below, lanes other)
+{
+    for (int l = 0; l < 16; l++)
+        x.v[l] = x.v[l] < 0.0F ? below.v[l] : other.v[l];
+    return x;
+}
+
+TSR_INLINE float lanes_sum(lanes a)
+{
+    for (int half = 8; half > 0; half /= 2) {
+        for (int l = 0; l < half; l++)
+            a.v[l] += a.v[l + half];
+    }
+    return a.v[0];
+}
+
+/* The largest lane. */
+TSR_INLINE float lanes_peak(lanes a)
+{
+    for (int half = 8; half > 0; half /= 2) {
+        for (int l = 0; l < half; l++)
+            a.v[l] = a.v[l] > a.v[l + half] ? a.v[l] : a.v[l + half];
+    }
+    return a.v[0];
+}
+
+TSR_INLINE lanes lanes_from_bf16(const uint16_t *p)
+{
+    lanes r;
+    for (int l = 0; l < 16; l++)
+        r.v[l] = tsr_bf16_to_f32(p[l]);
+    return r;
+}
+
+TSR_INLINE lanes lanes_from_f16(const uint16_t *p)
+{
+    lanes r;
+    for (int l = 0; l < 16; l++)
+        r.v[l] = tsr_f16_to_f32(p[l]);
+    return r;
+}
+
+/* The value times 2^-8, exactly: with its exponent field moved, e4m3 is a float (or half) with
+ * another bias, and the power of two is left to the epilogue. NaN codes are the caller's to
+ * exclude. */
+TSR_INLINE lanes lanes_from_e4m3(const uint8_t *p)
+{
+    lanes r;
+    for (int l = 0; l < 16; l++) {
+        const uint32_t code = p[l];
+        const float magnitude = tsr_f32_from_bits((code & 0x7fU) << 20) * 0x1p112F;
+        r.v[l] = tsr_f32_from_bits(tsr_f32_bits(magnitude) | (code & 0x80U) << 24);
+    }
+    return r;
+}
+
+TSR_INLINE nibbles nibbles_load(const uint32_t *p)
+{
+    nibbles r;
+    memcpy(r.v, p, sizeof(r.v));
+    return r;
+}
+
+/* On to the next group. */
+TSR_INLINE nibbles nibbles_next(nibbles a)
+{
+    for (int l = 0; l < 16; l++)
+        a.v[l] >>= 4;
+    return a;
+}
+
+/* The values of the current group's E2M1 codes. */
+TSR_INLINE lanes lanes_from_e2m1(nibbles a)
+{
+    static const float value[16] = {0.0F,  0.5F,  1.0F,  1.5F,  2.0F,  3.0F,  4.0F,  6.0F,
+                                    -0.0F, -0.5F, -1.0F, -1.5F, -2.0F, -3.0F, -4.0F, -6.0F};
+    lanes r;
+    for (int l = 0; l < 16; l++)
+        r.v[l] = value[a.v[l] & 15U];
+    return r;
+}
+
+#endif

@@ -1,0 +1,259 @@
+/*
+ * Linears over rows of f32, the weights in their stored format.
+ *
+ * The unit of work is a tile of 4 rows of W. For a few tokens it is streamed: decoded in registers,
+ * once. For many it is decoded into the thread's memory, then meets one block of tokens after
+ * another; the blocks are small enough to stay in the cache across tiles.
+ *
+ *   y = dot * (scale of the token * (scale of the row * unit)) + bias      in that order
+ */
+#include "kernels/cpu/linear_cpu.h"
+
+#include "kernels/cpu/dots.h"
+#include "kernels/cpu/format/format_cpu.h"
+
+/* Tokens up to which a tile is streamed; floats of x that should stay in a core's cache; tokens of
+ * one block. */
+enum { STREAM_MOST = 4, CACHED_FLOATS = 131072, BLOCK_LEAST = 24, BLOCK_MOST = 96 };
+
+/* What a tile costs beside its tokens, in tokens: decoding. */
+enum { TILE_COST = 8 };
+
+typedef struct tile_run {
+    const tsr_linear_job *jobs;
+    const tsr_cpu_device *cpu;
+    int64_t cost; /* of all jobs */
+    int32_t count;
+} tile_run;
+
+static int64_t tiles_of(const tsr_linear_job *job)
+{
+    return ((int64_t)job->linear->out + TSR_CPU_TILE - 1) / TSR_CPU_TILE;
+}
+
+static int64_t tile_cost(const tsr_linear_job *job)
+{
+    return ((int64_t)job->tokens + TILE_COST) * job->linear->in;
+}
+
+/* Row scales of a tile, unit included, and its biases. */
+typedef struct tile_ends {
+    float scale[TSR_CPU_TILE];
+    float bias[TSR_CPU_TILE];
+} tile_ends;
+
+static tile_ends ends_of(const tsr_linear *linear, const tsr_cpu_format *format, int32_t first,
+                         int32_t rows)
+{
+    tile_ends ends = {{0}, {0}};
+
+    for (int32_t r = 0; r < rows; r++) {
+        ends.scale[r] = format->row_scale(linear, first + r) * format->unit;
+        ends.bias[r] = linear->bias ? linear->bias[first + r] : 0.0F;
+    }
+    return ends;
+}
+
+/* Writes the answers of tokens t0 .. t0 + tokens from their dots [tokens, TSR_CPU_TILE]. */
+static void finish_tile(const tsr_linear_job *job, int32_t first, int32_t rows, int32_t t0,
+                        int32_t tokens, const float *dots)
+{
+    const tsr_cpu_format *format = ISA(tsr_cpu_formats)[job->linear->format];
+    const tile_ends ends = ends_of(job->linear, format, first, rows);
+
+    for (int32_t t = t0; t < t0 + tokens; t++, dots += TSR_CPU_TILE) {
+        const size_t row = (size_t)(job->row_of ? job->row_of[t] : t);
+        const float scale = job->scale ? job->scale[t] : 1.0F;
+        float *y = job->y + row * job->y_stride + (size_t)first;
+        for (int32_t r = 0; r < rows; r++) {
+            const float value = dots[r] * (scale * ends.scale[r]);
+            y[r] = job->linear->bias ? value + ends.bias[r] : value;
+        }
+    }
+}
+
+static int32_t tile_rows(const tsr_linear *linear, int32_t first)
+{
+    return linear->out - first < TSR_CPU_TILE ? linear->out - first : TSR_CPU_TILE;
+}
+
+static void stream_tiles(const tsr_linear_job *job, int64_t first_tile, int64_t last_tile)
+{
+    const tsr_cpu_format *format = ISA(tsr_cpu_formats)[job->linear->format];
+    float dots[STREAM_MOST * TSR_CPU_TILE];
+
+    for (int64_t tile = first_tile; tile < last_tile; tile++) {
+        const int32_t first = (int32_t)(tile * TSR_CPU_TILE);
+        const int32_t rows = tile_rows(job->linear, first);
+        format->stream(job, first, rows, dots);
+        finish_tile(job, first, rows, 0, job->tokens, dots);
+    }
+}
+
+static int32_t block_tokens(int32_t in)
+{
+    const int32_t fits = CACHED_FLOATS / in;
+
+    if (fits < BLOCK_LEAST)
+        return BLOCK_LEAST;
+    return fits < BLOCK_MOST ? fits : BLOCK_MOST;
+}
+
+static void decode_tiles(const tsr_linear_job *job, int64_t first_tile, int64_t last_tile,
+                         float *decoded)
+{
+    const tsr_cpu_format *format = ISA(tsr_cpu_formats)[job->linear->format];
+    const int32_t in = job->linear->in;
+    const int32_t block = block_tokens(in);
+    float dots[BLOCK_MOST * TSR_CPU_TILE];
+
+    for (int32_t t0 = 0; t0 < job->tokens; t0 += block) {
+        const int32_t tokens = job->tokens - t0 < block ? job->tokens - t0 : block;
+        const tsr_dots d = {
+            .y = dots,
+            .w = decoded,
+            .x = job->x + (size_t)t0 * (size_t)in,
+            .y_stride = TSR_CPU_TILE,
+            .w_stride = (size_t)in,
+            .x_stride = (size_t)in,
+            .in = in,
+        };
+        for (int64_t tile = first_tile; tile < last_tile; tile++) {
+            const int32_t first = (int32_t)(tile * TSR_CPU_TILE);
+            const int32_t rows = tile_rows(job->linear, first);
+            format->decode(job->linear, first, rows, decoded);
+            ISA(tsr_dots_run)(&d, rows, tokens);
+            finish_tile(job, first, rows, t0, tokens, dots);
+        }
+    }
+}
+
+/* ceil(a / b), 0 where a is negative. */
+static int64_t steps(int64_t a, int64_t b)
+{
+    return a <= 0 ? 0 : (a + b - 1) / b;
+}
+
+static int64_t lesser(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* A tile belongs to the thread in whose share of the cost it begins. */
+static void tile_share(const void *context, int32_t thread, int32_t threads)
+{
+    const tile_run *run = context;
+    const tsr_thread_range mine = tsr_thread_share(run->cost, thread, threads);
+    float *decoded = tsr_cpu_thread_work(&run->cpu->work, thread);
+    int64_t begin = 0;
+
+    for (int32_t j = 0; j < run->count; j++) {
+        const tsr_linear_job *job = &run->jobs[j];
+        const int64_t tiles = tiles_of(job);
+        const int64_t cost = tile_cost(job);
+        const int64_t first = lesser(tiles, steps(mine.first - begin, cost));
+        const int64_t last = lesser(tiles, steps(mine.last - begin, cost));
+        begin += tiles * cost;
+        if (job->tokens <= STREAM_MOST)
+            stream_tiles(job, first, last);
+        else
+            decode_tiles(job, first, last, decoded);
+    }
+}
+
+void ISA(tsr_linear_run)(tsr_cpu_device *cpu, const tsr_linear_job *jobs, int32_t count)
+{
+    tile_run run = {.jobs = jobs, .cpu = cpu, .count = count};
+    int64_t tiles = 0;
+
+    for (int32_t j = 0; j < count; j++) {
+        run.cost += tiles_of(&jobs[j]) * tile_cost(&jobs[j]);
+        tiles += tiles_of(&jobs[j]);
+    }
+    tsr_threads_run(cpu->threads, tiles, tile_share, &run);
+}
+
+/* ---- the operations */
+
+/* Linears first .. first + count, which share their rows, over tokens t0 .. t0 + tokens. */
+static void linears_alike(tsr_cpu_device *cpu, const tsr_linears_args *a, int32_t first,
+                          int32_t count, tsr_thread_range tokens)
+{
+    const tsr_linear *linear = a->linear[first];
+    const bool changes = tsr_linear_changes_rows(linear);
+    const int32_t rows = (int32_t)(tokens.last - tokens.first);
+    const size_t t0 = (size_t)tokens.first;
+    const tsr_quantize_rows q = {
+        .to = cpu->work.rows[0],
+        .scale = cpu->work.scale[0],
+        .x = (const float *)a->x + t0 * (size_t)linear->in,
+        .x_stride = (size_t)linear->in,
+        .linear = linear,
+        .rows = rows,
+    };
+    tsr_linear_job jobs[TSR_MAX_LINEARS];
+
+    if (changes)
+        ISA(tsr_quantize_run)(cpu, &q);
+    for (int32_t i = 0; i < count; i++) {
+        const tsr_linear *each = a->linear[first + i];
+        jobs[i] = (tsr_linear_job){
+            .y = (float *)a->out[first + i] + t0 * (size_t)each->out,
+            .linear = each,
+            .x = changes ? q.to : q.x,
+            .scale = changes ? q.scale : NULL,
+            .y_stride = (size_t)each->out,
+            .tokens = rows,
+        };
+    }
+    ISA(tsr_linear_run)(cpu, jobs, count);
+}
+
+tsr_status ISA(tsr_linears_cpu)(tsr_device *device, const tsr_linears_args *a, tsr_stream s)
+{
+    tsr_cpu_device *cpu = tsr_cpu(device);
+
+    (void)s;
+    for (int32_t t0 = 0; t0 < a->tokens; t0 += cpu->work.chunk) {
+        const tsr_thread_range tokens = {t0, lesser(a->tokens, (int64_t)t0 + cpu->work.chunk)};
+        int32_t count = 0;
+        for (int32_t first = 0; first < a->count; first += count) {
+            count = 1;
+            while (first + count < a->count &&
+                   tsr_linears_share_rows(a->linear[first], a->linear[first + count]))
+                count++;
+            linears_alike(cpu, a, first, count, tokens);
+        }
+    }
+    return TSR_OK;
+}
+
+tsr_status ISA(tsr_head_cpu)(tsr_device *device, const tsr_head_args *a, tsr_stream s)
+{
+    tsr_cpu_device *cpu = tsr_cpu(device);
+
+    (void)s;
+    for (int32_t r0 = 0; r0 < a->rows; r0 += cpu->work.chunk) {
+        const int32_t rows = (int32_t)lesser(a->rows - r0, cpu->work.chunk);
+        const tsr_quantize_rows q = {
+            .to = cpu->work.rows[0],
+            .scale = cpu->work.scale[0],
+            .x = a->x,
+            .source = a->row + r0,
+            .x_stride = (size_t)a->head->in,
+            .linear = a->head,
+            .rows = rows,
+        };
+        const tsr_linear_job job = {
+            .y = a->logits + (size_t)r0 * (size_t)a->head->out,
+            .linear = a->head,
+            .x = q.to,
+            .scale = q.scale,
+            .y_stride = (size_t)a->head->out,
+            .tokens = rows,
+        };
+        ISA(tsr_quantize_run)(cpu, &q);
+        ISA(tsr_linear_run)(cpu, &job, 1);
+    }
+    return TSR_OK;
+}

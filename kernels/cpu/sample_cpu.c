@@ -1,0 +1,196 @@
+/*
+ * From a row of logits to a token.
+ *
+ *   temperature 0   the largest allowed logit, the lower id of equals
+ *   otherwise       p = exp((logit - max) / temperature); the top_k largest (exactly k, the lower
+ * id of equals first); of these the shortest prefix, in descending order, that holds top_p of their
+ * sum; of these one, by a random number of (seed, output index)
+ *
+ * Sums over tokens are in double, in the order of the tokens considered: by id where all are, else
+ * by descending logit.
+ */
+#include "kernels/cpu/ops_cpu.h"
+
+#include "kernels/cpu/device_cpu.h"
+#include "kernels/cpu/lane_math.h"
+#include "kernels/cpu/top_cpu.h"
+
+#include <math.h>
+
+/* Candidates sorted at first where only top_p limits them, and how that grows. */
+enum { FIRST_CANDIDATES = 64, MORE_CANDIDATES = 8 };
+
+/*
+ * Philox4x32, ten rounds (Salmon, Moraes, Dror, Shaw: Parallel Random Numbers: As Easy as 1, 2, 3),
+ * keyed by the seed, counting output indices. 53 bits in [0, 1).
+ */
+static double random_number(uint64_t seed, uint64_t index)
+{
+    uint32_t c[4] = {(uint32_t)index, (uint32_t)(index >> 32), 0, 0};
+    uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
+
+    for (int round = 0; round < 10; round++) {
+        const uint64_t a = UINT64_C(0xD2511F53) * c[0];
+        const uint64_t b = UINT64_C(0xCD9E8D57) * c[2];
+        c[0] = (uint32_t)(b >> 32) ^ c[1] ^ key[0];
+        c[2] = (uint32_t)(a >> 32) ^ c[3] ^ key[1];
+        c[1] = (uint32_t)b;
+        c[3] = (uint32_t)a;
+        key[0] += 0x9E3779B9U;
+        key[1] += 0xBB67AE85U;
+    }
+    return (double)(((uint64_t)c[0] << 32 | c[1]) >> 11) * 0x1p-53;
+}
+
+/* The first of the largest. */
+static int32_t largest(const float *x, int32_t count)
+{
+    lanes most = lanes_set(-INFINITY);
+
+    for (int32_t i = 0; i < count; i += LANES) {
+        const int n = count - i < LANES ? count - i : LANES;
+        most = lanes_max(most, lanes_load_part(x + i, n, -INFINITY));
+    }
+    const float peak = lanes_peak(most);
+    for (int32_t i = 0; i < count; i++) {
+        if (x[i] == peak)
+            return i;
+    }
+    return 0;
+}
+
+/* log softmax of one id over `count` logits. */
+static float log_probability(const float *x, int32_t count, int32_t id, float peak)
+{
+    const lanes most = lanes_set(peak);
+    lanes sum = lanes_set(0.0F);
+
+    for (int32_t i = 0; i < count; i += LANES) {
+        const int n = count - i < LANES ? count - i : LANES;
+        sum = lanes_add(sum, lanes_exp(lanes_sub(lanes_load_part(x + i, n, -INFINITY), most)));
+    }
+    return (float)((double)(x[id] - peak) - log((double)lanes_sum(sum)));
+}
+
+/* p = exp((x - peak) / temperature), up to 15 more elements written. */
+static void weigh(const float *x, int32_t count, float peak, float temperature, float *p)
+{
+    const lanes most = lanes_set(peak);
+    const lanes divisor = lanes_set(temperature);
+
+    for (int32_t i = 0; i < count; i += LANES) {
+        const int n = count - i < LANES ? count - i : LANES;
+        const lanes x16 = lanes_load_part(x + i, n, -INFINITY);
+        lanes_store(p + i, lanes_exp(lanes_div(lanes_sub(x16, most), divisor)));
+    }
+}
+
+/* The candidate at which the running sum first passes `target`. */
+static int32_t draw(const float *p, const int32_t *id, int32_t count, double target)
+{
+    double sum = 0.0;
+
+    for (int32_t i = 0; i < count; i++) {
+        sum += (double)p[id ? id[i] : i];
+        if (sum > target)
+            return id ? id[i] : i;
+    }
+    return id ? id[count - 1] : count - 1;
+}
+
+static double sum_of(const float *p, const int32_t *id, int32_t count)
+{
+    double sum = 0.0;
+
+    for (int32_t i = 0; i < count; i++)
+        sum += (double)p[id ? id[i] : i];
+    return sum;
+}
+
+/* Length and sum of the shortest prefix that holds `wanted`; of the whole where none does. */
+typedef struct prefix {
+    double sum;
+    int32_t count;
+    bool reached;
+} prefix;
+
+static prefix shortest_prefix(const float *p, const int32_t *id, int32_t count, double wanted)
+{
+    prefix f = {0};
+
+    while (f.count < count && !f.reached) {
+        f.sum += (double)p[id[f.count]];
+        f.count++;
+        f.reached = f.sum >= wanted;
+    }
+    return f;
+}
+
+/* Where top_k or top_p leave some tokens out. */
+static int32_t draw_from_top(const float *x, int32_t count, const tsr_sample_row *row,
+                             const float *p, int32_t *id)
+{
+    const double u = random_number(row->seed, row->output_index);
+    const double top_p = (double)row->top_p;
+    const bool limited = row->top_k > 0 && row->top_k < count;
+    int32_t candidates = limited ? row->top_k : FIRST_CANDIDATES;
+    prefix f;
+
+    if (candidates > count)
+        candidates = count;
+    tsr_top(x, count, candidates, id);
+    const double total = limited ? sum_of(p, id, candidates) : sum_of(p, NULL, count);
+    f = shortest_prefix(p, id, candidates, top_p * total);
+    while (!f.reached && !limited && candidates < count) {
+        candidates = candidates > count / MORE_CANDIDATES ? count : candidates * MORE_CANDIDATES;
+        tsr_top(x, count, candidates, id);
+        f = shortest_prefix(p, id, candidates, top_p * total);
+    }
+    return draw(p, id, f.count, u * f.sum);
+}
+
+static int32_t choose(const float *x, int32_t count, const tsr_sample_row *row, int32_t best,
+                      float *p)
+{
+    const bool all = (row->top_k == 0 || row->top_k >= count) && row->top_p >= 1.0F;
+    int32_t *id = (int32_t *)(void *)(p + (((size_t)count + LANES - 1) / LANES * LANES));
+
+    if (row->temperature == 0.0F)
+        return best;
+    weigh(x, count, x[best], row->temperature, p);
+    if (!all)
+        return draw_from_top(x, count, row, p, id);
+    const double u = random_number(row->seed, row->output_index);
+    return draw(p, NULL, count, u * sum_of(p, NULL, count));
+}
+
+typedef struct sample_run {
+    const tsr_sample_args *a;
+    const tsr_cpu_work *work;
+} sample_run;
+
+static void sample_share(const void *context, int32_t thread, int32_t threads)
+{
+    const sample_run *run = context;
+    const tsr_sample_args *a = run->a;
+    const tsr_thread_range mine = tsr_thread_share(a->rows, thread, threads);
+    float *work = tsr_cpu_thread_work(run->work, thread);
+
+    for (int64_t r = mine.first; r < mine.last; r++) {
+        const float *x = a->logits + (size_t)r * (size_t)a->vocab;
+        const int32_t best = largest(x, a->allowed);
+        const int32_t token = choose(x, a->allowed, &a->row[r], best, work);
+        a->token[r] = token;
+        a->logprob[r] = log_probability(x, a->allowed, token, x[best]);
+    }
+}
+
+tsr_status ISA(tsr_sample_cpu)(tsr_device *device, const tsr_sample_args *a, tsr_stream s)
+{
+    tsr_cpu_device *cpu = tsr_cpu(device);
+    const sample_run run = {.a = a, .work = &cpu->work};
+
+    (void)s;
+    tsr_threads_run(cpu->threads, a->rows, sample_share, &run);
+    return TSR_OK;
+}

@@ -1,0 +1,73 @@
+/*
+ * The workspace of the CPU device: one allocation, cut up here and nowhere else, so that the bytes
+ * the plan counts are the bytes that are taken.
+ */
+#include "kernels/cpu/device_cpu.h"
+
+typedef struct cutter {
+    unsigned char *memory;
+    uint64_t used;
+} cutter;
+
+static void *cut(cutter *c, uint64_t count, uint64_t size)
+{
+    void *piece = c->memory ? c->memory + c->used : NULL;
+
+    c->used += (count * size + 63U) & ~UINT64_C(63);
+    return piece;
+}
+
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+static uint64_t rounded(int32_t count)
+{
+    return ((uint64_t)count + 15U) & ~UINT64_C(15);
+}
+
+/* A thread runs one of these at a time, so they share their place. */
+static uint64_t thread_floats(const tsr_work_shape *s)
+{
+    const uint64_t linear = TSR_CPU_TILE * (uint64_t)s->max_in;
+    const uint64_t attention = TSR_CPU_HEADS * rounded(s->max_context) +
+                               (uint64_t)(TSR_CPU_HEADS + TSR_CPU_POSITIONS) * rounded(s->head_dim);
+    const uint64_t sample = 2 * rounded(s->vocab);
+
+    return larger(linear, larger(attention, sample));
+}
+
+uint64_t tsr_cpu_work_layout(const tsr_work_shape *shape, int32_t threads, unsigned char *memory,
+                             tsr_cpu_work *ret_work)
+{
+    const uint64_t rows =
+        larger((uint64_t)shape->max_tokens,
+               larger((uint64_t)shape->max_answers, (uint64_t)shape->max_logit_rows));
+    const uint64_t chunk = rows < TSR_CPU_CHUNK ? rows : TSR_CPU_CHUNK;
+    const uint64_t experts = (uint64_t)shape->max_experts;
+    const uint64_t groups = larger(1, experts < chunk ? experts : chunk);
+    const uint64_t answers = (uint64_t)shape->max_answers;
+    const uint64_t in = (uint64_t)shape->max_in;
+    const uint64_t intermediate = (uint64_t)shape->max_intermediate;
+    cutter c = {.memory = memory};
+    tsr_cpu_work w = {.chunk = (int32_t)chunk};
+
+    for (int i = 0; i < 2; i++) {
+        w.rows[i] = cut(&c, chunk * in, sizeof(float));
+        w.scale[i] = cut(&c, chunk, sizeof(float));
+    }
+    w.gate = cut(&c, chunk * intermediate, sizeof(float));
+    w.up = cut(&c, chunk * intermediate, sizeof(float));
+    w.logits = cut(&c, chunk * experts, sizeof(float));
+    w.source = cut(&c, answers, sizeof(int32_t));
+    w.target = cut(&c, answers, sizeof(int32_t));
+    w.expert_first = cut(&c, experts + 1, sizeof(int32_t));
+    w.group = cut(&c, groups, sizeof(tsr_mlp_group));
+    w.job = cut(&c, 2 * groups + TSR_MAX_LINEARS, sizeof(tsr_linear_job));
+    w.thread_bytes = (size_t)((thread_floats(shape) * sizeof(float) + 63U) & ~UINT64_C(63));
+    w.thread = cut(&c, (uint64_t)threads, w.thread_bytes);
+    w.score_stride = (int32_t)rounded(shape->max_context);
+    *ret_work = w;
+    return c.used;
+}
