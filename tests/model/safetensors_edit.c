@@ -117,8 +117,8 @@ edit_tensor *edit_find(const edit_list *list, const char *name)
         if (strcmp(list->tensors[i].name, name) == 0)
             return &list->tensors[i];
     }
-    fail_msg("no tensor %s", name);
-    return NULL;
+    print_error("no tensor %s\n", name);
+    abort();
 }
 
 void edit_add(edit_list *list, const edit_tensor *tensor, const char *name)
