@@ -75,7 +75,7 @@ void *tsr_arena_alloc(tsr_arena *arena, size_t bytes)
     if (bytes > SIZE_MAX - ALIGNMENT)
         return NULL;
 
-    const size_t rounded = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    const size_t rounded = bytes > 0 ? (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT : ALIGNMENT;
     block *b = arena->current;
     if (b->capacity - b->used < rounded) {
         b = next_block(arena, rounded);

@@ -1,0 +1,217 @@
+/* Statuses, arenas, growing text, problems, JSON and file reading. */
+#include "runtime/base/arena.h"
+#include "runtime/base/dtype.h"
+#include "runtime/base/file.h"
+#include "runtime/base/format.h"
+#include "runtime/base/json_file.h"
+#include "runtime/base/log.h"
+#include "runtime/base/problems.h"
+#include "runtime/base/text_buffer.h"
+#include "tests/test.h"
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static void every_status_has_a_name_and_an_exit_code_below_126(void **state)
+{
+    (void)state;
+    for (int s = TSR_OK; s <= TSR_ERR_MISMATCH; s++) {
+        assert_true(strlen(tsr_status_name((tsr_status)s)) > 1);
+        assert_true(strlen(tsr_status_text((tsr_status)s)) > 1);
+        assert_in_range(tsr_status_exit_code((tsr_status)s), s == TSR_OK ? 0 : 1,
+                        s == TSR_OK ? 0 : 125);
+    }
+    assert_int_equal(tsr_status_exit_code((tsr_status)9999), 1);
+}
+
+static void arena_memory_is_zeroed_aligned_and_apart(void **state)
+{
+    (void)state;
+    tsr_arena *arena = NULL;
+    unsigned char *last = NULL;
+
+    ASSERT_STATUS(TSR_OK, tsr_arena_open(100, &arena));
+    for (int round = 0; round < 2; round++) {
+        for (size_t bytes = 0; bytes < 300; bytes += 7) {
+            unsigned char *p = tsr_arena_alloc(arena, bytes);
+            assert_non_null(p);
+            assert_int_equal((uintptr_t)p % 64, 0);
+            for (size_t i = 0; i < bytes; i++)
+                assert_int_equal(p[i], 0);
+            memset(p, 0xa5, bytes);
+            assert_ptr_not_equal(p, bytes > 0 ? last : NULL);
+            last = p;
+        }
+        tsr_arena_reset(arena);
+        assert_int_equal(tsr_arena_used(arena), 0);
+    }
+    tsr_arena_close(arena);
+    tsr_arena_close(NULL);
+}
+
+static void a_sealed_arena_refuses_what_does_not_fit_and_keeps_what_does(void **state)
+{
+    (void)state;
+    tsr_arena *arena = NULL;
+    ASSERT_STATUS(TSR_OK, tsr_arena_open(256, &arena));
+    tsr_arena_seal(arena);
+    assert_non_null(tsr_arena_alloc(arena, 128));
+    assert_null(tsr_arena_alloc(arena, 129));
+    assert_non_null(tsr_arena_alloc(arena, 128));
+    assert_null(tsr_arena_alloc(arena, 1));
+    tsr_arena_close(arena);
+}
+
+static void arena_sizes_that_overflow_are_refused(void **state)
+{
+    (void)state;
+    tsr_arena *arena = NULL;
+    ASSERT_STATUS(TSR_OK, tsr_arena_open(64, &arena));
+    assert_null(tsr_arena_alloc(arena, SIZE_MAX));
+    assert_null(tsr_arena_array(arena, SIZE_MAX / 4, 8));
+    assert_null(tsr_arena_text(arena, "x", SIZE_MAX));
+    assert_string_equal(tsr_arena_text(arena, "xyz", 2), "xy");
+    tsr_arena_close(arena);
+}
+
+static void text_grows_drops_and_clears(void **state)
+{
+    (void)state;
+    tsr_text text = {0};
+    for (int i = 0; i < 1000; i++)
+        ASSERT_STATUS(TSR_OK, tsr_text_add_format(&text, "%03d,", i));
+    assert_int_equal(text.count, 4000);
+    tsr_text_drop(&text, 3996);
+    assert_string_equal(text.bytes, "999,");
+    ASSERT_STATUS(TSR_OK, tsr_text_add(&text, "\0z", 2));
+    assert_memory_equal(text.bytes, "999,\0z", 7);
+    tsr_text_clear(&text);
+    assert_string_equal(text.bytes, "");
+    ASSERT_STATUS(TSR_ERR_MEMORY, tsr_text_add(&text, "", SIZE_MAX));
+    tsr_text_close(&text);
+}
+
+static void problems_beyond_the_thousandth_are_counted(void **state)
+{
+    (void)state;
+    tsr_problems problems = {0};
+    tsr_problems_add(&problems, TSR_SEVERITY_WARNING, "first %d", 1);
+    assert_false(tsr_problems_has_error(&problems));
+    for (int i = 0; i < 1500; i++)
+        tsr_problems_add(&problems, TSR_SEVERITY_ERROR, "again");
+    assert_true(tsr_problems_has_error(&problems));
+    assert_int_equal(problems.count, 1000);
+    assert_int_equal(problems.dropped, 501);
+    assert_int_equal(problems.errors, 1500);
+    assert_string_equal(problems.items[0].text, "first 1");
+    tsr_problems_close(&problems);
+    assert_int_equal(problems.count, 0);
+}
+
+static void json_errors_name_file_and_line(void **state)
+{
+    (void)state;
+    static const char *const cases[] = {"{\n\"a\":1,\n}", "{\"a\":1,\"a\":2}", "[1] x", "", "\xff"};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        tsr_problems problems = {0};
+        json_t *json = NULL;
+        ASSERT_STATUS(TSR_ERR_CHECKPOINT, tsr_json_load_bytes("some.json", cases[i],
+                                                              strlen(cases[i]), &problems, &json));
+        assert_null(json);
+        assert_non_null(strstr(problems.items[0].text, "some.json: line "));
+        tsr_problems_close(&problems);
+    }
+}
+
+static void files_are_read_whole_or_not_at_all(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/tessera-base-XXXXXX";
+    const int descriptor = mkstemp(path);
+    tsr_file file;
+    char bytes[8] = {0};
+    char *text = NULL;
+    size_t count = 0;
+
+    assert_true(descriptor >= 0);
+    assert_int_equal(write(descriptor, "0123456789", 10), 10);
+    assert_int_equal(close(descriptor), 0);
+    ASSERT_STATUS(TSR_OK, tsr_file_open(path, &file));
+    assert_int_equal(file.bytes, 10);
+    ASSERT_STATUS(TSR_OK, tsr_file_read(&file, 4, 4, bytes));
+    assert_string_equal(bytes, "4567");
+    ASSERT_STATUS(TSR_ERR_CHECKPOINT, tsr_file_read(&file, 7, 4, bytes));
+    tsr_file_close(&file);
+    ASSERT_STATUS(TSR_OK, tsr_file_read_text(path, 10, &text, &count));
+    assert_string_equal(text, "0123456789");
+    free(text);
+    text = NULL;
+    ASSERT_STATUS(TSR_ERR_CHECKPOINT, tsr_file_read_text(path, 9, &text, &count));
+    assert_null(text);
+    assert_int_equal(remove(path), 0);
+    ASSERT_STATUS(TSR_ERR_CHECKPOINT, tsr_file_open(path, &file));
+    ASSERT_STATUS(TSR_ERR_CHECKPOINT, tsr_file_open("/tmp", &file));
+}
+
+static void dtypes_and_formats_have_names_both_ways(void **state)
+{
+    (void)state;
+    for (int d = 0; d < TSR_DTYPE_COUNT; d++) {
+        tsr_dtype found = TSR_DTYPE_COUNT;
+        assert_true(tsr_dtype_from_name(tsr_dtype_name((tsr_dtype)d), &found));
+        assert_int_equal(found, d);
+        assert_in_range(tsr_dtype_bytes((tsr_dtype)d), 1, 8);
+    }
+    tsr_dtype untouched = TSR_DTYPE_U8;
+    assert_false(tsr_dtype_from_name("bf16", &untouched));
+    assert_int_equal(untouched, TSR_DTYPE_U8);
+    for (int f = 0; f < TSR_WEIGHT_FORMAT_COUNT; f++)
+        assert_string_not_equal(tsr_weight_format_name((tsr_weight_format)f), "?");
+    for (int a = 0; a < TSR_ACTIVATION_COUNT; a++)
+        assert_string_not_equal(tsr_activation_name((tsr_activation)a), "?");
+    assert_int_equal(tsr_kv_format_bytes(TSR_KV_FP8), 1);
+}
+
+static char kept_line[128];
+
+static void keep_line(void *context, tsr_log_level level, const char *line)
+{
+    (void)context;
+    (void)level;
+    (void)snprintf(kept_line, sizeof(kept_line), "%s", line);
+}
+
+static void a_line_of_the_log_names_its_rank(void **state)
+{
+    (void)state;
+    tsr_log_set_sink(keep_line, NULL);
+    tsr_log_set_rank(3);
+    tsr_log(TSR_LOG_ERROR, "layer %d", 7);
+    assert_string_equal(kept_line, "[rank 3] error: layer 7");
+    tsr_log(TSR_LOG_DEBUG, "not shown");
+    assert_string_equal(kept_line, "[rank 3] error: layer 7");
+    tsr_log_set_rank(-1);
+    tsr_log(TSR_LOG_INFO, "loading");
+    assert_string_equal(kept_line, "loading");
+    tsr_log_set_sink(NULL, NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_status_has_a_name_and_an_exit_code_below_126),
+        cmocka_unit_test(arena_memory_is_zeroed_aligned_and_apart),
+        cmocka_unit_test(a_sealed_arena_refuses_what_does_not_fit_and_keeps_what_does),
+        cmocka_unit_test(arena_sizes_that_overflow_are_refused),
+        cmocka_unit_test(text_grows_drops_and_clears),
+        cmocka_unit_test(problems_beyond_the_thousandth_are_counted),
+        cmocka_unit_test(json_errors_name_file_and_line),
+        cmocka_unit_test(files_are_read_whole_or_not_at_all),
+        cmocka_unit_test(dtypes_and_formats_have_names_both_ways),
+        cmocka_unit_test(a_line_of_the_log_names_its_rank),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
