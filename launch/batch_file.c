@@ -100,6 +100,8 @@ static tsr_status open_choices(tsr_batch_file *batch, tsr_batch_line *line)
     const tsr_generation *g = &line->generation;
     tsr_status st = TSR_OK;
 
+    if (g->prompt_count == 0)
+        return TSR_ERR_INTERNAL;
     line->choices = calloc(g->prompt_count, sizeof(*line->choices));
     if (!line->choices)
         return TSR_ERR_MEMORY;

@@ -213,7 +213,7 @@ static tsr_status store_environment(unsigned command, tsr_config *config)
         char name[NAME_BYTES];
         (void)snprintf(name, sizeof(name), "TESSERA_%s", row->name);
         for (char *c = name; *c; c++)
-            *c = *c == '-' ? '_' : (char)toupper((unsigned char)*c);
+            *c = (char)(*c == '-' ? '_' : toupper((unsigned char)*c));
 
         const char *given = row->commands & command ? getenv(name) : NULL;
         const char *value = given ? given : row->preset;
@@ -280,7 +280,7 @@ static void dash_names(int argc, char **argv)
         if (strncmp(argv[i], "--", 2) != 0)
             continue;
         for (char *c = argv[i]; *c && *c != '='; c++)
-            *c = *c == '_' ? '-' : *c;
+            *c = (char)(*c == '_' ? '-' : *c);
     }
 }
 

@@ -49,6 +49,7 @@ static tsr_status build_header(tsr_logits_file *file, tsr_text *header)
     for (size_t i = 0; i < file->tokens->count && st == TSR_OK; i++) {
         const int32_t rows = file->tokens->sequences[i].count;
         const uint64_t bytes = (uint64_t)rows * (uint64_t)file->vocab * sizeof(float);
+        const uint64_t end = offset + bytes;
         file->first_byte[i] = offset;
         st = tsr_text_add_format(header,
                                  "%s\"logits.%zu\":{\"dtype\":\"F32\",\"shape\":[%d,%d],"

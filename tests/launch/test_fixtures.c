@@ -55,7 +55,7 @@ static void close_tensors(tensors *t)
     tsr_arena_close(t->memory);
 }
 
-static const float *read_logits(tensors *t, const char *name, const tsr_tensor **ret_tensor)
+static const float *read_logits(tensors *t, const char *name, size_t *ret_count)
 {
     for (size_t i = 0; i < t->header.count; i++) {
         const tsr_tensor *tensor = &t->header.tensors[i];
@@ -65,7 +65,7 @@ static const float *read_logits(tensors *t, const char *name, const tsr_tensor *
         assert_non_null(values);
         ASSERT_STATUS(TSR_OK,
                       tsr_file_read(&t->file, tensor->offset, (size_t)tensor->bytes, values));
-        *ret_tensor = tensor;
+        *ret_count = (size_t)tensor->bytes / sizeof(float);
         return values;
     }
     fail_msg("no tensor %s", name);
@@ -79,17 +79,17 @@ static double worst_difference(tensors *expected, tensors *given, const char *mo
 
     for (int s = 0; s < SEQUENCES; s++) {
         char name[NAME_BYTES];
-        const tsr_tensor *wanted_tensor = NULL;
-        const tsr_tensor *given_tensor = NULL;
+        size_t wanted_count = 0;
+        size_t got_count = 0;
         (void)snprintf(name, sizeof(name), "logits.%s.%d", mode_name, s);
-        const float *wanted = read_logits(expected, name, &wanted_tensor);
+        const float *wanted = read_logits(expected, name, &wanted_count);
         (void)snprintf(name, sizeof(name), "logits.%d", s);
-        const float *got = read_logits(given, name, &given_tensor);
-        assert_int_equal(wanted_tensor->bytes, given_tensor->bytes);
+        const float *got = read_logits(given, name, &got_count);
+        assert_int_equal(wanted_count, got_count);
 
         double largest = 0;
         double difference = 0;
-        for (size_t i = 0; i < wanted_tensor->bytes / sizeof(float); i++) {
+        for (size_t i = 0; i < wanted_count; i++) {
             const double d = fabs((double)wanted[i] - (double)got[i]);
             largest = fmax(largest, fabs((double)wanted[i]));
             difference = isnan(d) ? (double)INFINITY : fmax(difference, d);
