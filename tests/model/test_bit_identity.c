@@ -81,7 +81,9 @@ static void any_number_of_ranks_gives_the_same_bits(void **state)
             const subject *s = &subjects[f];
             served_sequence sequences[2] = {sequence_of(s, 0), sequence_of(s, 1)};
             sequences[0].rank = ranks[r] - 1;
+            sequences[0].start = 1; /* an idle step first */
             sequences[1].rank = 1;
+            sequences[1].start = 1;
             served(&(served_setup){.folder = s->folder,
                                    .mode = SERVED_DECLARED,
                                    .ranks = ranks[r],
