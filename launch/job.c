@@ -189,7 +189,7 @@ static tsr_status rank_main(tsr_comm *comm, void *context)
         st = share_plan(comm, made, &plan);
     }
     if (st == TSR_OK && coordinator && tsr_log_enabled(TSR_LOG_INFO))
-        tsr_precision_map_print(plan, stderr);
+        tsr_precision_map_print(plan, j->info->colour, stderr);
     if (st == TSR_OK)
         st = serve_plan(j, comm, plan, &stats, &ran);
     if (coordinator) {

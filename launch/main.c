@@ -18,21 +18,24 @@ static tsr_log_level level_of(const char *name)
     return (tsr_log_level)level;
 }
 
-static tsr_status plan_command(const tsr_config *config)
+static tsr_status plan_command(const tsr_config *config, const tsr_launch_info *info)
 {
     tsr_plan_request request;
     const tsr_status st =
         tsr_plan_request_read(config, config->target, (int32_t)config->ranks, &request);
-    return st == TSR_OK ? tsr_plan_show(config->folder, &request, config->json, stdout) : st;
+    return st == TSR_OK
+               ? tsr_plan_show(config->folder, &request, config->json, info->colour, stdout)
+               : st;
 }
 
 static tsr_status run_command(const tsr_config *config, const tsr_launch_info *info)
 {
     switch (config->command) {
     case TSR_COMMAND_INSPECT:
-        return info->rank == 0 ? tsr_inspect(config->folder, config->json, stdout) : TSR_OK;
+        return info->rank == 0 ? tsr_inspect(config->folder, config->json, info->colour, stdout)
+                               : TSR_OK;
     case TSR_COMMAND_PLAN:
-        return info->rank == 0 ? plan_command(config) : TSR_OK;
+        return info->rank == 0 ? plan_command(config, info) : TSR_OK;
     case TSR_COMMAND_RUN:
         return tsr_run_command(config, info);
     case TSR_COMMAND_SCORE:

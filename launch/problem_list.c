@@ -1,0 +1,34 @@
+#include "launch/problem_list.h"
+
+static const char *const severity_names[] = {"note", "warning", "error"};
+
+void tsr_problem_list_print(const tsr_problems *problems, FILE *out)
+{
+    for (size_t i = 0; i < problems->count; i++)
+        (void)fprintf(out, "%s: %s\n", severity_names[problems->items[i].severity],
+                      problems->items[i].text);
+    if (problems->dropped > 0)
+        (void)fprintf(out, "and %zu further problems\n", problems->dropped);
+}
+
+json_t *tsr_problem_list_json(const tsr_problems *problems)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < problems->count; i++)
+        if (json_array_append_new(list, json_pack("{s:s, s:s}", "severity",
+                                                  severity_names[problems->items[i].severity],
+                                                  "text", problems->items[i].text)) != 0)
+            break;
+    return list;
+}
+
+tsr_status tsr_json_print(json_t *json, FILE *out)
+{
+    int written = json == NULL ? -1 : json_dumpf(json, out, JSON_INDENT(2));
+
+    json_decref(json);
+    if (json == NULL)
+        return TSR_ERR_MEMORY;
+    return written == 0 && fputc('\n', out) != EOF ? TSR_OK : TSR_ERR_OUTPUT;
+}
