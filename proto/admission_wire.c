@@ -102,8 +102,8 @@ static tsr_status unpack(const tsr_admission_reader *reader, Tessera__Admission 
 tsr_status tsr_admission_next(tsr_admission_reader *reader, int32_t *tokens, uint32_t capacity,
                               tsr_admission *ret_admission, bool *ret_more)
 {
-    Tessera__Admission *message;
-    size_t end;
+    Tessera__Admission *message = NULL;
+    size_t end = 0;
 
     if (reader->at == reader->count) {
         *ret_more = false;
