@@ -27,6 +27,26 @@ static int32_t local_expert(const tsr_expert_mlp_args *a, int32_t row, int32_t s
     return a->local_of[id];
 }
 
+/* The front door cannot see the experts: they stand in device memory. */
+static tsr_status check_experts(const tsr_device *device, const tsr_expert_mlp_args *a)
+{
+    const tsr_work_shape *most = &device->shape;
+
+    for (int32_t e = 0; e < a->local_experts; e++) {
+        const tsr_mlp *mlp = &a->mlps[e];
+        const int32_t width = mlp->gate.out;
+        if (mlp->gate.in != a->hidden || mlp->up.in != a->hidden || mlp->down.out != a->hidden ||
+            mlp->up.out != width || mlp->down.in != width || width > most->max_intermediate ||
+            a->hidden > most->max_in || width > most->max_in) {
+            tsr_log(TSR_LOG_ERROR,
+                    "expert mlp: expert %d, [%d, %d], does not fit rows of %d or the workspace",
+                    (int)e, (int)width, (int)mlp->gate.in, (int)a->hidden);
+            return TSR_ERR_ARG;
+        }
+    }
+    return TSR_OK;
+}
+
 /* Counts the pairs of each expert into first[expert + 1]; rejects what does not belong here. */
 static tsr_status count_pairs(const tsr_device *device, const tsr_expert_mlp_args *a,
                               int32_t *first)
@@ -107,10 +127,12 @@ tsr_status ISA(tsr_expert_mlp_cpu)(tsr_device *device, const tsr_expert_mlp_args
 {
     tsr_cpu_device *cpu = tsr_cpu(device);
     const tsr_cpu_work *w = &cpu->work;
-    const tsr_status st = count_pairs(device, a, w->expert_first);
+    tsr_status st = check_experts(device, a);
     int32_t expert = 0;
 
     (void)s;
+    if (st == TSR_OK)
+        st = count_pairs(device, a, w->expert_first);
     if (st != TSR_OK)
         return st;
     const int32_t pairs = sort_pairs(w, a);

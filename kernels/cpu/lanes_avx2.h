@@ -11,8 +11,8 @@
 
 enum { DOT_ROWS = 2, DOT_TOKENS = 2, VALUE_LANES = 4 };
 
-/* Rows and tokens of one block that streams weights. */
-enum { STREAM_ROWS = 4, STREAM_TOKENS = 1 };
+/* Rows and tokens of one block that streams weights; tokens up to which streaming wins. */
+enum { STREAM_ROWS = 4, STREAM_TOKENS = 1, STREAM_MOST = 2 };
 
 typedef struct lanes {
     __m256 lo;

@@ -11,8 +11,8 @@
 
 enum { DOT_ROWS = 4, DOT_TOKENS = 6, VALUE_LANES = 8 };
 
-/* Rows and tokens of one block that streams weights. */
-enum { STREAM_ROWS = 4, STREAM_TOKENS = 4 };
+/* Rows and tokens of one block that streams weights; tokens up to which streaming wins. */
+enum { STREAM_ROWS = 4, STREAM_TOKENS = 4, STREAM_MOST = 8 };
 
 typedef struct lanes {
     __m512 v;

@@ -15,8 +15,8 @@
  */
 enum { DOT_ROWS = 1, DOT_TOKENS = 1, VALUE_LANES = 1 };
 
-/* Rows and tokens of one block that streams weights. */
-enum { STREAM_ROWS = 1, STREAM_TOKENS = 1 };
+/* Rows and tokens of one block that streams weights; tokens up to which streaming wins. */
+enum { STREAM_ROWS = 1, STREAM_TOKENS = 1, STREAM_MOST = 1 };
 
 typedef struct lanes {
     float v[16];

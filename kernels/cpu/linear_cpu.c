@@ -11,10 +11,10 @@
 
 #include "kernels/cpu/dots.h"
 #include "kernels/cpu/format/format_cpu.h"
+#include "kernels/cpu/lanes.h"
 
-/* Tokens up to which a tile is streamed; floats of x that should stay in a core's cache; tokens of
- * one block. */
-enum { STREAM_MOST = 4, CACHED_FLOATS = 131072, BLOCK_LEAST = 24, BLOCK_MOST = 96 };
+/* Floats of x that should stay in a core's cache; tokens of one block. */
+enum { CACHED_FLOATS = 131072, BLOCK_LEAST = 24, BLOCK_MOST = 96 };
 
 /* What a tile costs beside its tokens, in tokens: decoding. */
 enum { TILE_COST = 8 };

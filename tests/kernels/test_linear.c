@@ -1,0 +1,330 @@
+#include "tests/kernels/samples.h"
+
+#include "runtime/base/numeric.h"
+#include "tests/test.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/*
+ * Against the definition in double. Each of in/16 + 4 additions, the decoding and the epilogue (4
+ * roundings) err by at most 2^-24 of the sum of magnitudes.
+ */
+static void assert_linear(const sample_linear *l, const float *x, const float *y, int32_t tokens)
+{
+    const size_t in = (size_t)l->source.in;
+    const double bound = ((double)l->source.in / 16 + 10) * 0x1p-24;
+    double *row = sample_memory(in * sizeof(*row));
+
+    for (int32_t t = 0; t < tokens; t++) {
+        sample_quantized(l, x + (size_t)t * in, row);
+        for (int32_t o = 0; o < l->source.out; o++) {
+            double magnitude = 0.0;
+            const double expected = sample_dot(l, row, o, &magnitude);
+            const double got = (double)y[(size_t)t * (size_t)l->source.out + (size_t)o];
+            if (!(fabs(got - expected) <= bound * magnitude)) {
+                fail_msg("format %s, activation %s, token %d, row %d: %.9g, not %.9g",
+                         tsr_weight_format_name(l->source.format),
+                         tsr_activation_name(l->source.activation), (int)t, (int)o, got, expected);
+            }
+        }
+    }
+    free(row);
+}
+
+static void run_linear(tsr_device *device, const sample_linear *l, const float *x, float *y,
+                       int32_t tokens)
+{
+    void *memory = NULL;
+    const tsr_linear linear = sample_load(device, l, &memory);
+    const tsr_linears_args a = {
+        .out = {y}, .linear = {&linear}, .x = x, .count = 1, .tokens = tokens};
+
+    ASSERT_STATUS(TSR_OK, tsr_op_linears(device, &a, (tsr_stream){NULL}));
+    tsr_device_free(device, memory);
+}
+
+/* Every device: right by definition on the first, the same bits on the others. */
+static void check_kind(sample_random *r, sample_kind kind, int32_t out, int32_t in, int32_t tokens)
+{
+    sample_linear *l = sample_linear_new(r, kind, out, in);
+    const size_t answers = (size_t)out * (size_t)tokens;
+    float *x = sample_memory((size_t)in * (size_t)tokens * sizeof(float));
+    float *y = sample_memory(answers * sizeof(float));
+    float *other = sample_memory(answers * sizeof(float));
+
+    sample_floats(r, x, (size_t)in * (size_t)tokens, 1.5F);
+    for (int i = 0; i < SAMPLE_DEVICES; i++) {
+        tsr_device *device = sample_device(i, &sample_shape);
+        if (!device)
+            continue;
+        run_linear(device, l, x, i == 0 ? y : other, tokens);
+        if (i == 0)
+            assert_linear(l, x, y, tokens);
+        else
+            assert_memory_equal(y, other, answers * sizeof(float));
+        tsr_device_close(device);
+    }
+    free(x);
+    free(y);
+    free(other);
+    sample_linear_free(l);
+}
+
+static void every_format_and_activation_meets_its_definition(void **state)
+{
+    sample_random r = {1};
+
+    (void)state;
+    for (int f = 0; f < TSR_WEIGHT_FORMAT_COUNT; f++) {
+        for (int a = 0; a < TSR_ACTIVATION_COUNT; a++) {
+            const sample_kind kind = {(tsr_weight_format)f, (tsr_activation)a, a % 2 == 1,
+                                      (a + f) % 2 == 1};
+            check_kind(&r, kind, 21, 160, 3);
+        }
+    }
+}
+
+static void every_shape_gives_the_same_bits_on_every_device(void **state)
+{
+    static const struct {
+        int32_t out, in, tokens;
+    } shapes[] = {{1, 16, 1},   {3, 32, 2},   {4, 48, 6},   {129, 16, 1}, {130, 144, 5},
+                  {17, 256, 9}, {5, 512, 13}, {8, 112, 31}, {7, 128, 0}};
+    sample_random r = {2};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
+        for (int f = 0; f < TSR_WEIGHT_FORMAT_COUNT; f++) {
+            const sample_kind kind = {(tsr_weight_format)f, TSR_ACTIVATION_NONE, true, false};
+            check_kind(&r, kind, shapes[i].out, shapes[i].in, shapes[i].tokens);
+        }
+    }
+}
+
+/* All codes of a format through a linear that copies: x picks one input at a time. */
+static void check_codes(tsr_weight_format format, int codes)
+{
+    enum { IN = 256 };
+    sample_random r = {3};
+    const sample_kind kind = {format, TSR_ACTIVATION_NONE, false, false};
+    sample_linear *l = sample_linear_new(&r, kind, 1, IN);
+    float x[IN];
+    float y = 0.0F;
+
+    for (int c = 0; c < codes; c++) {
+        if (format == TSR_WEIGHT_NVFP4)
+            ((uint8_t *)l->weight)[c / 2] = (uint8_t)(c / 2 * 2 | (c / 2 * 2 + 1) << 4);
+        else
+            ((uint8_t *)l->weight)[c] = (uint8_t)((c & 0x7f) == 0x7f ? 0 : c);
+    }
+    memset(l->scales, 0x38, IN / 16); /* 1.0 in E4M3 */
+    l->source.weight_scale = 1.0F;
+    for (int i = 0; i < SAMPLE_DEVICES; i++) {
+        tsr_device *device = sample_device(i, &sample_shape);
+        for (int c = 0; device && c < codes; c++) {
+            const float expected = format == TSR_WEIGHT_NVFP4 ? tsr_e2m1_to_f32((uint8_t)c)
+                                   : (c & 0x7f) == 0x7f       ? 0.0F
+                                                              : tsr_e4m3_to_f32((uint8_t)c);
+            memset(x, 0, sizeof(x));
+            x[c] = 1.0F;
+            run_linear(device, l, x, &y, 1);
+            assert_true(y == expected);
+        }
+        tsr_device_close(device);
+    }
+    sample_linear_free(l);
+}
+
+static void every_e4m3_and_e2m1_code_decodes(void **state)
+{
+    (void)state;
+    check_codes(TSR_WEIGHT_FP8, 256);
+    check_codes(TSR_WEIGHT_NVFP4, 16);
+}
+
+static void every_e4m3_block_scale_decodes(void **state)
+{
+    enum { IN = 16 };
+    sample_random r = {4};
+    const sample_kind kind = {TSR_WEIGHT_NVFP4, TSR_ACTIVATION_NONE, false, false};
+    sample_linear *l = sample_linear_new(&r, kind, 256, IN);
+    float x[IN] = {1.0F};
+    float y[256];
+
+    (void)state;
+    memset(l->weight, 0x22, (size_t)256 * IN / 2); /* every weight 1.0 */
+    for (int c = 0; c < 256; c++)
+        ((uint8_t *)l->scales)[c] = (uint8_t)((c & 0x7f) == 0x7f ? 0 : c);
+    l->source.weight_scale = 1.0F;
+    for (int i = 0; i < SAMPLE_DEVICES; i++) {
+        tsr_device *device = sample_device(i, &sample_shape);
+        if (!device)
+            continue;
+        run_linear(device, l, x, y, 1);
+        for (int c = 0; c < 256; c++)
+            assert_true((c & 0x7f) == 0x7f || y[c] == tsr_e4m3_to_f32((uint8_t)c));
+        tsr_device_close(device);
+    }
+    sample_linear_free(l);
+}
+
+static void a_row_alone_has_the_bits_it_has_in_a_batch(void **state)
+{
+    enum { OUT = 33, IN = 144, TOKENS = 23 };
+    sample_random r = {5};
+    float x[TOKENS * IN];
+    float batch[TOKENS * OUT];
+    float alone[OUT];
+
+    (void)state;
+    sample_floats(&r, x, (size_t)TOKENS * IN, 1.0F);
+    for (int f = 0; f < TSR_WEIGHT_FORMAT_COUNT; f++) {
+        const sample_kind kind = {(tsr_weight_format)f, (tsr_activation)(f % TSR_ACTIVATION_COUNT),
+                                  true, true};
+        sample_linear *l = sample_linear_new(&r, kind, OUT, IN);
+        for (int i = 0; i < SAMPLE_DEVICES; i++) {
+            tsr_device *device = sample_device(i, &sample_shape);
+            if (!device)
+                continue;
+            run_linear(device, l, x, batch, TOKENS);
+            for (size_t t = 0; t < TOKENS; t++) {
+                run_linear(device, l, x + t * IN, alone, 1);
+                assert_memory_equal(alone, batch + t * OUT, sizeof(alone));
+            }
+            tsr_device_close(device);
+        }
+        sample_linear_free(l);
+    }
+}
+
+static void rows_of_zeros_give_the_bias_and_no_nan(void **state)
+{
+    enum { OUT = 5, IN = 160 };
+    sample_random r = {6};
+    const float x[IN] = {0};
+    float y[OUT];
+
+    (void)state;
+    for (int a = 0; a < TSR_ACTIVATION_COUNT; a++) {
+        const sample_kind kind = {TSR_WEIGHT_FP8, (tsr_activation)a, true, false};
+        sample_linear *l = sample_linear_new(&r, kind, OUT, IN);
+        for (int i = 0; i < SAMPLE_DEVICES; i++) {
+            tsr_device *device = sample_device(i, &sample_shape);
+            if (!device)
+                continue;
+            run_linear(device, l, x, y, 1);
+            assert_memory_equal(y, l->bias, sizeof(y));
+            tsr_device_close(device);
+        }
+        sample_linear_free(l);
+    }
+}
+
+/* q, k, v and a fourth: two share the quantized input, two do not. */
+static void linears_together_have_the_bits_of_each_alone(void **state)
+{
+    enum { OUT = 18, IN = 128, TOKENS = 7, COUNT = 4 };
+    static const sample_kind kinds[COUNT] = {
+        {TSR_WEIGHT_FP8, TSR_ACTIVATION_FP8, true, false},
+        {TSR_WEIGHT_FP8_CHANNEL, TSR_ACTIVATION_FP8, false, false},
+        {TSR_WEIGHT_NVFP4, TSR_ACTIVATION_NVFP4, false, true},
+        {TSR_WEIGHT_BF16, TSR_ACTIVATION_NONE, true, false},
+    };
+    sample_random r = {7};
+    float x[TOKENS * IN];
+    float alone[TOKENS * OUT];
+    float together[COUNT][TOKENS * OUT];
+
+    (void)state;
+    sample_floats(&r, x, (size_t)TOKENS * IN, 1.0F);
+    for (int i = 0; i < SAMPLE_DEVICES; i++) {
+        tsr_device *device = sample_device(i, &sample_shape);
+        sample_linear *l[COUNT];
+        tsr_linear linear[COUNT];
+        void *memory[COUNT];
+        tsr_linears_args a = {.x = x, .count = COUNT, .tokens = TOKENS};
+        if (!device)
+            continue;
+        for (int k = 0; k < COUNT; k++) {
+            l[k] = sample_linear_new(&r, kinds[k], OUT, IN);
+            linear[k] = sample_load(device, l[k], &memory[k]);
+            a.linear[k] = &linear[k];
+            a.out[k] = together[k];
+        }
+        ASSERT_STATUS(TSR_OK, tsr_op_linears(device, &a, (tsr_stream){NULL}));
+        for (int k = 0; k < COUNT; k++) {
+            run_linear(device, l[k], x, alone, TOKENS);
+            assert_memory_equal(alone, together[k], sizeof(alone));
+            tsr_device_free(device, memory[k]);
+            sample_linear_free(l[k]);
+        }
+        tsr_device_close(device);
+    }
+}
+
+static void the_head_takes_the_rows_it_is_told(void **state)
+{
+    enum { VOCAB = 50, H = 64, TOKENS = 6, ROWS = 3 };
+    static const int32_t row[ROWS] = {4, 0, 4};
+    const sample_kind kind = {TSR_WEIGHT_BF16, TSR_ACTIVATION_NONE, false, false};
+    sample_random r = {8};
+    sample_linear *l = sample_linear_new(&r, kind, VOCAB, H);
+    float x[TOKENS * H];
+    float all[TOKENS * VOCAB];
+    float logits[ROWS * VOCAB];
+
+    (void)state;
+    sample_floats(&r, x, (size_t)TOKENS * H, 1.0F);
+    for (int i = 0; i < SAMPLE_DEVICES; i++) {
+        tsr_device *device = sample_device(i, &sample_shape);
+        void *memory = NULL;
+        if (!device)
+            continue;
+        const tsr_linear head = sample_load(device, l, &memory);
+        const tsr_head_args a = {.logits = logits, .x = x, .row = row, .head = &head, .rows = ROWS};
+        run_linear(device, l, x, all, TOKENS);
+        ASSERT_STATUS(TSR_OK, tsr_op_head(device, &a, (tsr_stream){NULL}));
+        for (size_t k = 0; k < ROWS; k++)
+            assert_memory_equal(logits + k * VOCAB, all + (size_t)row[k] * VOCAB,
+                                VOCAB * sizeof(float));
+        tsr_device_free(device, memory);
+        tsr_device_close(device);
+    }
+    sample_linear_free(l);
+}
+
+static void tokens_beyond_the_workspace_are_refused(void **state)
+{
+    sample_random r = {9};
+    const sample_kind kind = {TSR_WEIGHT_F32, TSR_ACTIVATION_NONE, false, false};
+    sample_linear *l = sample_linear_new(&r, kind, 1, 16);
+    tsr_device *device = sample_device(0, &sample_shape);
+    void *memory = NULL;
+    const tsr_linear linear = sample_load(device, l, &memory);
+    const tsr_linears_args a = {
+        .linear = {&linear}, .count = 1, .tokens = sample_shape.max_tokens + 1};
+
+    (void)state;
+    ASSERT_STATUS(TSR_ERR_ARG, tsr_op_linears(device, &a, (tsr_stream){NULL}));
+    tsr_device_free(device, memory);
+    tsr_device_close(device);
+    sample_linear_free(l);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_format_and_activation_meets_its_definition),
+        cmocka_unit_test(every_shape_gives_the_same_bits_on_every_device),
+        cmocka_unit_test(every_e4m3_and_e2m1_code_decodes),
+        cmocka_unit_test(every_e4m3_block_scale_decodes),
+        cmocka_unit_test(a_row_alone_has_the_bits_it_has_in_a_batch),
+        cmocka_unit_test(rows_of_zeros_give_the_bias_and_no_nan),
+        cmocka_unit_test(linears_together_have_the_bits_of_each_alone),
+        cmocka_unit_test(the_head_takes_the_rows_it_is_told),
+        cmocka_unit_test(tokens_beyond_the_workspace_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
