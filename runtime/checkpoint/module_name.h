@@ -62,7 +62,4 @@ bool tsr_name_patterns_match(const tsr_name_patterns *patterns, const char *name
 /* NULL is allowed. */
 void tsr_name_patterns_close(tsr_name_patterns *patterns);
 
-/* True when one pattern speaks for the module of that name; a malformed expression never does. */
-bool tsr_name_matches(const char *pattern, const char *name);
-
 #endif

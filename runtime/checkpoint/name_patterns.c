@@ -275,18 +275,3 @@ bool tsr_name_patterns_match(const tsr_name_patterns *patterns, const char *name
     }
     return false;
 }
-
-bool tsr_name_matches(const char *pattern, const char *name)
-{
-    char *copy = strdup(pattern);
-    if (!copy)
-        return false;
-
-    tsr_name_patterns *patterns = NULL;
-    size_t index = 0;
-    const bool matched = tsr_name_patterns_open(&copy, 1, "", NULL, &patterns) == TSR_OK &&
-                         tsr_name_patterns_match(patterns, name, &index);
-    tsr_name_patterns_close(patterns);
-    free(copy);
-    return matched;
-}
