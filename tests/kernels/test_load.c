@@ -1,0 +1,131 @@
+#include "tests/kernels/samples.h"
+
+#include "tests/test.h"
+
+#include <math.h>
+
+static tsr_status load(const tsr_linear_source *source)
+{
+    tsr_device *device = sample_device(0, &sample_shape);
+    const uint64_t bytes =
+        tsr_cpu_linear_bytes(source->format, source->out, source->in, source->bias != NULL,
+                             source->pre_quant_scale != NULL);
+    void *memory = NULL;
+    tsr_linear linear = {0};
+
+    ASSERT_STATUS(TSR_OK, tsr_device_alloc(device, (size_t)bytes, &memory));
+    const tsr_status st = tsr_device_load_linear(device, source, memory, &linear);
+    tsr_device_free(device, memory);
+    tsr_device_close(device);
+    return st;
+}
+
+static void a_linear_takes_the_bytes_the_plan_counts(void **state)
+{
+    (void)state;
+    assert_int_equal(tsr_cpu_linear_bytes(TSR_WEIGHT_BF16, 768, 2048, false, false),
+                     768 * 2048 * 2);
+    assert_int_equal(tsr_cpu_linear_bytes(TSR_WEIGHT_FP8, 768, 2048, true, false),
+                     768 * 2048 + 768 * 4);
+    assert_int_equal(tsr_cpu_linear_bytes(TSR_WEIGHT_FP8_CHANNEL, 5, 16, false, true),
+                     128 + 64 + 64);
+    assert_int_equal(tsr_cpu_linear_bytes(TSR_WEIGHT_FP8_BLOCK, 130, 144, false, false),
+                     18752 + 64);
+    /* 4.5 bits per weight and 64 bytes of slack */
+    assert_int_equal(tsr_cpu_linear_bytes(TSR_WEIGHT_NVFP4, 768, 2048, false, false),
+                     768 * 2048 * 9 / 16 + 64);
+}
+
+static void a_nan_weight_is_refused(void **state)
+{
+    sample_random r = {1};
+
+    (void)state;
+    for (int f = TSR_WEIGHT_FP8; f <= TSR_WEIGHT_FP8_BLOCK; f++) {
+        const sample_kind kind = {(tsr_weight_format)f, TSR_ACTIVATION_NONE, false, false};
+        sample_linear *l = sample_linear_new(&r, kind, 3, 32);
+        ASSERT_STATUS(TSR_OK, load(&l->source));
+        ((uint8_t *)l->weight)[3 * 32 - 1] = 0xff;
+        ASSERT_STATUS(TSR_ERR_CHECKPOINT, load(&l->source));
+        sample_linear_free(l);
+    }
+}
+
+static void a_nan_or_infinite_scale_is_refused(void **state)
+{
+    sample_random r = {2};
+
+    (void)state;
+    for (int f = TSR_WEIGHT_FP8_CHANNEL; f <= TSR_WEIGHT_NVFP4; f++) {
+        const sample_kind kind = {(tsr_weight_format)f, TSR_ACTIVATION_NONE, false, false};
+        sample_linear *l = sample_linear_new(&r, kind, 3, 32);
+        ASSERT_STATUS(TSR_OK, load(&l->source));
+        if (f == TSR_WEIGHT_NVFP4)
+            ((uint8_t *)l->scales)[5] = 0x7f;
+        else
+            ((float *)l->scales)[0] = f == TSR_WEIGHT_FP8_BLOCK ? INFINITY : NAN;
+        ASSERT_STATUS(TSR_ERR_CHECKPOINT, load(&l->source));
+        sample_linear_free(l);
+    }
+}
+
+static void a_nonfinite_global_scale_is_refused(void **state)
+{
+    sample_random r = {3};
+    const sample_kind kind = {TSR_WEIGHT_NVFP4, TSR_ACTIVATION_NVFP4, false, true};
+    sample_linear *l = sample_linear_new(&r, kind, 3, 32);
+
+    (void)state;
+    l->source.weight_scale = NAN;
+    ASSERT_STATUS(TSR_ERR_CHECKPOINT, load(&l->source));
+    l->source.weight_scale = 1.0F;
+    l->source.input_scale = INFINITY;
+    ASSERT_STATUS(TSR_ERR_CHECKPOINT, load(&l->source));
+    l->source.input_scale = 1.0F;
+    l->pre_quant_scale[31] = NAN;
+    ASSERT_STATUS(TSR_ERR_CHECKPOINT, load(&l->source));
+    sample_linear_free(l);
+}
+
+static void odd_widths_and_missing_parts_are_refused(void **state)
+{
+    sample_random r = {4};
+    const sample_kind kind = {TSR_WEIGHT_NVFP4, TSR_ACTIVATION_NONE, false, false};
+    sample_linear *l = sample_linear_new(&r, kind, 3, 32);
+
+    (void)state;
+    l->source.in = 24;
+    ASSERT_STATUS(TSR_ERR_ARG, load(&l->source));
+    l->source.in = 32;
+    l->source.scales = NULL;
+    ASSERT_STATUS(TSR_ERR_ARG, load(&l->source));
+    sample_linear_free(l);
+}
+
+static void a_device_knows_its_name_and_refuses_no_threads(void **state)
+{
+    tsr_device *device = NULL;
+
+    (void)state;
+    ASSERT_STATUS(TSR_ERR_ARG, tsr_device_open_cpu(0, TSR_CPU_AUTO, &device));
+    ASSERT_STATUS(TSR_OK, tsr_device_open_cpu(2, TSR_CPU_PLAIN, &device));
+    assert_string_equal("cpu plain, 2 threads", tsr_device_name(device));
+    assert_int_equal(4, tsr_device_activation_bytes(device));
+    ASSERT_STATUS(TSR_OK, tsr_device_reserve(device, &sample_shape));
+    ASSERT_STATUS(TSR_ERR_ARG, tsr_device_reserve(device, &sample_shape));
+    tsr_device_close(device);
+    tsr_device_close(NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_linear_takes_the_bytes_the_plan_counts),
+        cmocka_unit_test(a_nan_weight_is_refused),
+        cmocka_unit_test(a_nan_or_infinite_scale_is_refused),
+        cmocka_unit_test(a_nonfinite_global_scale_is_refused),
+        cmocka_unit_test(odd_widths_and_missing_parts_are_refused),
+        cmocka_unit_test(a_device_knows_its_name_and_refuses_no_threads),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
