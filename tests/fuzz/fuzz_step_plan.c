@@ -1,0 +1,149 @@
+/*
+ * Any bytes as steps: each is refused, or followed by a rank without leaving its bounds.
+ *
+ *   input  | how | entries | blocks | admission bytes | bytes of a step ... | how | ...
+ *
+ * `how` says what is put right before the step is opened, so that inputs get past the digests; the
+ * first byte's top bit also has the bytes taken as they are.
+ */
+#include "proto/step_plan.h"
+#include "runtime/base/log.h"
+#include "runtime/engine/rank_batch.h"
+#include "runtime/engine/rank_state.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+enum { CAPACITY = 8192, HEAD = 4, RANKS = 2 };
+enum { FIX_TOTALS = 1, FIX_ORDER = 2, AS_IS = 128 };
+
+static const tsr_plan plan = {.model = {.vocab = 64},
+                              .limits = {.max_model_len = 24,
+                                         .max_num_seqs = 3,
+                                         .max_batched_tokens = 8,
+                                         .logit_rows = 4,
+                                         .kv_block_tokens = 4,
+                                         .kv_blocks = 10},
+                              .ranks = RANKS,
+                              .digest = 0x5151};
+
+static void quiet(void *context, tsr_log_level level, const char *line)
+{
+    (void)context;
+    (void)level;
+    (void)line;
+}
+
+/* What a coordinator would have put into fields that random bytes never hit. */
+static void put_right(const tsr_step_plan *step, const tsr_step_bounds *bounds, uint8_t how)
+{
+    uint32_t block = 0;
+    uint32_t tokens[RANKS] = {0};
+
+    step->header->epoch = bounds->epoch;
+    step->header->plan_digest = bounds->plan_digest;
+    step->header->state_digest = bounds->state_digest;
+    for (uint32_t i = 0; i < step->header->entries; i++) {
+        tsr_step_entry *e = &step->entry[i];
+        if ((how & FIX_ORDER) != 0) {
+            e->rank %= RANKS;
+            e->slot %= bounds->max_num_seqs;
+            e->flags %= 8;
+            e->tokens %= bounds->max_batched_tokens;
+            e->first_position %= bounds->max_model_len;
+            e->output_index %= bounds->max_model_len;
+            e->block_count %= 3;
+        }
+        e->first_block = block;
+        block += e->block_count;
+        tokens[e->rank % RANKS] += e->tokens;
+    }
+    if ((how & FIX_TOTALS) != 0)
+        step->header->max_rank_tokens = tokens[0] > tokens[1] ? tokens[0] : tokens[1];
+    for (uint32_t i = 0; i < step->header->blocks && (how & FIX_ORDER) != 0; i++)
+        step->block[i] %= bounds->kv_blocks;
+    tsr_step_plan_seal(step);
+}
+
+/* One step from the input; false when the input is used up. */
+static bool take_step(const uint8_t **data, size_t *size, const tsr_step_bounds *bounds,
+                      unsigned char *buffer, size_t *ret_count)
+{
+    tsr_step_plan step;
+
+    if (*size < HEAD)
+        return false;
+    const uint8_t *head = *data;
+    const size_t count = tsr_step_plan_bytes(head[1], head[2], head[3]);
+    if (count > CAPACITY ||
+        tsr_step_plan_lay_out(buffer, CAPACITY, head[1], head[2], head[3], &step) != TSR_OK)
+        return false;
+    *data += HEAD;
+    *size -= HEAD;
+
+    const size_t payload = count - sizeof(tsr_step_header);
+    const size_t taken = payload < *size ? payload : *size;
+    memcpy(buffer + sizeof(tsr_step_header), *data, taken);
+    *data += taken;
+    *size -= taken;
+    put_right(&step, bounds, head[0]);
+    *ret_count = count;
+    return true;
+}
+
+/* A step that was opened is followed; whatever a rank then computes lies within its batch. */
+static bool follow(tsr_rank_state *state, tsr_rank_batch *batch, unsigned char *bytes, size_t count)
+{
+    const tsr_step_bounds bounds = tsr_rank_state_bounds(state);
+    tsr_step_plan step;
+
+    if (tsr_step_plan_open(bytes, count, &bounds, &step) != TSR_OK ||
+        tsr_rank_state_apply(state, &step) != TSR_OK ||
+        tsr_rank_batch_fill(batch, state, &step) != TSR_OK)
+        return false;
+    for (int32_t i = 0; i < batch->batch.tokens; i++) {
+        if (batch->token[i] < 0 || batch->token[i] >= plan.model.vocab)
+            abort();
+    }
+    for (int32_t i = 0; i < batch->sampled_count; i++)
+        state->sequence[batch->sampled[i].slot].last_token = i;
+    return true;
+}
+
+static void follow_all(tsr_rank_state *state, tsr_rank_batch *batch, const uint8_t *data,
+                       size_t size)
+{
+    _Alignas(8) static unsigned char buffer[CAPACITY];
+    size_t count = 0;
+    tsr_step_bounds bounds = tsr_rank_state_bounds(state);
+
+    if (size > 0 && size <= CAPACITY && (data[0] & AS_IS) != 0) {
+        memcpy(buffer, data + 1, size - 1);
+        (void)follow(state, batch, buffer, size - 1);
+        return;
+    }
+    while (take_step(&data, &size, &bounds, buffer, &count)) {
+        if (!follow(state, batch, buffer, count))
+            return;
+        bounds = tsr_rank_state_bounds(state);
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    tsr_rank_state state;
+    tsr_rank_batch batch;
+
+    tsr_log_set_sink(quiet, NULL);
+    if (tsr_rank_state_open(&plan, 1, &state) != TSR_OK)
+        abort();
+    if (tsr_rank_batch_open(&state.shape, &batch) != TSR_OK)
+        abort();
+    follow_all(&state, &batch, data, size);
+    tsr_rank_batch_close(&batch);
+    tsr_rank_state_close(&state);
+    return 0;
+}
