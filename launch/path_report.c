@@ -5,6 +5,7 @@
 #include "runtime/plan/targets.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* A line of the report: linears that share group, algorithm and treatment. */
 typedef struct path_line {
@@ -21,7 +22,7 @@ typedef struct path_lines {
 
 enum { GROUP_ATTENTION, GROUP_DENSE, GROUP_SHARED, GROUP_EXPERTS, GROUP_OTHER, GROUPS };
 
-enum { MOST_LINES = GROUPS * TSR_ALGO_COUNT * TSR_ACTIVATION_COUNT };
+enum { MOST_LINES = GROUPS * TSR_ALGO_COUNT * 3 };
 
 static const char *const group_names[GROUPS] = {"attention", "dense MLP", "shared experts",
                                                 "experts", "embedding, router, head"};
@@ -85,6 +86,7 @@ static void add_linear(path_lines *p, const tsr_linear_plan *linear)
 
     while (at < p->count &&
            (p->lines[at].group != group || p->lines[at].example->algo != linear->algo ||
+            p->lines[at].example->format != linear->format ||
             p->lines[at].example->activation != linear->activation))
         at++;
     if (at == MOST_LINES)
@@ -96,6 +98,15 @@ static void add_linear(path_lines *p, const tsr_linear_plan *linear)
         p->lines[at].layers[linear->layer] = true;
 }
 
+static const char *precision_name(const tsr_linear_plan *linear)
+{
+    if (linear->algo != TSR_ALGO_NONE)
+        return tsr_algo_name(linear->algo);
+    if (linear->format == TSR_WEIGHT_F32)
+        return "F32";
+    return linear->format == TSR_WEIGHT_F16 ? "F16" : "BF16";
+}
+
 /* "attention o_proj": the group, and its roles where the line is not about all of them. */
 static void print_line(const path_line *line, unsigned all, const tsr_plan *plan,
                        const tsr_plan_request *request, FILE *out)
@@ -104,10 +115,10 @@ static void print_line(const path_line *line, unsigned all, const tsr_plan *plan
 
     tsr_path_describe(line->example, request, sizeof(path), path);
     tsr_layer_ranges(line->layers, plan->model.layers, sizeof(layers), layers);
-    (void)fprintf(out, "  %s %s: %s", tsr_algo_name(line->example->algo), group_names[line->group],
+    (void)fprintf(out, "  %s %s: %s", precision_name(line->example), group_names[line->group],
                   path);
     if (line->group != GROUP_OTHER)
-        (void)fprintf(out, "; layers %s", layers);
+        (void)fprintf(out, "; layer%s %s", strpbrk(layers, "-,") != NULL ? "s" : "", layers);
     if (line->roles != all && line->group != GROUP_OTHER) {
         const char *before = " (";
         for (int role = 0; role < TSR_ROLE_FINAL_NORM; role++) {

@@ -1,6 +1,7 @@
 #include "launch/precision_map.h"
 
 #include "runtime/plan/algos.h"
+#include "runtime/plan/byte_count.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -134,23 +135,26 @@ static bool has_group(const tsr_precision_map *map, const cell_row *cells, const
 static void print_head(const tsr_precision_map *map, const cell_row *cells, FILE *out)
 {
     char title[32];
+    int pad = LAYERS_WIDTH + 2;
 
-    (void)fprintf(out, "  %-*s", LAYERS_WIDTH, "");
     for (int g = 0; g < GROUPS; g++) {
         bool experts = groups[g].columns[0].role == TSR_ROLE_EXPERT_GATE;
         if (!has_group(map, cells, &groups[g]))
             continue;
         (void)snprintf(title, sizeof(title), experts ? "%d experts" : "%.0d%s",
                        experts ? map->model->experts : 0, groups[g].title);
-        (void)fprintf(out, "%-*s", GROUP_WIDTH, title);
+        (void)fprintf(out, "%*s%s", pad, "", title);
+        pad = GROUP_WIDTH - (int)strlen(title);
     }
-    (void)fprintf(out, "\n  %-*s", LAYERS_WIDTH, "layers");
+    (void)fprintf(out, "\n  layers");
+    pad = LAYERS_WIDTH - (int)strlen("layers");
     for (int g = 0; g < GROUPS; g++) {
         if (!has_group(map, cells, &groups[g]))
             continue;
+        (void)fprintf(out, "%*s", pad, "");
         for (int c = 0; c < groups[g].count; c++)
             (void)fprintf(out, "%c ", groups[g].columns[c].letter);
-        (void)fprintf(out, "%*s", GROUP_WIDTH - 2 * groups[g].count, "");
+        pad = GROUP_WIDTH - 2 * groups[g].count;
     }
     (void)fputc('\n', out);
 }
@@ -159,15 +163,18 @@ static void print_row(const tsr_precision_map *map, const cell_row *cells, int32
                       int32_t last, FILE *out)
 {
     char layers[32];
+    int pad;
 
     (void)snprintf(layers, sizeof(layers), last > first ? "%d-%d" : "%d", first, last);
-    (void)fprintf(out, "  %-*s", LAYERS_WIDTH, layers);
+    (void)fprintf(out, "  %s", layers);
+    pad = LAYERS_WIDTH - (int)strlen(layers);
     for (int g = 0; g < GROUPS; g++) {
         if (!has_group(map, cells, &groups[g]))
             continue;
+        (void)fprintf(out, "%*s", pad, "");
         for (int c = 0; c < groups[g].count; c++)
             print_cell(map, cells[first + 1][groups[g].columns[c].role], out);
-        (void)fprintf(out, "%*s", GROUP_WIDTH - 2 * groups[g].count, "");
+        pad = GROUP_WIDTH - 2 * groups[g].count;
     }
     (void)fputc('\n', out);
 }
@@ -176,6 +183,7 @@ static void print_legend(const tsr_precision_map *map, FILE *out)
 {
     uint64_t bytes[TSR_ALGO_COUNT] = {0};
     int32_t counts[TSR_ALGO_COUNT] = {0};
+    char text[TSR_BYTE_COUNT_BYTES];
     bool wrong = false;
 
     for (int32_t i = 0; i < map->linear_count; i++) {
@@ -189,9 +197,9 @@ static void print_legend(const tsr_precision_map *map, FILE *out)
             continue;
         (void)fputs("  ", out);
         print_cell(map, glyphs[a].letter, out);
-        (void)fprintf(out, "%-26s %7d linears %12.1f MiB\n",
+        (void)fprintf(out, "%-26s %7d linears %12s\n",
                       a == TSR_ALGO_NONE ? "not quantized" : tsr_algo_name((tsr_algo)a), counts[a],
-                      (double)bytes[a] / (1 << 20));
+                      tsr_byte_count_text(bytes[a], text));
     }
     if (wrong) {
         (void)fputs("  ", out);
