@@ -1,0 +1,52 @@
+/*
+ * Runs one body on every rank of a group, for either backend: `local` starts a thread per rank,
+ * `mpi` is this process. A body counts what is wrong instead of jumping out, so that its peers are
+ * not left waiting.
+ */
+#ifndef TSR_TESTS_COMM_RANKS_H
+#define TSR_TESTS_COMM_RANKS_H
+
+#include "comm/comm.h"
+
+#include <stdbool.h>
+
+enum { DEADLINE_MS = 30000 };
+
+typedef struct rank_run {
+    tsr_comm *comm;
+    int32_t rank;
+    int32_t size;
+    int failures;
+    tsr_status ended; /* for a test's own use: read after the run */
+    char log[4096];   /* what this rank logged at error level, line by line */
+} rank_run;
+
+typedef void (*rank_body)(rank_run *run);
+
+/* Counts and prints a false `ok`. */
+void rank_check(rank_run *run, bool ok, const char *what, const char *file, int line);
+
+#define RANK_CHECK(run, ok) rank_check((run), (ok), #ok, __FILE__, __LINE__)
+#define RANK_STATUS(run, expected, actual)                                                         \
+    rank_check_status((run), (expected), (actual), __FILE__, __LINE__)
+
+void rank_check_status(rank_run *run, tsr_status expected, tsr_status actual, const char *file,
+                       int line);
+
+/* Reads the backend from the command line; for mpi joins a group that is held to the end, since MPI
+ * starts only once. */
+bool ranks_begin(int argc, char **argv);
+
+/* A process whose peers still run must not be the first to fail: leaves MPI in order. */
+void ranks_end(void);
+
+bool ranks_are_local(void);
+
+/* Runs `body` on all ranks of new groups, of 1, 2, 3, 4 and 8 for local, opened with the deadline;
+ * fails the test when a check did. */
+void ranks_run(int32_t deadline_ms, rank_body body);
+
+/* The same where at least two ranks are needed, in fewer groups. */
+void ranks_run_several(int32_t deadline_ms, rank_body body);
+
+#endif
