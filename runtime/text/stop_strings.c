@@ -25,11 +25,10 @@ struct tsr_stop_strings {
     bool include;
 };
 
-/* How much of `s` the text ends with after one more byte. */
+/* How much of `s` the text ends with after one more byte. A whole match ends the search, so
+ * `matched` is never all of it. */
 static size_t advance(const stop *s, size_t matched, char byte)
 {
-    if (matched == s->count)
-        matched = s->border[matched - 1];
     while (matched > 0 && s->bytes[matched] != byte)
         matched = s->border[matched - 1];
     return s->bytes[matched] == byte ? matched + 1 : 0;

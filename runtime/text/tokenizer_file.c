@@ -83,7 +83,7 @@ static tsr_status size_vocabulary(const reader *r, json_t *vocab, const json_t *
     if (count > TSR_MAX_TOKENS)
         return refuse(r, "%zu tokens, more than the %d that are served", count, TSR_MAX_TOKENS);
 
-    const json_int_t limit = (json_int_t)(2 * count + HOLES);
+    const json_int_t limit = 2 * (json_int_t)count + HOLES;
     json_int_t highest = -1;
     const char *spelling = NULL;
     json_t *value = NULL;

@@ -6,6 +6,7 @@
 #include "tests/test.h"
 #include "tests/text/golden.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -181,6 +182,48 @@ static void a_long_run_of_marks_is_ordered_in_linear_time(void **state)
     tsr_text_close(&normal);
 }
 
+enum { THREADS = 4, ROUNDS = 20 };
+
+/* What one of the threads is given and gives back. */
+typedef struct share {
+    const tsr_tokenizer *tokenizer;
+    const char *text;
+    tsr_ids ids;
+    tsr_status status;
+} share;
+
+static void *encode_often(void *context)
+{
+    share *s = context;
+    for (int i = 0; i < ROUNDS && s->status == TSR_OK; i++) {
+        s->ids.count = 0;
+        s->status = tsr_tokenizer_encode(s->tokenizer, s->text, strlen(s->text), false, &s->ids);
+    }
+    return NULL;
+}
+
+static void threads_may_share_a_tokenizer(void **state)
+{
+    (void)state;
+    tsr_tokenizer *tokenizer = golden_tokenizer("qwen3");
+    pthread_t threads[THREADS];
+    share shares[THREADS];
+    for (int i = 0; i < THREADS; i++) {
+        shares[i] = (share){.tokenizer = tokenizer,
+                            .text = "<|im_start|>It's e\xcc\x81t\xc3\xa9, 12345 \xe4\xb8\xad\n"};
+        assert_int_equal(0, pthread_create(&threads[i], NULL, encode_often, &shares[i]));
+    }
+    for (int i = 0; i < THREADS; i++) {
+        assert_int_equal(0, pthread_join(threads[i], NULL));
+        ASSERT_STATUS(TSR_OK, shares[i].status);
+        assert_true(shares[i].ids.count > 0);
+        assert_true(ids_equal(&shares[0].ids, &shares[i].ids));
+    }
+    for (int i = 0; i < THREADS; i++)
+        tsr_ids_close(&shares[i].ids);
+    tsr_tokenizer_close(tokenizer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -189,6 +232,7 @@ int main(void)
         cmocka_unit_test(ids_and_contents_find_each_other),
         cmocka_unit_test(long_words_take_no_quadratic_time),
         cmocka_unit_test(a_long_run_of_marks_is_ordered_in_linear_time),
+        cmocka_unit_test(threads_may_share_a_tokenizer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
