@@ -3,9 +3,11 @@
  *
  *   input  | how | entries | blocks | admission bytes | bytes of a step ... | how | ...
  *
- * `how` says what is put right before the step is opened, so that inputs get past the digests; the
- * first byte's top bit also has the bytes taken as they are.
+ * `how` says what is put right before the step is opened, so that inputs get past the digests, and
+ * whether the admission is one that holds, made from the fourth byte; the first byte's top bit has
+ * the bytes taken as they are.
  */
+#include "proto/admission.h"
 #include "proto/step_plan.h"
 #include "runtime/base/log.h"
 #include "runtime/engine/rank_batch.h"
@@ -18,7 +20,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { CAPACITY = 8192, HEAD = 4, RANKS = 2 };
-enum { FIX_TOTALS = 1, FIX_ORDER = 2, AS_IS = 128 };
+enum { FIX_TOTALS = 1, FIX_ORDER = 2, ADMIT = 4, AS_IS = 128 };
 
 static const tsr_plan plan = {.model = {.vocab = 64},
                               .limits = {.max_model_len = 24,
@@ -68,6 +70,17 @@ static void put_right(const tsr_step_plan *step, const tsr_step_bounds *bounds, 
     tsr_step_plan_seal(step);
 }
 
+/* An admission that holds: to one of the rank's slots, with a prompt of up to its context. */
+static tsr_admission admission_from(uint8_t byte)
+{
+    static const int32_t tokens[24] = {1, 2, 3};
+    return (tsr_admission){.rank = 1,
+                           .slot = byte % 3,
+                           .top_p = 1.0F,
+                           .token_count = 1 + byte / 3 % 24,
+                           .tokens = tokens};
+}
+
 /* One step from the input; false when the input is used up. */
 static bool take_step(const uint8_t **data, size_t *size, const tsr_step_bounds *bounds,
                       unsigned char *buffer, size_t *ret_count)
@@ -77,9 +90,11 @@ static bool take_step(const uint8_t **data, size_t *size, const tsr_step_bounds 
     if (*size < HEAD)
         return false;
     const uint8_t *head = *data;
-    const size_t count = tsr_step_plan_bytes(head[1], head[2], head[3]);
-    if (count > CAPACITY ||
-        tsr_step_plan_lay_out(buffer, CAPACITY, head[1], head[2], head[3], &step) != TSR_OK)
+    const tsr_admission admission = admission_from(head[3]);
+    const bool admit = (head[0] & ADMIT) != 0;
+    const uint32_t admission_bytes = admit ? (uint32_t)tsr_admission_bytes(&admission) : head[3];
+    const size_t count = tsr_step_plan_bytes(head[1], head[2], admission_bytes);
+    if (tsr_step_plan_lay_out(buffer, CAPACITY, head[1], head[2], admission_bytes, &step) != TSR_OK)
         return false;
     *data += HEAD;
     *size -= HEAD;
@@ -89,6 +104,8 @@ static bool take_step(const uint8_t **data, size_t *size, const tsr_step_bounds 
     memcpy(buffer + sizeof(tsr_step_header), *data, taken);
     *data += taken;
     *size -= taken;
+    if (admit)
+        tsr_admission_pack(&admission, step.admissions);
     put_right(&step, bounds, head[0]);
     *ret_count = count;
     return true;
