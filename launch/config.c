@@ -50,7 +50,9 @@ static const command_row *find_command(const char *name)
 tsr_launch_info tsr_launch_info_read(void)
 {
     static const char *const rank_names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"};
-    tsr_launch_info info = {.colour = isatty(STDOUT_FILENO) && !getenv("NO_COLOR")};
+    const bool colour = !getenv("NO_COLOR");
+    tsr_launch_info info = {.colour_out = colour && isatty(STDOUT_FILENO),
+                            .colour_err = colour && isatty(STDERR_FILENO)};
 
     for (size_t i = 0; i < sizeof(rank_names) / sizeof(rank_names[0]) && !info.mpi; i++) {
         const char *rank = getenv(rank_names[i]);

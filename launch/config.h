@@ -73,9 +73,10 @@ typedef struct tsr_config {
 
 /* How this process was started. */
 typedef struct tsr_launch_info {
-    bool mpi;     /* by mpirun, srun or the like */
-    int32_t rank; /* as the launcher says; 0 when alone */
-    bool colour;  /* a terminal is on stdout and NO_COLOR is not set */
+    bool mpi;        /* by mpirun, srun or the like */
+    int32_t rank;    /* as the launcher says; 0 when alone */
+    bool colour_out; /* a terminal is on stdout and NO_COLOR is not set */
+    bool colour_err; /* the same of stderr */
 } tsr_launch_info;
 
 tsr_launch_info tsr_launch_info_read(void);

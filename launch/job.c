@@ -2,6 +2,7 @@
 
 #include "kernels/device.h"
 #include "launch/host.h"
+#include "launch/path_report.h"
 #include "launch/plan_request.h"
 #include "launch/precision_map.h"
 #include "launch/progress.h"
@@ -84,6 +85,10 @@ static tsr_status make_plan(const job *j, int32_t ranks, const tsr_host_share *s
         st = tsr_plan_build(checkpoint, &request, &problems, ret_plan, &fits);
     }
     tsr_problems_log(&problems);
+    if (st == TSR_OK && fits && tsr_log_enabled(TSR_LOG_INFO)) {
+        tsr_precision_map_print(*ret_plan, j->info->colour_err, stderr);
+        tsr_path_report_print(*ret_plan, &request, stderr);
+    }
     if (st == TSR_OK && !fits) {
         tsr_plan_close(*ret_plan);
         *ret_plan = NULL;
@@ -188,8 +193,6 @@ static tsr_status rank_main(tsr_comm *comm, void *context)
             made = make_plan(j, tsr_comm_size(comm), &smallest, &plan);
         st = share_plan(comm, made, &plan);
     }
-    if (st == TSR_OK && coordinator && tsr_log_enabled(TSR_LOG_INFO))
-        tsr_precision_map_print(plan, j->info->colour, stderr);
     if (st == TSR_OK)
         st = serve_plan(j, comm, plan, &stats, &ran);
     if (coordinator) {

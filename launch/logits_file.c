@@ -54,10 +54,9 @@ static tsr_status build_header(tsr_logits_file *file, tsr_text *header)
         file->first_byte[i] = offset;
         st = tsr_text_add_format(header,
                                  "%s\"logits.%zu\":{\"dtype\":\"F32\",\"shape\":[%d,%d],"
-                                 "\"data_offsets\":[%llu,%llu]}",
-                                 i > 0 ? "," : "", i, rows, file->vocab, (unsigned long long)offset,
-                                 (unsigned long long)(offset + bytes));
-        offset += bytes;
+                                 "\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}",
+                                 i > 0 ? "," : "", i, rows, file->vocab, offset, end);
+        offset = end;
     }
     if (st == TSR_OK)
         st = tsr_text_add_string(header, "}");

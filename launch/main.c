@@ -24,7 +24,7 @@ static tsr_status plan_command(const tsr_config *config, const tsr_launch_info *
     const tsr_status st =
         tsr_plan_request_read(config, config->target, (int32_t)config->ranks, &request);
     return st == TSR_OK
-               ? tsr_plan_show(config->folder, &request, config->json, info->colour, stdout)
+               ? tsr_plan_show(config->folder, &request, config->json, info->colour_out, stdout)
                : st;
 }
 
@@ -32,7 +32,7 @@ static tsr_status run_command(const tsr_config *config, const tsr_launch_info *i
 {
     switch (config->command) {
     case TSR_COMMAND_INSPECT:
-        return info->rank == 0 ? tsr_inspect(config->folder, config->json, info->colour, stdout)
+        return info->rank == 0 ? tsr_inspect(config->folder, config->json, info->colour_out, stdout)
                                : TSR_OK;
     case TSR_COMMAND_PLAN:
         return info->rank == 0 ? plan_command(config, info) : TSR_OK;
