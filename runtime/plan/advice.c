@@ -4,21 +4,31 @@
 #include "runtime/plan/byte_count.h"
 #include "runtime/plan/limits.h"
 
-enum { MOST_RANKS = 1024, SHORT_MODEL_LEN = 4096, FEW_TOKENS = 256 };
+enum { MOST_RANKS = 1024, SHORT_MODEL_LEN = 512, FEW_TOKENS = 256 };
 
 static int32_t most_ranks(const tsr_budget *b)
 {
     return b->model->experts < MOST_RANKS ? b->model->experts : MOST_RANKS;
 }
 
-/* The fewest ranks beyond the present ones on which it fits, or 0. */
+/*
+ * The fewest ranks beyond the present ones on which it fits, or 0. Each doubling is tried, since
+ * more ranks hold fewer experts each but larger buffers: beyond some number it fits no more.
+ */
 static int32_t fewest_ranks(const tsr_budget *b, tsr_setting s)
 {
-    int32_t low = s.ranks, high = most_ranks(b); /* low does not fit */
+    int32_t low = s.ranks, high, most = most_ranks(b); /* low does not fit */
 
-    s.ranks = high;
-    if (high <= low || !tsr_budget_fits(b, &s))
+    if (low >= most)
         return 0;
+    for (high = low + 1;; high = high > most / 2 ? most : 2 * high) {
+        s.ranks = high;
+        if (tsr_budget_fits(b, &s))
+            break;
+        if (high == most)
+            return 0;
+        low = high;
+    }
     while (high - low > 1) {
         s.ranks = low + (high - low) / 2;
         if (tsr_budget_fits(b, &s))

@@ -6,7 +6,9 @@ enum {
     DEFAULT_BLOCK_TOKENS = 16,
     FEWEST_LOGIT_ROWS = 64,
     SHORTEST_MODEL_LEN = 256, /* where nothing was asked for: less would serve nobody */
+    USUAL_MODEL_LEN = 4096,
     LARGEST_LIMIT = 1 << 24,
+    HOST_POOL_BYTES = 256 << 20,
 };
 
 static int32_t given(int32_t value, int32_t otherwise)
@@ -49,13 +51,20 @@ static tsr_status check(const tsr_plan_request *r, const tsr_model_facts *m, int
     return TSR_OK;
 }
 
-/*
- * Keys and values may fill a device of its own. A host is shared with other programs and with the
- * page cache: there they take a quarter, unless one sequence as asked for needs more.
- */
+/* A device's memory is there to be filled. A host is shared with other programs and the page cache:
+ * there one sequence may take a quarter. */
 static uint64_t kv_room(const tsr_budget *b)
 {
     return b->target->host ? b->memory_bytes / 4 : b->memory_bytes;
+}
+
+/* What the blocks of all sequences may take together. A host keeps a small pool: its pages are
+ * touched when the engine starts. */
+static uint64_t pool_room(const tsr_budget *b)
+{
+    uint64_t room = kv_room(b);
+
+    return b->target->host && room > HOST_POOL_BYTES ? HOST_POOL_BYTES : room;
 }
 
 static bool length_fits(const tsr_budget *b, tsr_setting s, int32_t length)
@@ -84,18 +93,18 @@ static int32_t longest(const tsr_budget *b, const tsr_setting *s)
     return low * block;
 }
 
+/* Where not even a short sequence fits, a plan for one of usual length is what to talk about. */
 static void choose_length(const tsr_budget *b, const tsr_plan_request *r, tsr_problems *problems,
                           tsr_setting *s)
 {
     int32_t model = b->model->max_positions;
-    int32_t least = smaller(SHORTEST_MODEL_LEN, model);
     int32_t length = r->max_model_len;
 
     if (length <= 0) {
         length = longest(b, s);
-        if (length < least)
-            length = least;
-        if (length < model)
+        if (length < smaller(SHORTEST_MODEL_LEN, model))
+            length = smaller(USUAL_MODEL_LEN, model);
+        else if (length < model)
             tsr_problems_add(problems, TSR_SEVERITY_NOTE,
                              "sequences of up to %d positions are served, of the model's %d, so "
                              "that keys and values fit; --max-model-len asks for another length",
@@ -116,8 +125,8 @@ static int32_t choose_blocks(const tsr_budget *b, const tsr_setting *s)
     probe.limits.kv_blocks = 0;
     fixed = tsr_budget_need(b, &probe);
     room = fixed < b->memory_bytes ? b->memory_bytes - fixed : 0;
-    if (kv_room(b) < room)
-        room = kv_room(b);
+    if (pool_room(b) < room)
+        room = pool_room(b);
     /* A little more than a block can take, rounding included, so that the quotient never exceeds
      * the room. */
     probe.limits.kv_blocks = 1;
