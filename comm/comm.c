@@ -72,7 +72,7 @@ void tsr_comm_abort(tsr_comm *comm, tsr_status cause)
     comm->ops->abort(comm, cause == TSR_OK ? TSR_ERR_INTERNAL : cause);
 }
 
-tsr_status tsr_comm_cause(const tsr_comm *comm)
+tsr_status tsr_comm_cause(tsr_comm *comm)
 {
     return comm->ops->cause(comm);
 }

@@ -61,7 +61,7 @@ TSR_MUST_USE tsr_status tsr_comm_open_local(int32_t ranks, int32_t deadline_ms,
  * tsr_comm_cause, and the launcher ends the others.
  *
  * TSR_ERR_INIT  MPI does not start, or was finalized already
- * TSR_ERR_MEMORY, TSR_ERR_TIMEOUT, TSR_ERR_PEER
+ * TSR_ERR_MEMORY, TSR_ERR_TIMEOUT; the cause of a peer that has joined and given up meanwhile
  */
 TSR_MUST_USE tsr_status tsr_comm_open_mpi(int32_t deadline_ms, tsr_comm **ret_comm);
 
@@ -97,7 +97,7 @@ void tsr_comm_abort(tsr_comm *comm, tsr_status cause);
 
 /* The cause of the first abort in the group, as far as this rank has heard of it; TSR_OK when none.
  */
-tsr_status tsr_comm_cause(const tsr_comm *comm);
+tsr_status tsr_comm_cause(tsr_comm *comm);
 
 /* Releases this rank's part; close its exchanges first. NULL is allowed. Collective for `mpi`, not
  * for `local`; never waits beyond the deadline. */

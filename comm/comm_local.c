@@ -286,9 +286,9 @@ static void local_abort(tsr_comm *comm, tsr_status cause)
     unlock(g);
 }
 
-static tsr_status local_cause(const tsr_comm *comm)
+static tsr_status local_cause(tsr_comm *comm)
 {
-    group *g = ((const member *)(const void *)comm)->group;
+    group *g = member_of(comm)->group;
     lock(g);
     const tsr_status cause = g->cause;
     unlock(g);

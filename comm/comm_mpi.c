@@ -104,8 +104,7 @@ static tsr_status reserve(tsr_mpi_requests *list, size_t more)
     if (count > INT32_MAX / 2)
         return TSR_ERR_MEMORY;
 
-    tsr_mpi_requests grown = {
-        .count = list->count, .pending = list->pending, .capacity = (int)count * 2};
+    tsr_mpi_requests grown = {.capacity = (int)count * 2};
     const size_t capacity = (size_t)grown.capacity;
     grown.items = calloc(capacity, sizeof(MPI_Request));
     grown.statuses = calloc(capacity, sizeof(MPI_Status));
@@ -122,7 +121,12 @@ static tsr_status reserve(tsr_mpi_requests *list, size_t more)
         memcpy(grown.peers, list->peers, (size_t)list->count * sizeof(int32_t));
     }
     free_requests(list);
-    *list = grown;
+    list->items = grown.items;
+    list->statuses = grown.statuses;
+    list->finished = grown.finished;
+    list->expected = grown.expected;
+    list->peers = grown.peers;
+    list->capacity = grown.capacity;
     return TSR_OK;
 }
 
@@ -282,6 +286,8 @@ static void mpi_abort(tsr_comm *comm, tsr_status cause)
     if (w->cause != TSR_OK)
         return;
     w->cause = cause;
+    if (notes->comm == MPI_COMM_NULL)
+        return; /* joining failed before anybody could be told */
     notes->said = (note){.cause = (int32_t)cause, .rank = comm->rank, .meeting = w->disagreed};
     for (int32_t r = 0; r < comm->size; r++) {
         /* A peer that cannot be told finds out by its own deadline. */
@@ -291,9 +297,11 @@ static void mpi_abort(tsr_comm *comm, tsr_status cause)
     }
 }
 
-static tsr_status mpi_cause(const tsr_comm *comm)
+static tsr_status mpi_cause(tsr_comm *comm)
 {
-    return ((const tsr_mpi_world *)(const void *)comm)->cause;
+    tsr_mpi_world *w = tsr_mpi_world_of(comm);
+    const tsr_status st = hear(w);
+    return w->cause == TSR_OK ? st : w->cause;
 }
 
 static void world_free(world *w)
@@ -401,6 +409,7 @@ static world *world_alloc(int32_t rank, int32_t size, int32_t deadline_ms)
     shared->theirs = calloc((size_t)size, sizeof(*shared->theirs));
     shared->missing = calloc((size_t)size, sizeof(*shared->missing));
     w->notes.saying = calloc((size_t)size, sizeof(MPI_Request));
+    w->notes.comm = MPI_COMM_NULL;
     w->notes.hearing = MPI_REQUEST_NULL;
     if (!shared->mine || !shared->theirs || !shared->missing || !w->notes.saying) {
         world_free(w);
@@ -466,8 +475,10 @@ tsr_status tsr_comm_open_mpi(int32_t deadline_ms, tsr_comm **ret_comm)
     if (!w)
         return TSR_ERR_MEMORY;
     st = join(w);
-    if (st != TSR_OK)
-        return st; /* with what MPI may still hold: see the top */
+    if (st != TSR_OK) {
+        mpi_abort(&w->shared.base, st);
+        return w->shared.cause; /* with what MPI may still hold: see the top */
+    }
     process.open_groups++;
     *ret_comm = &w->shared.base;
     return TSR_OK;

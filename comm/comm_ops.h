@@ -19,7 +19,7 @@ typedef struct tsr_comm_ops {
                          void *recv);
     tsr_status (*barrier)(tsr_comm *comm);
     void (*abort)(tsr_comm *comm, tsr_status cause); /* again: keeps the first cause */
-    tsr_status (*cause)(const tsr_comm *comm);
+    tsr_status (*cause)(tsr_comm *comm);
     void (*close)(tsr_comm *comm);
 
     tsr_status (*exchange_open)(tsr_comm *comm, const tsr_exchange_shape *shape,
