@@ -11,7 +11,7 @@
 #define LANES_ROUNDER 0x1.8p23F
 
 /*
- * exp over the whole range of float, subnormal results included, within 1 ulp.
+ * exp over the whole range of float, subnormal results included, within 1.1 ulp.
  *
  * x = n ln 2 + r, |r| <= ln 2 / 2; ln 2 in two parts, the first short enough that n times it is
  * exact. 2^n is applied in two halves, since n may pass the exponent range of a float.
@@ -40,7 +40,7 @@ TSR_INLINE lanes lanes_exp(lanes x)
     return lanes_mul(lanes_mul(p, lanes_power_of(half)), lanes_power_of(rest));
 }
 
-/* exp(-|x|) never overflows; the sign chooses the numerator. */
+/* exp(-|x|) never overflows; the sign chooses the numerator. Within 2.5 ulp; SiLU within 3. */
 TSR_INLINE lanes lanes_sigmoid(lanes x)
 {
     const lanes one = lanes_set(1.0F);

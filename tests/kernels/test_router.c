@@ -1,0 +1,269 @@
+#include "tests/kernels/samples.h"
+
+#include "tests/test.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { H = 16, MOST_E = 48, MOST_K = 8, MOST_T = 40 };
+
+static const tsr_stream stream = {NULL};
+
+typedef struct router_case {
+    tsr_router_kind kind;
+    int32_t experts, top_k, groups, top_groups;
+    bool bias, normalise;
+    float routed_scale;
+} router_case;
+
+typedef struct chosen {
+    int32_t expert[MOST_T * MOST_K];
+    float weight[MOST_T * MOST_K];
+} chosen;
+
+static void run_router(tsr_device *device, const router_case *c, const sample_linear *gate,
+                       const float *x, const float *bias, int32_t tokens, chosen *out)
+{
+    void *memory = NULL;
+    const tsr_linear linear = sample_load(device, gate, &memory);
+    const tsr_router_args a = {
+        .expert = out->expert,
+        .weight = out->weight,
+        .x = x,
+        .gate = &linear,
+        .bias = c->bias ? bias : NULL,
+        .kind = c->kind,
+        .tokens = tokens,
+        .top_k = c->top_k,
+        .groups = c->groups,
+        .top_groups = c->top_groups,
+        .normalise = c->normalise,
+        .routed_scale = c->routed_scale,
+    };
+    ASSERT_STATUS(TSR_OK, tsr_op_router(device, &a, stream));
+    tsr_device_free(device, memory);
+}
+
+/* ---- the definition, in double */
+
+static int best(const double *choice, const bool *out, int count)
+{
+    int b = -1;
+
+    for (int e = 0; e < count; e++) {
+        if (!out[e] && (b < 0 || choice[e] > choice[b]))
+            b = e;
+    }
+    return b;
+}
+
+static void mask_groups(const router_case *c, double *choice)
+{
+    const int size = c->experts / c->groups;
+    double score[MOST_E];
+    bool kept[MOST_E] = {false};
+
+    for (int g = 0; g < c->groups; g++) {
+        bool taken[MOST_E] = {false};
+        const int first = best(choice + (ptrdiff_t)g * size, taken, size);
+        taken[first] = true;
+        const int second = best(choice + (ptrdiff_t)g * size, taken, size);
+        score[g] = choice[g * size + first] + (second < 0 ? 0.0 : choice[g * size + second]);
+    }
+    for (int i = 0; i < c->top_groups; i++)
+        kept[best(score, kept, c->groups)] = true;
+    for (int e = 0; e < c->experts; e++) {
+        if (!kept[e / size])
+            choice[e] = -INFINITY;
+    }
+}
+
+static void scores(const router_case *c, const double *logit, const float *bias, double *score,
+                   double *choice)
+{
+    double most = -INFINITY;
+    double sum = 0.0;
+
+    for (int e = 0; e < c->experts; e++)
+        most = fmax(most, logit[e]);
+    for (int e = 0; e < c->experts; e++)
+        sum += exp(logit[e] - most);
+    for (int e = 0; e < c->experts; e++) {
+        score[e] = c->kind == TSR_ROUTER_SOFTMAX ? exp(logit[e] - most) / sum
+                                                 : 1.0 / (1.0 + exp(-logit[e]));
+        choice[e] = score[e] + (c->bias ? (double)bias[e] : 0.0);
+    }
+    if (c->kind == TSR_ROUTER_SIGMOID)
+        mask_groups(c, choice);
+}
+
+/* Ids must agree (random logits are not near ties), weights to 16 ulp. */
+static void assert_choice(const router_case *c, const double *logit, const float *bias,
+                          const int32_t *expert, const float *weight)
+{
+    double score[MOST_E];
+    double choice[MOST_E];
+    bool taken[MOST_E] = {false};
+    int expected[MOST_K];
+    double sum = c->kind == TSR_ROUTER_SIGMOID ? 1e-20 : 0.0;
+
+    scores(c, logit, bias, score, choice);
+    for (int k = 0; k < c->top_k; k++) {
+        expected[k] = best(choice, taken, c->experts);
+        taken[expected[k]] = true;
+        sum += score[expected[k]];
+    }
+    for (int k = 0; k < c->top_k; k++) {
+        double w = score[expected[k]];
+        w = c->normalise ? w / sum : w;
+        w = c->kind == TSR_ROUTER_SIGMOID ? w * (double)c->routed_scale : w;
+        assert_int_equal(expected[k], expert[k]);
+        assert_true(fabs((double)weight[k] - w) <= 64.0 * 0x1p-24 * w);
+    }
+}
+
+static void check_router(sample_random *r, const router_case *c, tsr_weight_format format)
+{
+    const sample_kind kind = {format, TSR_ACTIVATION_NONE, false, false};
+    sample_linear *gate = sample_linear_new(r, kind, c->experts, H);
+    float x[MOST_T * H];
+    float bias[MOST_E];
+    chosen first;
+    chosen out;
+
+    memset(&first, 0, sizeof(first));
+    memset(&out, 0, sizeof(out));
+    sample_floats(r, x, (size_t)MOST_T * H, 1.0F);
+    sample_floats(r, bias, MOST_E, 0.5F);
+    for (int i = 0; i < SAMPLE_DEVICES; i++) {
+        tsr_device *device = sample_device(i, &sample_shape);
+        if (!device)
+            continue;
+        run_router(device, c, gate, x, bias, MOST_T, i == 0 ? &first : &out);
+        if (i > 0)
+            assert_memory_equal(&first, &out, sizeof(out));
+        tsr_device_close(device);
+    }
+    for (int t = 0; t < MOST_T; t++) {
+        double row[H];
+        double logit[MOST_E];
+        double unused = 0.0;
+        sample_quantized(gate, x + (ptrdiff_t)t * H, row);
+        for (int32_t e = 0; e < c->experts; e++)
+            logit[e] = sample_dot(gate, row, e, &unused);
+        assert_choice(c, logit, bias, first.expert + (ptrdiff_t)t * c->top_k,
+                      first.weight + (ptrdiff_t)t * c->top_k);
+    }
+    sample_linear_free(gate);
+}
+
+static void both_kinds_meet_their_definition(void **state)
+{
+    static const router_case cases[] = {
+        {TSR_ROUTER_SOFTMAX, 48, 8, 1, 1, false, true, 1.0F},
+        {TSR_ROUTER_SOFTMAX, 17, 3, 1, 1, false, false, 1.0F},
+        {TSR_ROUTER_SOFTMAX, 1, 1, 1, 1, false, true, 1.0F},
+        {TSR_ROUTER_SIGMOID, 48, 8, 1, 1, true, true, 2.5F},
+        {TSR_ROUTER_SIGMOID, 32, 4, 4, 2, true, true, 1.0F},
+        {TSR_ROUTER_SIGMOID, 16, 2, 16, 2, true, false, 1.5F},
+        {TSR_ROUTER_SIGMOID, 20, 5, 4, 1, false, true, 1.0F},
+    };
+    sample_random r = {1};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        check_router(&r, &cases[i], TSR_WEIGHT_F32);
+        check_router(&r, &cases[i], TSR_WEIGHT_BF16);
+    }
+}
+
+/* A gate that copies x: the logits are the row. */
+static sample_linear *copying_gate(sample_random *r, int32_t experts)
+{
+    const sample_kind kind = {TSR_WEIGHT_F32, TSR_ACTIVATION_NONE, false, false};
+    sample_linear *gate = sample_linear_new(r, kind, experts, H);
+
+    for (int32_t e = 0; e < experts; e++) {
+        for (int32_t i = 0; i < H; i++)
+            ((float *)gate->weight)[e * H + i] = e == i ? 1.0F : 0.0F;
+    }
+    return gate;
+}
+
+static void equal_choices_go_to_the_lower_id(void **state)
+{
+    static const router_case cases[] = {
+        {TSR_ROUTER_SOFTMAX, 12, 4, 1, 1, false, true, 1.0F},
+        {TSR_ROUTER_SIGMOID, 12, 4, 1, 1, false, true, 1.0F},
+    };
+    static const float x[H] = {1, 3, 1, 3, 1, 1, 3, 1, 1, 1, 1, 1};
+    static const int32_t expected[4] = {1, 3, 6, 0};
+    sample_random r = {2};
+    sample_linear *gate = copying_gate(&r, 12);
+
+    (void)state;
+    for (int i = 0; i < 2 * SAMPLE_DEVICES; i++) {
+        tsr_device *device = sample_device(i / 2, &sample_shape);
+        chosen out;
+        if (!device)
+            continue;
+        run_router(device, &cases[i % 2], gate, x, NULL, 1, &out);
+        assert_memory_equal(out.expert, expected, sizeof(expected));
+        tsr_device_close(device);
+    }
+    sample_linear_free(gate);
+}
+
+/* All choices of the kept group are negative: with 0 in place of -inf the others would win. */
+static void an_excluded_group_never_wins(void **state)
+{
+    static const router_case c = {TSR_ROUTER_SIGMOID, 8, 3, 2, 1, true, false, 1.0F};
+    static const float x[H] = {0, 0, 0, 0, 0, 0, 0, 0};
+    static const float bias[8] = {-9, -9, -9, -9, -3, -3, -4, -5};
+    static const int32_t expected[3] = {4, 5, 6};
+    sample_random r = {3};
+    sample_linear *gate = copying_gate(&r, 8);
+    tsr_device *device = sample_device(0, &sample_shape);
+    chosen out;
+
+    (void)state;
+    run_router(device, &c, gate, x, bias, 1, &out);
+    assert_memory_equal(out.expert, expected, sizeof(expected));
+    assert_true(out.weight[0] == 0.5F);
+    tsr_device_close(device);
+    sample_linear_free(gate);
+}
+
+static void groups_that_hold_too_few_are_refused(void **state)
+{
+    sample_random r = {4};
+    sample_linear *gate = copying_gate(&r, 8);
+    tsr_device *device = sample_device(0, &sample_shape);
+    void *memory = NULL;
+    const tsr_linear linear = sample_load(device, gate, &memory);
+    const tsr_router_args a = {
+        .gate = &linear,
+        .kind = TSR_ROUTER_SIGMOID,
+        .tokens = 1,
+        .top_k = 3,
+        .groups = 4,
+        .top_groups = 1,
+    };
+
+    (void)state;
+    ASSERT_STATUS(TSR_ERR_ARG, tsr_op_router(device, &a, stream));
+    tsr_device_free(device, memory);
+    tsr_device_close(device);
+    sample_linear_free(gate);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(both_kinds_meet_their_definition),
+        cmocka_unit_test(equal_choices_go_to_the_lower_id),
+        cmocka_unit_test(an_excluded_group_never_wins),
+        cmocka_unit_test(groups_that_hold_too_few_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
