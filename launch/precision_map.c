@@ -50,8 +50,10 @@ static const group groups[] = {
 
 enum { GROUPS = sizeof(groups) / sizeof(groups[0]), GROUP_WIDTH = 14, LAYERS_WIDTH = 11 };
 
-/* cells[layer + 1][role]: a letter, or NOTHING where the layer has no such linear. */
-typedef char cell_row[TSR_ROLE_FINAL_NORM];
+/* cells[layer + 1].of[role]: a letter, or NOTHING where the layer has no such linear. */
+typedef struct cell_row {
+    char of[TSR_ROLE_FINAL_NORM];
+} cell_row;
 
 uint64_t tsr_linear_stored_bytes(const tsr_linear_plan *l)
 {
@@ -95,9 +97,9 @@ static char letter_of(const tsr_precision_map *map, int32_t i)
 static void fill_cells(const tsr_precision_map *map, cell_row *cells)
 {
     for (int32_t layer = 0; layer <= map->model->layers; layer++)
-        memset(cells[layer], NOTHING, sizeof(cells[layer]));
+        memset(cells[layer].of, NOTHING, sizeof(cells[layer].of));
     for (int32_t i = 0; i < map->linear_count; i++) {
-        char *cell = &cells[map->linears[i].layer + 1][map->linears[i].role];
+        char *cell = &cells[map->linears[i].layer + 1].of[map->linears[i].role];
         char letter = letter_of(map, i);
         if (*cell == NOTHING || *cell == letter)
             *cell = letter;
@@ -127,7 +129,7 @@ static bool has_group(const tsr_precision_map *map, const cell_row *cells, const
 {
     for (int32_t layer = 1; layer <= map->model->layers; layer++)
         for (int c = 0; c < g->count; c++)
-            if (cells[layer][g->columns[c].role] != NOTHING)
+            if (cells[layer].of[g->columns[c].role] != NOTHING)
                 return true;
     return false;
 }
@@ -173,7 +175,7 @@ static void print_row(const tsr_precision_map *map, const cell_row *cells, int32
             continue;
         (void)fprintf(out, "%*s", pad, "");
         for (int c = 0; c < groups[g].count; c++)
-            print_cell(map, cells[first + 1][groups[g].columns[c].role], out);
+            print_cell(map, cells[first + 1].of[groups[g].columns[c].role], out);
         pad = GROUP_WIDTH - 2 * groups[g].count;
     }
     (void)fputc('\n', out);
@@ -219,7 +221,7 @@ void tsr_precision_map_draw(const tsr_precision_map *map, FILE *out)
     print_head(map, cells, out);
     for (int32_t first = 0, last; first < layers; first = last + 1) {
         for (last = first; last + 1 < layers; last++)
-            if (memcmp(cells[first + 1], cells[last + 2], sizeof(cells[first + 1])) != 0)
+            if (memcmp(&cells[first + 1], &cells[last + 2], sizeof(cells[first + 1])) != 0)
                 break;
         print_row(map, cells, first, last, out);
     }
