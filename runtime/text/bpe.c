@@ -98,10 +98,10 @@ static tsr_status reserve(tsr_bpe_scratch *scratch, size_t count)
         return TSR_OK;
 
     tsr_bpe_scratch_close(scratch);
-    const size_t capacity = count < 64 ? 64 : count * 2;
+    const size_t capacity = count < 64 ? 64 : count + count / 4;
     scratch->symbols = malloc(capacity * sizeof(*scratch->symbols));
-    /* one candidate for each pair of the word, and at most two new ones for each merge */
-    scratch->heap = malloc(3 * capacity * sizeof(*scratch->heap));
+    /* one candidate for each pair of the word; a merge takes one away and adds at most two */
+    scratch->heap = malloc(2 * capacity * sizeof(*scratch->heap));
     if (!scratch->symbols || !scratch->heap)
         return TSR_ERR_MEMORY;
     scratch->capacity = capacity;

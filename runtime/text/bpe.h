@@ -57,7 +57,7 @@ typedef struct tsr_candidate {
 typedef struct tsr_bpe_scratch {
     tsr_symbol *symbols; /* [capacity] */
     tsr_candidate *heap; /* [heap_count], the least first */
-    size_t capacity;     /* symbols; the heap holds three times as many */
+    size_t capacity;     /* symbols; the heap holds twice as many */
     size_t heap_count;
 } tsr_bpe_scratch;
 void tsr_bpe_scratch_close(tsr_bpe_scratch *scratch);

@@ -2,6 +2,8 @@
  * Any bytes as tokenizer.json: read or refused. And any bytes as text of a tokenizer that was read:
  * what comes back from its ids is the text, repaired.
  */
+#include "tests/fuzz/fuzz.h"
+
 #include "runtime/text/detokenizer.h"
 #include "runtime/text/tokenizer.h"
 #include "runtime/text/utf8.h"
@@ -9,8 +11,6 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* A mistake that is not a memory error must end the run too. */
 static void must(bool holds)
@@ -54,19 +54,19 @@ static const tsr_tokenizer *known(bool nfc)
     return tokenizers[nfc];
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)
 {
-    const char *text = (const char *)data;
+    const char *text = (const char *)bytes;
     tsr_problems problems = {0};
     tsr_tokenizer *tokenizer = NULL;
-    const tsr_status st = tsr_tokenizer_parse("fuzz", text, size, &problems, &tokenizer);
+    const tsr_status st = tsr_tokenizer_parse("fuzz", text, count, &problems, &tokenizer);
     must((st == TSR_ERR_CHECKPOINT) == tsr_problems_has_error(&problems));
     if (st == TSR_OK)
         encode(tokenizer, "Hello, it's 12 caf\xc3\xa9 <a>\xff", 25, false);
     tsr_tokenizer_close(tokenizer);
     tsr_problems_close(&problems);
 
-    encode(known(false), text, size, true);
-    encode(known(true), text, size, false);
+    encode(known(false), text, count, true);
+    encode(known(true), text, count, false);
     return 0;
 }
