@@ -238,10 +238,10 @@ static void a_row_travels_once_to_a_rank_named_by_many_slots(void **state)
     ranks_run(DEADLINE_MS, same_rank_body);
 }
 
-/* Rows of 24 MiB from each to one: more than a piece of the MPI backend (16 MiB). */
+/* Rows of 18 MiB from each to one: more than a piece of the MPI backend (16 MiB). */
 static void large_body(rank_run *run)
 {
-    const tsr_exchange_shape shape = {3072, 1, 8192, 16};
+    const tsr_exchange_shape shape = {2304, 1, 8192, 16};
     exchange_times(run, &shape, ONE_TARGET, 1);
 }
 
@@ -274,7 +274,7 @@ static void two_exchanges_keep_apart(void **state)
 
 static void broadcast_body(rank_run *run)
 {
-    const size_t sizes[] = {0, 8, 4096, (size_t)40 << 20};
+    const size_t sizes[] = {0, 8, 4096, (size_t)18 << 20};
     unsigned char *data = malloc(sizes[3]);
     RANK_CHECK(run, data != NULL);
     for (int32_t root = 0; data && root < run->size; root++) {
