@@ -20,7 +20,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { CAPACITY = 8192, HEAD = 4, RANKS = 2 };
-enum { FIX_TOTALS = 1, FIX_ORDER = 2, ADMIT = 4, AS_IS = 128 };
+enum { FIX_TOTALS = 1, GO_ON = 2, ADMIT = 4, AS_IS = 128 };
 
 static const tsr_plan plan = {.model = {.vocab = 64},
                               .limits = {.max_model_len = 24,
@@ -39,34 +39,49 @@ static void quiet(void *context, tsr_log_level level, const char *line)
     (void)line;
 }
 
-/* What a coordinator would have put into fields that random bytes never hit. */
-static void put_right(const tsr_step_plan *step, const tsr_step_bounds *bounds, uint8_t how)
+/* An entry that goes on where its sequence ends, with the blocks that it takes. */
+static void go_on(tsr_step_entry *e, const tsr_rank_state *state)
 {
+    const uint32_t slots = (uint32_t)state->shape.slots;
+
+    e->rank %= RANKS;
+    e->slot %= slots;
+    e->flags %= 8;
+    if ((e->flags & TSR_ENTRY_RELEASE) != 0) {
+        *e = (tsr_step_entry){.rank = e->rank, .slot = e->slot, .flags = TSR_ENTRY_RELEASE};
+        return;
+    }
+    const uint32_t length = state->steps.length[e->rank * slots + e->slot];
+    const uint32_t before = (uint32_t)tsr_blocks_for(&state->shape, (int32_t)length);
+    e->tokens = 1 + e->tokens % (uint32_t)state->shape.max_batched_tokens;
+    e->first_position = length;
+    e->output_index %= (uint32_t)state->shape.max_model_len;
+    e->block_count =
+        (uint32_t)tsr_blocks_for(&state->shape, (int32_t)(length + e->tokens)) - before;
+}
+
+/* What a coordinator would have put into fields that random bytes never hit. */
+static void put_right(const tsr_step_plan *step, const tsr_rank_state *state, uint8_t how)
+{
+    const tsr_step_bounds bounds = tsr_rank_state_bounds(state);
     uint32_t block = 0;
     uint32_t tokens[RANKS] = {0};
 
-    step->header->epoch = bounds->epoch;
-    step->header->plan_digest = bounds->plan_digest;
-    step->header->state_digest = bounds->state_digest;
+    step->header->epoch = bounds.epoch;
+    step->header->plan_digest = bounds.plan_digest;
+    step->header->state_digest = bounds.state_digest;
     for (uint32_t i = 0; i < step->header->entries; i++) {
         tsr_step_entry *e = &step->entry[i];
-        if ((how & FIX_ORDER) != 0) {
-            e->rank %= RANKS;
-            e->slot %= bounds->max_num_seqs;
-            e->flags %= 8;
-            e->tokens %= bounds->max_batched_tokens;
-            e->first_position %= bounds->max_model_len;
-            e->output_index %= bounds->max_model_len;
-            e->block_count %= 3;
-        }
+        if ((how & GO_ON) != 0)
+            go_on(e, state);
         e->first_block = block;
         block += e->block_count;
         tokens[e->rank % RANKS] += e->tokens;
     }
     if ((how & FIX_TOTALS) != 0)
         step->header->max_rank_tokens = tokens[0] > tokens[1] ? tokens[0] : tokens[1];
-    for (uint32_t i = 0; i < step->header->blocks && (how & FIX_ORDER) != 0; i++)
-        step->block[i] %= bounds->kv_blocks;
+    for (uint32_t i = 0; i < step->header->blocks && (how & GO_ON) != 0; i++)
+        step->block[i] %= bounds.kv_blocks;
     tsr_step_plan_seal(step);
 }
 
@@ -82,7 +97,7 @@ static tsr_admission admission_from(uint8_t byte)
 }
 
 /* One step from the input; false when the input is used up. */
-static bool take_step(const uint8_t **data, size_t *size, const tsr_step_bounds *bounds,
+static bool take_step(const uint8_t **data, size_t *size, const tsr_rank_state *state,
                       unsigned char *buffer, size_t *ret_count)
 {
     tsr_step_plan step;
@@ -106,7 +121,7 @@ static bool take_step(const uint8_t **data, size_t *size, const tsr_step_bounds 
     *size -= taken;
     if (admit)
         tsr_admission_pack(&admission, step.admissions);
-    put_right(&step, bounds, head[0]);
+    put_right(&step, state, head[0]);
     *ret_count = count;
     return true;
 }
@@ -135,17 +150,15 @@ static void follow_all(tsr_rank_state *state, tsr_rank_batch *batch, const uint8
 {
     _Alignas(8) static unsigned char buffer[CAPACITY];
     size_t count = 0;
-    tsr_step_bounds bounds = tsr_rank_state_bounds(state);
 
     if (size > 0 && size <= CAPACITY && (data[0] & AS_IS) != 0) {
         memcpy(buffer, data + 1, size - 1);
         (void)follow(state, batch, buffer, size - 1);
         return;
     }
-    while (take_step(&data, &size, &bounds, buffer, &count)) {
+    while (take_step(&data, &size, state, buffer, &count)) {
         if (!follow(state, batch, buffer, count))
             return;
-        bounds = tsr_rank_state_bounds(state);
     }
 }
 
