@@ -1,0 +1,317 @@
+#include "tests/kernels/samples.h"
+
+#include "runtime/base/numeric.h"
+#include "tests/test.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const tsr_stream stream = {NULL};
+
+/* One model shape and cache; sequences of rows, some of which may be in the cache already. */
+typedef struct attention_case {
+    tsr_kv_format format;
+    int32_t q_heads, kv_heads, head_dim, block_tokens;
+    int32_t positions; /* of one sequence */
+} attention_case;
+
+typedef struct sequence_data {
+    float *q; /* [positions, q_heads, D] */
+    float *k;
+    float *v;
+    float *out;
+} sequence_data;
+
+static size_t q_floats(const attention_case *c)
+{
+    return (size_t)c->positions * (size_t)c->q_heads * (size_t)c->head_dim;
+}
+
+static size_t kv_floats(const attention_case *c)
+{
+    return (size_t)c->positions * (size_t)c->kv_heads * (size_t)c->head_dim;
+}
+
+static sequence_data new_sequence(sample_random *r, const attention_case *c)
+{
+    const sequence_data s = {
+        .q = sample_memory(q_floats(c) * sizeof(float)),
+        .k = sample_memory(kv_floats(c) * sizeof(float)),
+        .v = sample_memory(kv_floats(c) * sizeof(float)),
+        .out = sample_memory(q_floats(c) * sizeof(float)),
+    };
+
+    sample_floats(r, s.q, q_floats(c), 1.0F);
+    sample_floats(r, s.k, kv_floats(c), 1.0F);
+    sample_floats(r, s.v, kv_floats(c), 1.0F);
+    return s;
+}
+
+static void free_sequence(sequence_data *s)
+{
+    free(s->q);
+    free(s->k);
+    free(s->v);
+    free(s->out);
+}
+
+enum { MOST_BLOCKS = 64 };
+
+/* A cache whose block table runs backwards from its end. */
+typedef struct cache_data {
+    tsr_kv_layer layer;
+    int32_t table[MOST_BLOCKS];
+} cache_data;
+
+static void open_cache(const attention_case *c, cache_data *ret)
+{
+    const int32_t blocks = (c->positions + c->block_tokens - 1) / c->block_tokens + 1;
+    const size_t bytes =
+        (size_t)(blocks * c->block_tokens * c->kv_heads * c->head_dim) * sizeof(float);
+
+    assert_true(blocks <= MOST_BLOCKS);
+    ret->layer = (tsr_kv_layer){
+        .keys = sample_memory(bytes),
+        .values = sample_memory(bytes),
+        .format = c->format,
+        .key_scale = c->format == TSR_KV_FP8 ? 0.01F : 1.0F,
+        .value_scale = c->format == TSR_KV_FP8 ? 0.02F : 1.0F,
+        .blocks = blocks,
+        .block_tokens = c->block_tokens,
+        .kv_heads = c->kv_heads,
+        .head_dim = c->head_dim,
+    };
+    for (int32_t b = 0; b < blocks; b++)
+        ret->table[b] = blocks - 1 - b;
+}
+
+static void close_cache(cache_data *cache)
+{
+    free(cache->layer.keys);
+    free(cache->layer.values);
+}
+
+/* Positions first .. first + rows in one operation. */
+static void attend(tsr_device *device, const attention_case *c, sequence_data *s,
+                   const cache_data *cache, int32_t first, int32_t rows)
+{
+    const size_t q_at = (size_t)first * (size_t)c->q_heads * (size_t)c->head_dim;
+    const size_t kv_at = (size_t)first * (size_t)c->kv_heads * (size_t)c->head_dim;
+    const tsr_attention_sequence sequence = {.rows = rows, .first_position = first};
+    const tsr_attention_args a = {
+        .out = s->out + q_at,
+        .q = s->q + q_at,
+        .k = s->k + kv_at,
+        .v = s->v + kv_at,
+        .cache = &cache->layer,
+        .sequence = &sequence,
+        .blocks = cache->table,
+        .sequences = 1,
+        .tokens = rows,
+        .q_heads = c->q_heads,
+    };
+    ASSERT_STATUS(TSR_OK, tsr_op_attention(device, &a, stream));
+}
+
+/* ---- the definition */
+
+/* What the cache keeps of x. */
+static double kept(const attention_case *c, float x, float scale)
+{
+    if (c->format == TSR_KV_BF16)
+        return (double)tsr_bf16_to_f32(tsr_f32_to_bf16(x));
+    if (c->format == TSR_KV_FP8)
+        return (double)tsr_e4m3_to_f32(tsr_f32_to_e4m3(x / scale)) * (double)scale;
+    return (double)x;
+}
+
+/*
+ * One row and head in double. A score errs by (D/16 + 6) 2^-24 of its magnitudes, which are at most
+ * D |q| |k| / sqrt(D) <= sqrt(D); exp turns that into a relative error of each weight; a sum of n
+ * weights and n products adds n / 16 + n roundings.
+ */
+static void assert_head(const attention_case *c, const sequence_data *s, int32_t p, int32_t head)
+{
+    const size_t dim = (size_t)c->head_dim;
+    const size_t kv = (size_t)(head / (c->q_heads / c->kv_heads));
+    const float *q = s->q + ((size_t)p * (size_t)c->q_heads + (size_t)head) * dim;
+    const float *out = s->out + ((size_t)p * (size_t)c->q_heads + (size_t)head) * dim;
+    const double bound = ((double)c->head_dim / 16.0 + 6.0) * 2.0 * sqrt((double)c->head_dim) +
+                         (double)p * 17.0 / 16.0 + 12.0;
+    double weight[512];
+    double most = -INFINITY;
+    double sum = 0.0;
+
+    for (int32_t i = 0; i <= p; i++) {
+        const float *k = s->k + ((size_t)i * (size_t)c->kv_heads + kv) * dim;
+        weight[i] = 0.0;
+        for (size_t d = 0; d < dim; d++)
+            weight[i] += (double)q[d] * kept(c, k[d], 0.01F);
+        weight[i] /= sqrt((double)c->head_dim);
+        most = fmax(most, weight[i]);
+    }
+    for (int32_t i = 0; i <= p; i++)
+        sum += weight[i] = exp(weight[i] - most);
+    for (size_t d = 0; d < dim; d++) {
+        double expected = 0.0;
+        double size = 0.0;
+        for (int32_t i = 0; i <= p; i++) {
+            const float *v = s->v + ((size_t)i * (size_t)c->kv_heads + kv) * dim;
+            expected += weight[i] / sum * kept(c, v[d], 0.02F);
+            size += weight[i] / sum * fabs(kept(c, v[d], 0.02F));
+        }
+        if (!(fabs((double)out[d] - expected) <= bound * 0x1p-24 * size))
+            fail_msg("position %d, head %d: %.9g, not %.9g", (int)p, (int)head, (double)out[d],
+                     expected);
+    }
+}
+
+static const attention_case cases[] = {
+    {TSR_KV_F32, 4, 2, 32, 16, 37},  {TSR_KV_BF16, 8, 1, 16, 5, 21},
+    {TSR_KV_FP8, 6, 2, 64, 8, 33},   {TSR_KV_F32, 1, 1, 128, 1, 3},
+    {TSR_KV_FP8, 32, 2, 48, 32, 19}, {TSR_KV_BF16, 3, 3, 112, 16, 17},
+};
+enum { CASES = sizeof(cases) / sizeof(cases[0]) };
+
+static void attention_meets_its_definition_with_the_same_bits_everywhere(void **state)
+{
+    sample_random r = {1};
+
+    (void)state;
+    for (size_t n = 0; n < CASES; n++) {
+        const attention_case *c = &cases[n];
+        sequence_data s = new_sequence(&r, c);
+        float *first = sample_memory(q_floats(c) * sizeof(float));
+        for (int i = 0; i < SAMPLE_DEVICES; i++) {
+            tsr_device *device = sample_device(i, &sample_shape);
+            cache_data cache;
+            if (!device)
+                continue;
+            open_cache(c, &cache);
+            attend(device, c, &s, &cache, 0, c->positions);
+            if (i == 0)
+                memcpy(first, s.out, q_floats(c) * sizeof(float));
+            assert_memory_equal(first, s.out, q_floats(c) * sizeof(float));
+            close_cache(&cache);
+            tsr_device_close(device);
+        }
+        for (int32_t p = 0; p < c->positions; p++) {
+            for (int32_t h = 0; h < c->q_heads; h++)
+                assert_head(c, &s, p, h);
+        }
+        free(first);
+        free_sequence(&s);
+    }
+}
+
+/* In chunks of 1, 7 and all; with blocks of another size; both on every device. */
+static void chunks_and_blocks_change_no_bit(void **state)
+{
+    static const int32_t chunks[] = {1, 7, 512};
+    sample_random r = {2};
+
+    (void)state;
+    for (size_t n = 0; n < CASES; n++) {
+        attention_case c = cases[n];
+        sequence_data s = new_sequence(&r, &c);
+        float *first = NULL;
+        for (int i = 0; i < 3 * SAMPLE_DEVICES; i++) {
+            tsr_device *device = sample_device(i / 3, &sample_shape);
+            cache_data cache;
+            if (!device)
+                continue;
+            c.block_tokens = cases[n].block_tokens + i % 3 * 3;
+            open_cache(&c, &cache);
+            memset(s.out, 0, q_floats(&c) * sizeof(float));
+            for (int32_t p = 0; p < c.positions; p += chunks[i % 3]) {
+                const int32_t left = c.positions - p;
+                attend(device, &c, &s, &cache, p, left < chunks[i % 3] ? left : chunks[i % 3]);
+            }
+            if (!first) {
+                first = sample_memory(q_floats(&c) * sizeof(float));
+                memcpy(first, s.out, q_floats(&c) * sizeof(float));
+            }
+            assert_memory_equal(first, s.out, q_floats(&c) * sizeof(float));
+            close_cache(&cache);
+            tsr_device_close(device);
+        }
+        free(first);
+        free_sequence(&s);
+    }
+}
+
+/* Two sequences in one operation, the second with an empty one before it. */
+static void sequences_beside_each_other_change_no_bit(void **state)
+{
+    static const attention_case c = {TSR_KV_F32, 4, 2, 32, 4, 10};
+    const size_t half = q_floats(&c) / 2;
+    sample_random r = {3};
+    sequence_data s = new_sequence(&r, &c); /* positions 0..4 of one, then of the other */
+    float *together = sample_memory(q_floats(&c) * sizeof(float));
+
+    (void)state;
+    for (int i = 0; i < SAMPLE_DEVICES; i++) {
+        static const tsr_attention_sequence both[3] = {
+            {.first_row = 5, .rows = 5, .first_block = 2},
+            {.first_row = 0, .rows = 0, .first_block = 0},
+            {.first_row = 0, .rows = 5, .first_block = 0},
+        };
+        tsr_device *device = sample_device(i, &sample_shape);
+        cache_data cache;
+        if (!device)
+            continue;
+        open_cache(&c, &cache);
+        const tsr_attention_args a = {together, s.q,         s.k, s.v,         &cache.layer,
+                                      both,     cache.table, 3,   c.positions, c.q_heads};
+        ASSERT_STATUS(TSR_OK, tsr_op_attention(device, &a, stream));
+        attention_case one = c;
+        one.positions = 5;
+        attend(device, &one, &s, &cache, 0, 5);
+        assert_memory_equal(together, s.out, half * sizeof(float));
+        sequence_data second = {s.q + half, s.k + kv_floats(&c) / 2, s.v + kv_floats(&c) / 2,
+                                s.out + half};
+        attend(device, &one, &second, &cache, 0, 5);
+        assert_memory_equal(together + half, s.out + half, half * sizeof(float));
+        close_cache(&cache);
+        tsr_device_close(device);
+    }
+    free(together);
+    free_sequence(&s);
+}
+
+static void positions_and_blocks_that_do_not_exist_are_refused(void **state)
+{
+    static const attention_case c = {TSR_KV_F32, 2, 2, 16, 4, 8};
+    sample_random r = {4};
+    sequence_data s = new_sequence(&r, &c);
+    tsr_device *device = sample_device(0, &sample_shape);
+    cache_data cache;
+    tsr_attention_sequence sequence = {.rows = 1, .first_position = sample_shape.max_context};
+
+    (void)state;
+    open_cache(&c, &cache);
+    const tsr_attention_args a = {s.out,     s.q,         s.k, s.v, &cache.layer,
+                                  &sequence, cache.table, 1,   1,   c.q_heads};
+    ASSERT_STATUS(TSR_ERR_ARG, tsr_op_attention(device, &a, stream));
+    sequence.first_position = 0;
+    sequence.first_row = 1;
+    ASSERT_STATUS(TSR_ERR_ARG, tsr_op_attention(device, &a, stream));
+    sequence.first_row = 0;
+    cache.table[0] = cache.layer.blocks;
+    ASSERT_STATUS(TSR_ERR_ARG, tsr_op_attention(device, &a, stream));
+    close_cache(&cache);
+    tsr_device_close(device);
+    free_sequence(&s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(attention_meets_its_definition_with_the_same_bits_everywhere),
+        cmocka_unit_test(chunks_and_blocks_change_no_bit),
+        cmocka_unit_test(sequences_beside_each_other_change_no_bit),
+        cmocka_unit_test(positions_and_blocks_that_do_not_exist_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
