@@ -1,0 +1,241 @@
+/* Ranks as threads, an engine over them. */
+#include "tests/test.h"
+
+#include "tests/engine/engine_run.h"
+
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+#include "runtime/checkpoint/checkpoint.h"
+#include "runtime/plan/plan_build.h"
+
+#include <limits.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What rank 0's source and sink share. */
+typedef struct desk {
+    const run_setup *setup;
+    const tsr_request *requests;
+    int32_t count;
+    run_result *result;
+    int32_t looked;        /* requests given since the source last gave nothing */
+    int64_t idle_since_ms; /* 0: it has more to give */
+    int32_t outputs;
+    volatile int drain;
+} desk;
+
+typedef struct rank_run {
+    const run_setup *setup;
+    const tsr_plan *plan;
+    tsr_comm *comm;
+    desk *desk;
+    tsr_status status;
+} rank_run;
+
+static int32_t or_default(int32_t value, int32_t otherwise)
+{
+    return value != 0 ? value : otherwise;
+}
+
+/* ---- source and sink --------------------------------------------------------------------- */
+
+static tsr_status next(void *context, int32_t wait_ms, tsr_request *ret_request, bool *ret_more,
+                       bool *ret_ended)
+{
+    desk *d = context;
+    const run_setup *setup = d->setup;
+    int32_t *given = &d->result->given;
+
+    (void)wait_ms;
+    *ret_more = *given < d->count && (setup->at_once == 0 || d->looked < setup->at_once);
+    *ret_ended = false;
+    if (*ret_more) {
+        *ret_request = d->requests[(*given)++];
+        d->looked++;
+        d->drain = setup->drain_after > 0 && *given >= setup->drain_after;
+        return TSR_OK;
+    }
+    d->looked = 0;
+    if (*given < d->count)
+        return TSR_OK;
+    if (d->idle_since_ms == 0)
+        d->idle_since_ms = tsr_clock_ms();
+    *ret_ended = tsr_clock_ms() - d->idle_since_ms >= setup->idle_for_ms;
+    return setup->source_fails;
+}
+
+static tsr_status token(void *context, const tsr_output *output, bool *ret_cancel)
+{
+    desk *d = context;
+    run_answer *a = &d->result->answer[output->id];
+
+    if (output->token >= 0) {
+        assert_in_range(a->tokens, 0, RUN_TOKENS - 1);
+        a->token[a->tokens] = output->token;
+        a->logprob[a->tokens++] = output->logprob;
+    }
+    a->output_tokens = output->output_tokens;
+    a->finish = output->finish;
+    a->ends += output->finish != TSR_FINISH_NONE;
+    if (output->refusal != NULL)
+        (void)snprintf(a->refusal, sizeof(a->refusal), "%s", output->refusal);
+    *ret_cancel =
+        output->id == 0 && d->setup->cancel_after > 0 && a->tokens == d->setup->cancel_after;
+    return ++d->outputs == 3 ? d->setup->sink_fails : TSR_OK;
+}
+
+static tsr_status logits(void *context, uint64_t id, int32_t first_position, int32_t rows,
+                         const float *values)
+{
+    desk *d = context;
+    run_answer *a = &d->result->answer[id];
+    const size_t row = (size_t)d->result->vocab;
+
+    assert_int_equal(a->logit_rows, first_position);
+    a->logits = realloc(a->logits, (size_t)(a->logit_rows + rows) * row * sizeof(float));
+    assert_non_null(a->logits);
+    memcpy(a->logits + (size_t)a->logit_rows * row, values, (size_t)rows * row * sizeof(float));
+    a->logit_rows += rows;
+    return TSR_OK;
+}
+
+/* ---- ranks ------------------------------------------------------------------------------- */
+
+static tsr_plan *make_plan(const run_setup *setup)
+{
+    tsr_problems problems = {0};
+    tsr_checkpoint *checkpoint;
+    char folder[PATH_MAX];
+    bool fits = false;
+    tsr_plan *plan;
+    const tsr_plan_request request = {
+        .ranks = or_default(setup->ranks, 1),
+        .target = tsr_target_find("cpu"),
+        .kv_cache_dtype = "auto",
+        .memory_bytes = 1ULL << 30,
+        .max_model_len = RUN_MODEL_LEN,
+        .max_num_seqs = or_default(setup->max_num_seqs, RUN_REQUESTS),
+        .max_batched_tokens = or_default(setup->max_batched_tokens, 128),
+        .kv_block_tokens = or_default(setup->block_tokens, 16),
+        .exchange_tokens = or_default(setup->exchange_tokens, 32),
+        .token_ids = setup->token_ids,
+        .threads = or_default(setup->threads, 1),
+    };
+
+    (void)snprintf(folder, sizeof(folder), "%s/%s", TSR_TEST_DATA,
+                   setup->fixture != NULL ? setup->fixture : "qwen3-mixed");
+    ASSERT_STATUS(TSR_OK, tsr_checkpoint_open(folder, &problems, &checkpoint));
+    ASSERT_STATUS(TSR_OK, tsr_plan_build(checkpoint, &request, &problems, &plan, &fits));
+    assert_true(fits);
+    tsr_checkpoint_close(checkpoint);
+    tsr_problems_close(&problems);
+
+    const int32_t block = plan->limits.kv_block_tokens;
+    const int32_t of_one = (RUN_MODEL_LEN + block - 1) / block;
+    plan->limits.kv_blocks = or_default(setup->kv_blocks, RUN_REQUESTS * of_one);
+    plan->limits.logit_rows = or_default(setup->logit_rows, 64);
+    return plan;
+}
+
+static void run_rank(rank_run *r, const tsr_plan *plan)
+{
+    static const tsr_sink sink_of = {.token = token, .logits = logits};
+    const bool coordinates = tsr_comm_rank(r->comm) == 0;
+    tsr_engine_options options = r->setup->options;
+    tsr_source source = {.next = next, .context = r->desk};
+    tsr_sink sink = sink_of;
+    tsr_device *device = NULL;
+    tsr_model *model = NULL;
+
+    sink.context = r->desk;
+    options.drain = &r->desk->drain;
+    r->status = tsr_device_open_cpu(plan->limits.threads, TSR_CPU_AUTO, &device);
+    if (r->status == TSR_OK)
+        r->status = tsr_model_open(plan, device, r->comm, NULL, &model);
+    const tsr_engine_args args = {.plan = plan,
+                                  .model = model,
+                                  .device = device,
+                                  .comm = r->comm,
+                                  .options = coordinates ? &options : NULL,
+                                  .source = coordinates ? &source : NULL,
+                                  .sink = coordinates ? &sink : NULL};
+    if (r->status == TSR_OK && r->setup->absent_rank > 0 &&
+        tsr_comm_rank(r->comm) == r->setup->absent_rank)
+        tsr_comm_abort(r->comm, TSR_ERR_DEVICE);
+    else if (r->status == TSR_OK)
+        r->status = tsr_engine_run(&args, coordinates ? &r->desk->result->stats : NULL);
+    tsr_model_close(model);
+    tsr_device_close(device);
+}
+
+static void *rank_main(void *context)
+{
+    rank_run *r = context;
+    const int32_t rank = tsr_comm_rank(r->comm);
+    tsr_plan own = *r->plan;
+
+    tsr_log_set_rank(rank);
+    if (rank != 0 && rank == r->setup->other_plan_rank)
+        own.digest ^= 1;
+    run_rank(r, &own);
+    tsr_log_set_rank(-1);
+    return NULL;
+}
+
+void engine_run(const run_setup *setup, const tsr_request *requests, int32_t count,
+                run_result *ret_result)
+{
+    const int32_t ranks = or_default(setup->ranks, 1);
+    tsr_comm *comm[RUN_RANKS];
+    pthread_t thread[RUN_RANKS];
+    rank_run run[RUN_RANKS];
+    tsr_plan *plan = make_plan(setup);
+    desk d = {.setup = setup, .requests = requests, .count = count, .result = ret_result};
+
+    memset(ret_result, 0, sizeof(*ret_result));
+    ret_result->vocab = plan->model.vocab;
+    ASSERT_STATUS(TSR_OK, tsr_comm_open_local(ranks, or_default(setup->deadline_ms, 60000), comm));
+    for (int32_t r = 0; r < ranks; r++) {
+        run[r] = (rank_run){.setup = setup, .plan = plan, .comm = comm[r], .desk = &d};
+        assert_int_equal(0, pthread_create(&thread[r], NULL, rank_main, &run[r]));
+    }
+    for (int32_t r = 0; r < ranks; r++)
+        assert_int_equal(0, pthread_join(thread[r], NULL));
+    for (int32_t r = 0; r < ranks; r++) {
+        ret_result->status[r] = run[r].status;
+        tsr_comm_close(comm[r]);
+    }
+    tsr_plan_close(plan);
+}
+
+void engine_run_close(run_result *result)
+{
+    for (int32_t i = 0; i < RUN_REQUESTS; i++)
+        free(result->answer[i].logits);
+}
+
+void engine_run_ended(const run_setup *setup, const run_result *result, tsr_status expected)
+{
+    for (int32_t r = 0; r < or_default(setup->ranks, 1); r++) {
+        if (r == 0 || r != setup->absent_rank)
+            ASSERT_STATUS(expected, result->status[r]);
+    }
+}
+
+void engine_run_same(const char *what, const run_answer *a, const run_answer *b, int32_t vocab)
+{
+    const size_t tokens = (size_t)a->tokens;
+    const size_t values = (size_t)a->logit_rows * (size_t)vocab;
+
+    if (a->tokens != b->tokens || a->finish != b->finish || a->logit_rows != b->logit_rows)
+        fail_msg("%s: %d and %d tokens, ends %d and %d, %d and %d rows of logits", what, a->tokens,
+                 b->tokens, (int)a->finish, (int)b->finish, a->logit_rows, b->logit_rows);
+    if (memcmp(a->token, b->token, tokens * sizeof(*a->token)) != 0)
+        fail_msg("%s: other tokens", what);
+    if (memcmp(a->logprob, b->logprob, tokens * sizeof(*a->logprob)) != 0)
+        fail_msg("%s: other logprobs", what);
+    if (values > 0 && memcmp(a->logits, b->logits, values * sizeof(*a->logits)) != 0)
+        fail_msg("%s: other logits", what);
+}

@@ -1,0 +1,251 @@
+/* The engine over a small checkpoint: how requests end, and how a group of ranks ends. */
+#include "tests/test.h"
+
+#include "tests/engine/engine_run.h"
+#include "tests/log_lines.h"
+
+#include <string.h>
+
+static log_lines lines;
+static const int32_t prompt[] = {17, 250, 3, 99, 401, 77, 8, 300, 12, 45, 6, 210};
+
+static tsr_request greedy(uint64_t id, int32_t prompt_tokens, int32_t max_tokens)
+{
+    return (tsr_request){.id = id,
+                         .prompt = prompt,
+                         .prompt_tokens = prompt_tokens,
+                         .max_tokens = max_tokens,
+                         .top_p = 1.0F,
+                         .ignore_eos = true};
+}
+
+static void run(const run_setup *setup, const tsr_request *requests, int32_t count,
+                tsr_status expected, run_result *ret_result)
+{
+    log_lines_clear(&lines);
+    engine_run(setup, requests, count, ret_result);
+    engine_run_ended(setup, ret_result, expected);
+}
+
+/* ---- how requests end -------------------------------------------------------------------- */
+
+static void stop_ids_and_eos_end_an_answer_with_their_token(void **state)
+{
+    (void)state;
+    const run_setup setup = {.ranks = 2};
+    static run_result r;
+    tsr_request request = greedy(0, 5, 12);
+
+    run(&setup, &request, 1, TSR_OK, &r);
+    assert_int_equal(TSR_FINISH_LENGTH, r.answer[0].finish);
+    assert_int_equal(12, r.answer[0].tokens);
+    const int32_t stop = r.answer[0].token[6];
+    int32_t first = 0;
+    while (r.answer[0].token[first] != stop)
+        first++;
+
+    request.stop_ids = &stop;
+    request.stop_id_count = 1;
+    run(&setup, &request, 1, TSR_OK, &r);
+    assert_int_equal(TSR_FINISH_STOP, r.answer[0].finish);
+    assert_int_equal(first + 1, r.answer[0].tokens);
+    assert_int_equal(stop, r.answer[0].token[first]);
+    assert_int_equal(1, r.answer[0].ends);
+}
+
+/* At a high temperature the eos comes up within some tokens; only ignore_eos goes on. */
+static void ignore_eos_goes_on_where_the_models_eos_ends(void **state)
+{
+    (void)state;
+    const run_setup setup = {.token_ids = 0};
+    static run_result r;
+    tsr_request request = greedy(0, 4, 50);
+    const int32_t eos = 511;
+    int32_t at = 0;
+
+    request.temperature = 100.0F;
+    request.has_seed = true;
+    do {
+        request.seed++;
+        request.ignore_eos = true;
+        run(&setup, &request, 1, TSR_OK, &r);
+        for (at = 0; at < r.answer[0].tokens && r.answer[0].token[at] != eos;)
+            at++;
+    } while (at >= 49);
+    assert_int_equal(50, r.answer[0].tokens);
+    request.ignore_eos = false;
+    run(&setup, &request, 1, TSR_OK, &r);
+    assert_int_equal(TSR_FINISH_STOP, r.answer[0].finish);
+    assert_int_equal(at + 1, r.answer[0].tokens);
+}
+
+static void a_cancelled_request_ends_once_and_the_others_go_on(void **state)
+{
+    (void)state;
+    const run_setup plain = {.ranks = 2};
+    const run_setup cancelling = {.ranks = 2, .cancel_after = 2};
+    static run_result whole;
+    static run_result r;
+    const tsr_request requests[] = {greedy(0, 5, 9), greedy(1, 7, 9)};
+
+    run(&plain, requests, 2, TSR_OK, &whole);
+    run(&cancelling, requests, 2, TSR_OK, &r);
+    assert_int_equal(TSR_FINISH_CANCELLED, r.answer[0].finish);
+    assert_int_equal(1, r.answer[0].ends);
+    assert_int_equal(2, r.answer[0].tokens);
+    assert_int_equal(2, r.answer[0].output_tokens);
+    assert_memory_equal(whole.answer[0].token, r.answer[0].token, 2 * sizeof(int32_t));
+    engine_run_same("the other", &whole.answer[1], &r.answer[1], r.vocab);
+}
+
+static void a_refused_request_is_told_why_and_stops_nothing(void **state)
+{
+    (void)state;
+    const run_setup setup = {.ranks = 2};
+    static run_result r;
+    tsr_request requests[] = {greedy(0, 5, 3), greedy(1, 0, 3), greedy(2, 5, 3)};
+
+    run(&setup, requests, 3, TSR_OK, &r);
+    assert_int_equal(TSR_FINISH_REFUSED, r.answer[1].finish);
+    assert_string_equal("prompt: it has no tokens", r.answer[1].refusal);
+    assert_int_equal(3, r.answer[0].tokens);
+    assert_int_equal(3, r.answer[2].tokens);
+    assert_int_equal(2, r.stats.requests);
+    assert_int_equal(6, r.stats.output_tokens);
+    assert_int_equal(2, r.stats.first_tokens);
+}
+
+static void ids_beyond_the_tokenizers_are_never_sampled(void **state)
+{
+    (void)state;
+    const run_setup setup = {.token_ids = 40};
+    static run_result r;
+    tsr_request request = greedy(0, 5, 50);
+
+    request.temperature = 100.0F;
+    run(&setup, &request, 1, TSR_OK, &r);
+    for (int32_t i = 0; i < r.answer[0].tokens; i++)
+        assert_in_range(r.answer[0].token[i], 0, 39);
+}
+
+static void a_seeded_request_says_the_same_in_any_company(void **state)
+{
+    (void)state;
+    const run_setup alone = {.ranks = 1};
+    const run_setup together = {.ranks = 3, .at_once = 2};
+    static run_result one;
+    static run_result many;
+    tsr_request requests[6];
+
+    for (int32_t i = 0; i < 6; i++) {
+        requests[i] = greedy((uint64_t)i, 3 + i, 8);
+        requests[i].temperature = 1.0F;
+        requests[i].has_seed = i == 5;
+        requests[i].seed = 99;
+    }
+    run(&together, requests, 6, TSR_OK, &many);
+    requests[5].id = 0;
+    run(&alone, &requests[5], 1, TSR_OK, &one);
+    engine_run_same("alone and together", &one.answer[0], &many.answer[5], one.vocab);
+}
+
+static void requests_without_a_seed_follow_from_the_engines_seed(void **state)
+{
+    (void)state;
+    run_setup setup = {.ranks = 2, .options = {.seed = 5}};
+    static run_result a;
+    static run_result b;
+    tsr_request request = greedy(0, 5, 12);
+
+    request.temperature = 5.0F;
+    run(&setup, &request, 1, TSR_OK, &a);
+    run(&setup, &request, 1, TSR_OK, &b);
+    engine_run_same("the same seed", &a.answer[0], &b.answer[0], a.vocab);
+    setup.options.seed = 6;
+    run(&setup, &request, 1, TSR_OK, &b);
+    assert_memory_not_equal(a.answer[0].token, b.answer[0].token, 12 * sizeof(int32_t));
+}
+
+/* ---- how a group ends -------------------------------------------------------------------- */
+
+static void a_rank_with_another_plan_ends_all_with_a_named_mismatch(void **state)
+{
+    (void)state;
+    const run_setup setup = {.ranks = 3, .other_plan_rank = 2};
+    static run_result r;
+    const tsr_request request = greedy(0, 5, 9);
+
+    run(&setup, &request, 1, TSR_ERR_MISMATCH, &r);
+    assert_true(log_lines_say(&lines, "step 1 on rank 2: plan_digest: expected 0x"));
+    assert_int_equal(0, r.answer[0].tokens);
+}
+
+static void a_rank_that_gives_up_ends_all_with_its_reason(void **state)
+{
+    (void)state;
+    const run_setup setup = {.ranks = 3, .absent_rank = 1};
+    static run_result r;
+    const tsr_request request = greedy(0, 5, 9);
+
+    run(&setup, &request, 1, TSR_ERR_DEVICE, &r);
+}
+
+static void an_error_of_the_sink_or_source_ends_all_ranks_with_it(void **state)
+{
+    (void)state;
+    const run_setup sink = {.ranks = 3, .sink_fails = TSR_ERR_OUTPUT};
+    const run_setup source = {.ranks = 3, .source_fails = TSR_ERR_ARG};
+    static run_result r;
+    const tsr_request request = greedy(0, 5, 9);
+
+    run(&sink, &request, 1, TSR_ERR_OUTPUT, &r);
+    assert_int_equal(3, r.answer[0].tokens);
+    run(&source, &request, 1, TSR_ERR_ARG, &r);
+}
+
+static void a_draining_engine_finishes_what_it_took_and_takes_no_more(void **state)
+{
+    (void)state;
+    const run_setup setup = {.ranks = 2, .drain_after = 2, .idle_for_ms = 60000};
+    static run_result r;
+    const tsr_request requests[] = {greedy(0, 5, 4), greedy(1, 5, 4), greedy(2, 5, 4)};
+
+    run(&setup, requests, 3, TSR_OK, &r);
+    assert_int_equal(2, r.given);
+    assert_int_equal(4, r.answer[0].tokens);
+    assert_int_equal(4, r.answer[1].tokens);
+    assert_int_equal(0, r.answer[2].ends);
+}
+
+/* Without an empty step now and then the ranks that wait would give up at their deadline, while the
+ * source says nothing for half as long again. */
+static void an_idle_engine_outlasts_the_deadline(void **state)
+{
+    (void)state;
+    const run_setup setup = {
+        .ranks = 3, .deadline_ms = 1000, .idle_for_ms = 1500, .options = {.idle_ms = 20}};
+    static run_result r;
+
+    run(&setup, NULL, 0, TSR_OK, &r);
+    assert_int_equal(0, r.stats.steps);
+}
+
+int main(void)
+{
+    tsr_log_set_sink(log_lines_catch, &lines);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(stop_ids_and_eos_end_an_answer_with_their_token),
+        cmocka_unit_test(ignore_eos_goes_on_where_the_models_eos_ends),
+        cmocka_unit_test(a_cancelled_request_ends_once_and_the_others_go_on),
+        cmocka_unit_test(a_refused_request_is_told_why_and_stops_nothing),
+        cmocka_unit_test(ids_beyond_the_tokenizers_are_never_sampled),
+        cmocka_unit_test(a_seeded_request_says_the_same_in_any_company),
+        cmocka_unit_test(requests_without_a_seed_follow_from_the_engines_seed),
+        cmocka_unit_test(a_rank_with_another_plan_ends_all_with_a_named_mismatch),
+        cmocka_unit_test(a_rank_that_gives_up_ends_all_with_its_reason),
+        cmocka_unit_test(an_error_of_the_sink_or_source_ends_all_ranks_with_it),
+        cmocka_unit_test(a_draining_engine_finishes_what_it_took_and_takes_no_more),
+        cmocka_unit_test(an_idle_engine_outlasts_the_deadline),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,112 @@
+/*
+ * The same request gives the same bits, however it is served: tokens, logprobs and logits of the
+ * demo model on one rank, everything at once, against every other way.
+ */
+#include "tests/test.h"
+
+#include "tests/engine/engine_run.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { REQUESTS = 8, SCORED = 2 };
+
+/* Prompts of 3 to 38 tokens; some sampled, some greedy; the last two scored. */
+static void make_requests(int32_t prompts[REQUESTS][RUN_TOKENS], tsr_request *requests)
+{
+    for (int32_t i = 0; i < REQUESTS; i++) {
+        const int32_t count = 3 + 5 * i;
+        for (int32_t t = 0; t < count; t++)
+            prompts[i][t] = (t * t * 7 + i * 131 + t * 29) % 1800;
+        requests[i] = (tsr_request){.id = (uint64_t)i,
+                                    .prompt = prompts[i],
+                                    .prompt_tokens = count,
+                                    .max_tokens = 12 + 2 * i,
+                                    .temperature = (float)(i % 3) * 0.6F,
+                                    .top_p = i % 2 == 0 ? 1.0F : 0.9F,
+                                    .top_k = i == 4 ? 20 : 0,
+                                    .has_seed = i % 2 == 0,
+                                    .seed = (uint64_t)i * 1000,
+                                    .ignore_eos = true,
+                                    .want_logits = i >= REQUESTS - SCORED};
+    }
+}
+
+typedef struct way {
+    const char *name;
+    run_setup setup;
+    bool preempts;
+} way;
+
+/* KV blocks of 4 positions so few that sequences lose theirs; one rank holds the longest. */
+enum { FEW_BLOCKS = 13 };
+
+static const way ways[] = {
+    {.name = "2 ranks", .setup = {.ranks = 2}},
+    {.name = "3 ranks, in turn, chunks of 7, 2 threads",
+     .setup = {.ranks = 3,
+               .threads = 2,
+               .options = {.spread = TSR_SPREAD_ROUND_ROBIN, .prefill_chunk = 7}}},
+    {.name = "4 ranks, all on the first, 3 rows of logits",
+     .setup = {.ranks = 4, .logit_rows = 3, .options = {.spread = TSR_SPREAD_FIRST}}},
+    {.name = "5 ranks, 9 tokens a step", .setup = {.ranks = 5, .max_batched_tokens = 9}},
+    {.name = "8 ranks, in turn, exchanges of 4",
+     .setup = {.ranks = 8, .exchange_tokens = 4, .options = {.spread = TSR_SPREAD_ROUND_ROBIN}}},
+    {.name = "1 rank, chunks of 1, 3 threads",
+     .setup = {.threads = 3, .options = {.prefill_chunk = 1}}},
+    {.name = "1 rank, one after the other", .setup = {.max_num_seqs = 1}},
+    {.name = "1 rank, few blocks",
+     .setup = {.kv_blocks = FEW_BLOCKS, .block_tokens = 4, .options = {.prefill_chunk = 5}},
+     .preempts = true},
+    {.name = "2 ranks, few blocks, arriving one by one",
+     .setup = {.ranks = 2,
+               .kv_blocks = FEW_BLOCKS,
+               .block_tokens = 4,
+               .at_once = 1,
+               .options = {.spread = TSR_SPREAD_FIRST}},
+     .preempts = true},
+};
+
+static void the_same_bits_however_requests_are_served(void **state)
+{
+    (void)state;
+    static int32_t prompts[REQUESTS][RUN_TOKENS];
+    static run_result reference;
+    static run_result other;
+    tsr_request requests[REQUESTS];
+    const run_setup alone = {.fixture = "demo-mixed"};
+
+    make_requests(prompts, requests);
+    engine_run(&alone, requests, REQUESTS, &reference);
+    engine_run_ended(&alone, &reference, TSR_OK);
+    for (int32_t i = 0; i < REQUESTS; i++) {
+        assert_int_equal(1, reference.answer[i].ends);
+        assert_int_equal(i >= REQUESTS - SCORED ? 0 : 12 + 2 * i, reference.answer[i].tokens);
+    }
+    assert_int_equal(requests[REQUESTS - 1].prompt_tokens,
+                     reference.answer[REQUESTS - 1].logit_rows);
+
+    for (size_t w = 0; w < sizeof(ways) / sizeof(ways[0]); w++) {
+        run_setup setup = ways[w].setup;
+        setup.fixture = "demo-mixed";
+        engine_run(&setup, requests, REQUESTS, &other);
+        engine_run_ended(&setup, &other, TSR_OK);
+        if (ways[w].preempts)
+            assert_in_range(other.stats.preemptions, 1, 100);
+        for (int32_t i = 0; i < REQUESTS; i++) {
+            char what[160];
+            (void)snprintf(what, sizeof(what), "%s, request %d", ways[w].name, i);
+            engine_run_same(what, &reference.answer[i], &other.answer[i], reference.vocab);
+        }
+        engine_run_close(&other);
+    }
+    engine_run_close(&reference);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_same_bits_however_requests_are_served),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
