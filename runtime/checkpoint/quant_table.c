@@ -42,11 +42,11 @@ tsr_status tsr_quant_name_read(const tsr_fields *fields, const char *member, con
     return TSR_OK;
 }
 
-/* Most rows repeat the algorithm of the row before: one copy serves both. */
-static const char *keep_algo(const char *algo, const tsr_declared *before, tsr_arena *memory)
+/* Most rows repeat the algorithm of the row before (NULL: there is none): one copy serves both. */
+static const char *keep_algo(const char *algo, const char *before, tsr_arena *memory)
 {
-    if (before && strcmp(before->algo, algo) == 0)
-        return before->algo;
+    if (before && strcmp(before, algo) == 0)
+        return before;
     return tsr_arena_text(memory, algo, strlen(algo));
 }
 
@@ -58,8 +58,9 @@ static tsr_status read_format(const tsr_fields *table, const char *name, const j
     const json_t *group = json_object_get(value, "group_size");
     const json_t *zero_point = json_object_get(value, "has_zero_point");
     const json_int_t size = json_integer_value(group);
+    const char *text = json_string_value(algo);
 
-    if (!json_is_string(algo) || strlen(json_string_value(algo)) != json_string_length(algo))
+    if (!text || strlen(text) != json_string_length(algo))
         return tsr_fields_refuse(table, name, "has no quant_algo");
     if (group && !json_is_null(group) &&
         (!json_is_integer(group) || size < 0 || size > LARGEST_GROUP))
@@ -69,7 +70,7 @@ static tsr_status read_format(const tsr_fields *table, const char *name, const j
         return tsr_fields_refuse(table, name, "has_zero_point is not supported");
 
     row->group_size = (int32_t)size;
-    *ret_algo = json_string_value(algo);
+    *ret_algo = text;
     return TSR_OK;
 }
 
@@ -109,13 +110,14 @@ static tsr_status read_rows(const tsr_fields *fields, const char *member, json_t
 {
     tsr_status st = TSR_OK;
     size_t count = 0;
+    const char *kept_algo = NULL;
     const char *name = NULL;
     json_t *value = NULL;
 
     json_object_foreach(table, name, value)
     {
         tsr_declared *row = &rows[count];
-        const char *algo = NULL;
+        const char *algo = "";
         tsr_quant_name copied = {0};
         tsr_status row_st = tsr_quant_name_read(fields, member, name, memory, &copied);
         if (row_st == TSR_OK)
@@ -128,9 +130,10 @@ static tsr_status read_rows(const tsr_fields *fields, const char *member, json_t
         }
         row->name = copied.canonical;
         row->original = copied.original;
-        row->algo = keep_algo(algo, count > 0 ? row - 1 : NULL, memory);
-        if (!row->algo)
+        kept_algo = keep_algo(algo, kept_algo, memory);
+        if (!kept_algo)
             return TSR_ERR_MEMORY;
+        row->algo = kept_algo;
         count++;
     }
     return st;

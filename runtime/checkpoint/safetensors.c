@@ -183,10 +183,15 @@ static tsr_status read_tensors(reading *r, json_t *json, tsr_safetensors *header
     return st;
 }
 
+/* What is sorted to see whether tensors follow each other. */
+typedef struct place {
+    const tsr_tensor *tensor;
+} place;
+
 static int compare_offsets(const void *left, const void *right)
 {
-    const tsr_tensor *a = *(const tsr_tensor *const *)left;
-    const tsr_tensor *b = *(const tsr_tensor *const *)right;
+    const tsr_tensor *a = ((const place *)left)->tensor;
+    const tsr_tensor *b = ((const place *)right)->tensor;
 
     if (a->offset != b->offset)
         return a->offset < b->offset ? -1 : 1;
@@ -196,14 +201,14 @@ static int compare_offsets(const void *left, const void *right)
 }
 
 /* `order` holds the tensors by offset. */
-static tsr_status check_order(const reading *r, const tsr_tensor *const *order, size_t count)
+static tsr_status check_order(const reading *r, const place *order, size_t count)
 {
     tsr_status st = TSR_OK;
     uint64_t expected = 0;
     const char *before = "";
 
     for (size_t i = 0; i < count; i++) {
-        const tsr_tensor *t = order[i];
+        const tsr_tensor *t = order[i].tensor;
         if (t->offset < expected) {
             tsr_problems_add(r->problems, TSR_SEVERITY_ERROR,
                              "%s: tensor \"%s\": overlaps tensor \"%s\"", r->file_name, t->name,
@@ -227,13 +232,13 @@ static tsr_status check_order(const reading *r, const tsr_tensor *const *order, 
 /* The tensors cover the payload exactly. */
 static tsr_status check_coverage(const reading *r, const tsr_safetensors *header)
 {
-    const tsr_tensor **order = malloc((header->count + 1) * sizeof(*order));
+    place *order = malloc((header->count + 1) * sizeof(*order));
     if (!order)
         return TSR_ERR_MEMORY;
 
     bool sorted = true;
     for (size_t i = 0; i < header->count; i++) {
-        order[i] = &header->tensors[i];
+        order[i].tensor = &header->tensors[i];
         sorted = sorted && (i == 0 || compare_offsets(&order[i - 1], &order[i]) <= 0);
     }
     if (!sorted)

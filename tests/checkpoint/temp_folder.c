@@ -120,6 +120,18 @@ void temp_patch(const temp_folder *folder, const char *file, const char *patch)
     json_decref(json);
 }
 
+char *temp_safetensors_bytes(const char *header, size_t payload, size_t *ret_count)
+{
+    const size_t length = strlen(header);
+    char *bytes = calloc(1, 8 + length + payload + 1);
+    assert_non_null(bytes);
+    for (size_t i = 0; i < 8; i++)
+        bytes[i] = (char)(length >> (8 * i) & 0xff);
+    memcpy(bytes + 8, header, length + 1);
+    *ret_count = 8 + length;
+    return bytes;
+}
+
 void temp_write_safetensors(const temp_folder *folder, const char *file, const temp_tensor *tensors,
                             size_t count)
 {
@@ -128,22 +140,18 @@ void temp_write_safetensors(const temp_folder *folder, const char *file, const t
     for (size_t i = 0; i < count; i++) {
         json_t *shape = json_loads(tensors[i].shape, 0, NULL);
         assert_non_null(shape);
-        json_t *entry =
-            json_pack("{s:s, s:o, s:[I, I]}", "dtype", tensors[i].dtype, "shape", shape,
-                      "data_offsets", (json_int_t)at, (json_int_t)(at + tensors[i].bytes));
+        const uint64_t end = at + tensors[i].bytes;
+        json_t *entry = json_pack("{s:s, s:o, s:[I, I]}", "dtype", tensors[i].dtype, "shape", shape,
+                                  "data_offsets", (json_int_t)at, (json_int_t)end);
         assert_int_equal(0, json_object_set_new(header, tensors[i].name, entry));
-        at += tensors[i].bytes;
+        at = end;
     }
     char *text = json_dumps(header, 0);
     assert_non_null(text);
 
-    const size_t length = strlen(text);
-    char *bytes = calloc(1, 8 + length + (size_t)at);
-    assert_non_null(bytes);
-    for (size_t i = 0; i < 8; i++)
-        bytes[i] = (char)(length >> (8 * i) & 0xff);
-    memcpy(bytes + 8, text, length);
-    temp_write(folder, file, bytes, 8 + length + (size_t)at);
+    size_t header_count = 0;
+    char *bytes = temp_safetensors_bytes(text, (size_t)at, &header_count);
+    temp_write(folder, file, bytes, header_count + (size_t)at);
     free(bytes);
     free(text);
     json_decref(header);

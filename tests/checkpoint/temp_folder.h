@@ -42,6 +42,12 @@ char *temp_read(const temp_folder *folder, const char *file, size_t *ret_count);
 /* Replaces members of a JSON file, recursively. */
 void temp_patch(const temp_folder *folder, const char *file, const char *patch);
 
+/*
+ * Length and header, and room for `payload` zeros behind them; the caller frees it.
+ * *ret_count is that of length and header.
+ */
+char *temp_safetensors_bytes(const char *header, size_t payload, size_t *ret_count);
+
 /* A safetensors file of these tensors, back to back. */
 void temp_write_safetensors(const temp_folder *folder, const char *file, const temp_tensor *tensors,
                             size_t count);

@@ -12,18 +12,13 @@
 static tsr_status parse(const char *header, uint64_t payload, tsr_arena *memory,
                         tsr_problems *problems, tsr_safetensors *ret_header)
 {
-    const size_t length = strlen(header);
-    char *bytes = malloc(8 + length);
-    assert_non_null(bytes);
-    for (size_t i = 0; i < 8; i++)
-        bytes[i] = (char)(length >> (8 * i) & 0xff);
-    memcpy(bytes + 8, header, length);
-
+    size_t count = 0;
+    char *bytes = temp_safetensors_bytes(header, 0, &count);
     const tsr_safetensors_bytes source = {
         .name = "x.safetensors",
         .bytes = bytes,
-        .count = 8 + length,
-        .file_bytes = 8 + length + payload,
+        .count = count,
+        .file_bytes = count + payload,
         .file = 5,
     };
     const tsr_status st = tsr_safetensors_parse(&source, memory, problems, ret_header);
