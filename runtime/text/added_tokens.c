@@ -65,8 +65,7 @@ static size_t lower_bound(const tsr_added_tokens *added, size_t low, size_t high
     return low;
 }
 
-/* The longest token that `text` begins with: the range of tokens that agree narrows byte by byte.
- */
+/* The longest token `text` begins with: the range of tokens that agree narrows byte by byte. */
 static const tsr_added_token *longest_at(const tsr_added_tokens *added, const char *text,
                                          size_t count)
 {

@@ -4,8 +4,7 @@
 
 #include <string.h>
 
-/* Appends everything decided in `bytes`; an unfinished character at the end becomes what is held.
- */
+/* Appends what is decided in `bytes`; an unfinished character at the end is held. */
 static tsr_status take(tsr_detokenizer *detokenizer, const char *bytes, size_t count,
                        tsr_text *text)
 {

@@ -101,8 +101,7 @@ static uint8_t class_of(utf8proc_int32_t code)
     return (uint8_t)utf8proc_get_property(code)->combining_class;
 }
 
-/* Sorts a run of marks by class, equal ones staying in order, by counting: a text may be one run.
- */
+/* Sorts marks by class, equal ones staying in order, by counting: a text may be one run. */
 static void order_run(utf8proc_int32_t *run, size_t count, utf8proc_int32_t *room)
 {
     size_t first[CLASSES + 1] = {0};

@@ -13,6 +13,7 @@
     "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}"    \
     "\\x{205f}\\x{3000}"
 
+/* A word may be as long as the text, and looking for its end may go over it a few times. */
 enum { MAX_PATTERN_BYTES = 4096, STEPS_PER_BYTE = 64, STEPS_AT_LEAST = 1 << 20 };
 
 /* Case folding can join letters ("ss" and U+00DF), so these groups are known whole. */
@@ -37,8 +38,7 @@ struct tsr_splitter {
     const char *text;
     size_t count;
     size_t at;          /* everything before has been given */
-    size_t match_first; /* the match that was found, still to be given when it lies at or beyond at
-                         */
+    size_t match_first; /* of the match found last, given once `at` is there */
     size_t match_end;
 };
 
