@@ -1,0 +1,16 @@
+/* Case mappings that change the number of code points, which utf8proc's simple ones do not have. */
+#ifndef TSR_RUNTIME_TEXT_JINJA_CASE_H
+#define TSR_RUNTIME_TEXT_JINJA_CASE_H
+
+#include <stdint.h>
+
+typedef struct tsr_jinja_special_case {
+    int32_t code;
+    int32_t upper[3]; /* up to the first zero */
+    int32_t title[3];
+} tsr_jinja_special_case;
+
+/* NULL when the simple mapping holds. */
+const tsr_jinja_special_case *tsr_jinja_special_case_of(int32_t code);
+
+#endif
