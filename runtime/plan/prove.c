@@ -310,6 +310,20 @@ static bool ends_with(const char *text, const char *end)
     return n >= m && strcmp(text + n - m, end) == 0;
 }
 
+static void refuse_leftover(const tsr_prover *prover, const char *name)
+{
+    if (ends_with(name, ".k_scale") || ends_with(name, ".v_scale"))
+        tsr_problems_add(prover->problems, TSR_SEVERITY_ERROR,
+                         "tensor %s is stored, but no quantized KV cache is declared; correct the "
+                         "declaration or export again",
+                         name);
+    else
+        tsr_problems_add(prover->problems, TSR_SEVERITY_ERROR,
+                         "tensor %s belongs to nothing in this model; it is refused rather than "
+                         "dropped: config.json and the weights may not belong together",
+                         name);
+}
+
 void tsr_prove_leftovers(const tsr_prover *prover)
 {
     const tsr_checkpoint *c = prover->checkpoint;
@@ -330,10 +344,7 @@ void tsr_prove_leftovers(const tsr_prover *prover)
             layer >= c->model.layers)
             skipped++;
         else
-            tsr_problems_add(prover->problems, TSR_SEVERITY_ERROR,
-                             "tensor %s belongs to nothing in this model; it is refused rather "
-                             "than dropped: config.json and the weights may not belong together",
-                             name);
+            refuse_leftover(prover, name);
     }
     if (skipped > 0)
         tsr_problems_add(prover->problems, TSR_SEVERITY_NOTE,
