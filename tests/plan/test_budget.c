@@ -1,0 +1,313 @@
+/* Bytes of each rank, and what is said when they are too many. */
+#include "runtime/plan/budget.h"
+
+#include "runtime/plan/byte_count.h"
+#include "runtime/plan/placement.h"
+#include "runtime/plan/shapes.h"
+#include "tests/plan/made_checkpoint.h"
+#include "tests/test.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The shapes of released models, experts NVFP4: enough of them to count by hand. */
+static tsr_model_facts released(int32_t layers, int32_t hidden, int32_t intermediate,
+                                int32_t experts)
+{
+    tsr_model_facts model = {.layers = layers,
+                             .hidden = hidden,
+                             .vocab = 1024,
+                             .q_heads = 64,
+                             .kv_heads = 4,
+                             .head_dim = 128,
+                             .rotary_dim = 128,
+                             .expert_intermediate = intermediate,
+                             .experts = experts,
+                             .top_k = 8,
+                             .groups = 1,
+                             .top_groups = 1,
+                             .max_positions = 40960};
+    for (int32_t layer = 0; layer < layers; layer++)
+        model.sparse[layer] = true;
+    return model;
+}
+
+static uint64_t expert_bytes(const char *target, const tsr_model_facts *m, tsr_weight_format format)
+{
+    const tsr_target *t = tsr_target_find(target);
+
+    return 2 * t->linear_bytes(format, m->expert_intermediate, m->hidden, false, false) +
+           t->linear_bytes(format, m->hidden, m->expert_intermediate, false, false);
+}
+
+/* One expert's weights and group scales: 3 * H * I * (1/2 + 1/16) bytes in NVFP4. Alignment may add
+ * less than 1 KiB. */
+static void an_expert_of_a_released_model_takes_the_published_bytes(void **state)
+{
+    static const struct {
+        int32_t hidden, intermediate;
+        double nvfp4, fp8, bf16; /* MiB */
+    } cases[] = {
+        {2048, 768, 2.53, 4.50, 9.00},   {4096, 1536, 10.13, 18.0, 36.0},
+        {6144, 2560, 25.3, 45.0, 90.0},  {4096, 1408, 9.28, 16.5, 33.0},
+        {5120, 1536, 12.66, 22.5, 45.0},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        tsr_model_facts m = released(1, cases[i].hidden, cases[i].intermediate, 128);
+        uint64_t weights = 3 * (uint64_t)m.hidden * (uint64_t)m.expert_intermediate;
+        static const char *const targets[] = {"h200", "cpu"};
+        for (int t = 0; t < 2; t++) {
+            uint64_t nvfp4 = expert_bytes(targets[t], &m, TSR_WEIGHT_NVFP4);
+            uint64_t fp8 = expert_bytes(targets[t], &m, TSR_WEIGHT_FP8);
+            assert_in_range(nvfp4, weights / 2 + weights / 16, weights / 2 + weights / 16 + 1024);
+            assert_in_range(fp8, weights, weights + 1024);
+            assert_float_equal(cases[i].nvfp4, (double)nvfp4 / (1 << 20), 0.05);
+            assert_float_equal(cases[i].fp8, (double)fp8 / (1 << 20), 0.05);
+            assert_float_equal(cases[i].bf16,
+                               (double)expert_bytes(targets[t], &m, TSR_WEIGHT_BF16) / (1 << 20),
+                               0.05);
+        }
+    }
+}
+
+static void bf16_keys_and_values_of_a_token_take_the_published_bytes(void **state)
+{
+    static const struct {
+        int32_t layers, kv_heads;
+        uint64_t bytes;
+    } cases[] = {
+        {48, 4, 98304}, {94, 4, 192512}, {62, 8, 253952}, {46, 8, 188416}, {92, 8, 376832}};
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        tsr_model_facts m = released(cases[i].layers, 2048, 768, 128);
+        tsr_engine_limits limits = {.kv_blocks = 10, .kv_block_tokens = 16};
+        m.kv_heads = cases[i].kv_heads;
+        assert_int_equal(cases[i].bytes * 160, tsr_kv_bytes(&m, &limits, TSR_KV_BF16));
+        assert_int_equal(cases[i].bytes * 80, tsr_kv_bytes(&m, &limits, TSR_KV_FP8));
+    }
+}
+
+static void experts_are_consecutive_and_even_on_any_number_of_ranks(void **state)
+{
+    (void)state;
+    for (int32_t experts = 1; experts <= 40; experts++) {
+        for (int32_t ranks = 1; ranks <= experts; ranks++) {
+            int32_t held[40] = {0};
+            for (int32_t e = 0, last = 0; e < experts; e++) {
+                int32_t rank = tsr_placement_rank(experts, ranks, e);
+                assert_in_range(rank, last, last + 1);
+                last = rank;
+                held[rank]++;
+            }
+            for (int32_t rank = 0; rank < ranks; rank++)
+                assert_int_equal(experts / ranks + (rank < experts % ranks), held[rank]);
+        }
+    }
+}
+
+static void eight_experts_on_three_and_five_ranks(void **state)
+{
+    static const int32_t three[] = {0, 0, 0, 1, 1, 1, 2, 2}, five[] = {0, 0, 1, 1, 2, 2, 3, 4};
+    tsr_model_facts m = released(2, 64, 32, 8);
+    int32_t rank[16];
+    (void)state;
+    m.sparse[0] = false;
+    tsr_placement_fill(&m, 3, rank);
+    assert_memory_equal(three, rank + 8, sizeof(three));
+    tsr_placement_fill(&m, 5, rank);
+    assert_memory_equal(five, rank + 8, sizeof(five));
+    for (int e = 0; e < 8; e++)
+        assert_int_equal(-1, rank[e]);
+}
+
+/* ---- whole plans ------------------------------------------------------------------------- */
+
+typedef struct built {
+    tsr_status status;
+    tsr_plan *plan;
+    bool fits;
+    tsr_problems problems;
+} built;
+
+static built build(const tsr_plan_request *request)
+{
+    tsr_model_facts model = made_model();
+    made_checkpoint *made = made_open(&model, stored_nvfp4_experts);
+    built b = {0};
+
+    made_keys_as_stored(made);
+    b.status = tsr_plan_build(made_view(made), request, &b.problems, &b.plan, &b.fits);
+    made_close(made);
+    return b;
+}
+
+static void close_built(built *b)
+{
+    tsr_plan_close(b->plan);
+    tsr_problems_close(&b->problems);
+}
+
+static uint64_t total(const tsr_plan *plan, int32_t rank)
+{
+    return tsr_rank_budget_total(&plan->budget[rank]);
+}
+
+/* Weights of the ranks add up: what all share on each, every expert on one. */
+static void weights_of_all_ranks_add_up(void **state)
+{
+    tsr_plan_request request = {
+        .ranks = 1, .target = tsr_target_find("cpu"), .memory_bytes = UINT64_C(1) << 30};
+    built one = build(&request);
+    uint64_t shared = one.plan->budget[0].weights_bytes, sum = 0;
+    (void)state;
+    for (int32_t i = 0; i < one.plan->linear_count; i++) {
+        const tsr_linear_plan *l = &one.plan->linears[i];
+        if (l->expert >= 0)
+            shared -= tsr_cpu_linear_bytes(l->format, l->out, l->in, false, false);
+    }
+    request.ranks = 3;
+    built three = build(&request);
+    for (int32_t rank = 0; rank < 3; rank++)
+        sum += three.plan->budget[rank].weights_bytes;
+    assert_int_equal(one.plan->budget[0].weights_bytes + 2 * shared, sum);
+    assert_true(three.plan->budget[0].weights_bytes > three.plan->budget[2].weights_bytes);
+    close_built(&one);
+    close_built(&three);
+}
+
+static void a_plan_never_counts_more_than_the_memory(void **state)
+{
+    (void)state;
+    for (uint64_t mib = 4; mib <= 64; mib += 3) {
+        tsr_plan_request request = {
+            .ranks = 2, .target = tsr_target_find("cpu"), .memory_bytes = mib << 20};
+        built b = build(&request);
+        ASSERT_STATUS(TSR_OK, b.status);
+        assert_true(b.fits == (total(b.plan, 0) <= mib << 20));
+        assert_true(b.fits == (b.problems.errors == 0));
+        close_built(&b);
+    }
+}
+
+/* The setting behind an option in the advice, 0 when it is not offered. */
+static int32_t offered(const tsr_problems *problems, const char *option)
+{
+    for (size_t i = 0; i < problems->count; i++) {
+        const char *at = strstr(problems->items[i].text, "would fit with");
+        at = at != NULL ? strstr(at, option) : NULL;
+        if (at != NULL)
+            return (int32_t)strtol(at + strlen(option), NULL, 10);
+    }
+    return 0;
+}
+
+/* Each setting that is offered makes it fit; a block more, or a rank fewer, does not. */
+static void what_is_advised_makes_it_fit(void **state)
+{
+    tsr_plan_request request = {.ranks = 1,
+                                .target = tsr_target_find("cpu"),
+                                .memory_bytes = UINT64_C(1) << 30,
+                                .max_model_len = 512,
+                                .max_num_seqs = 1};
+    tsr_plan_request changed;
+    built b = build(&request);
+    int32_t length, tokens;
+    (void)state;
+    assert_true(b.fits);
+    request.memory_bytes = total(b.plan, 0) - 100000; /* less than the keys and values */
+    changed = request;
+    close_built(&b);
+
+    b = build(&request);
+    length = offered(&b.problems, "--max-model-len ");
+    tokens = offered(&b.problems, "--max-num-batched-tokens ");
+    ASSERT_STATUS(TSR_OK, b.status);
+    assert_false(b.fits);
+    assert_problem(&b.problems, TSR_SEVERITY_ERROR, "does not fit: rank 0 needs", "too little");
+    close_built(&b);
+
+    assert_true(length > 0);
+    changed.max_model_len = length;
+    b = build(&changed);
+    assert_true(b.fits);
+    close_built(&b);
+    changed.max_model_len = length + 16;
+    b = build(&changed);
+    assert_false(b.fits);
+    close_built(&b);
+
+    assert_true(tokens > 0);
+    changed = request;
+    changed.max_batched_tokens = tokens;
+    b = build(&changed);
+    assert_true(b.fits);
+    close_built(&b);
+}
+
+static void requests_out_of_range_are_refused(void **state)
+{
+    static const struct {
+        tsr_plan_request request;
+        const char *says;
+    } cases[] = {
+        {{.ranks = 0}, "0 ranks"},
+        {{.ranks = 5}, "more than the model's 4 experts"},
+        {{.ranks = 1, .max_model_len = 513}, "the model has 512 positions"},
+        {{.ranks = 1, .max_num_seqs = INT32_MAX}, "beyond"},
+        {{.ranks = 4, .max_batched_tokens = 1 << 24, .exchange_tokens = 1 << 24}, NULL},
+        {{.ranks = 1, .kv_cache_dtype = "int4"}, "--kv-cache-dtype int4"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        tsr_plan_request request = cases[i].request;
+        built b;
+        request.target = tsr_target_find("cpu");
+        request.memory_bytes = UINT64_C(1) << 30;
+        b = build(&request);
+        if (cases[i].says != NULL) {
+            ASSERT_STATUS(TSR_ERR_ARG, b.status);
+            assert_problem(&b.problems, TSR_SEVERITY_ERROR, cases[i].says, NULL);
+        } else {
+            assert_false(b.fits);
+        }
+        close_built(&b);
+    }
+}
+
+static void the_folder_of_a_plan_is_absolute(void **state)
+{
+    tsr_plan_request request = {
+        .ranks = 1, .target = tsr_target_find("cpu"), .memory_bytes = UINT64_C(1) << 30};
+    built b = build(&request);
+    (void)state;
+    assert_int_equal('/', b.plan->folder[0]);
+    close_built(&b);
+}
+
+static void amounts_are_written_for_people(void **state)
+{
+    char text[TSR_BYTE_COUNT_BYTES];
+    (void)state;
+    assert_string_equal("1023 B", tsr_byte_count_text(1023, text));
+    assert_string_equal("1.00 KiB", tsr_byte_count_text(1024, text));
+    assert_string_equal("118.2 GiB", tsr_byte_count_text(UINT64_C(126900000000), text));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_expert_of_a_released_model_takes_the_published_bytes),
+        cmocka_unit_test(bf16_keys_and_values_of_a_token_take_the_published_bytes),
+        cmocka_unit_test(experts_are_consecutive_and_even_on_any_number_of_ranks),
+        cmocka_unit_test(eight_experts_on_three_and_five_ranks),
+        cmocka_unit_test(weights_of_all_ranks_add_up),
+        cmocka_unit_test(a_plan_never_counts_more_than_the_memory),
+        cmocka_unit_test(what_is_advised_makes_it_fit),
+        cmocka_unit_test(requests_out_of_range_are_refused),
+        cmocka_unit_test(the_folder_of_a_plan_is_absolute),
+        cmocka_unit_test(amounts_are_written_for_people),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
