@@ -3,8 +3,8 @@
  * (row, up to 8 query heads of one kv head) attends on its own:
  *
  *   scores   canonical dots of the queries with keys, 16 positions at a time
- *   weights  exp(score - max) and their canonical sum, lanes by absolute position
- *   values   sum over positions, ascending, one fused multiply-add each; then / sum
+ *   weights  exp(score - max) times the reciprocal of their canonical sum, lanes by absolute
+ * position values   sum over positions, ascending, one fused multiply-add each
  *
  * Nothing depends on the block size, the chunk a position came in, or the rows beside it.
  */
@@ -77,8 +77,8 @@ static void score(const tsr_kv_layer *cache, const attend *w)
     }
 }
 
-/* Scores to exp(score - max) in place; returns their sum. Lanes past the end add zero. */
-static float weigh(float *scores, int32_t positions, float scale)
+/* Scores to their softmax in place. Lanes past the end add zero. */
+static void weigh(float *scores, int32_t positions, float scale)
 {
     const lanes factor = lanes_set(scale);
     lanes most = lanes_set(-INFINITY);
@@ -96,7 +96,9 @@ static float weigh(float *scores, int32_t positions, float scale)
         lanes_store(scores + p, e);
         sum = lanes_add(sum, e);
     }
-    return lanes_sum(sum);
+    const lanes share = lanes_set(1.0F / lanes_sum(sum));
+    for (int32_t p = 0; p < positions; p += LANES)
+        lanes_store(scores + p, lanes_mul(lanes_load(scores + p), share));
 }
 
 /* `width` lanes of one head's sums, over `count` positions. `width` is a constant at every call. */
@@ -146,19 +148,15 @@ static void attend_heads(const tsr_kv_layer *cache, const attend *w)
     const bool scaled = cache->format == TSR_KV_FP8;
     const float key_scale = unit * (scaled ? cache->key_scale : 1.0F);
     const float value_scale = unit * (scaled ? cache->value_scale : 1.0F);
-    float total[TSR_CPU_HEADS];
 
     score(cache, w);
     for (int32_t h = 0; h < w->heads; h++) {
-        total[h] = weigh(w->scores + (size_t)h * w->stride, w->positions,
-                         key_scale * (1.0F / sqrtf((float)dim)));
+        weigh(w->scores + (size_t)h * w->stride, w->positions,
+              key_scale * (1.0F / sqrtf((float)dim)));
     }
     gather_values(cache, w);
-    for (int32_t h = 0; h < w->heads; h++) {
-        const float factor = value_scale / total[h];
-        for (size_t i = 0; i < dim; i++)
-            w->out[(size_t)h * dim + i] = w->sums[(size_t)h * dim + i] * factor;
-    }
+    for (size_t i = 0; i < (size_t)w->heads * dim; i++)
+        w->out[i] = w->sums[i] * value_scale;
 }
 
 /* ---- who does what */
