@@ -17,6 +17,7 @@
 
 #include "runtime/base/status.h"
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -41,7 +42,7 @@ typedef struct tsr_step_header {
     uint32_t max_rank_tokens; /* most tokens of any rank: how many exchanges a layer takes */
     uint32_t reserved;
 } tsr_step_header;
-_Static_assert(sizeof(tsr_step_header) == 64, "the step header travels as it lies in memory");
+static_assert(sizeof(tsr_step_header) == 64, "the step header travels as it lies in memory");
 
 typedef enum tsr_entry_flags {
     TSR_ENTRY_SAMPLE = 1, /* the last row's logits become a token */
@@ -62,7 +63,7 @@ typedef struct tsr_step_entry {
                               block table */
     uint32_t block_count;
 } tsr_step_entry;
-_Static_assert(sizeof(tsr_step_entry) == 32, "step entries travel as they lie in memory");
+static_assert(sizeof(tsr_step_entry) == 32, "step entries travel as they lie in memory");
 
 /* A view into a received or built step; owns nothing. */
 typedef struct tsr_step_plan {
@@ -137,6 +138,6 @@ typedef struct tsr_token_row {
     float logprob;
     uint32_t reserved;
 } tsr_token_row;
-_Static_assert(sizeof(tsr_token_row) == 16, "token rows travel as they lie in memory");
+static_assert(sizeof(tsr_token_row) == 16, "token rows travel as they lie in memory");
 
 #endif

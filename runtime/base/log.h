@@ -6,6 +6,7 @@
 #ifndef TSR_RUNTIME_BASE_LOG_H
 #define TSR_RUNTIME_BASE_LOG_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 typedef enum tsr_log_level {
@@ -28,7 +29,7 @@ void tsr_log_set_sink(tsr_log_sink sink, void *context);
 void tsr_log_set_rank(int32_t rank);
 
 /* True when a line of this level would be written. */
-_Bool tsr_log_enabled(tsr_log_level level);
+bool tsr_log_enabled(tsr_log_level level);
 
 __attribute__((format(printf, 2, 3))) void tsr_log(tsr_log_level level, const char *format, ...);
 
