@@ -206,12 +206,12 @@ static int compare(const void *left, const void *right)
     return c != 0 ? c : before((uint64_t)a->owner, (uint64_t)b->owner);
 }
 
-static bool joins(const tsr_stretch *s, const tsr_piece *last, const tsr_piece *next)
+/* Pieces follow each other in the order they are used: one that lies further front begins anew. */
+static bool joins(const tsr_stretch *s, const tsr_tensor_place *next)
 {
-    uint64_t end = next->place.offset + next->place.bytes;
-    return next->group == last->group && next->place.file == s->file &&
-           (next->part == TSR_PART_WEIGHT) == (last->part == TSR_PART_WEIGHT) &&
-           next->place.offset <= s->end + MAX_GAP_BYTES && end - s->begin <= MAX_STRETCH_BYTES;
+    return next->file == s->file && next->offset >= s->begin &&
+           next->offset <= s->end + MAX_GAP_BYTES &&
+           next->offset + next->bytes - s->begin <= MAX_STRETCH_BYTES;
 }
 
 static void cut(tsr_load_order *order)
@@ -220,7 +220,7 @@ static void cut(tsr_load_order *order)
         const tsr_piece *p = &order->pieces[i];
         uint64_t end = p->place.offset + p->place.bytes;
         tsr_stretch *last = order->stretches + order->stretch_count;
-        if (order->stretch_count > 0 && joins(last - 1, p - 1, p)) {
+        if (order->stretch_count > 0 && joins(last - 1, &p->place)) {
             if (end > last[-1].end)
                 last[-1].end = end;
             continue;

@@ -169,7 +169,10 @@ static void a_zero_block_scale_is_served(void **state)
 {
     (void)state;
     patient p = copy_of("qwen3-nvfp4");
-    edit_find(&p.tensors, "model.layers.1.self_attn.q_proj.weight_scale")->data[0] = 0;
+    unsigned char *scales =
+        edit_find(&p.tensors, "model.layers.1.self_attn.q_proj.weight_scale")->data;
+    scales[0] = 0;
+    scales[1] = 0x80; /* the other zero */
     edit_write(p.weights, &p.tensors, 0);
     tsr_plan *plan = plan_of(&p, 1);
     ASSERT_STATUS(TSR_OK, open_on(plan, NULL));
