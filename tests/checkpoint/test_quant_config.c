@@ -198,6 +198,11 @@ static void keys_that_mean_one_module_must_agree(void **state)
     ASSERT_STATUS(TSR_ERR_CHECKPOINT, r.status);
     assert_true(has_problem(&r.problems, TSR_SEVERITY_ERROR, "language_model.layers.1", "NVFP4"));
     close_reading(&r);
+
+    read_texts(NULL, TWO("\"NVFP4\", \"group_size\": 16", "\"NVFP4\", \"group_size\": 32"), &r);
+    ASSERT_STATUS(TSR_ERR_CHECKPOINT, r.status);
+    assert_int_equal(1, r.problems.errors);
+    close_reading(&r);
 }
 
 static void kv_alone_is_a_declaration(void **state)

@@ -93,6 +93,7 @@ static const struct hostile {
     {"{" T("a", "F32", "[4294967296,4294967296]", "0", "0") "}", 0,
      "\"a\": its shape asks for more"},
     {"{" T("a", "BF16", "[3]", "0", "4") "}", 4, "ask for 6 bytes, its offsets hold 4"},
+    {"{" T("a", "BF16", "[1]", "0", "4") "}", 4, "ask for 2 bytes, its offsets hold 4"},
     {"{" T("a", "U8", "[2]", "2", "0") "}", 2, "\"a\": \"data_offsets\" end before"},
     {"{" T("a", "U8", "[2]", "-2", "0") "}", 2, "\"a\": \"data_offsets\" is not a pair"},
     {"{" T("a", "U8", "[2]", "0.0", "2") "}", 2, "\"a\": \"data_offsets\" is not a pair"},
