@@ -207,7 +207,7 @@ static tsr_status pack_message(const Tessera__Plan *message, tsr_plan *plan,
 
 tsr_status tsr_plan_pack(tsr_plan *plan, unsigned char **ret_bytes, size_t *ret_count)
 {
-    Tessera__Plan message = TESSERA__PLAN__INIT;
+    Tessera__Plan message;
     Tessera__Model model = TESSERA__MODEL__INIT;
     Tessera__Limits limits = TESSERA__LIMITS__INIT;
     Tessera__Linears linears = TESSERA__LINEARS__INIT;
@@ -218,6 +218,7 @@ tsr_status tsr_plan_pack(tsr_plan *plan, unsigned char **ret_bytes, size_t *ret_
 
     if (st != TSR_OK)
         return st;
+    tessera__plan__init(&message);
     put_model(&c, &plan->model, &model);
     put_limits(&plan->limits, &limits);
     put_linears(&c, plan, &linears);

@@ -41,7 +41,7 @@ tsr_evidence tsr_evidence_gather(tsr_tensor_index *index, const char *module)
         for (size_t s = 0; s < sizeof(slots) / sizeof(slots[0]); s++) {
             if (strcmp(tensor->name + prefix, slots[s].suffix) != 0)
                 continue;
-            memcpy((char *)&evidence + slots[s].offset, &tensor, sizeof(tensor));
+            *(const tsr_tensor **)((char *)&evidence + slots[s].offset) = tensor;
             tsr_tensor_index_consume(index, tensor);
         }
     }

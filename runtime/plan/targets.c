@@ -1,7 +1,7 @@
 #include "runtime/plan/targets.h"
 
-#include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -133,34 +133,27 @@ int32_t tsr_target_threads(int32_t ranks)
     return cores > ranks ? (int32_t)(cores / ranks) : 1;
 }
 
-/* What the system says can be used without swapping; 0 when it does not say. */
-static uint64_t available_bytes(void)
+/* The number behind `label` in the first line of a file that begins with it, or `otherwise`. */
+static uint64_t read_number(const char *path, const char *label, uint64_t otherwise)
 {
     char line[256];
-    uint64_t kib = 0;
-    FILE *file = fopen("/proc/meminfo", "r");
+    uint64_t number = otherwise;
+    FILE *file = fopen(path, "r");
 
     if (file == NULL)
-        return 0;
-    while (kib == 0 && fgets(line, sizeof(line), file) != NULL)
-        if (sscanf(line, "MemAvailable: %" SCNu64, &kib) != 1)
-            kib = 0;
+        return otherwise;
+    while (fgets(line, sizeof(line), file) != NULL) {
+        const char *at = line + strlen(label);
+        char *end;
+        if (strncmp(line, label, strlen(label)) != 0)
+            continue;
+        number = strtoull(at, &end, 10);
+        if (end == at)
+            number = otherwise;
+        break;
+    }
     (void)fclose(file);
-    return kib * 1024;
-}
-
-/* The limit of the container, where there is one. */
-static uint64_t container_bytes(void)
-{
-    uint64_t bytes = UINT64_MAX;
-    FILE *file = fopen("/sys/fs/cgroup/memory.max", "r");
-
-    if (file == NULL)
-        return bytes;
-    if (fscanf(file, "%" SCNu64, &bytes) != 1)
-        bytes = UINT64_MAX;
-    (void)fclose(file);
-    return bytes;
+    return number;
 }
 
 uint64_t tsr_plan_memory_bytes(const tsr_plan_request *request)
@@ -171,8 +164,8 @@ uint64_t tsr_plan_memory_bytes(const tsr_plan_request *request)
         return request->memory_bytes;
     if (!request->target->host)
         return request->target->memory_bytes;
-    available = available_bytes();
-    container = container_bytes();
+    available = read_number("/proc/meminfo", "MemAvailable:", 0) * 1024;
+    container = read_number("/sys/fs/cgroup/memory.max", "", UINT64_MAX);
     if (container < available)
         available = container;
     return available / (uint64_t)(request->ranks > 0 ? request->ranks : 1);

@@ -79,14 +79,15 @@ void made_add(made_checkpoint *made, const char *name, tsr_dtype dtype, int32_t 
     made->end += t->bytes;
 }
 
+/* rows and columns of 0 leave the dimension out. */
 static void add_beside(made_checkpoint *made, const char *module, const char *suffix,
-                       tsr_dtype dtype, int32_t rank, int64_t rows, int64_t columns)
+                       tsr_dtype dtype, int64_t rows, int64_t columns)
 {
     const int64_t shape[2] = {rows, columns};
     char name[TSR_MODULE_NAME_BYTES + 32];
 
     (void)snprintf(name, sizeof(name), "%s.%s", module, suffix);
-    made_add(made, name, dtype, rank, shape);
+    made_add(made, name, dtype, (rows > 0) + (columns > 0), shape);
 }
 
 static void store_linear(made_checkpoint *made, const tsr_linear_plan *l, tsr_algo algo)
@@ -96,27 +97,27 @@ static void store_linear(made_checkpoint *made, const tsr_linear_plan *l, tsr_al
 
     tsr_module_name(l, module);
     if (tsr_module_has_bias(&made->c.model, l->role))
-        add_beside(made, module, "bias", TSR_DTYPE_BF16, 1, l->out, 0);
+        add_beside(made, module, "bias", TSR_DTYPE_BF16, l->out, 0);
     if (algo == TSR_ALGO_NONE) {
-        add_beside(made, module, "weight", TSR_DTYPE_BF16, 2, l->out, l->in);
+        add_beside(made, module, "weight", TSR_DTYPE_BF16, l->out, l->in);
         return;
     }
     if (row->format == TSR_WEIGHT_NVFP4) {
-        add_beside(made, module, "weight", TSR_DTYPE_U8, 2, l->out, l->in / 2);
-        add_beside(made, module, "weight_scale", TSR_DTYPE_F8_E4M3, 2, l->out, l->in / 16);
-        add_beside(made, module, "weight_scale_2", TSR_DTYPE_F32, 0, 0, 0);
+        add_beside(made, module, "weight", TSR_DTYPE_U8, l->out, l->in / 2);
+        add_beside(made, module, "weight_scale", TSR_DTYPE_F8_E4M3, l->out, l->in / 16);
+        add_beside(made, module, "weight_scale_2", TSR_DTYPE_F32, 0, 0);
     } else {
-        add_beside(made, module, "weight", TSR_DTYPE_F8_E4M3, 2, l->out, l->in);
+        add_beside(made, module, "weight", TSR_DTYPE_F8_E4M3, l->out, l->in);
         if (row->format == TSR_WEIGHT_FP8)
-            add_beside(made, module, "weight_scale", TSR_DTYPE_F32, 0, 0, 0);
+            add_beside(made, module, "weight_scale", TSR_DTYPE_F32, 0, 0);
         else if (row->format == TSR_WEIGHT_FP8_CHANNEL)
-            add_beside(made, module, "weight_scale", TSR_DTYPE_F32, 1, l->out, 0);
+            add_beside(made, module, "weight_scale", TSR_DTYPE_F32, l->out, 0);
         else
-            add_beside(made, module, "weight_scale", TSR_DTYPE_F32, 2, (l->out + 127) / 128,
+            add_beside(made, module, "weight_scale", TSR_DTYPE_F32, (l->out + 127) / 128,
                        (l->in + 127) / 128);
     }
     if (tsr_activation_is_static(row->activation))
-        add_beside(made, module, "input_scale", TSR_DTYPE_F32, 0, 0, 0);
+        add_beside(made, module, "input_scale", TSR_DTYPE_F32, 0, 0);
 }
 
 static void store_vectors(made_checkpoint *made)

@@ -85,7 +85,7 @@ static tsr_plan *sample(void)
     p->vectors = calloc(2, sizeof(*p->vectors));
     p->vectors[0] = (tsr_vector_plan){-1, TSR_ROLE_FINAL_NORM, 64, {0, TSR_DTYPE_BF16, 600, 128}};
     p->vectors[1] = (tsr_vector_plan){2, TSR_ROLE_K_SCALE, 1, {1, TSR_DTYPE_F32, 728, 4}};
-    p->expert_rank = calloc(LAYERS * EXPERTS, sizeof(*p->expert_rank));
+    p->expert_rank = calloc((size_t)LAYERS * EXPERTS, sizeof(*p->expert_rank));
     for (int32_t i = 0; i < LAYERS * EXPERTS; i++)
         p->expert_rank[i] = i < EXPERTS ? -1 : i % RANKS;
     p->budget = calloc(RANKS, sizeof(*p->budget));
@@ -136,7 +136,7 @@ static void a_plan_arrives_as_it_left(void **state)
     for (int32_t i = 0; i < sent->vector_count; i++)
         assert_memory_equal(&sent->vectors[i], &got->vectors[i], sizeof(sent->vectors[i]));
     assert_memory_equal(sent->expert_rank, got->expert_rank,
-                        LAYERS * EXPERTS * sizeof(*sent->expert_rank));
+                        (size_t)LAYERS * EXPERTS * sizeof(*sent->expert_rank));
     assert_memory_equal(sent->budget, got->budget, RANKS * sizeof(*sent->budget));
     assert_int_equal(sent->model.sparse[0], got->model.sparse[0]);
     assert_int_equal(sent->model.sparse[2], got->model.sparse[2]);
@@ -231,8 +231,8 @@ DAMAGE(many_ids, p->token_ids = 1001)
 DAMAGE(no_context, p->limits.max_model_len = 0)
 DAMAGE(negative_blocks, p->limits.kv_blocks = -1)
 DAMAGE(no_threads, p->limits.threads = 0)
-DAMAGE(outer_file, strcpy(p->files[0], "../secret"))
-DAMAGE(rooted_file, strcpy(p->files[0], "/etc/passwd"))
+DAMAGE(outer_file, memcpy(p->files[0], "../secret", 10))
+DAMAGE(rooted_file, memcpy(p->files[0], "/etc/passwd", 12))
 DAMAGE(no_folder, p->folder[0] = '\0')
 DAMAGE(unknown_role, p->linears[0].role = TSR_ROLE_COUNT)
 DAMAGE(vector_role, p->linears[0].role = TSR_ROLE_INPUT_NORM)
