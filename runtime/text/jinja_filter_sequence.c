@@ -235,15 +235,16 @@ static tsr_status sort_by(tsr_jinja_run *run, tsr_jinja_list *items, const value
 static tsr_status sort_key(tsr_jinja_call *call, value item, bool fold, value *ret)
 {
     const value path = call->slots[2];
-    if (path.kind != TSR_JINJA_TEXT)
-        return key_of(call, item, path, fold, ret);
+    const bool several = path.kind == TSR_JINJA_TEXT;
     tsr_jinja_list *parts = NULL;
     size_t count = 1;
-    for (size_t i = 0; i < path.as.text.count; i++)
+    for (size_t i = 0; several && i < path.as.text.count; i++)
         count += path.as.text.bytes[i] == ',' ? 1 : 0;
     tsr_status st = tsr_jinja_list_new(call->run, TSR_JINJA_PLAIN_LIST, count, &parts);
+    if (st == TSR_OK && !several)
+        st = key_of(call, item, path, fold, &parts->items[0]);
     size_t from = 0;
-    for (size_t i = 0; i < count && st == TSR_OK; i++) {
+    for (size_t i = 0; several && i < count && st == TSR_OK; i++) {
         size_t to = tsr_jinja_text_find(path.as.text, tsr_jinja_text_of(","), from);
         to = to == SIZE_MAX ? path.as.text.count : to;
         const value part = tsr_jinja_text_value(tsr_jinja_text_part(path.as.text, from, to));

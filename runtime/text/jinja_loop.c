@@ -19,6 +19,7 @@ struct tsr_jinja_loop {
     int64_t index0;
     tsr_jinja_value before, current, after;
     bool has_after;
+    bool completed;              /* some round ran to the end of the body */
     bool filtered;               /* all that is left has passed the filter already */
     tsr_jinja_scope *test_scope; /* the filter's own */
 };
@@ -188,6 +189,7 @@ static tsr_status round_of(tsr_jinja_run *run, tsr_jinja_loop *loop, tsr_jinja_s
         st = tsr_jinja_assign(run, loop->node->a, loop->current);
     if (st == TSR_OK)
         st = tsr_jinja_exec(run, loop->node->items[0]);
+    loop->completed = loop->completed || run->flow == TSR_JINJA_FLOW_ON;
     return st;
 }
 
@@ -226,7 +228,8 @@ tsr_status tsr_jinja_exec_for(tsr_jinja_run *run, const node *n)
         st = tsr_jinja_scope_new(run, run->scope, &loop->test_scope);
     if (st == TSR_OK)
         st = rounds(run, loop);
-    if (st != TSR_OK || loop->index0 >= 0 || !n->items[1])
+    /* As in Jinja, `else` also follows a loop in which every round was cut short. */
+    if (st != TSR_OK || loop->completed || !n->items[1])
         return st;
 
     const node other = {.kind = TSR_JINJA_NODE_SCOPE, .line = n->line, .a = n->items[1]};

@@ -212,12 +212,8 @@ static tsr_status split_by_space(pieces *p, int64_t most)
     tsr_status st = TSR_OK;
     size_t from = skip_spaces(text, 0, true);
     while (from < text.count && st == TSR_OK) {
-        if (most == 0) {
-            const size_t rest = tsr_jinja_strip(tsr_jinja_text_part(text, from, text.count), NULL,
-                                                TSR_JINJA_SIDE_RIGHT)
-                                    .count;
-            return add_piece(p, from, from + rest);
-        }
+        if (most == 0)
+            return add_piece(p, from, text.count);
         const size_t to = skip_spaces(text, from, false);
         st = add_piece(p, from, to);
         most -= most > 0 ? 1 : 0;
@@ -257,36 +253,60 @@ static tsr_status text_split(tsr_jinja_call *call, value *ret)
     return st;
 }
 
-/* From the right, which only differs when there are more separators than asked for. */
+/* Where `needle` ends last before byte `to`, SIZE_MAX when it does not. */
+static size_t find_before(tsr_jinja_text text, tsr_jinja_text needle, size_t to)
+{
+    for (size_t at = to; at >= needle.count; at--) {
+        if (tsr_jinja_text_ends(tsr_jinja_text_part(text, 0, at), needle))
+            return at;
+    }
+    return SIZE_MAX;
+}
+
+static void turn_around(tsr_jinja_list *list)
+{
+    for (size_t i = 0; i < list->count / 2; i++) {
+        const value other = list->items[i];
+        list->items[i] = list->items[list->count - 1 - i];
+        list->items[list->count - 1 - i] = other;
+    }
+}
+
+/* From the right, a piece before each separator. */
 static tsr_status text_rsplit(tsr_jinja_call *call, value *ret)
 {
+    const tsr_jinja_text text = call->self.as.text;
+    tsr_jinja_text separator = {0};
+    pieces p = {0};
     int64_t most = -1;
-    tsr_jinja_call all = *call;
-    value list = {0};
-    all.slots[1] = (value){.kind = TSR_JINJA_MISSING};
     tsr_status st = whole(call, 1, -1, &most);
+    if (st == TSR_OK && call->slots[0].kind != TSR_JINJA_TEXT) {
+        if (most < 0)
+            return text_split(call, ret);
+        return tsr_jinja_fail(call->run, "rsplit at white space, so many times, is not supported");
+    }
     if (st == TSR_OK)
-        st = text_split(&all, &list);
+        st = need_text(call->run, call->slots[0], &separator);
+    if (st == TSR_OK && separator.count == 0)
+        return tsr_jinja_fail(call->run, "rsplit needs a separator that is not empty");
+    if (st == TSR_OK)
+        st = pieces_new(call, &p);
+    size_t to = text.count;
+    while (st == TSR_OK && most != 0) {
+        const size_t hit = find_before(text, separator, to);
+        if (hit == SIZE_MAX)
+            break;
+        st = add_piece(&p, hit, to);
+        to = hit - separator.count;
+        most -= most > 0 ? 1 : 0;
+    }
+    if (st == TSR_OK)
+        st = add_piece(&p, 0, to);
     if (st != TSR_OK)
         return st;
-    tsr_jinja_list *parts = list.as.list;
-    if (most >= 0 && parts->count > (size_t)most + 1) {
-        /* All but the last `most` pieces are one, as they stand in the text. */
-        const size_t merged = parts->count - (size_t)most;
-        const tsr_jinja_text text = call->self.as.text;
-        const bool spaces = call->slots[0].kind != TSR_JINJA_TEXT;
-        const tsr_jinja_text last = parts->items[merged - 1].as.text;
-        const size_t to = last.count > 0 ? (size_t)(last.bytes - text.bytes) + last.count : 0;
-        if (last.count == 0)
-            return tsr_jinja_fail(call->run, "rsplit around an empty piece is not supported");
-        const size_t from = spaces ? skip_spaces(text, 0, true) : 0;
-        tsr_jinja_text head = tsr_jinja_text_part(text, from, to);
-        st = give(call, head, &parts->items[merged - 1]);
-        parts->items += merged - 1;
-        parts->count -= merged - 1;
-    }
-    *ret = list;
-    return st;
+    turn_around(p.list);
+    *ret = tsr_jinja_list_value(p.list);
+    return tsr_jinja_spend(call->run, text.count / 8);
 }
 
 static tsr_status text_splitlines(tsr_jinja_call *call, value *ret)

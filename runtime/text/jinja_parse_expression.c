@@ -278,11 +278,10 @@ static tsr_status parse_not(parser *p, node **ret_node)
     return TSR_OK;
 }
 
-static bool ends_tuple(const parser *p, const tsr_jinja_tuple_rules *rules)
+static bool ends_tuple(const parser *p)
 {
     return p->token->kind == TSR_JINJA_TOKEN_OUTPUT_END ||
-           p->token->kind == TSR_JINJA_TOKEN_BLOCK_END || tsr_jinja_at_operator(p, ")") ||
-           (rules->until && tsr_jinja_at_name(p, rules->until));
+           p->token->kind == TSR_JINJA_TOKEN_BLOCK_END || tsr_jinja_at_operator(p, ")");
 }
 
 tsr_status tsr_jinja_parse_tuple(parser *p, const tsr_jinja_tuple_rules *rules, node **ret_node)
@@ -293,7 +292,7 @@ tsr_status tsr_jinja_parse_tuple(parser *p, const tsr_jinja_tuple_rules *rules, 
     tsr_status st = tsr_jinja_deeper(p);
     if (st != TSR_OK)
         return st;
-    while (st == TSR_OK && !ends_tuple(p, rules)) {
+    while (st == TSR_OK && !ends_tuple(p)) {
         node *item = NULL;
         if (rules->target)
             st = tsr_jinja_parse_primary(p, rules->attributes, &item);

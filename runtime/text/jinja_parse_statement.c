@@ -84,8 +84,8 @@ static tsr_status parse_set(parser *p, node *n)
 static tsr_status parse_for(parser *p, node *n)
 {
     static const char *const ends[] = {"endfor", "else", NULL};
-    static const tsr_jinja_tuple_rules each = {.target = true, .until = "in"};
-    static const tsr_jinja_tuple_rules over = {.plain = true, .until = "recursive"};
+    static const tsr_jinja_tuple_rules each = {.target = true};
+    static const tsr_jinja_tuple_rules over = {.plain = true};
     node *parts[5] = {NULL, NULL, NULL, NULL, NULL}; /* target, iterable, test, body, else */
     n->kind = TSR_JINJA_NODE_FOR;
     tsr_status st = parse_target(p, &each, &parts[0]);
@@ -168,6 +168,10 @@ static tsr_status parse_signature(parser *p, node *n)
             st = tsr_jinja_node_new(p, TSR_JINJA_NODE_NAME, p->token->line, &name);
         if (st == TSR_OK)
             st = tsr_jinja_expect_name(p, &name->name);
+        for (size_t i = 0; i < names.count && st == TSR_OK; i++) {
+            if (tsr_jinja_text_equal(names.items[i]->name, name->name))
+                return tsr_jinja_refuse(p, n->line, "a macro with two parameters of one name");
+        }
         if (st == TSR_OK)
             st = tsr_jinja_nodes_add(p, &names, name);
         if (st != TSR_OK)

@@ -65,11 +65,10 @@ TSR_MUST_USE tsr_status tsr_jinja_node_of_two(tsr_jinja_parser *parser, tsr_jinj
 
 /* Like an expression, but a comma makes a tuple. */
 typedef struct tsr_jinja_tuple_rules {
-    bool target;       /* names only, to be assigned to; namespace attributes too if `attributes` */
-    bool attributes;   /* ns.name may be a target */
-    bool plain;        /* no inline if-else at the top */
-    bool parentheses;  /* () is an empty tuple */
-    const char *until; /* a name that ends it; NULL for none */
+    bool target;      /* names only, to be assigned to */
+    bool attributes;  /* ns.name may be a target */
+    bool plain;       /* no inline if-else at the top */
+    bool parentheses; /* () is an empty tuple */
 } tsr_jinja_tuple_rules;
 TSR_MUST_USE tsr_status tsr_jinja_parse_tuple(tsr_jinja_parser *parser,
                                               const tsr_jinja_tuple_rules *rules,

@@ -204,9 +204,9 @@ static tsr_status bound(tsr_jinja_run *run, tsr_jinja_value value, const int64_t
     return TSR_OK;
 }
 
-/* Places taken by a slice: from, step and how many. */
+/* Places taken by a slice: [from, to) by step, and how many. */
 typedef struct places {
-    int64_t from, step, count;
+    int64_t from, to, step, count;
 } places;
 
 static tsr_status resolve(tsr_jinja_run *run, const tsr_jinja_slice *slice, int64_t length,
@@ -230,8 +230,8 @@ static tsr_status resolve(tsr_jinja_run *run, const tsr_jinja_slice *slice, int6
         return st;
     const int64_t span = step > 0 ? to - from : from - to;
     const int64_t stride = step > 0 ? step : -step;
-    *ret_places =
-        (places){.from = from, .step = step, .count = span <= 0 ? 0 : (span - 1) / stride + 1};
+    *ret_places = (places){
+        .from = from, .to = to, .step = step, .count = span <= 0 ? 0 : (span - 1) / stride + 1};
     return TSR_OK;
 }
 
@@ -286,7 +286,7 @@ tsr_status tsr_jinja_slice_of(tsr_jinja_run *run, tsr_jinja_value value,
         list->items[i] = from->items[at.from + i * at.step];
     list->start = from->start + at.from * from->step;
     list->step = from->step * at.step;
-    list->stop = list->start + at.count * list->step;
+    list->stop = from->start + at.to * from->step;
     *ret_value = tsr_jinja_list_value(list);
     return TSR_OK;
 }

@@ -42,7 +42,7 @@ int tsr_jinja_text_compare(tsr_jinja_text a, tsr_jinja_text b)
 
 tsr_jinja_text tsr_jinja_text_part(tsr_jinja_text text, size_t from, size_t to)
 {
-    if (from >= to)
+    if (from > to || !text.bytes)
         return (tsr_jinja_text){.bytes = "", .count = 0};
     return (tsr_jinja_text){.bytes = text.bytes + from, .count = to - from};
 }
