@@ -177,6 +177,33 @@ static void weights_of_all_ranks_add_up(void **state)
     close_built(&three);
 }
 
+/* The need that decides is the total of the rank that has most, the first of an uneven placement.
+ */
+static void the_largest_rank_decides(void **state)
+{
+    tsr_model_facts model = made_model();
+    made_checkpoint *made = made_open(&model, stored_nvfp4_experts);
+    tsr_problems problems = {0};
+    tsr_precision *precision;
+    tsr_budget budget;
+    (void)state;
+    made_keys_as_stored(made);
+    ASSERT_STATUS(TSR_OK, tsr_precision_read(made_view(made), &problems, &precision));
+    ASSERT_STATUS(TSR_OK, tsr_budget_open(&model, precision, tsr_target_find("h200"), 0, &budget));
+    for (int32_t ranks = 1; ranks <= MADE_EXPERTS; ranks++) {
+        const tsr_setting setting = {
+            .limits = {512, 8, 64, 32, 16, 100, 64, 1}, .kv_format = TSR_KV_BF16, .ranks = ranks};
+        int32_t largest = tsr_budget_largest_rank(&budget, ranks);
+        tsr_rank_budget most = tsr_budget_of_rank(&budget, &setting, largest);
+        assert_int_equal(0, largest);
+        assert_int_equal(tsr_rank_budget_total(&most), tsr_budget_need(&budget, &setting));
+    }
+    tsr_budget_close(&budget);
+    tsr_precision_close(precision);
+    tsr_problems_close(&problems);
+    made_close(made);
+}
+
 static void a_plan_never_counts_more_than_the_memory(void **state)
 {
     (void)state;
@@ -303,6 +330,7 @@ int main(void)
         cmocka_unit_test(experts_are_consecutive_and_even_on_any_number_of_ranks),
         cmocka_unit_test(eight_experts_on_three_and_five_ranks),
         cmocka_unit_test(weights_of_all_ranks_add_up),
+        cmocka_unit_test(the_largest_rank_decides),
         cmocka_unit_test(a_plan_never_counts_more_than_the_memory),
         cmocka_unit_test(what_is_advised_makes_it_fit),
         cmocka_unit_test(requests_out_of_range_are_refused),
