@@ -3,8 +3,8 @@
  * (row, up to 8 query heads of one kv head) attends on its own:
  *
  *   scores   canonical dots of the queries with keys, 16 positions at a time
- *   weights  exp(score - max) times the reciprocal of their canonical sum, lanes by absolute
- * position values   sum over positions, ascending, one fused multiply-add each
+ *   weights  exp(score - max) * (1 / sum), the sum canonical, lanes by absolute position
+ *   values   weight * value summed over positions, ascending, one fused multiply-add each
  *
  * Nothing depends on the block size, the chunk a position came in, or the rows beside it.
  */
@@ -103,18 +103,18 @@ static void weigh(float *scores, int32_t positions, float scale)
 
 /* `width` lanes of one head's sums, over `count` positions. `width` is a constant at every call. */
 TSR_INLINE void add_values(float *sums, const float *weights, const float *values, size_t dim,
-                           int32_t count, int width)
+                           int32_t count, size_t width)
 {
     lanes sum[VALUE_LANES];
 
-    for (int i = 0; i < width; i++)
+    for (size_t i = 0; i < width; i++)
         sum[i] = lanes_load(sums + LANES * i);
     for (int32_t p = 0; p < count; p++, values += dim) {
         const lanes weight = lanes_set(weights[p]);
-        for (int i = 0; i < width; i++)
+        for (size_t i = 0; i < width; i++)
             sum[i] = lanes_fma(weight, lanes_load(values + LANES * i), sum[i]);
     }
-    for (int i = 0; i < width; i++)
+    for (size_t i = 0; i < width; i++)
         lanes_store(sums + LANES * i, sum[i]);
 }
 
@@ -175,13 +175,13 @@ static void attend_row(const attention_run *run, float *work, const tsr_attentio
         .out = (float *)a->out + at,
         .q = (const float *)a->q + at,
         .blocks = a->blocks + s->first_block,
-        .scores = work,
         .stride = stride,
         .positions = s->first_position + row + 1,
         .kv_head = first_head / (a->q_heads / a->cache->kv_heads),
         .heads = run->heads,
     };
 
+    w.scores = work;
     w.sums = w.scores + TSR_CPU_HEADS * stride;
     w.tile = w.sums + TSR_CPU_HEADS * dim;
     attend_heads(a->cache, &w);

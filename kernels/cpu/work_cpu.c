@@ -50,9 +50,10 @@ uint64_t tsr_cpu_work_layout(const tsr_work_shape *shape, int32_t threads, unsig
     const uint64_t answers = (uint64_t)shape->max_answers;
     const uint64_t in = (uint64_t)shape->max_in;
     const uint64_t intermediate = (uint64_t)shape->max_intermediate;
-    cutter c = {.memory = memory};
+    cutter c = {0};
     tsr_cpu_work w = {.chunk = (int32_t)chunk};
 
+    c.memory = memory;
     for (int i = 0; i < 2; i++) {
         w.rows[i] = cut(&c, chunk * in, sizeof(float));
         w.scale[i] = cut(&c, chunk, sizeof(float));
