@@ -1,13 +1,13 @@
 /* Any bytes as the admissions of a step: read within their bounds, or refused. What was read packs
  * and reads again as the same. */
+#include "tests/fuzz/fuzz.h"
+
 #include "proto/admission.h"
 #include "runtime/base/log.h"
 
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { ROOM = 64 };
 

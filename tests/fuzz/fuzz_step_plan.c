@@ -7,6 +7,8 @@
  * whether the admission is one that holds, made from the fourth byte; the first byte's top bit has
  * the bytes taken as they are.
  */
+#include "tests/fuzz/fuzz.h"
+
 #include "proto/admission.h"
 #include "proto/step_plan.h"
 #include "runtime/base/log.h"
@@ -16,8 +18,6 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { CAPACITY = 8192, HEAD = 4, RANKS = 2 };
 enum { FIX_TOTALS = 1, GO_ON = 2, ADMIT = 4, AS_IS = 128 };
@@ -114,7 +114,7 @@ static bool take_step(const uint8_t **data, size_t *size, const tsr_rank_state *
     *data += HEAD;
     *size -= HEAD;
 
-    const size_t payload = count - sizeof(tsr_step_header);
+    const size_t payload = count - sizeof(tsr_step_header) - (admit ? admission_bytes : 0);
     const size_t taken = payload < *size ? payload : *size;
     memcpy(buffer + sizeof(tsr_step_header), *data, taken);
     *data += taken;
