@@ -11,7 +11,8 @@
 #include "runtime/engine/scheduler.h"
 #include "runtime/engine/step_broadcast.h"
 
-enum { DEFAULT_IDLE_MS = 1000 };
+/* Well below any deadline that is worth having. */
+enum { DEFAULT_IDLE_MS = 250 };
 
 typedef struct coordinator {
     tsr_rank_step *rank_step;

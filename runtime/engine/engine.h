@@ -51,7 +51,7 @@ typedef struct tsr_engine_options {
     int32_t prefill_chunk; /* most tokens of one sequence in one step; 0: what the step has room
                               for */
     int32_t idle_ms;       /* an idle engine sends an empty step this often, so that a lost rank is
-                              noticed; below the group's deadline; 0: 1000 */
+                              noticed; below the group's deadline; 0: 250 */
     const volatile int *drain; /* nonzero: take no more requests, finish those taken; may be NULL */
 } tsr_engine_options;
 
