@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_ARGUMENTS = 16, ARGUMENT_BYTES = 64 };
+enum { MAX_ARGUMENTS = 32, ARGUMENT_BYTES = 64 };
 
 static char last_line[512];
 

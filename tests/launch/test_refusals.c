@@ -48,11 +48,11 @@ static void too_little_memory_exits_with_4_before_a_weight_is_read(void **state)
 {
     (void)state;
     assert_int_equal(
-        run_command_line("%s run %s --chat hello --memory 20MB --local-ranks 2", TSR_PROGRAM, DEMO),
+        run_command_line("%s run %s --chat hello --memory 40MB --local-ranks 2", TSR_PROGRAM, DEMO),
         4);
     assert_said("err", "--max-model-len");
-    assert_int_equal(run_command_line("%s plan %s --target 20MB", TSR_PROGRAM, DEMO), 4);
-    assert_int_equal(run_command_line("%s plan %s --target 20MB --json", TSR_PROGRAM, DEMO), 4);
+    assert_int_equal(run_command_line("%s plan %s --target 40MB", TSR_PROGRAM, DEMO), 4);
+    assert_int_equal(run_command_line("%s plan %s --target 40MB --json", TSR_PROGRAM, DEMO), 4);
     assert_said("out", "\"fits\"");
 }
 
