@@ -47,12 +47,15 @@ static void a_missing_checkpoint_exits_with_3_under_mpirun(void **state)
 static void too_little_memory_exits_with_4_before_a_weight_is_read(void **state)
 {
     (void)state;
-    assert_int_equal(
-        run_command_line("%s run %s --chat hello --memory 40MB --local-ranks 2", TSR_PROGRAM, DEMO),
-        4);
+    assert_int_equal(run_command_line("%s run %s --chat hello --memory 40MB --max-model-len 2048",
+                                      TSR_PROGRAM, DEMO),
+                     4);
     assert_said("err", "--max-model-len");
-    assert_int_equal(run_command_line("%s plan %s --target 40MB", TSR_PROGRAM, DEMO), 4);
-    assert_int_equal(run_command_line("%s plan %s --target 40MB --json", TSR_PROGRAM, DEMO), 4);
+    assert_int_equal(
+        run_command_line("%s plan %s --target 40MB --max-model-len 2048", TSR_PROGRAM, DEMO), 4);
+    assert_int_equal(
+        run_command_line("%s plan %s --target 40MB --max-model-len 2048 --json", TSR_PROGRAM, DEMO),
+        4);
     assert_said("out", "\"fits\"");
 }
 
