@@ -1,0 +1,31 @@
+#!/bin/bash
+# Every test, from a fresh Debian 12 or Ubuntu 24.04 on: installs what is missing, builds with gcc
+# (plain, AddressSanitizer and UBSan, ThreadSanitizer) and with clang (fuzzers), and runs the tests of
+# all builds as one list. Further arguments go to ctest: tests/run.sh -R comm
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. deploy/packages.sh
+
+install_packages $packages_build $packages_test
+
+launcher=()
+if command -v ccache >/dev/null; then
+    launcher=(-DCMAKE_C_COMPILER_LAUNCHER=ccache)
+fi
+
+mkdir -p build
+builds=(dev asan tsan fuzz)
+for build in "${builds[@]}"; do
+    echo "==> Building build/$build"
+    cmake --preset "$build" "${launcher[@]}" >build/configure.log 2>&1 || {
+        cat build/configure.log >&2
+        exit 1
+    }
+    cmake --build "build/$build" -- --quiet
+done
+
+mkdir -p build/suite
+printf 'subdirs(%s)\n' "${builds[@]/#/../}" >build/suite/CTestTestfile.cmake
+
+echo "==> Running all tests"
+exec ctest --test-dir build/suite -j "$(nproc)" --output-on-failure "$@"
