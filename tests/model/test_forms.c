@@ -226,6 +226,19 @@ static void shards_give_the_same_bits(void **state)
     forget(&v);
 }
 
+static void the_order_of_tensors_in_a_file_changes_no_bit(void **state)
+{
+    (void)state;
+    variant v = vary("qwen3-mixed");
+    edit_list backwards = {0};
+    for (size_t i = v.tensors.count; i > 0; i--)
+        edit_add(&backwards, &v.tensors.tensors[i - 1], v.tensors.tensors[i - 1].name);
+    edit_write(v.weights, &backwards, 0);
+    keeps_every_bit(&v);
+    edit_close(&backwards);
+    forget(&v);
+}
+
 /* A layer beyond the last: what GLM checkpoints keep their multi-token prediction in. */
 static void add_prediction_layer(const variant *v, edit_list *to)
 {
@@ -332,6 +345,7 @@ int main(void)
         cmocka_unit_test(scalars_of_shape_1_change_no_bit),
         cmocka_unit_test(scalars_in_bf16_mean_the_same_numbers),
         cmocka_unit_test(shards_give_the_same_bits),
+        cmocka_unit_test(the_order_of_tensors_in_a_file_changes_no_bit),
         cmocka_unit_test(prediction_layers_in_the_file_change_no_bit),
         cmocka_unit_test(prediction_layers_in_a_file_of_their_own_change_no_bit),
         cmocka_unit_test(declared_block_scales_keep_the_weights_of_weight_only_blocks),
