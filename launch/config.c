@@ -64,33 +64,40 @@ tsr_launch_info tsr_launch_info_read(void)
     return info;
 }
 
+/* The factor of "k", "G" or "GiB", moving *text behind it; 1 for none, 0 for nonsense. */
+static double read_unit(const char **text, bool size)
+{
+    static const char units[] = "kmgt";
+    const char *at = *text;
+    const char *unit = *at ? strchr(units, tolower((unsigned char)*at)) : NULL;
+    if (!unit)
+        return *at ? 0 : 1;
+    at++;
+
+    bool binary = !size;
+    if (size && (*at == 'i' || *at == 'I')) {
+        binary = true;
+        at++;
+    }
+    if (size && (*at == 'B' || *at == 'b'))
+        at++;
+    *text = at;
+    return pow(binary ? 1024.0 : 1000.0, (double)(unit - units + 1));
+}
+
 /* "32k", "1M", "24GiB": a number and its unit. Sizes know decimal and binary units, counts only
  * binary ones. */
 static bool read_number(const char *text, bool size, double *ret_value)
 {
-    static const char units[] = "kmgt";
     char *end = NULL;
 
     errno = 0;
-    double value = strtod(text, &end);
+    const double value = strtod(text, &end);
     if (end == text || errno != 0 || isnan(value))
         return false;
-    if (*end != '\0') {
-        const char *unit = strchr(units, tolower((unsigned char)*end));
-        if (!unit)
-            return false;
-        end++;
-        bool binary = !size;
-        if (size && (end[0] == 'i' || end[0] == 'I')) {
-            binary = true;
-            end++;
-        }
-        if (size && (end[0] == 'B' || end[0] == 'b'))
-            end++;
-        value *= pow(binary ? 1024.0 : 1000.0, (double)(unit - units + 1));
-    }
-    *ret_value = value;
-    return *end == '\0';
+    const char *rest = end;
+    *ret_value = value * read_unit(&rest, size);
+    return *rest == '\0';
 }
 
 bool tsr_config_read_size(const char *text, int64_t *ret_bytes)
@@ -208,25 +215,31 @@ static void log_unknown(const char *argument, unsigned command)
         tsr_log(TSR_LOG_ERROR, "unknown option %s: see --help", name);
 }
 
+/* The environment's word for an option, or NULL. */
+static const char *environment_value(const tsr_option_row *row, char name[NAME_BYTES])
+{
+    (void)snprintf(name, NAME_BYTES, "TESSERA_%s", row->name);
+    for (char *c = name; *c; c++)
+        *c = (char)(*c == '-' ? '_' : toupper((unsigned char)*c));
+    return getenv(name);
+}
+
 static tsr_status store_environment(unsigned command, tsr_config *config)
 {
     for (size_t i = 0; i < tsr_option_count; i++) {
         const tsr_option_row *row = &tsr_option_rows[i];
         char name[NAME_BYTES];
-        (void)snprintf(name, sizeof(name), "TESSERA_%s", row->name);
-        for (char *c = name; *c; c++)
-            *c = (char)(*c == '-' ? '_' : toupper((unsigned char)*c));
+        if (!(row->commands & command))
+            continue;
 
-        const char *given = row->commands & command ? getenv(name) : NULL;
+        const char *given = environment_value(row, name);
         const char *value = given ? given : row->preset;
         const tsr_status st = value ? store(row, value, config) : TSR_OK;
-        if (st != TSR_OK) {
-            if (given)
-                tsr_log(TSR_LOG_ERROR, "%s of the environment is not usable", name);
+        if (st != TSR_OK && given)
+            tsr_log(TSR_LOG_ERROR, "%s of the environment is not usable", name);
+        if (st != TSR_OK)
             return st;
-        }
-        if (given && row->offset == offsetof(tsr_config, seed))
-            config->has_seed = true;
+        config->has_seed |= given && row->offset == offsetof(tsr_config, seed);
     }
     return TSR_OK;
 }

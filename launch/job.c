@@ -121,7 +121,7 @@ static tsr_status share_plan(tsr_comm *comm, tsr_status made, tsr_plan **plan)
     if (st == TSR_OK && !coordinator)
         st = tsr_plan_unpack(bytes, (size_t)notice.bytes, plan);
     free(bytes);
-    return st;
+    return st == TSR_OK && !*plan ? TSR_ERR_INTERNAL : st;
 }
 
 static tsr_status run_engine(const job *j, tsr_comm *comm, const tsr_plan *plan, tsr_model *model,
