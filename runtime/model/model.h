@@ -29,7 +29,10 @@ typedef struct tsr_load_progress {
  *   plan, device, comm  borrowed; they outlive the model
  *
  * TSR_ERR_CHECKPOINT, logged with file and tensor: a short file, a NaN scale, an impossible value
+ * TSR_ERR_ARG, logged  the plan is for another number of ranks
  * TSR_ERR_MEMORY, TSR_ERR_PEER, TSR_ERR_TIMEOUT
+ *
+ * On error the comm is aborted before it returns: the others get TSR_ERR_PEER.
  */
 TSR_MUST_USE tsr_status tsr_model_open(const tsr_plan *plan, tsr_device *device, tsr_comm *comm,
                                        const tsr_load_progress *progress, tsr_model **ret_model);
