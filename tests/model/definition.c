@@ -166,7 +166,7 @@ static double dot(const double *a, const double *b, int count)
 static void attend_head(const definition *d, const double *q, matrix k, matrix v, int last,
                         double *out)
 {
-    double largest = -INFINITY;
+    double largest = -HUGE_VAL;
     double sum = 0;
     double *p = calloc((size_t)last + 1, sizeof(*p));
     assert_non_null(p);
@@ -253,7 +253,7 @@ static void route(const definition *d, const char *layer, double *logits, matrix
     for (int k = 0; k < d->top_k; k++) {
         chosen[k] = largest_of(logits, d->experts);
         weight[k] = exp(logits[chosen[k]]);
-        logits[chosen[k]] = -INFINITY;
+        logits[chosen[k]] = -HUGE_VAL;
         sum += weight[k];
     }
     for (int k = 0; k < d->top_k; k++) {
