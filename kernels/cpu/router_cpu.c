@@ -83,7 +83,7 @@ static float group_score(const float *choice, int32_t size)
 static void keep_groups(const tsr_router_args *a, float *choice)
 {
     const int32_t size = a->gate->out / a->groups;
-    float score[TSR_MAX_EXPERTS];
+    float score[TSR_MAX_EXPERTS] = {0};
     bool kept[TSR_MAX_EXPERTS] = {false};
 
     if (a->top_groups == a->groups)
@@ -92,9 +92,9 @@ static void keep_groups(const tsr_router_args *a, float *choice)
         score[g] = group_score(choice + (size_t)g * (size_t)size, size);
     for (int32_t i = 0; i < a->top_groups; i++)
         kept[best_of(score, kept, a->groups)] = true;
-    for (int32_t e = 0; e < a->gate->out; e++) {
-        if (!kept[e / size])
-            choice[e] = -INFINITY;
+    for (int32_t g = 0; g < a->groups; g++) {
+        for (int32_t i = 0; i < size && !kept[g]; i++)
+            choice[g * size + i] = -INFINITY;
     }
 }
 
@@ -125,7 +125,7 @@ static void choose(const tsr_router_args *a, const float *score, const float *ch
 static void route_row(const tsr_router_args *a, float *logits, int32_t row)
 {
     const int32_t experts = a->gate->out;
-    float choice[TSR_MAX_EXPERTS];
+    float choice[TSR_MAX_EXPERTS] = {0};
 
     if (a->kind == TSR_ROUTER_SOFTMAX) {
         softmax(logits, experts);

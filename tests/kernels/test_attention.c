@@ -140,7 +140,7 @@ static void assert_head(const attention_case *c, const sequence_data *s, int32_t
     const double bound = ((double)c->head_dim / 16.0 + 6.0) * 2.0 * sqrt((double)c->head_dim) +
                          (double)p * 17.0 / 16.0 + 12.0;
     double weight[512];
-    double most = -INFINITY;
+    double most = (double)-INFINITY;
     double sum = 0.0;
 
     for (int32_t i = 0; i <= p; i++) {

@@ -11,24 +11,28 @@
  * Against the definition in double. Each of in/16 + 4 additions, the decoding and the epilogue (4
  * roundings) err by at most 2^-24 of the sum of magnitudes.
  */
+static void assert_value(const sample_linear *l, const double *row, int32_t o, float y)
+{
+    const double bound = ((double)l->source.in / 16 + 10) * 0x1p-24;
+    double magnitude = 0.0;
+    const double expected = sample_dot(l, row, o, &magnitude);
+
+    if (!(fabs((double)y - expected) <= bound * magnitude)) {
+        fail_msg("format %s, activation %s, row %d: %.9g, not %.9g",
+                 tsr_weight_format_name(l->source.format),
+                 tsr_activation_name(l->source.activation), (int)o, (double)y, expected);
+    }
+}
+
 static void assert_linear(const sample_linear *l, const float *x, const float *y, int32_t tokens)
 {
     const size_t in = (size_t)l->source.in;
-    const double bound = ((double)l->source.in / 16 + 10) * 0x1p-24;
     double *row = sample_memory(in * sizeof(*row));
 
     for (int32_t t = 0; t < tokens; t++) {
         sample_quantized(l, x + (size_t)t * in, row);
-        for (int32_t o = 0; o < l->source.out; o++) {
-            double magnitude = 0.0;
-            const double expected = sample_dot(l, row, o, &magnitude);
-            const double got = (double)y[(size_t)t * (size_t)l->source.out + (size_t)o];
-            if (!(fabs(got - expected) <= bound * magnitude)) {
-                fail_msg("format %s, activation %s, token %d, row %d: %.9g, not %.9g",
-                         tsr_weight_format_name(l->source.format),
-                         tsr_activation_name(l->source.activation), (int)t, (int)o, got, expected);
-            }
-        }
+        for (int32_t o = 0; o < l->source.out; o++)
+            assert_value(l, row, o, y[(size_t)t * (size_t)l->source.out + (size_t)o]);
     }
     free(row);
 }
@@ -38,9 +42,9 @@ static void run_linear(tsr_device *device, const sample_linear *l, const float *
 {
     void *memory = NULL;
     const tsr_linear linear = sample_load(device, l, &memory);
-    const tsr_linears_args a = {
-        .out = {y}, .linear = {&linear}, .x = x, .count = 1, .tokens = tokens};
+    tsr_linears_args a = {.linear = {&linear}, .x = x, .count = 1, .tokens = tokens};
 
+    a.out[0] = y;
     ASSERT_STATUS(TSR_OK, tsr_op_linears(device, &a, (tsr_stream){NULL}));
     tsr_device_free(device, memory);
 }

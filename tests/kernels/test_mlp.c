@@ -182,8 +182,7 @@ static void fill_input(sample_random *r, expert_input *in)
 static tsr_status run_experts(tsr_device *device, const expert_input *in, const tsr_mlp *mlps,
                               float *answers)
 {
-    const tsr_expert_mlp_args a = {
-        .answers = answers,
+    tsr_expert_mlp_args a = {
         .rows = in->rows,
         .row_count = &in->count,
         .answer_of = in->answer_of,
@@ -195,6 +194,8 @@ static tsr_status run_experts(tsr_device *device, const expert_input *in, const 
         .local_experts = LOCAL,
         .experts = E,
     };
+
+    a.answers = answers;
     return tsr_op_expert_mlp(device, &a, stream);
 }
 

@@ -21,19 +21,26 @@ typedef struct chosen {
     float weight[MOST_T * MOST_K];
 } chosen;
 
+/* Rows and the bias that meet them. */
+typedef struct router_rows {
+    const float *x;
+    const float *bias;
+    int32_t tokens;
+} router_rows;
+
 static void run_router(tsr_device *device, const router_case *c, const sample_linear *gate,
-                       const float *x, const float *bias, int32_t tokens, chosen *out)
+                       router_rows rows, chosen *out)
 {
     void *memory = NULL;
     const tsr_linear linear = sample_load(device, gate, &memory);
     const tsr_router_args a = {
         .expert = out->expert,
         .weight = out->weight,
-        .x = x,
+        .x = rows.x,
         .gate = &linear,
-        .bias = c->bias ? bias : NULL,
+        .bias = c->bias ? rows.bias : NULL,
         .kind = c->kind,
-        .tokens = tokens,
+        .tokens = rows.tokens,
         .top_k = c->top_k,
         .groups = c->groups,
         .top_groups = c->top_groups,
@@ -60,7 +67,7 @@ static int best(const double *choice, const bool *out, int count)
 static void mask_groups(const router_case *c, double *choice)
 {
     const int size = c->experts / c->groups;
-    double score[MOST_E];
+    double score[MOST_E] = {0};
     bool kept[MOST_E] = {false};
 
     for (int g = 0; g < c->groups; g++) {
@@ -74,14 +81,14 @@ static void mask_groups(const router_case *c, double *choice)
         kept[best(score, kept, c->groups)] = true;
     for (int e = 0; e < c->experts; e++) {
         if (!kept[e / size])
-            choice[e] = -INFINITY;
+            choice[e] = (double)-INFINITY;
     }
 }
 
 static void scores(const router_case *c, const double *logit, const float *bias, double *score,
                    double *choice)
 {
-    double most = -INFINITY;
+    double most = (double)-INFINITY;
     double sum = 0.0;
 
     for (int e = 0; e < c->experts; e++)
@@ -101,10 +108,10 @@ static void scores(const router_case *c, const double *logit, const float *bias,
 static void assert_choice(const router_case *c, const double *logit, const float *bias,
                           const int32_t *expert, const float *weight)
 {
-    double score[MOST_E];
-    double choice[MOST_E];
+    double score[MOST_E] = {0};
+    double choice[MOST_E] = {0};
     bool taken[MOST_E] = {false};
-    int expected[MOST_K];
+    int expected[MOST_K] = {0};
     double sum = c->kind == TSR_ROUTER_SIGMOID ? 1e-20 : 0.0;
 
     scores(c, logit, bias, score, choice);
@@ -139,14 +146,14 @@ static void check_router(sample_random *r, const router_case *c, tsr_weight_form
         tsr_device *device = sample_device(i, &sample_shape);
         if (!device)
             continue;
-        run_router(device, c, gate, x, bias, MOST_T, i == 0 ? &first : &out);
+        run_router(device, c, gate, (router_rows){x, bias, MOST_T}, i == 0 ? &first : &out);
         if (i > 0)
             assert_memory_equal(&first, &out, sizeof(out));
         tsr_device_close(device);
     }
     for (int t = 0; t < MOST_T; t++) {
         double row[H];
-        double logit[MOST_E];
+        double logit[MOST_E] = {0};
         double unused = 0.0;
         sample_quantized(gate, x + (ptrdiff_t)t * H, row);
         for (int32_t e = 0; e < c->experts; e++)
@@ -207,7 +214,7 @@ static void equal_choices_go_to_the_lower_id(void **state)
         chosen out;
         if (!device)
             continue;
-        run_router(device, &cases[i % 2], gate, x, NULL, 1, &out);
+        run_router(device, &cases[i % 2], gate, (router_rows){x, NULL, 1}, &out);
         assert_memory_equal(out.expert, expected, sizeof(expected));
         tsr_device_close(device);
     }
@@ -227,7 +234,7 @@ static void an_excluded_group_never_wins(void **state)
     chosen out;
 
     (void)state;
-    run_router(device, &c, gate, x, bias, 1, &out);
+    run_router(device, &c, gate, (router_rows){x, bias, 1}, &out);
     assert_memory_equal(out.expert, expected, sizeof(expected));
     assert_true(out.weight[0] == 0.5F);
     tsr_device_close(device);

@@ -157,7 +157,7 @@ static void rotary_by_definition(const rotary_case *c, const float *x, const flo
 {
     const int32_t half = c->rotary_dim / 2;
     double sum = 0.0;
-    double y[256];
+    double y[256] = {0};
 
     for (int32_t i = 0; i < c->head_dim; i++)
         sum += (double)x[i] * (double)x[i];
@@ -177,8 +177,8 @@ static void check_rotary(sample_random *r, const rotary_case *c)
 {
     enum { POSITIONS = 40 };
     const size_t half = (size_t)c->rotary_dim / 2;
-    const size_t q_count = (size_t)(c->tokens * c->q_heads * c->head_dim);
-    const size_t k_count = (size_t)(c->tokens * c->kv_heads * c->head_dim);
+    const size_t q_count = (size_t)c->tokens * (size_t)c->q_heads * (size_t)c->head_dim;
+    const size_t k_count = (size_t)c->tokens * (size_t)c->kv_heads * (size_t)c->head_dim;
     float x[4096];
     float norm[256];
     float cosines[POSITIONS * 64];
@@ -222,7 +222,7 @@ static void check_rotary(sample_random *r, const rotary_case *c)
         tsr_device_close(device);
     }
     for (size_t h = 0; h < (q_count + k_count) / (size_t)c->head_dim; h++) {
-        const size_t q_total = (size_t)(c->tokens * c->q_heads);
+        const size_t q_total = (size_t)c->tokens * (size_t)c->q_heads;
         const size_t t = h < q_total ? h / (size_t)c->q_heads : (h - q_total) / (size_t)c->kv_heads;
         const size_t at = h * (size_t)c->head_dim;
         const size_t table = (size_t)position[t] * half;
@@ -252,6 +252,8 @@ static void rotary_meets_its_definition(void **state)
 static void packed_rows_hold_activations_ids_and_zeros(void **state)
 {
     enum { TOKENS = 3, H = 16, K = 3, E = 7, BYTES = 80 };
+    static const size_t x_bytes = H * sizeof(float);
+    static const size_t id_bytes = K * sizeof(int32_t);
     static const int32_t expert[TOKENS * K] = {6, 0, 3, 1, 2, 4, 5, 3, 0};
     static const int32_t tag_of[E] = {10, 11, 12, 13, 14, 15, 16};
     sample_random r = {6};
@@ -272,9 +274,9 @@ static void packed_rows_hold_activations_ids_and_zeros(void **state)
         ASSERT_STATUS(TSR_OK, tsr_op_pack(device, &a, stream));
         for (size_t t = 0; t < TOKENS; t++) {
             const unsigned char *row = rows + t * BYTES;
-            assert_memory_equal(row, x + t * H, H * 4);
-            assert_memory_equal(row + H * 4, expert + t * K, K * 4);
-            assert_memory_equal(row + H * 4 + K * 4, zeros, sizeof(zeros));
+            assert_memory_equal(row, x + t * H, x_bytes);
+            assert_memory_equal(row + x_bytes, expert + t * K, id_bytes);
+            assert_memory_equal(row + x_bytes + id_bytes, zeros, sizeof(zeros));
         }
         for (int k = 0; k < TOKENS * K; k++)
             assert_int_equal(tag[k], 10 + expert[k]);
@@ -282,10 +284,27 @@ static void packed_rows_hold_activations_ids_and_zeros(void **state)
     }
 }
 
+enum { COMBINE_T = 4, COMBINE_H = 80, COMBINE_K = 3 };
+
 /* The stated order, in float: exact equality. */
+static void assert_combined(const tsr_combine_args *a, const float *residual, size_t t, size_t h)
+{
+    const size_t at = t * COMBINE_H + h;
+    float sum = 0.0F;
+
+    for (size_t k = 0; k < COMBINE_K; k++) {
+        const size_t slot = t * COMBINE_K + k;
+        const float product = a->weight[slot] * ((const float *)a->rows)[slot * COMBINE_H + h];
+        sum = sum + product;
+    }
+    if (a->shared)
+        sum = sum + ((const float *)a->shared)[at];
+    assert_true(((const float *)a->out)[at] == residual[at] + sum);
+}
+
 static void combine_sums_in_slot_order_then_shared_then_residual(void **state)
 {
-    enum { TOKENS = 4, H = 80, K = 3 };
+    enum { TOKENS = COMBINE_T, H = COMBINE_H, K = COMBINE_K };
     sample_random r = {7};
     float rows[TOKENS * K * H];
     float weight[TOKENS * K];
@@ -299,26 +318,14 @@ static void combine_sums_in_slot_order_then_shared_then_residual(void **state)
     sample_floats(&r, residual, (size_t)TOKENS * H, 4.0F);
     for (int i = 0; i < 2 * SAMPLE_DEVICES; i++) {
         tsr_device *device = sample_device(i / 2, &sample_shape);
-        const bool with_shared = i % 2 == 0;
         float out[TOKENS * H];
         if (!device)
             continue;
         memcpy(out, residual, sizeof(out)); /* in place */
-        const tsr_combine_args a = {out, rows,   weight, with_shared ? shared : NULL,
-                                    out, TOKENS, H,      K};
+        const tsr_combine_args a = {out, rows, weight, i % 2 ? NULL : shared, out, TOKENS, H, K};
         ASSERT_STATUS(TSR_OK, tsr_op_combine(device, &a, stream));
-        for (size_t t = 0; t < TOKENS; t++) {
-            for (size_t h = 0; h < H; h++) {
-                float sum = 0.0F;
-                for (size_t k = 0; k < K; k++) {
-                    const float product = weight[t * K + k] * rows[(t * K + k) * H + h];
-                    sum = sum + product;
-                }
-                if (with_shared)
-                    sum = sum + shared[t * H + h];
-                assert_true(out[t * H + h] == residual[t * H + h] + sum);
-            }
-        }
+        for (size_t n = 0; n < (size_t)TOKENS * H; n++)
+            assert_combined(&a, residual, n / H, n % H);
         tsr_device_close(device);
     }
 }

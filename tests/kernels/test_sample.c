@@ -100,8 +100,8 @@ static void every_device_samples_the_same_alone_and_in_a_batch(void **state)
     sample_random r = {1};
     float *logits = sample_memory((size_t)ROWS * VOCAB * sizeof(float));
     tsr_sample_row row[ROWS];
-    sampled first;
-    sampled out;
+    sampled first = {0};
+    sampled out = {0};
 
     (void)state;
     sample_floats(&r, logits, (size_t)ROWS * VOCAB, 6.0F);

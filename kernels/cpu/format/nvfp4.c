@@ -21,10 +21,10 @@
 enum { CHUNK = 128, CHUNK_WORDS = 16, CHUNK_SCALES = 8 };
 
 typedef struct cursor {
-    const uint32_t *words;
-    const uint8_t *scales;
     nibbles codes;
     float scale[LANES]; /* of the chunk's groups, times 2^-8; the first eight count */
+    const uint32_t *words;
+    const uint8_t *scales;
     int group;
 } cursor;
 
