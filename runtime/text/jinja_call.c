@@ -209,7 +209,7 @@ static tsr_status call_strftime_now(tsr_jinja_call *call, tsr_jinja_value *ret_v
     tsr_status st = TSR_OK;
     for (size_t at = 0; at < format.count && st == TSR_OK; at++) {
         const char c = format.bytes[at];
-        const char letter = c == '%' && at + 1 < format.count ? format.bytes[at + 1] : '\0';
+        const char letter = (char)(c == '%' && at + 1 < format.count ? format.bytes[at + 1] : '\0');
         char one[128] = {c, '\0'};
         if (letter == 'f') {
             st = tsr_text_add_format(&built, "%06ld", now.tv_nsec / 1000);

@@ -27,14 +27,28 @@ tsr_status tsr_jinja_scope_set(tsr_jinja_run *run, tsr_jinja_scope *scope, tsr_j
             return TSR_OK;
         }
     }
-    void *memory = NULL;
-    const tsr_status st = tsr_jinja_alloc(run, 1, sizeof(tsr_jinja_binding), &memory);
-    if (st != TSR_OK)
-        return st;
+    void *memory = run->spare_bindings;
+    if (memory) {
+        run->spare_bindings = run->spare_bindings->next;
+    } else {
+        const tsr_status st = tsr_jinja_alloc(run, 1, sizeof(tsr_jinja_binding), &memory);
+        if (st != TSR_OK)
+            return st;
+    }
     tsr_jinja_binding *binding = memory;
     *binding = (tsr_jinja_binding){.next = scope->bindings, .name = name, .value = value};
     scope->bindings = binding;
     return TSR_OK;
+}
+
+void tsr_jinja_scope_clear(tsr_jinja_run *run, tsr_jinja_scope *scope)
+{
+    while (scope->bindings) {
+        tsr_jinja_binding *binding = scope->bindings;
+        scope->bindings = binding->next;
+        binding->next = run->spare_bindings;
+        run->spare_bindings = binding;
+    }
 }
 
 /* ns.name = value */

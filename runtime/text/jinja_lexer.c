@@ -62,7 +62,7 @@ static tsr_status push_kind(lexer *lex, tsr_jinja_token_kind kind, size_t from, 
 static char peek(const lexer *lex, size_t ahead)
 {
     const size_t at = lex->at + ahead;
-    return at < lex->text.count ? lex->text.bytes[at] : '\0';
+    return (char)(at < lex->text.count ? lex->text.bytes[at] : '\0');
 }
 
 static bool looking_at(const lexer *lex, size_t at, const char *what)
@@ -101,7 +101,7 @@ static size_t tag_end(const lexer *lex, size_t at, const char *end, bool trims)
 /* Text before a tag, less what the tag's sign or lstrip_blocks takes. */
 static size_t data_end(const lexer *lex, size_t from, size_t to, bool strips_line)
 {
-    const char sign = to + 2 < lex->text.count ? lex->text.bytes[to + 2] : '\0';
+    const char sign = (char)(to + 2 < lex->text.count ? lex->text.bytes[to + 2] : '\0');
     const tsr_jinja_text data = tsr_jinja_text_part(lex->text, from, to);
     if (sign == '-')
         return from + tsr_jinja_strip(data, NULL, TSR_JINJA_SIDE_RIGHT).count;
@@ -338,7 +338,7 @@ static tsr_status lex_text(lexer *lex)
 
 static char closing(char c)
 {
-    return c == '(' ? ')' : c == '[' ? ']' : c == '{' ? '}' : '\0';
+    return (char)(c == '(' ? ')' : c == '[' ? ']' : c == '{' ? '}' : '\0');
 }
 
 static tsr_status lex_operator(lexer *lex)
@@ -469,7 +469,7 @@ static tsr_status normalise(lexer *lex, tsr_jinja_text source)
         const char c = source.bytes[i];
         if (c == '\r' && i + 1 < source.count && source.bytes[i + 1] == '\n')
             continue;
-        bytes[count++] = c == '\r' ? '\n' : c;
+        bytes[count++] = (char)(c == '\r' ? '\n' : c);
     }
     if (count > 0 && bytes[count - 1] == '\n')
         count--;

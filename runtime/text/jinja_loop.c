@@ -35,7 +35,7 @@ static tsr_status passes(tsr_jinja_run *run, tsr_jinja_loop *loop, tsr_jinja_val
     tsr_jinja_scope *const scope = run->scope;
     tsr_jinja_value test = {0};
     run->scope = loop->test_scope;
-    run->scope->bindings = NULL;
+    tsr_jinja_scope_clear(run, run->scope);
     tsr_status st = tsr_jinja_assign(run, loop->node->a, item);
     if (st == TSR_OK)
         st = tsr_jinja_eval(run, loop->node->c, &test);
@@ -183,7 +183,7 @@ tsr_status tsr_jinja_loop_attribute(tsr_jinja_run *run, tsr_jinja_loop *loop, ts
 static tsr_status round_of(tsr_jinja_run *run, tsr_jinja_loop *loop, tsr_jinja_scope *scope)
 {
     const tsr_jinja_value self = {.kind = TSR_JINJA_LOOP, .as.loop = loop};
-    scope->bindings = NULL;
+    tsr_jinja_scope_clear(run, scope);
     tsr_status st = tsr_jinja_scope_set(run, scope, tsr_jinja_text_of("loop"), self);
     if (st == TSR_OK)
         st = tsr_jinja_assign(run, loop->node->a, loop->current);

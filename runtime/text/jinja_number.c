@@ -99,7 +99,7 @@ static int digit_of(char c)
 static size_t skip_prefix(tsr_jinja_text text, size_t at, int *base)
 {
     const char letter =
-        at + 1 < text.count && text.bytes[at] == '0' ? (char)(text.bytes[at + 1] | 0x20) : '\0';
+        (char)(at + 1 < text.count && text.bytes[at] == '0' ? text.bytes[at + 1] | 0x20 : '\0');
     const int found = letter == 'x' ? 16 : letter == 'o' ? 8 : letter == 'b' ? 2 : 0;
     if (found == 0 || (*base != 0 && *base != found)) {
         *base = *base == 0 ? 10 : *base;

@@ -10,7 +10,7 @@ static bool numbers_of(tsr_jinja_value a, tsr_jinja_value b, long double *ret_pa
         if (tsr_jinja_is_whole(both[i], &integer))
             ret_pair[i] = (long double)integer;
         else if (both[i].kind == TSR_JINJA_FLOAT)
-            ret_pair[i] = both[i].as.number;
+            ret_pair[i] = (long double)both[i].as.number;
         else
             return false;
     }
@@ -198,6 +198,21 @@ tsr_status tsr_jinja_compare(tsr_jinja_run *run, tsr_jinja_operator op, tsr_jinj
     return st;
 }
 
+/* A dict's views look up the key, which what cannot be a key does not survive. */
+static tsr_status must_hash(tsr_jinja_run *run, tsr_jinja_value container, tsr_jinja_value item)
+{
+    const tsr_jinja_dict nothing = {0};
+    tsr_jinja_pair *found = NULL;
+    if (container.kind != TSR_JINJA_LIST)
+        return TSR_OK;
+    if (container.as.list->kind == TSR_JINJA_KEYS)
+        return tsr_jinja_dict_find(run, &nothing, item, &found);
+    if (container.as.list->kind == TSR_JINJA_ITEMS && item.kind == TSR_JINJA_LIST &&
+        item.as.list->kind == TSR_JINJA_TUPLE && item.as.list->count == 2)
+        return tsr_jinja_dict_find(run, &nothing, item.as.list->items[0], &found);
+    return TSR_OK;
+}
+
 tsr_status tsr_jinja_contains(tsr_jinja_run *run, tsr_jinja_value container, tsr_jinja_value item,
                               bool *ret_contains)
 {
@@ -217,7 +232,9 @@ tsr_status tsr_jinja_contains(tsr_jinja_run *run, tsr_jinja_value container, tsr
 
     tsr_jinja_list items = {0};
     bool found = false;
-    tsr_status st = tsr_jinja_iterate(run, container, &items);
+    tsr_status st = must_hash(run, container, item);
+    if (st == TSR_OK)
+        st = tsr_jinja_iterate(run, container, &items);
     if (st == TSR_OK)
         st = tsr_jinja_spend(run, items.count / 8);
     size_t i = 0;

@@ -93,7 +93,7 @@ tsr_status tsr_jinja_built(tsr_jinja_run *run, tsr_status st, tsr_text *built,
     const size_t count = built->count;
     if (st == TSR_OK)
         st = tsr_jinja_alloc(run, count + 1, 1, &copy);
-    if (st == TSR_OK) {
+    if (copy) {
         if (count > 0)
             memcpy(copy, built->bytes, count);
         *ret_value = tsr_jinja_text_value((tsr_jinja_text){.bytes = copy, .count = count});
@@ -107,7 +107,7 @@ static tsr_status undefined(tsr_jinja_run *run, const tsr_jinja_undefined *why,
 {
     void *memory = NULL;
     const tsr_status st = tsr_jinja_alloc(run, 1, sizeof(*why), &memory);
-    if (st != TSR_OK)
+    if (!memory)
         return st;
     memcpy(memory, why, sizeof(*why));
     *ret_value = (tsr_jinja_value){.kind = TSR_JINJA_UNDEFINED, .as.undefined = memory};

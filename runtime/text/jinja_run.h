@@ -50,8 +50,9 @@ struct tsr_jinja_run {
     int32_t calls;
     tsr_text *out;
     tsr_jinja_scope *scope;
-    const tsr_jinja_dict *variables; /* what the caller gave */
-    tsr_jinja_value block_input;     /* text that a filter block filters */
+    tsr_jinja_binding *spare_bindings; /* of scopes that were emptied */
+    const tsr_jinja_dict *variables;   /* what the caller gave */
+    tsr_jinja_value block_input;       /* text that a filter block filters */
     tsr_jinja_flow flow;
     int32_t error_line; /* 0 until the innermost node has put its own here */
     char error[TSR_JINJA_ERROR_BYTES];
@@ -188,6 +189,9 @@ TSR_MUST_USE tsr_status tsr_jinja_scope_new(tsr_jinja_run *run, tsr_jinja_scope 
                                             tsr_jinja_scope **ret_scope);
 TSR_MUST_USE tsr_status tsr_jinja_scope_set(tsr_jinja_run *run, tsr_jinja_scope *scope,
                                             tsr_jinja_text name, tsr_jinja_value value);
+
+/* Forgets the variables of a scope, so that a loop's rounds share their memory. */
+void tsr_jinja_scope_clear(tsr_jinja_run *run, tsr_jinja_scope *scope);
 
 /* Runs a body whose output becomes a text. */
 TSR_MUST_USE tsr_status tsr_jinja_capture(tsr_jinja_run *run, const tsr_jinja_node *body,

@@ -15,7 +15,7 @@
 
 #define TEMPLATES TSR_TEST_DATA "/text/templates"
 
-enum { GOLDEN_BYTES_MOST = 256 * 1024 * 1024, SHOWN_MOST = 20 };
+enum { GOLDEN_BYTES_MOST = 256 * 1024 * 1024, TEMPLATE_BYTES_MOST = 1024 * 1024, SHOWN_MOST = 20 };
 
 static const char *golden_path = TEMPLATES "/golden.json";
 static json_t *golden;
@@ -86,7 +86,7 @@ static char *read_template(const char *name, size_t *ret_bytes)
         (void)snprintf(path, sizeof(path), "%s", TSR_TEST_DATA "/demo-mixed/chat_template.jinja");
     else
         (void)snprintf(path, sizeof(path), "%s/%s.jinja", TEMPLATES, name);
-    ASSERT_STATUS(TSR_OK, tsr_file_read_text(path, 1024 * 1024, &source, ret_bytes));
+    ASSERT_STATUS(TSR_OK, tsr_file_read_text(path, TEMPLATE_BYTES_MOST, &source, ret_bytes));
     return source;
 }
 
