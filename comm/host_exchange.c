@@ -32,9 +32,7 @@ static void lay_out(tsr_host_exchange *x, const tsr_exchange_shape *shape, int32
     x->send_rows = take(c, tokens, shape->row_bytes);
     x->send_ranks = take(c, tokens * slots, sizeof(int32_t));
     x->arrived_rows = take(c, arrivals, shape->row_bytes);
-    x->arrived_count = take(c, 1, sizeof(int32_t));
     x->answer_of = take(c, arrivals * slots, sizeof(int32_t));
-    x->answer_count = take(c, 1, sizeof(int32_t));
     x->answers = take(c, arrivals * slots, shape->return_row_bytes);
     x->returned_rows = take(c, tokens * slots, shape->return_row_bytes);
 
@@ -67,9 +65,9 @@ static tsr_exchange_buffers buffers_of(const tsr_host_exchange *x, const tsr_exc
         .send_rows = x->send_rows,
         .send_ranks = x->send_ranks,
         .arrived_rows = x->arrived_rows,
-        .arrived_count = x->arrived_count,
+        .arrived_count = &x->arrived_count,
         .answer_of = x->answer_of,
-        .answer_count = x->answer_count,
+        .answer_count = &x->answer_count,
         .answers = x->answers,
         .returned_rows = x->returned_rows,
         .arrived_capacity = ranks * shape->max_tokens,
@@ -91,8 +89,6 @@ tsr_status tsr_host_exchange_open(tsr_comm *comm, const tsr_exchange_shape *shap
 
     cursor c = {.block = x->block};
     lay_out(x, shape, comm->size, &c);
-    *x->arrived_count = 0;
-    *x->answer_count = 0;
     x->base.comm = comm;
     x->base.shape = *shape;
     x->base.number = comm->exchanges++;
@@ -131,8 +127,8 @@ void tsr_host_exchange_number(tsr_host_exchange *x)
         .slots = x->base.shape.slots,
     };
     tsr_answer_plan_build(&plan);
-    *x->arrived_count = x->row_first[comm->size];
-    *x->answer_count = x->answer_first[comm->size];
+    x->arrived_count = x->row_first[comm->size];
+    x->answer_count = x->answer_first[comm->size];
 }
 
 void tsr_host_exchange_close(tsr_host_exchange *x)

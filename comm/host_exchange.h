@@ -16,11 +16,12 @@ typedef struct tsr_host_exchange {
     unsigned char *send_rows;
     int32_t *send_ranks;
     unsigned char *arrived_rows;
-    int32_t *arrived_count;
     int32_t *answer_of;
-    int32_t *answer_count;
     unsigned char *answers;
     unsigned char *returned_rows;
+
+    int32_t arrived_count;
+    int32_t answer_count;
 
     tsr_send_plan plan;
     int32_t *row_count;    /* [ranks] rows that each source sends here */
