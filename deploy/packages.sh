@@ -22,9 +22,10 @@ as_root() {
 
 # install_packages NAME...: does nothing, and asks nobody, when all are there.
 install_packages() {
-    local missing="" name log
+    local missing="" name log there
+    there=$(dpkg-query -W -f '${Package} ${Status}\n' "$@" 2>/dev/null | sed -n 's/ .* ok installed$//p')
     for name in "$@"; do
-        if ! dpkg-query -W -f '${Status}' "$name" 2>/dev/null | grep -q 'ok installed'; then
+        if ! grep -qx "$name" <<<"$there"; then
             missing="$missing $name"
         fi
     done

@@ -26,7 +26,7 @@ questions=(
     "Spell the word ladder."
     "What day is 10 days after Friday?"
     "Write 73 in Roman numerals."
-    "Tell me a story about a fox."
+    "Tell me a story about a fox and a lantern."
 )
 for i in "${!questions[@]}"; do
     printf '{"custom_id": "%s", "body": {"messages": [{"role": "user", "content": "%s"}], "temperature": 0}}\n' \
@@ -40,7 +40,8 @@ echo "==> ${run[*]} --input ... --output ..."
 echo
 for i in "${!questions[@]}"; do
     answer=$(sed -n 's/.*"custom_id":"'"$i"'".*"content":"\(\([^"\\]\|\\.\)*\)".*/\1/p' "$folder/answers.jsonl")
-    printf '  %s\n      %b\n' "${questions[i]}" "$answer"
+    printf '  %s\n' "${questions[i]}"
+    printf '%b\n' "$answer" | fold -s -w 90 | sed 's/^/      /'
 done
 
 cat <<EOF
