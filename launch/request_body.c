@@ -3,8 +3,6 @@
 #include "launch/request_prompt.h"
 #include "runtime/base/log.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -74,19 +72,6 @@ static const parameter_row parameters[] = {
     {"return_token_ids", NEUTRAL, 0},
 };
 enum { PARAMETERS = sizeof(parameters) / sizeof(parameters[0]) };
-
-tsr_status tsr_refuse(tsr_refusal *ret_refusal, const char *code, const char *param,
-                      const char *format, ...)
-{
-    *ret_refusal = (tsr_refusal){.code = code};
-    (void)snprintf(ret_refusal->param, sizeof(ret_refusal->param), "%s", param ? param : "");
-
-    va_list args;
-    va_start(args, format);
-    (void)vsnprintf(ret_refusal->message, sizeof(ret_refusal->message), format, args);
-    va_end(args);
-    return TSR_ERR_ARG;
-}
 
 static bool is_neutral(const parameter_row *row, const json_t *value)
 {
@@ -325,16 +310,4 @@ tsr_status tsr_request_body_read(const json_t *body, tsr_body_kind kind,
     else
         tsr_generation_close(&g);
     return st;
-}
-
-void tsr_generation_close(tsr_generation *generation)
-{
-    for (size_t i = 0; i < generation->prompt_count; i++)
-        tsr_ids_close(&generation->prompts[i]);
-    free(generation->prompts);
-    for (size_t i = 0; i < generation->stop_count; i++)
-        free(generation->stops[i]);
-    free(generation->stops);
-    free((int32_t *)(uintptr_t)generation->request.stop_ids);
-    *generation = (tsr_generation){0};
 }

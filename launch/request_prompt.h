@@ -3,7 +3,7 @@
 #ifndef TSR_LAUNCH_REQUEST_PROMPT_H
 #define TSR_LAUNCH_REQUEST_PROMPT_H
 
-#include "launch/request_body.h"
+#include "launch/generation.h"
 
 /* Fills generation->prompts and prompt_count from body.prompt or body.messages. Errors as
  * tsr_request_body_read. */

@@ -1,0 +1,49 @@
+/*
+ * A generation: what one request asks for, in ids and numbers, whoever read it; and the refusal
+ * that stands in its place.
+ */
+#ifndef TSR_LAUNCH_GENERATION_H
+#define TSR_LAUNCH_GENERATION_H
+
+#include "runtime/checkpoint/checkpoint.h"
+#include "runtime/engine/engine.h"
+#include "runtime/text/chat_template.h"
+#include "runtime/text/tokenizer.h"
+
+#include <jansson.h>
+
+/* What a body is read against; borrowed. */
+typedef struct tsr_request_context {
+    const tsr_tokenizer *tokenizer;
+    const tsr_chat_template *chat_template; /* NULL: chat is refused */
+    const json_t *template_kwargs;          /* object or NULL */
+    tsr_generation_defaults generation;     /* for parameters the body leaves out */
+    int32_t max_model_len;
+} tsr_request_context;
+
+/* One request, possibly of several prompts. Owns what it points to. */
+typedef struct tsr_generation {
+    bool chat;
+    tsr_ids *prompts; /* [prompt_count], none empty */
+    size_t prompt_count;
+    tsr_request request; /* sampling and limits; id and prompt are per prompt */
+    char **stops;        /* [stop_count] */
+    size_t stop_count;
+    bool include_stop;
+    bool skip_special;
+} tsr_generation;
+
+/* Why a body is refused, in the words of the OpenAI error object. */
+typedef struct tsr_refusal {
+    const char *code; /* "invalid_value", "unsupported_parameter", "context_length_exceeded" */
+    char param[64];   /* "" when no one parameter is to blame */
+    char message[1024];
+} tsr_refusal;
+
+/* Sets a refusal and returns TSR_ERR_ARG. `param` may be NULL. */
+__attribute__((format(printf, 4, 5))) tsr_status
+tsr_refuse(tsr_refusal *ret_refusal, const char *code, const char *param, const char *format, ...);
+
+void tsr_generation_close(tsr_generation *generation);
+
+#endif
