@@ -14,12 +14,12 @@ typedef struct tsr_request {
     float temperature;     /* 0: greedy */
     float top_p;           /* (0, 1] */
     int32_t top_k;         /* 0: all */
-    bool has_seed;         /* false: the coordinator draws one */
-    uint64_t seed;
-    bool ignore_eos;
-    bool want_logits;        /* score: the logits of every prompt position, nothing is sampled */
-    const int32_t *stop_ids; /* [stop_id_count] end the request besides the model's eos; copied */
     int32_t stop_id_count;
+    const int32_t *stop_ids; /* [stop_id_count] end the request besides the model's eos; copied */
+    uint64_t seed;
+    bool has_seed; /* false: the coordinator draws one */
+    bool ignore_eos;
+    bool want_logits; /* score: the logits of every prompt position, nothing is sampled */
 } tsr_request;
 
 typedef enum tsr_finish {
