@@ -44,9 +44,9 @@ static void there_and_back(const tsr_admission *admission)
     free(bytes);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)
 {
-    tsr_admission_reader reader = {.bytes = data, .count = size};
+    tsr_admission_reader reader = {.bytes = bytes, .count = count};
     int32_t tokens[ROOM];
     bool more = true;
 

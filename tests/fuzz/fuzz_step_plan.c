@@ -162,7 +162,7 @@ static void follow_all(tsr_rank_state *state, tsr_rank_batch *batch, const uint8
     }
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)
 {
     tsr_rank_state state;
     tsr_rank_batch batch;
@@ -172,7 +172,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         abort();
     if (tsr_rank_batch_open(&state.shape, &batch) != TSR_OK)
         abort();
-    follow_all(&state, &batch, data, size);
+    follow_all(&state, &batch, bytes, count);
     tsr_rank_batch_close(&batch);
     tsr_rank_state_close(&state);
     return 0;
