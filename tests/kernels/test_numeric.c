@@ -89,7 +89,8 @@ static void every_value_and_midpoint_takes_the_nearest_code(void **state)
 static void values_across_the_floats_take_the_nearest_code(void **state)
 {
     (void)state;
-    for (uint32_t bits = 0; bits < 0x7f800000U; bits += 400009)
+    /* to 1024: beyond, double no longer tells the last codes apart */
+    for (uint32_t bits = 0; bits < 0x44800000U; bits += 400009)
         assert_codes(tsr_f32_from_bits(bits));
 }
 
