@@ -23,9 +23,9 @@ as_root() {
 # install_packages NAME...: does nothing, and asks nobody, when all are there.
 install_packages() {
     local missing="" name log there
-    there=$(dpkg-query -W -f '${Package} ${Status}\n' "$@" 2>/dev/null | sed -n 's/ .* ok installed$//p')
+    there=$(dpkg-query -W -f '${Package} ${Status}\n' "$@" 2>/dev/null || true)
     for name in "$@"; do
-        if ! grep -qx "$name" <<<"$there"; then
+        if ! grep -q "^$name .* ok installed$" <<<"$there"; then
             missing="$missing $name"
         fi
     done
