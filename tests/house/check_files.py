@@ -30,7 +30,7 @@ FLAGS = {
 }
 
 # Not headers but the second half of each file that includes them.
-BODIES = {"kernels/cpu/format/format_body.h"}
+BODIES = {"kernels/cpu/format/format_body.h", "kernels/cpu/format/unquantized_body.h"}
 
 
 def check_length(path, text):

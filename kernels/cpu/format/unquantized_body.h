@@ -1,0 +1,66 @@
+/*
+ * What formats without scales do alike: rows as the file has them, one element after the other. A
+ * format's file defines, then includes this:
+ *
+ *   element                  the stored type
+ *   elements_next(at)        16 of them as f32 lanes
+ *
+ * and gets all that format_cpu.h asks for.
+ */
+#ifndef TSR_KERNELS_CPU_FORMAT_UNQUANTIZED_BODY_H
+#define TSR_KERNELS_CPU_FORMAT_UNQUANTIZED_BODY_H
+
+#include "kernels/cpu/format/format_cpu.h"
+#include "kernels/cpu/lanes.h"
+
+#include <string.h>
+
+typedef struct cursor {
+    const element *at;
+} cursor;
+
+TSR_INLINE cursor cursor_open(const tsr_linear *linear, int32_t row)
+{
+    return (cursor){(const element *)linear->weight + (size_t)row * (size_t)linear->in};
+}
+
+TSR_INLINE void cursor_chunk(cursor *c)
+{
+    (void)c;
+}
+
+TSR_INLINE lanes cursor_next(cursor *c)
+{
+    const lanes value = elements_next(c->at);
+    c->at += LANES;
+    return value;
+}
+
+#include "kernels/cpu/format/format_body.h"
+
+static uint64_t weight_bytes(int32_t out, int32_t in)
+{
+    return (uint64_t)out * (uint64_t)in * sizeof(element);
+}
+
+static uint64_t scale_bytes(int32_t out, int32_t in)
+{
+    (void)out;
+    (void)in;
+    return 0;
+}
+
+static tsr_status load(const tsr_linear_source *source, void *weight, void *scales)
+{
+    (void)scales;
+    memcpy(weight, source->weight, (size_t)weight_bytes(source->out, source->in));
+    return TSR_OK;
+}
+
+static float row_scale(const tsr_linear *linear, int32_t row)
+{
+    (void)row;
+    return linear->weight_scale;
+}
+
+#endif
