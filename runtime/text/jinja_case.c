@@ -8,12 +8,19 @@
 
 enum { SIGMA = 0x3A3, SMALL_SIGMA = 0x3C3, FINAL_SIGMA = 0x3C2, DOTTED_I = 0x130, DOT = 0x307 };
 
+static bool is_lower(int32_t code)
+{
+    return utf8proc_category(code) == UTF8PROC_CATEGORY_LL || tsr_jinja_is_other_lower(code);
+}
+
+static bool is_upper(int32_t code)
+{
+    return utf8proc_category(code) == UTF8PROC_CATEGORY_LU || tsr_jinja_is_other_upper(code);
+}
+
 static bool is_cased(int32_t code)
 {
-    const utf8proc_category_t category = utf8proc_category(code);
-    return category == UTF8PROC_CATEGORY_LU || category == UTF8PROC_CATEGORY_LL ||
-           category == UTF8PROC_CATEGORY_LT || utf8proc_toupper(code) != code ||
-           utf8proc_tolower(code) != code;
+    return is_lower(code) || is_upper(code) || utf8proc_category(code) == UTF8PROC_CATEGORY_LT;
 }
 
 static bool is_case_ignorable(int32_t code)
@@ -136,27 +143,28 @@ tsr_status tsr_jinja_title(tsr_jinja_text text, tsr_text *out)
     return st;
 }
 
-/* Whether there is a cased letter, and no letter of the categories `other` and title case. */
-static bool all_of_case(tsr_jinja_text text, utf8proc_category_t other)
+typedef bool (*case_question)(int32_t code);
+
+/* Whether something is of the case `wanted`, and nothing of the case `other` or title case. */
+static bool all_of_case(tsr_jinja_text text, case_question wanted, case_question other)
 {
     bool found = false;
     for (size_t at = 0; at < text.count;) {
         int32_t code = 0;
         at += tsr_jinja_decode(text, at, &code);
-        const utf8proc_category_t category = utf8proc_category(code);
-        if (category == other || category == UTF8PROC_CATEGORY_LT)
+        if (other(code) || utf8proc_category(code) == UTF8PROC_CATEGORY_LT)
             return false;
-        found = found || category == UTF8PROC_CATEGORY_LU || category == UTF8PROC_CATEGORY_LL;
+        found = found || wanted(code);
     }
     return found;
 }
 
 bool tsr_jinja_all_lower(tsr_jinja_text text)
 {
-    return all_of_case(text, UTF8PROC_CATEGORY_LU);
+    return all_of_case(text, is_lower, is_upper);
 }
 
 bool tsr_jinja_all_upper(tsr_jinja_text text)
 {
-    return all_of_case(text, UTF8PROC_CATEGORY_LL);
+    return all_of_case(text, is_upper, is_lower);
 }

@@ -1,6 +1,7 @@
 /*
- * Code points whose upper or title case is more than one code point (Unicode's SpecialCasing, the
- * rows without conditions). Ascending; unused places are zero.
+ * Of Unicode's tables, what utf8proc does not give: code points whose upper or title case is more
+ * than one code point (SpecialCasing, the rows without conditions), and those that count as lower
+ * or upper case though their category does not say so. Ascending; unused places are zero.
  */
 #include "runtime/text/jinja_case.h"
 
@@ -125,4 +126,41 @@ const tsr_jinja_special_case *tsr_jinja_special_case_of(int32_t code)
             high = middle;
     }
     return NULL;
+}
+
+typedef struct code_range {
+    int32_t first, last;
+} code_range;
+
+/* Other_Lowercase and Other_Uppercase */
+static const code_range other_lower[] = {
+    {0x00AA, 0x00AA},   {0x00BA, 0x00BA},   {0x02B0, 0x02B8},   {0x02C0, 0x02C1},
+    {0x02E0, 0x02E4},   {0x0345, 0x0345},   {0x037A, 0x037A},   {0x1D2C, 0x1D6A},
+    {0x1D78, 0x1D78},   {0x1D9B, 0x1DBF},   {0x2071, 0x2071},   {0x207F, 0x207F},
+    {0x2090, 0x209C},   {0x2170, 0x217F},   {0x24D0, 0x24E9},   {0x2C7C, 0x2C7D},
+    {0xA69C, 0xA69D},   {0xA770, 0xA770},   {0xA7F8, 0xA7F9},   {0xAB5C, 0xAB5F},
+    {0x10780, 0x10780}, {0x10783, 0x10785}, {0x10787, 0x107B0}, {0x107B2, 0x107BA},
+};
+
+static const code_range other_upper[] = {
+    {0x2160, 0x216F}, {0x24B6, 0x24CF}, {0x1F130, 0x1F149}, {0x1F150, 0x1F169}, {0x1F170, 0x1F189},
+};
+
+static bool among(const code_range *ranges, size_t count, int32_t code)
+{
+    for (size_t i = 0; i < count && ranges[i].first <= code; i++) {
+        if (code <= ranges[i].last)
+            return true;
+    }
+    return false;
+}
+
+bool tsr_jinja_is_other_lower(int32_t code)
+{
+    return among(other_lower, sizeof(other_lower) / sizeof(other_lower[0]), code);
+}
+
+bool tsr_jinja_is_other_upper(int32_t code)
+{
+    return among(other_upper, sizeof(other_upper) / sizeof(other_upper[0]), code);
 }

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+enum { NEEDLE_MOST = 1024 }; /* where the work is the product of two lengths */
+
 typedef tsr_jinja_value value;
 
 /* The slot as an optional integer. */
@@ -109,6 +111,8 @@ static tsr_status strip(tsr_jinja_call *call, tsr_jinja_side side, value *ret)
         return give(call, tsr_jinja_strip(call->self.as.text, NULL, side), ret);
     tsr_jinja_text set = {0};
     const tsr_status st = need_text(call->run, chars, &set);
+    if (st == TSR_OK && set.count > NEEDLE_MOST)
+        return tsr_jinja_fail(call->run, "strip of more than %d bytes of characters", NEEDLE_MOST);
     return st == TSR_OK ? give(call, tsr_jinja_strip(call->self.as.text, &set, side), ret) : st;
 }
 
@@ -253,7 +257,7 @@ static tsr_status text_split(tsr_jinja_call *call, value *ret)
     return st;
 }
 
-/* Where `needle` ends last before byte `to`, SIZE_MAX when it does not. */
+/* Where `needle` ends last before byte `to`; SIZE_MAX when it does not. */
 static size_t find_before(tsr_jinja_text text, tsr_jinja_text needle, size_t to)
 {
     for (size_t at = to; at >= needle.count; at--) {
@@ -287,8 +291,8 @@ static tsr_status text_rsplit(tsr_jinja_call *call, value *ret)
     }
     if (st == TSR_OK)
         st = need_text(call->run, call->slots[0], &separator);
-    if (st == TSR_OK && separator.count == 0)
-        return tsr_jinja_fail(call->run, "rsplit needs a separator that is not empty");
+    if (st == TSR_OK && (separator.count == 0 || separator.count > NEEDLE_MOST))
+        return tsr_jinja_fail(call->run, "rsplit needs a separator of 1 to %d bytes", NEEDLE_MOST);
     if (st == TSR_OK)
         st = pieces_new(call, &p);
     size_t to = text.count;
@@ -440,6 +444,8 @@ static tsr_status text_rfind(tsr_jinja_call *call, value *ret)
     *ret = tsr_jinja_int(-1);
     if (from == SIZE_MAX || needle.count > part.count)
         return TSR_OK;
+    if (needle.count > NEEDLE_MOST)
+        return tsr_jinja_fail(call->run, "rfind of more than %d bytes", NEEDLE_MOST);
     for (size_t at = part.count - needle.count + 1; at-- > 0;) {
         if (tsr_jinja_text_starts(tsr_jinja_text_part(part, at, part.count), needle)) {
             *ret = tsr_jinja_int(

@@ -99,7 +99,7 @@ tsr_status tsr_jinja_equal(tsr_jinja_run *run, tsr_jinja_value a, tsr_jinja_valu
     }
     if (a.kind == TSR_JINJA_TEXT) {
         *ret_equal = tsr_jinja_text_equal(a.as.text, b.as.text);
-        return TSR_OK;
+        return *ret_equal ? tsr_jinja_spend(run, a.as.text.count / 256) : TSR_OK;
     }
     if (a.kind != TSR_JINJA_LIST && a.kind != TSR_JINJA_DICT) {
         *ret_equal = same(a, b);
@@ -141,7 +141,7 @@ tsr_status tsr_jinja_less(tsr_jinja_run *run, tsr_jinja_value a, tsr_jinja_value
     }
     if (a.kind == TSR_JINJA_TEXT && b.kind == TSR_JINJA_TEXT) {
         *ret_less = tsr_jinja_text_compare(a.as.text, b.as.text) < 0;
-        return TSR_OK;
+        return tsr_jinja_spend(run, a.as.text.count / 256);
     }
     if (a.kind == TSR_JINJA_UNDEFINED)
         return tsr_jinja_fail_undefined(run, a.as.undefined);

@@ -83,7 +83,7 @@ static tsr_status parse_set(parser *p, node *n)
 
 static tsr_status parse_for(parser *p, node *n)
 {
-    static const char *const ends[] = {"endfor", "else", NULL};
+    static const char *const ends[] = {"else", "endfor", NULL};
     static const tsr_jinja_tuple_rules each = {.target = true};
     static const tsr_jinja_tuple_rules over = {.plain = true};
     node *parts[5] = {NULL, NULL, NULL, NULL, NULL}; /* target, iterable, test, body, else */
@@ -356,8 +356,11 @@ static tsr_status parse_body(parser *p, const char *const *ends, node **ret_node
     p->depth--;
     if (st != TSR_OK)
         return st;
-    if (ends && !ended)
-        return tsr_jinja_unexpected(p, ends[0]);
+    if (ends && !ended) {
+        while (ends[1])
+            ends++; /* the last is the one that closes */
+        return tsr_jinja_unexpected(p, *ends);
+    }
     body->items = pieces.items;
     body->count = pieces.count;
     *ret_node = body;

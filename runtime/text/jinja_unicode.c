@@ -47,12 +47,45 @@ tsr_jinja_text tsr_jinja_text_part(tsr_jinja_text text, size_t from, size_t to)
     return (tsr_jinja_text){.bytes = text.bytes + from, .count = to - from};
 }
 
+enum { LONG_NEEDLE = 64, HASH_BASE = 257, HASH_PRIME = 2147483647 };
+
+static uint64_t hash_of(const char *bytes, size_t count)
+{
+    uint64_t hash = 0;
+    for (size_t i = 0; i < count; i++)
+        hash = (hash * HASH_BASE + (unsigned char)bytes[i]) % HASH_PRIME;
+    return hash;
+}
+
+/* By a rolling hash, since comparing a long needle at every byte could take for ever. */
+static size_t find_long(tsr_jinja_text text, tsr_jinja_text needle, size_t from)
+{
+    const size_t last = text.count - needle.count;
+    const uint64_t wanted = hash_of(needle.bytes, needle.count);
+    uint64_t hash = hash_of(text.bytes + from, needle.count);
+    uint64_t highest = 1; /* the weight of the byte that leaves */
+    for (size_t i = 1; i < needle.count; i++)
+        highest = highest * HASH_BASE % HASH_PRIME;
+
+    for (size_t at = from;; at++) {
+        if (hash == wanted && memcmp(text.bytes + at, needle.bytes, needle.count) == 0)
+            return at;
+        if (at == last)
+            return SIZE_MAX;
+        const uint64_t leaving = (unsigned char)text.bytes[at] * highest % HASH_PRIME;
+        const uint64_t coming = (unsigned char)text.bytes[at + needle.count];
+        hash = ((hash + HASH_PRIME - leaving) * HASH_BASE + coming) % HASH_PRIME;
+    }
+}
+
 size_t tsr_jinja_text_find(tsr_jinja_text text, tsr_jinja_text needle, size_t from)
 {
     if (from > text.count || needle.count > text.count - from)
         return SIZE_MAX;
     if (needle.count == 0)
         return from;
+    if (needle.count > LONG_NEEDLE)
+        return find_long(text, needle, from);
 
     const size_t last = text.count - needle.count;
     while (from <= last) {

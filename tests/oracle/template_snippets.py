@@ -836,7 +836,7 @@ EXPRESSIONS = [x for x in "\n".join(EXPRESSIONS).replace("'line\\\\\ncontinued'"
 EXPRESSIONS = [x.replace("\x01", "\n").replace("\\\\", "\\") for x in EXPRESSIONS]
 
 STATEMENTS = [
-    "plain", "", "\n", "a\n", "a\n\n", "\r\na\rb\r\n", "{", "{ {", "}}", "%}", "{{}}", "{{ }}", "{%%}", "{% %}", "{# c #}", "{# c", "{#}#}", "{##}", "{#-#}x", "{{ 1", "{% if",
+    "{{ (s * 50).find((s * 30)[3:]) }}{{ (s * 50).replace((s * 9)[1:], '#') }}{{ (s * 20)[2:] in (s * 30) }}{{ (s * 20 ~ 'x') in (s * 30) }}{{ (u * 30).split((u * 3)[2:]) | length }}", "plain", "", "\n", "a\n", "a\n\n", "\r\na\rb\r\n", "{", "{ {", "}}", "%}", "{{}}", "{{ }}", "{%%}", "{% %}", "{# c #}", "{# c", "{#}#}", "{##}", "{#-#}x", "{{ 1", "{% if",
     "a {# c #} b", "a\n  {# c #}\n b", "a \n {#- c -#} \n b", "a\n{#+ c +#}\nb", "  {{ i }}\n  {{ i }}\n", "  {{- i -}}  \n x",
     "{% if yes %}\nA\n{% endif %}\nB", "  {% if yes %}\n  A\n  {% endif %}\n  B", "x  {% if yes %}\n  A\n  {% endif %}\n  B", "  {%+ if yes %}\n  A\n  {%+ endif %}\n  B",
     "  {%- if yes -%}\n  A\n  {%- endif -%}\n  B", "{% if yes +%}\nA\n{% endif +%}\nB", "{% if yes -%}  \n\n A {% endif %}", "a\n\n  {%- if yes %} b{% endif %}", "\u00a0 {%- if yes -%} \u2003x{% endif %}",

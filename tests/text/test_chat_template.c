@@ -56,7 +56,7 @@ static void a_refusal_names_line_and_construct(void **state)
     fails("{{ x is sameas 1 }}", TSR_ERR_CHECKPOINT,
           "t.jinja: line 1: the test 'sameas' is not supported");
     fails("{% if x %}\n", TSR_ERR_CHECKPOINT,
-          "t.jinja: line 1: the template ends where elif was expected");
+          "t.jinja: line 1: the template ends where endif was expected");
     fails("{{ x\n\n", TSR_ERR_CHECKPOINT, "t.jinja: line 2: a {{ without its }}");
 }
 
@@ -77,6 +77,10 @@ static void a_template_without_end_is_ended(void **state)
           TSR_ERR_ARG, "t.jinja: line 1: the template takes more than 10000000 steps");
     fails("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", TSR_ERR_ARG,
           "t.jinja: line 1: macros call one another deeper than 64");
+    fails("{% set t = 'a' * 1000000 %}{% for i in range(99999) %}{{ 'b' in t }}{% endfor %}",
+          TSR_ERR_ARG, "t.jinja: line 1: the template takes more than 10000000 steps");
+    fails("{{ ('a' * 900000).find('a' * 400000 ~ 'b') }}{{ ('a' * 9999).strip('b' * 9999) }}",
+          TSR_ERR_ARG, "t.jinja: line 1: strip of more than 1024 bytes of characters");
     fails("{{ range(100001) }}", TSR_ERR_ARG, "t.jinja: line 1: range of more than 100000 items");
     fails("{{ 'x' * 70000000 }}", TSR_ERR_ARG,
           "t.jinja: line 1: the template takes more than 10000000 steps");
