@@ -2,7 +2,7 @@
 
 #include "runtime/base/file.h"
 #include "runtime/base/json_file.h"
-#include "runtime/text/jinja_run.h"
+#include "runtime/text/jinja/run.h"
 
 #include <errno.h>
 #include <stdlib.h>
