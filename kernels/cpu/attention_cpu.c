@@ -159,8 +159,6 @@ static void attend_heads(const tsr_kv_layer *cache, const attend *w)
         w->out[i] = w->sums[i] * value_scale;
 }
 
-/* ---- who does what */
-
 /* Row `row` of sequence `s` with group `group` of query heads. */
 static void attend_row(const attention_run *run, float *work, const tsr_attention_sequence *s,
                        int32_t row, int32_t group)

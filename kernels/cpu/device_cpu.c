@@ -26,8 +26,6 @@ static uint64_t aligned(uint64_t bytes)
     return (bytes + 63U) & ~UINT64_C(63);
 }
 
-/* ---- which instruction set */
-
 #ifdef TSR_X86
 /* By cpuid: not every compiler's __builtin_cpu_supports knows the name. */
 static bool has_f16c(void)
@@ -63,8 +61,6 @@ static const tsr_cpu_isa_table *choose_isa(tsr_cpu_isa isa)
 #endif
     return isa == TSR_CPU_AUTO || isa == TSR_CPU_PLAIN ? &tsr_cpu_isa_table_plain : NULL;
 }
-
-/* ---- memory */
 
 static tsr_status alloc_cpu(tsr_device *device, size_t bytes, void **ret_memory)
 {
@@ -112,8 +108,6 @@ uint64_t tsr_cpu_workspace_bytes(const tsr_work_shape *shape, int32_t threads)
     tsr_cpu_work unused;
     return tsr_cpu_work_layout(shape, threads, NULL, &unused);
 }
-
-/* ---- linears */
 
 uint64_t tsr_cpu_linear_bytes(tsr_weight_format format, int32_t out, int32_t in, bool bias,
                               bool pre_quant_scale)
@@ -177,8 +171,6 @@ static tsr_status load_linear_cpu(tsr_device *device, const tsr_linear_source *s
     *ret_linear = linear;
     return TSR_OK;
 }
-
-/* ---- open and close */
 
 static void close_cpu(tsr_device *device)
 {

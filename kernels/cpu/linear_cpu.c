@@ -173,8 +173,6 @@ void ISA(tsr_linear_run)(tsr_cpu_device *cpu, const tsr_linear_job *jobs, int32_
     tsr_threads_run(cpu->threads, tiles, tile_share, &run);
 }
 
-/* ---- the operations */
-
 /* Linears first .. first + count, which share their rows, over tokens t0 .. t0 + tokens. */
 static void linears_alike(tsr_cpu_device *cpu, const tsr_linears_args *a, int32_t first,
                           int32_t count, tsr_thread_range tokens)

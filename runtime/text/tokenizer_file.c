@@ -52,8 +52,6 @@ static bool is_absent(const json_t *value)
     return !value || json_is_null(value);
 }
 
-/* --- model ---------------------------------------------------------------------------------- */
-
 static tsr_status check_model(const reader *r, const json_t *model)
 {
     static const char *const unserved[] = {"dropout", "unk_token", "continuing_subword_prefix",
@@ -206,8 +204,6 @@ static tsr_status read_merges(const reader *r, const json_t *merges)
     return st;
 }
 
-/* --- added tokens --------------------------------------------------------------------------- */
-
 /* The id the reference gives a new token, whatever the file says. */
 static int32_t next_id(int32_t vocab_count, int32_t highest_added)
 {
@@ -296,8 +292,6 @@ static tsr_status read_added(const reader *r, const json_t *added)
         return refuse(r, "added_tokens holds the same content twice");
     return TSR_OK;
 }
-
-/* --- normalizer, pre_tokenizer, decoder ------------------------------------------------------ */
 
 static tsr_status read_normalizer(const reader *r, const json_t *normalizer)
 {

@@ -39,8 +39,6 @@ static int32_t or_default(int32_t value, int32_t otherwise)
     return value != 0 ? value : otherwise;
 }
 
-/* ---- source and sink --------------------------------------------------------------------- */
-
 static tsr_status next(void *context, int32_t wait_ms, tsr_request *ret_request, bool *ret_more,
                        bool *ret_ended)
 {
@@ -100,8 +98,6 @@ static tsr_status logits(void *context, uint64_t id, int32_t first_position, int
     a->logit_rows += rows;
     return TSR_OK;
 }
-
-/* ---- ranks ------------------------------------------------------------------------------- */
 
 static tsr_plan *make_plan(const run_setup *setup)
 {

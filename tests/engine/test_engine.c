@@ -27,8 +27,6 @@ static void run(const run_setup *setup, const tsr_request *requests, int32_t cou
     engine_run_ended(setup, ret_result, expected);
 }
 
-/* ---- how requests end -------------------------------------------------------------------- */
-
 static void stop_ids_and_eos_end_an_answer_with_their_token(void **state)
 {
     (void)state;
@@ -165,8 +163,6 @@ static void requests_without_a_seed_follow_from_the_engines_seed(void **state)
     run(&setup, &request, 1, TSR_OK, &b);
     assert_memory_not_equal(a.answer[0].token, b.answer[0].token, 12 * sizeof(int32_t));
 }
-
-/* ---- how a group ends -------------------------------------------------------------------- */
 
 static void a_rank_with_another_plan_ends_all_with_a_named_mismatch(void **state)
 {

@@ -104,8 +104,6 @@ static void assert_entry(const bench *b, uint32_t index, tsr_step_entry expected
     assert_int_equal(expected.output_index, e->output_index);
 }
 
-/* ---- tests ------------------------------------------------------------------------------- */
-
 static void a_prompt_is_cut_into_chunks_and_only_its_last_row_is_sampled(void **state)
 {
     (void)state;

@@ -65,8 +65,6 @@ tsr_device *sample_device(int i, const tsr_work_shape *shape)
     return device;
 }
 
-/* ---- linears */
-
 static double e4m3(uint8_t code)
 {
     return (double)tsr_e4m3_to_f32(code);
@@ -211,8 +209,6 @@ tsr_linear sample_load(tsr_device *device, const sample_linear *l, void **ret_me
     ASSERT_STATUS(TSR_OK, tsr_device_load_linear(device, s, *ret_memory, &linear));
     return linear;
 }
-
-/* ---- activations, one value at a time, by numeric.h */
 
 static float largest(const float *x, size_t count)
 {

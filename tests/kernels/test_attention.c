@@ -114,8 +114,6 @@ static void attend(tsr_device *device, const attention_case *c, sequence_data *s
     ASSERT_STATUS(TSR_OK, tsr_op_attention(device, &a, stream));
 }
 
-/* ---- the definition */
-
 /* What the cache keeps of x. */
 static double kept(const attention_case *c, float x, float scale)
 {

@@ -68,8 +68,6 @@ static void unload_mlp(tsr_device *device, loaded_mlp *m)
         tsr_device_free(device, m->memory[i]);
 }
 
-/* ---- the definition */
-
 /*
  * One row in double, with the bound that follows from the linears' own, (in/16 + 10) 2^-24 of the
  * sum of magnitudes: silu is steeper than 1.1 nowhere, and costs 8 roundings. No value here lies so
@@ -144,8 +142,6 @@ static void the_mlp_meets_its_definition_with_the_same_bits_everywhere(void **st
         free_mlp(&m);
     }
 }
-
-/* ---- experts */
 
 /* Some 600 answers: more than one chunk of the workspace (512), so an expert lies across. */
 enum { E = 6, LOCAL = 4, K = 3, ROWS = 300 };

@@ -51,8 +51,6 @@ static void run_router(tsr_device *device, const router_case *c, const sample_li
     tsr_device_free(device, memory);
 }
 
-/* ---- the definition, in double */
-
 static int best(const double *choice, const bool *out, int count)
 {
     int b = -1;

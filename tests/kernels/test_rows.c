@@ -18,8 +18,6 @@ static void assert_near(double got, double expected, double bound)
         fail_msg("%.9g is not within %.3g of %.9g", got, bound, expected);
 }
 
-/* ---- norm */
-
 static void check_norm(sample_random *r, int32_t tokens, int32_t hidden)
 {
     const size_t count = (size_t)tokens * (size_t)hidden;
@@ -71,8 +69,6 @@ static void norm_meets_its_definition(void **state)
     check_norm(&r, 7, 48);
     check_norm(&r, 3, 2048);
 }
-
-/* ---- add, embed */
 
 static void add_adds(void **state)
 {
@@ -143,8 +139,6 @@ static void embed_refuses_an_id_that_is_no_row(void **state)
     tsr_device_close(device);
     sample_linear_free(l);
 }
-
-/* ---- rotary */
 
 typedef struct rotary_case {
     int32_t tokens, q_heads, kv_heads, head_dim, rotary_dim;
@@ -246,8 +240,6 @@ static void rotary_meets_its_definition(void **state)
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
         check_rotary(&r, &cases[i]);
 }
-
-/* ---- pack, combine */
 
 static void packed_rows_hold_activations_ids_and_zeros(void **state)
 {

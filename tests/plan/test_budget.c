@@ -122,8 +122,6 @@ static void eight_experts_on_three_and_five_ranks(void **state)
         assert_int_equal(-1, rank[e]);
 }
 
-/* ---- whole plans ------------------------------------------------------------------------- */
-
 typedef struct built {
     tsr_status status;
     tsr_plan *plan;

@@ -206,8 +206,6 @@ static void no_flipped_bit_is_taken(void **state)
     tsr_plan_close(sent);
 }
 
-/* ---- plans that are out of bounds, with a digest that holds -------------------------------- */
-
 typedef void (*damage)(tsr_plan *plan);
 
 #define DAMAGE(name, statement)                                                                    \

@@ -225,8 +225,6 @@ static void counts_larger_than_the_buffer_are_refused_before_they_are_followed(v
     assert_true(log_lines_say(&lines, "magic"));
 }
 
-/* ---- lengths ----------------------------------------------------------------------------- */
-
 static void apply(tsr_step_state *s, tsr_step_entry entry, tsr_status expected)
 {
     _Alignas(8) unsigned char bytes[256];
