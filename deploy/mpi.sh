@@ -6,6 +6,10 @@ export OMPI_MCA_rmaps_base_oversubscribe=1 PRTE_MCA_rmaps_default_mapping_policy
 # Containers forbid reading another process's memory; shared memory works everywhere.
 export OMPI_MCA_btl_vader_single_copy_mechanism=none
 
+# mpirun asks hwloc for the machine, which would look for X displays: seconds, where name lookups
+# are slow.
+export HWLOC_COMPONENTS=-gl
+
 # mpi_of BUILD: the mpirun that belongs to the library BUILD was linked with.
 mpi_of() {
     sed -n 's/^MPIEXEC_EXECUTABLE:[^=]*=//p' "$1/CMakeCache.txt"
