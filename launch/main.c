@@ -44,6 +44,20 @@ static tsr_status run_command(const tsr_config *config, const tsr_launch_info *i
     return TSR_ERR_INTERNAL;
 }
 
+/* What parsing cannot see: options that need, or rule out, each other. */
+static tsr_status check_command(const tsr_config *config, const tsr_launch_info *info)
+{
+    if (config->help)
+        return TSR_OK;
+    if (info->mpi && config->local_ranks > 0) {
+        tsr_log(TSR_LOG_ERROR, "--local-ranks is for one process: leave it out under mpirun");
+        return TSR_ERR_ARG;
+    }
+    if (config->command == TSR_COMMAND_RUN)
+        return tsr_run_command_check(config);
+    return config->command == TSR_COMMAND_SCORE ? tsr_score_command_check(config) : TSR_OK;
+}
+
 static void drop_line(void *context, tsr_log_level level, const char *line)
 {
     (void)context;
@@ -61,6 +75,8 @@ int main(int argc, char **argv)
     if (info.rank != 0)
         tsr_log_set_sink(drop_line, NULL);
     tsr_status st = tsr_config_parse(argc, argv, &config);
+    if (st == TSR_OK)
+        st = check_command(&config, &info);
     tsr_log_set_sink(NULL, NULL);
     if (st != TSR_OK)
         return tsr_status_exit_code(st);

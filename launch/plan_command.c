@@ -86,7 +86,7 @@ static tsr_status print_text(const proposal *x, bool colour, FILE *out)
         (void)fputc('\n', out);
     }
     tsr_problem_list_print(&x->problems, out);
-    return fflush(out) == 0 ? TSR_OK : TSR_ERR_OUTPUT;
+    return tsr_print_end(out);
 }
 
 /* ---- JSON -------------------------------------------------------------------------------- */

@@ -1,5 +1,10 @@
 #include "launch/problem_list.h"
 
+#include "runtime/base/log.h"
+
+#include <errno.h>
+#include <string.h>
+
 static const char *const severity_names[] = {"note", "warning", "error"};
 
 void tsr_problem_list_print(const tsr_problems *problems, FILE *out)
@@ -23,12 +28,20 @@ json_t *tsr_problem_list_json(const tsr_problems *problems)
     return list;
 }
 
+tsr_status tsr_print_end(FILE *out)
+{
+    if (fflush(out) == 0 && ferror(out) == 0)
+        return TSR_OK;
+    tsr_log(TSR_LOG_ERROR, "what was found cannot be written: %s", strerror(errno));
+    return TSR_ERR_OUTPUT;
+}
+
 tsr_status tsr_json_print(json_t *json, FILE *out)
 {
-    int written = json == NULL ? -1 : json_dumpf(json, out, JSON_INDENT(2));
-
-    json_decref(json);
     if (json == NULL)
         return TSR_ERR_MEMORY;
-    return written == 0 && fputc('\n', out) != EOF ? TSR_OK : TSR_ERR_OUTPUT;
+    (void)json_dumpf(json, out, JSON_INDENT(2)); /* what fails here, the stream remembers */
+    (void)fputc('\n', out);
+    json_decref(json);
+    return tsr_print_end(out);
 }

@@ -91,11 +91,6 @@ tsr_status tsr_ranks_run(const tsr_config *config, const tsr_launch_info *info,
 {
     if (!info->mpi)
         return run_local(config, rank_main, context);
-    if (config->local_ranks > 0) {
-        tsr_log(TSR_LOG_ERROR, "--local-ranks is for one process: leave it out under mpirun");
-        return TSR_ERR_ARG;
-    }
-
     tsr_comm *comm = NULL;
     tsr_status st = tsr_comm_open_mpi((int32_t)config->step_timeout * 1000, &comm);
     if (st != TSR_OK)

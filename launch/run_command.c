@@ -3,6 +3,7 @@
 #include "launch/batch_file.h"
 #include "launch/job.h"
 #include "launch/prompt_session.h"
+#include "launch/same_file.h"
 #include "runtime/base/log.h"
 
 #include <math.h>
@@ -20,8 +21,7 @@ typedef struct run {
     tsr_prompt_session session; /* with --prompt or --chat */
 } run;
 
-/* Exactly one of --prompt, --chat and --input, with what belongs to it. */
-static tsr_status check_options(const tsr_config *config)
+tsr_status tsr_run_command_check(const tsr_config *config)
 {
     const int given = (config->prompt != NULL) + (config->chat != NULL) + (config->input != NULL);
 
@@ -40,6 +40,11 @@ static tsr_status check_options(const tsr_config *config)
     if (config->input && (config->stop_count || config->max_tokens || config->ignore_eos)) {
         tsr_log(TSR_LOG_ERROR, "--stop, --max-tokens and --ignore-eos are for one prompt; with "
                                "--input they belong into the body of each line");
+        return TSR_ERR_ARG;
+    }
+    if (config->input && tsr_same_file(config->input, config->output)) {
+        tsr_log(TSR_LOG_ERROR, "--output %s: is the file of --input; name another one",
+                config->output);
         return TSR_ERR_ARG;
     }
     return TSR_OK;
@@ -210,7 +215,8 @@ static tsr_status finish(void *context, tsr_status status, const tsr_engine_stat
     run *r = context;
     tsr_status st = status;
 
-    if (r->batch) {
+    /* What could not be written has been said; there is nothing to finish. */
+    if (r->batch && status != TSR_ERR_OUTPUT) {
         tsr_batch_counts counts = {0};
         const char *reason =
             status == TSR_OK ? "not started: the job was asked to drain" : tsr_status_text(status);
@@ -228,13 +234,9 @@ static tsr_status finish(void *context, tsr_status status, const tsr_engine_stat
 tsr_status tsr_run_command(const tsr_config *config, const tsr_launch_info *info)
 {
     run r = {.config = config};
-
-    tsr_status st = check_options(config);
-    if (st != TSR_OK)
-        return st;
     const tsr_job_hooks hooks = {
         .prepare = prepare, .begin = begin, .finish = finish, .context = &r};
-    st = tsr_job_run(config, info, &hooks);
+    const tsr_status st = tsr_job_run(config, info, &hooks);
     tsr_prompt_session_close(&r.session);
     tsr_batch_file_close(r.batch);
     json_decref(r.template_kwargs);

@@ -4,6 +4,9 @@
 
 #include "launch/config.h"
 
+/* Exactly one of --prompt, --chat and --input, with what belongs to it. */
+TSR_MUST_USE tsr_status tsr_run_command_check(const tsr_config *config);
+
 TSR_MUST_USE tsr_status tsr_run_command(const tsr_config *config, const tsr_launch_info *info);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include "launch/job.h"
 #include "launch/logits_file.h"
+#include "launch/same_file.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 
@@ -95,14 +96,23 @@ static tsr_status finish(void *context, tsr_status status, const tsr_engine_stat
     return st;
 }
 
-tsr_status tsr_score_command(const tsr_config *config, const tsr_launch_info *info)
+tsr_status tsr_score_command_check(const tsr_config *config)
 {
-    score s = {.config = config};
-
     if (!config->tokens || !config->out) {
         tsr_log(TSR_LOG_ERROR, "score needs --tokens FILE and --out FILE.safetensors");
         return TSR_ERR_ARG;
     }
+    if (tsr_same_file(config->tokens, config->out)) {
+        tsr_log(TSR_LOG_ERROR, "--out %s: is the file of --tokens; name another one", config->out);
+        return TSR_ERR_ARG;
+    }
+    return TSR_OK;
+}
+
+tsr_status tsr_score_command(const tsr_config *config, const tsr_launch_info *info)
+{
+    score s = {.config = config};
+
     tsr_status st = tsr_arena_open((size_t)1 << 20, &s.memory);
     if (st != TSR_OK)
         return st;

@@ -4,6 +4,9 @@
 
 #include "launch/config.h"
 
+/* Whether --tokens and --out are there, and two files. */
+TSR_MUST_USE tsr_status tsr_score_command_check(const tsr_config *config);
+
 TSR_MUST_USE tsr_status tsr_score_command(const tsr_config *config, const tsr_launch_info *info);
 
 #endif

@@ -95,3 +95,14 @@ void assert_said(const char *stream, const char *text)
         fail_msg("expected \"%s\" on %s, got:\n%s", text, stream, said);
     free(said);
 }
+
+void assert_error_lines(int count)
+{
+    char *said = read_whole(scratch_path("err"), NULL);
+    int lines = 0;
+    for (const char *at = strstr(said, "error: "); at; at = strstr(at + 1, "error: "))
+        lines++;
+    if (lines != count)
+        fail_msg("expected %d lines of error, got:\n%s", count, said);
+    free(said);
+}

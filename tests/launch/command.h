@@ -25,4 +25,7 @@ char *read_whole(const char *path, size_t *ret_bytes);
 /* Fails the test unless scratch/err (or out) holds the text; prints what is there instead. */
 void assert_said(const char *stream, const char *text);
 
+/* Fails the test unless scratch/err holds exactly `count` lines that say "error". */
+void assert_error_lines(int count);
+
 #endif

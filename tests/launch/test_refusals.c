@@ -3,6 +3,7 @@
 #include "tests/launch/command.h"
 #include "tests/test.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,6 +24,72 @@ static void usage_errors_exit_with_2(void **state)
     assert_said("err", "folder");
     assert_int_equal(run_command_line("%s score %s", TSR_PROGRAM, DEMO), 2);
     assert_said("err", "--tokens");
+}
+
+static void usage_errors_are_said_once_by_all_ranks_together(void **state)
+{
+    (void)state;
+    assert_int_equal(run_command_line("%s %s run %s", mpirun(3), TSR_PROGRAM, DEMO), 2);
+    assert_error_lines(1);
+    assert_int_equal(run_command_line("%s %s score %s", mpirun(3), TSR_PROGRAM, DEMO), 2);
+    assert_error_lines(1);
+    assert_int_equal(
+        run_command_line("%s %s run %s --chat hello --local-ranks 2", mpirun(3), TSR_PROGRAM, DEMO),
+        2);
+    assert_said("err", "--local-ranks");
+    assert_error_lines(1);
+}
+
+static void put_text(const char *path, const char *text)
+{
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_true(fputs(text, file) >= 0);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void a_result_never_overwrites_its_question(void **state)
+{
+    (void)state;
+    static const char request[] =
+        "{\"custom_id\": \"1\", \"body\": {\"prompt\": \"a\", \"max_tokens\": 1}}\n";
+    char file[64];
+    size_t bytes = 0;
+
+    (void)snprintf(file, sizeof(file), "%s/question", scratch_folder());
+    put_text(file, request);
+    assert_int_equal(run_command_line("%s run %s --input %s --output %s/./question", TSR_PROGRAM,
+                                      DEMO, file, scratch_folder()),
+                     2);
+    assert_said("err", "--output");
+    free(read_whole(file, &bytes));
+    assert_int_equal(bytes, sizeof(request) - 1);
+
+    put_text(file, "[[1, 2]]");
+    assert_int_equal(
+        run_command_line("%s score %s --tokens %s --out %s", TSR_PROGRAM, DEMO, file, file), 2);
+    assert_said("err", "--out");
+    free(read_whole(file, &bytes));
+    assert_int_equal(bytes, sizeof("[[1, 2]]") - 1);
+}
+
+/* stdout goes to a full disk inside the braces, to a file outside. */
+static void a_full_disk_is_said_once_and_exits_with_1(void **state)
+{
+    (void)state;
+    static const char *const printing[] = {"inspect", "inspect --json", "plan", "plan --json"};
+    for (size_t i = 0; i < sizeof(printing) / sizeof(printing[0]); i++) {
+        assert_int_equal(
+            run_command_line("{ %s %s %s >/dev/full; }", TSR_PROGRAM, printing[i], DEMO), 1);
+        assert_said("err", "No space left");
+        assert_error_lines(1);
+    }
+
+    put_text(scratch_path("question"), "{\"custom_id\": \"1\", \"body\": {\"prompt\": \"a\"}}\n");
+    assert_int_equal(run_command_line("%s run %s --input %s --output /dev/full", TSR_PROGRAM, DEMO,
+                                      scratch_path("question")),
+                     1);
+    assert_error_lines(1);
 }
 
 static void a_missing_checkpoint_exits_with_3(void **state)
@@ -84,6 +151,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(usage_errors_exit_with_2),
+        cmocka_unit_test(usage_errors_are_said_once_by_all_ranks_together),
+        cmocka_unit_test(a_result_never_overwrites_its_question),
+        cmocka_unit_test(a_full_disk_is_said_once_and_exits_with_1),
         cmocka_unit_test(a_missing_checkpoint_exits_with_3),
         cmocka_unit_test(a_missing_checkpoint_exits_with_3_under_mpirun),
         cmocka_unit_test(too_little_memory_exits_with_4_before_a_weight_is_read),
