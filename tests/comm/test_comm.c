@@ -297,7 +297,7 @@ static void broadcasts_reach_all_from_every_root(void **state)
 /* Rank r sends r * unit bytes, so that one rank sends nothing. */
 static void gather_to(rank_run *run, int32_t root, size_t unit)
 {
-    size_t bytes_of[64];
+    size_t bytes_of[64] = {0};
     size_t sum = 0;
     for (int32_t r = 0; r < run->size; r++) {
         bytes_of[r] = (size_t)r * unit;
