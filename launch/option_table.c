@@ -47,7 +47,7 @@ const tsr_option_row tsr_option_rows[] = {
      "JSON array of arrays of ids, or safetensors with int32 tokens.I"},
     {"out", SCORE, TSR_OPTION_TEXT, AT(out), 0, 0, "FILE", NULL, NULL,
      "safetensors with float32 logits.I [T, vocab_size]"},
-    {"ranks", PLAN, TSR_OPTION_INTEGER, AT(ranks), 1, 4096, "N", "1", NULL,
+    {"ranks", PLAN, TSR_OPTION_INTEGER, AT(ranks), 1, 1024, "N", "1", NULL,
      "number of ranks to plan for"},
     {"target", PLAN, TSR_OPTION_TEXT, AT(target), 0, 0, "h200|b200|cpu|BYTES", "cpu", NULL,
      "device of each rank, or just its memory"},

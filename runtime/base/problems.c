@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEPT_MOST = 1000, TEXT_BYTES = 1024 };
+enum { KEPT_MOST = 1000, LOGGED_MOST = 8, TEXT_BYTES = 1024 };
 
 void tsr_problems_add(tsr_problems *problems, tsr_severity severity, const char *format, ...)
 {
@@ -46,10 +46,19 @@ void tsr_problems_log(const tsr_problems *problems)
 {
     static const tsr_log_level levels[] = {TSR_LOG_INFO, TSR_LOG_WARN, TSR_LOG_ERROR};
 
-    for (size_t i = 0; i < problems->count; i++)
-        tsr_log(levels[problems->items[i].severity], "%s", problems->items[i].text);
-    if (problems->dropped > 0)
-        tsr_log(TSR_LOG_WARN, "%zu further problems not shown", problems->dropped);
+    size_t logged[sizeof(levels) / sizeof(levels[0])] = {0};
+    size_t left = problems->dropped;
+
+    for (size_t i = 0; i < problems->count; i++) {
+        const tsr_problem *problem = &problems->items[i];
+        if (logged[problem->severity]++ < LOGGED_MOST)
+            tsr_log(levels[problem->severity], "%s", problem->text);
+        else
+            left++;
+    }
+    if (left > 0)
+        tsr_log(problems->errors > 0 ? TSR_LOG_ERROR : TSR_LOG_WARN,
+                "and %zu further problems like these; tessera plan lists them", left);
 }
 
 void tsr_problems_close(tsr_problems *problems)

@@ -1,6 +1,6 @@
 /*
  * What is wrong with an input, collected before it is said: `inspect` lists everything, `run` stops
- * at the first error and prints all it found. Each text is one whole line: which file, tensor or
+ * there and prints the first of them. Each text is one whole line: which file, tensor or
  * field; what is wrong; what to do.
  */
 #ifndef TSR_RUNTIME_BASE_PROBLEMS_H
@@ -33,7 +33,8 @@ tsr_problems_add(tsr_problems *problems, tsr_severity severity, const char *form
 
 bool tsr_problems_has_error(const tsr_problems *problems);
 
-/* Writes every problem to the log, errors as errors. */
+/* Writes problems to the log, errors as errors: of each severity the first few, since a model has
+ * ten thousands of tensors and one cause shows in many of them, and how many more there are. */
 void tsr_problems_log(const tsr_problems *problems);
 
 void tsr_problems_close(tsr_problems *problems);

@@ -90,8 +90,9 @@ tsr_status tsr_fields_number(const tsr_fields *fields, const tsr_number_rule *ru
     }
     const double number = json_number_value(value);
     if (!json_is_number(value) || !(number > rule->above) || !(number <= rule->largest))
-        return tsr_fields_refuse(fields, rule->name, "is not a number above %g and at most %g",
-                                 rule->above, rule->largest);
+        return tsr_fields_refuse(fields, rule->name, "is not a number %s %g and at most %g",
+                                 rule->above < 0 ? "from" : "above",
+                                 rule->above < 0 ? 0 : rule->above, rule->largest);
     *ret_value = number;
     return TSR_OK;
 }

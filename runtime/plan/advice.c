@@ -4,7 +4,7 @@
 #include "runtime/plan/byte_count.h"
 #include "runtime/plan/limits.h"
 
-enum { MOST_RANKS = 1024, SHORT_MODEL_LEN = 512, FEW_TOKENS = 256 };
+enum { MOST_RANKS = 1024, SHORT_MODEL_LEN = 512, FEW_TOKENS = 256, FEWEST_TOKENS = 16 };
 
 static int32_t most_ranks(const tsr_budget *b)
 {
@@ -79,11 +79,36 @@ static void offer(tsr_text *text, const char *option, int32_t value)
         tsr_text_clear(text);
 }
 
+static int32_t at_most(int32_t value, int32_t most)
+{
+    return value < most ? value : most;
+}
+
+/* All settings together, smaller and smaller until it fits, or nothing. */
+static void offer_together(const tsr_budget *b, tsr_setting s, tsr_text *text)
+{
+    int32_t tokens, ranks = 0;
+
+    s.kv_format = TSR_KV_FP8;
+    for (tokens = FEW_TOKENS; ranks == 0 && tokens >= FEWEST_TOKENS; tokens /= 2) {
+        tsr_engine_limits *l = &s.limits;
+        l->max_model_len = at_most(l->max_model_len, tokens * (SHORT_MODEL_LEN / FEW_TOKENS));
+        l->max_batched_tokens = at_most(l->max_batched_tokens, tokens);
+        l->exchange_tokens = at_most(l->exchange_tokens, tokens);
+        ranks = tsr_budget_fits(b, &s) ? s.ranks : fewest_ranks(b, s);
+    }
+    if (ranks > 0 &&
+        tsr_text_add_format(text,
+                            "--ranks %d --max-model-len %d --max-num-batched-tokens %d "
+                            "--kv-cache-dtype fp8 together",
+                            ranks, s.limits.max_model_len, s.limits.max_batched_tokens) != TSR_OK)
+        tsr_text_clear(text);
+}
+
 /* Settings that help alone, and where none does, all of them together. */
 static void offer_settings(const tsr_budget *b, const tsr_setting *setting, tsr_text *text)
 {
     tsr_setting s = *setting;
-    int32_t value;
 
     offer(text, "--max-model-len", longest_len(b, s));
     offer(text, "--ranks", fewest_ranks(b, s));
@@ -95,18 +120,8 @@ static void offer_settings(const tsr_budget *b, const tsr_setting *setting, tsr_
         tsr_text_clear(text);
     if (text->count > 0)
         return;
-    if (s.limits.max_model_len > SHORT_MODEL_LEN)
-        s.limits.max_model_len = SHORT_MODEL_LEN;
-    if (s.limits.max_batched_tokens > FEW_TOKENS)
-        s.limits.max_batched_tokens = FEW_TOKENS;
-    if (s.limits.exchange_tokens > FEW_TOKENS)
-        s.limits.exchange_tokens = FEW_TOKENS;
-    value = tsr_budget_fits(b, &s) ? s.ranks : fewest_ranks(b, s);
-    if (value > 0 &&
-        tsr_text_add_format(text,
-                            "--ranks %d --max-model-len %d --max-num-batched-tokens %d "
-                            "--kv-cache-dtype fp8 together",
-                            value, s.limits.max_model_len, s.limits.max_batched_tokens) == TSR_OK)
+    offer_together(b, *setting, text);
+    if (text->count > 0)
         return;
     if (tsr_text_add_string(text, "more memory for each rank: no setting is enough") != TSR_OK)
         tsr_text_clear(text);

@@ -93,7 +93,7 @@ const char *tsr_evidence_looks_like(const tsr_evidence *e)
     const tsr_tensor *scale = e->scale != NULL ? e->scale : e->scale_inv;
 
     if (e->weight == NULL)
-        return "of no known format";
+        return "no known format";
     if (tsr_dtype_is_plain(e->weight->dtype) && scale == NULL)
         return "unquantized";
     if (scale == NULL)
@@ -105,7 +105,7 @@ const char *tsr_evidence_looks_like(const tsr_evidence *e)
     if (e->weight->dtype == TSR_DTYPE_I8)
         return "INT8";
     if (e->weight->dtype != TSR_DTYPE_F8_E4M3)
-        return "of no known format";
+        return "no known format";
     if (scale->dtype == TSR_DTYPE_U8 || scale->dtype == TSR_DTYPE_F8_E8M0)
         return "MXFP8";
     if (tsr_tensor_is_scalar(scale))

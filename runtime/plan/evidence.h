@@ -34,7 +34,7 @@ bool tsr_tensor_is_block_grid(const tsr_tensor *tensor, int64_t out, int64_t in)
 /* "U8 [128, 64]" */
 void tsr_tensor_describe(const tsr_tensor *tensor, size_t capacity, char *ret_text);
 
-/* What the tensors look like, "NVFP4" or "unquantized BF16"; "of no known format" otherwise. */
+/* What the tensors look like, "NVFP4" or "unquantized BF16"; "no known format" otherwise. */
 const char *tsr_evidence_looks_like(const tsr_evidence *evidence);
 
 #endif

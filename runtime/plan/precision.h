@@ -29,7 +29,7 @@ typedef struct tsr_claim {
     tsr_algo algo;
     int32_t group_size;
     int32_t row;  /* KEY, BLOCK: index into declared.layers; EXCLUDED: into excludes; else -1 */
-    bool refused; /* an algorithm that is not served; said already */
+    bool refused; /* an algorithm that is not served, or a gap among keys; said already */
     bool contradicted; /* the tensors say otherwise; said already */
 } tsr_claim;
 

@@ -20,12 +20,23 @@ typedef struct examination {
     char module[TSR_MODULE_NAME_BYTES];
 } examination;
 
+/* A linear is contradicted once, by its first tensor that does not fit: the others follow from it.
+ * True for the first. */
+static bool is_first(examination *x)
+{
+    bool first = !x->claim->contradicted;
+
+    x->claim->contradicted = true;
+    return first;
+}
+
 /* `tensor` is not what the claim asks for; `wanted` ends the sentence. */
 static void contradict(examination *x, const tsr_tensor *tensor, const char *wanted)
 {
     char claim[TEXT_BYTES], stored[TEXT_BYTES];
 
-    x->claim->contradicted = true;
+    if (!is_first(x))
+        return;
     tsr_claim_describe(x->prover->checkpoint, x->claim, sizeof(claim), claim);
     tsr_tensor_describe(tensor, sizeof(stored), stored);
     tsr_problems_add(x->prover->problems, TSR_SEVERITY_ERROR,
@@ -40,7 +51,8 @@ static void miss(examination *x, const char *suffix)
 {
     char claim[TEXT_BYTES], spelled[TSR_TENSOR_NAME_BYTES];
 
-    x->claim->contradicted = true;
+    if (!is_first(x))
+        return;
     tsr_tensor_index_spell(x->prover->index, x->module, spelled);
     tsr_claim_describe(x->prover->checkpoint, x->claim, sizeof(claim), claim);
     if (x->found.foreign != NULL)
@@ -59,9 +71,8 @@ static void reject(examination *x, const tsr_tensor *tensor)
 {
     char claim[TEXT_BYTES];
 
-    if (tensor == NULL)
+    if (tensor == NULL || !is_first(x))
         return;
-    x->claim->contradicted = true;
     tsr_claim_describe(x->prover->checkpoint, x->claim, sizeof(claim), claim);
     tsr_problems_add(x->prover->problems, TSR_SEVERITY_ERROR,
                      "tensor %s is stored, but %s is %s and would not use it; the stored tensors "

@@ -253,6 +253,8 @@ static void check_block(const resolver *r, const expert_block *b)
             other = i;
     }
     if (keyed > 0 && absent >= 0) {
+        for (int32_t i = absent; i < b->count; i++)
+            b->claims[i].refused |= b->claims[i].origin == TSR_ORIGIN_ABSENT;
         tsr_module_name(&b->linears[absent], names[0]);
         tsr_problems_add(r->problems, TSR_SEVERITY_ERROR,
                          "%s: layer %d declares %d of its %d expert projections; %s is missing; "

@@ -94,6 +94,32 @@ static void text_grows_drops_and_clears(void **state)
     tsr_text_close(&text);
 }
 
+static void count_line(void *context, tsr_log_level level, const char *line)
+{
+    int *counts = context; /* warnings, errors, lines that say how many more there are */
+    counts[0] += level == TSR_LOG_WARN;
+    counts[1] += level == TSR_LOG_ERROR;
+    counts[2] += strstr(line, "and 1499 further problems") != NULL;
+}
+
+static void a_log_shows_the_first_problems_and_counts_the_others(void **state)
+{
+    (void)state;
+    tsr_problems problems = {0};
+    int counts[3] = {0};
+
+    for (int i = 0; i < 1506; i++)
+        tsr_problems_add(&problems, TSR_SEVERITY_ERROR, "tensor %d is missing", i);
+    tsr_problems_add(&problems, TSR_SEVERITY_WARNING, "dropped, but counted");
+    tsr_log_set_sink(count_line, counts);
+    tsr_problems_log(&problems);
+    tsr_log_set_sink(NULL, NULL);
+    assert_int_equal(counts[0], 0);
+    assert_int_equal(counts[1], 8 + 1);
+    assert_int_equal(counts[2], 1);
+    tsr_problems_close(&problems);
+}
+
 static void problems_beyond_the_thousandth_are_counted(void **state)
 {
     (void)state;
@@ -207,6 +233,7 @@ int main(void)
         cmocka_unit_test(a_sealed_arena_refuses_what_does_not_fit_and_keeps_what_does),
         cmocka_unit_test(arena_sizes_that_overflow_are_refused),
         cmocka_unit_test(text_grows_drops_and_clears),
+        cmocka_unit_test(a_log_shows_the_first_problems_and_counts_the_others),
         cmocka_unit_test(problems_beyond_the_thousandth_are_counted),
         cmocka_unit_test(json_errors_name_file_and_line),
         cmocka_unit_test(files_are_read_whole_or_not_at_all),

@@ -271,6 +271,37 @@ static void what_is_advised_makes_it_fit(void **state)
     close_built(&b);
 }
 
+/* With next to no memory beyond the weights no setting helps alone, but all together do. */
+static void settings_that_help_only_together_are_advised_together(void **state)
+{
+    tsr_plan_request request = {
+        .ranks = 1, .target = tsr_target_find("cpu"), .memory_bytes = UINT64_C(1) << 30};
+    tsr_plan_request small = request;
+    small.max_model_len = 32;
+    small.max_num_seqs = 1;
+    small.max_batched_tokens = 16;
+    small.exchange_tokens = 16;
+    small.kv_cache_dtype = "fp8";
+    (void)state;
+    built b = build(&small);
+    assert_true(b.fits);
+    request.memory_bytes = total(b.plan, 0);
+    close_built(&b);
+
+    b = build(&request);
+    assert_false(b.fits);
+    assert_problem(&b.problems, TSR_SEVERITY_ERROR, "--kv-cache-dtype fp8 together", NULL);
+    request.ranks = offered(&b.problems, "--ranks ");
+    request.max_model_len = offered(&b.problems, "--max-model-len ");
+    request.max_batched_tokens = offered(&b.problems, "--max-num-batched-tokens ");
+    request.kv_cache_dtype = "fp8";
+    close_built(&b);
+
+    b = build(&request);
+    assert_true(b.fits);
+    close_built(&b);
+}
+
 static void requests_out_of_range_are_refused(void **state)
 {
     static const struct {
@@ -331,6 +362,7 @@ int main(void)
         cmocka_unit_test(the_largest_rank_decides),
         cmocka_unit_test(a_plan_never_counts_more_than_the_memory),
         cmocka_unit_test(what_is_advised_makes_it_fit),
+        cmocka_unit_test(settings_that_help_only_together_are_advised_together),
         cmocka_unit_test(requests_out_of_range_are_refused),
         cmocka_unit_test(the_folder_of_a_plan_is_absolute),
         cmocka_unit_test(amounts_are_written_for_people),

@@ -107,6 +107,19 @@ static void every_wrong_declaration_is_contradicted(void **state)
     }
 }
 
+/* The weight, its scales and its input scale all disagree, but one sentence says it. */
+static void a_linear_is_contradicted_in_one_line(void **state)
+{
+    (void)state;
+    tsr_problems problems = read_changed(stored_fp8, NULL, NULL);
+    size_t lines = 0;
+
+    for (size_t i = 0; i < problems.count; i++)
+        lines += strstr(problems.items[i].text, "tensor model.layers.2.self_attn.q_proj.") != NULL;
+    assert_int_equal(lines, 1);
+    tsr_problems_close(&problems);
+}
+
 static void drop_scale(made_checkpoint *made)
 {
     made_drop(made, "model.layers.2.self_attn.q_proj.weight_scale");
@@ -343,6 +356,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_stored_as_declared_is_proven),
         cmocka_unit_test(every_wrong_declaration_is_contradicted),
+        cmocka_unit_test(a_linear_is_contradicted_in_one_line),
         cmocka_unit_test(a_missing_tensor_is_named),
         cmocka_unit_test(a_tensor_of_another_shape_or_type_is_named),
         cmocka_unit_test(a_tensor_that_nobody_would_read_is_refused),
