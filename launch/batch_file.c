@@ -161,11 +161,11 @@ static tsr_status read_line(tsr_batch_file *batch)
 {
     const ssize_t count = getline(&batch->text, &batch->text_capacity, batch->in);
     if (count < 0) {
+        batch->ended = true;
         if (ferror(batch->in)) {
             tsr_log(TSR_LOG_ERROR, "--input %s: cannot be read: %s", batch->input, strerror(errno));
             return TSR_ERR_ARG;
         }
-        batch->ended = true;
         return TSR_OK;
     }
     if (strspn(batch->text, " \t\r\n") == (size_t)count)

@@ -88,6 +88,16 @@ static const tsr_tensor *find_tensor(const tsr_safetensors *header, size_t index
     return NULL;
 }
 
+/* Those that are there, also behind a gap. */
+static size_t count_sequences(const tsr_safetensors *header)
+{
+    static const char start[] = "tokens.";
+    size_t count = 0;
+    for (size_t i = 0; i < header->count; i++)
+        count += strncmp(header->tensors[i].name, start, sizeof(start) - 1) == 0;
+    return count;
+}
+
 static tsr_status read_tensors(const char *path, const tsr_file *file, tsr_arena *memory,
                                tsr_problems *problems, tsr_token_file *tokens)
 {
@@ -113,7 +123,9 @@ static tsr_status read_tensors(const char *path, const tsr_file *file, tsr_arena
         tokens->sequences[tokens->count++] =
             (tsr_token_sequence){.ids = ids, .count = (int32_t)tensor->shape[0]};
     }
-    return tokens->count > 0 ? TSR_OK : fail(problems, path, 0, "there is no tensor tokens.0");
+    if (tokens->count > 0 && tokens->count == count_sequences(&header))
+        return TSR_OK;
+    return fail(problems, path, tokens->count, "there is no tensor tokens.I of this number");
 }
 
 tsr_status tsr_token_file_read(const char *path, int32_t vocab, tsr_arena *memory,

@@ -3,6 +3,7 @@
 #include "tests/launch/command.h"
 #include "tests/test.h"
 
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -71,6 +72,36 @@ static void a_result_never_overwrites_its_question(void **state)
     assert_said("err", "--out");
     free(read_whole(file, &bytes));
     assert_int_equal(bytes, sizeof("[[1, 2]]") - 1);
+}
+
+static void an_input_that_cannot_be_read_is_said_once(void **state)
+{
+    (void)state;
+    assert_int_equal(run_command_line("%s run %s --input %s --output %s", TSR_PROGRAM, DEMO,
+                                      scratch_folder(), scratch_path("answers")),
+                     2);
+    assert_said("err", "Is a directory");
+    assert_error_lines(1);
+}
+
+static void a_gap_among_token_sequences_is_refused(void **state)
+{
+    (void)state;
+    static const char header[] =
+        "{\"tokens.0\":{\"dtype\":\"I32\",\"shape\":[1],\"data_offsets\":[0,4]},"
+        "\"tokens.2\":{\"dtype\":\"I32\",\"shape\":[1],\"data_offsets\":[4,8]}} ";
+    const uint64_t length = sizeof(header) - 1;
+    FILE *file = fopen(scratch_path("gap"), "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(&length, sizeof(length), 1, file), 1);
+    assert_int_equal(fwrite(header, 1, length, file), length);
+    assert_int_equal(fwrite("\1\0\0\0\2\0\0\0", 1, 8, file), 8);
+    assert_int_equal(fclose(file), 0);
+
+    assert_int_equal(run_command_line("%s score %s --tokens %s/gap --out %s/logits", TSR_PROGRAM,
+                                      DEMO, scratch_folder(), scratch_folder()),
+                     2);
+    assert_said("err", "sequence 1: there is no tensor");
 }
 
 /* stdout goes to a full disk inside the braces, to a file outside. */
@@ -153,6 +184,8 @@ int main(void)
         cmocka_unit_test(usage_errors_exit_with_2),
         cmocka_unit_test(usage_errors_are_said_once_by_all_ranks_together),
         cmocka_unit_test(a_result_never_overwrites_its_question),
+        cmocka_unit_test(an_input_that_cannot_be_read_is_said_once),
+        cmocka_unit_test(a_gap_among_token_sequences_is_refused),
         cmocka_unit_test(a_full_disk_is_said_once_and_exits_with_1),
         cmocka_unit_test(a_missing_checkpoint_exits_with_3),
         cmocka_unit_test(a_missing_checkpoint_exits_with_3_under_mpirun),
