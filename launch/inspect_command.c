@@ -54,8 +54,6 @@ static int32_t count_contradicted(const tsr_precision *p)
     return count;
 }
 
-/* ---- text -------------------------------------------------------------------------------- */
-
 static void print_model(const inspection *x, FILE *out)
 {
     const tsr_model_facts *m = &x->checkpoint->model;
@@ -108,8 +106,6 @@ static tsr_status print_text(const inspection *x, bool colour, FILE *out)
     tsr_problem_list_print(&x->problems, out);
     return tsr_print_end(out);
 }
-
-/* ---- JSON -------------------------------------------------------------------------------- */
 
 static json_t *model_json(const tsr_model_facts *m)
 {

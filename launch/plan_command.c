@@ -15,8 +15,6 @@ typedef struct proposal {
     tsr_problems problems;
 } proposal;
 
-/* ---- text -------------------------------------------------------------------------------- */
-
 static void print_bytes(uint64_t bytes, FILE *out)
 {
     char text[TSR_BYTE_COUNT_BYTES];
@@ -88,8 +86,6 @@ static tsr_status print_text(const proposal *x, bool colour, FILE *out)
     tsr_problem_list_print(&x->problems, out);
     return tsr_print_end(out);
 }
-
-/* ---- JSON -------------------------------------------------------------------------------- */
 
 static json_t *limits_json(const tsr_engine_limits *l)
 {

@@ -19,8 +19,6 @@
 
 enum { HEAD_BYTES = 16, PLAN_MAGIC = 0x4c505354, PLAN_VERSION = 1 };
 
-/* ---- to bytes ---------------------------------------------------------------------------- */
-
 /* Columns come from one arena; `failed` remembers that one did not fit. */
 typedef struct columns {
     tsr_arena *arena;
@@ -241,8 +239,6 @@ tsr_status tsr_plan_pack(tsr_plan *plan, unsigned char **ret_bytes, size_t *ret_
     tsr_arena_close(c.arena);
     return st;
 }
-
-/* ---- from bytes -------------------------------------------------------------------------- */
 
 static tsr_status malformed(const char *what)
 {

@@ -62,8 +62,6 @@ void tsr_step_plan_seal(const tsr_step_plan *step)
     step->header->digest = digest_of(step->header);
 }
 
-/* ---- checks ------------------------------------------------------------------------------ */
-
 /* A field that must be one value. Logs and is false when it is another. */
 static bool agree(const tsr_step_bounds *b, const char *field, uint64_t expected, uint64_t got)
 {

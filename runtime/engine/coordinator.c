@@ -23,8 +23,6 @@ typedef struct coordinator {
     int64_t last_step_ns;
 } coordinator;
 
-/* ---- requests ---------------------------------------------------------------------------- */
-
 static tsr_status give(const coordinator *c, const tsr_output *output, bool *ret_cancel)
 {
     return c->args->sink->token(c->args->sink->context, output, ret_cancel);
@@ -82,8 +80,6 @@ static tsr_status take_requests(coordinator *c)
     return TSR_OK;
 }
 
-/* ---- results ----------------------------------------------------------------------------- */
-
 static tsr_status take_logits(void *context, uint32_t entry, int32_t first_position, int32_t rows,
                               const float *logits)
 {
@@ -121,8 +117,6 @@ static tsr_status give_outputs(coordinator *c, uint32_t token_rows)
         st = give_output(c, &absorbed.output[i]);
     return st;
 }
-
-/* ---- loop -------------------------------------------------------------------------------- */
 
 static tsr_status run_step(coordinator *c, bool stop, bool *ret_stop)
 {

@@ -6,8 +6,6 @@
 /* Logits are brought to rank 0 in pieces of about this size. */
 enum { STAGED_BYTES = 4 * 1024 * 1024 };
 
-/* ---- life -------------------------------------------------------------------------------- */
-
 static int32_t staged_rows_of(const tsr_step_shape *shape, int32_t vocab)
 {
     const int32_t rows = (int32_t)(STAGED_BYTES / ((size_t)vocab * sizeof(float)));
@@ -101,8 +99,6 @@ void tsr_rank_step_close(tsr_rank_step *rank_step)
     tsr_rank_state_close(&s->state);
 }
 
-/* ---- tokens ------------------------------------------------------------------------------ */
-
 /* Samples `count` rows from `first` on, whose rows of logits follow one another. */
 static tsr_status sample_run(tsr_rank_step *s, const float *logits, int32_t first, int32_t count)
 {
@@ -170,8 +166,6 @@ static tsr_status gather_tokens(tsr_rank_step *s, const tsr_step_plan *step,
                            s->bytes_of, s->rank == 0 ? s->arrived : NULL);
 }
 
-/* ---- logits ------------------------------------------------------------------------------ */
-
 /* Brings `rows` rows of a rank's logits into rank 0's staged rows. `logits` is NULL on ranks that
  * have none of them; between rank 0 and itself nothing is sent. */
 static tsr_status bring_rows(tsr_rank_step *s, uint32_t from, const float *logits, int32_t rows)
@@ -224,8 +218,6 @@ static tsr_status gather_logits(tsr_rank_step *s, const tsr_step_plan *step, con
     }
     return st;
 }
-
-/* ---- the step ---------------------------------------------------------------------------- */
 
 /* A step with tokens. */
 static tsr_status compute(tsr_rank_step *s, const tsr_step_plan *step,

@@ -10,8 +10,6 @@
 /* Of its memory, which grows to what it needs while it is opened. */
 enum { FIRST_BYTES = 65536 };
 
-/* ---- lists ------------------------------------------------------------------------------- */
-
 void tsr_live_list_remove(tsr_live_list *list, tsr_live *live)
 {
     if (live->previous != NULL)
@@ -58,8 +56,6 @@ void tsr_live_list_insert(tsr_live_list *list, tsr_live *live)
         next = next->next;
     put_before(list, live, next);
 }
-
-/* ---- life -------------------------------------------------------------------------------- */
 
 /* Everything a scheduler holds, taken once. False when the host has no memory. */
 static bool take_memory(tsr_scheduler *s)
@@ -169,8 +165,6 @@ void tsr_scheduler_close(tsr_scheduler *scheduler)
     tsr_arena_close(scheduler->memory);
 }
 
-/* ---- requests ---------------------------------------------------------------------------- */
-
 bool tsr_scheduler_wants_more(const tsr_scheduler *scheduler)
 {
     return scheduler->queue.count < scheduler->shape.ranks * scheduler->shape.slots;
@@ -267,8 +261,6 @@ bool tsr_scheduler_cancel(tsr_scheduler *scheduler, uint64_t id, tsr_output *ret
     reap(live);
     return true;
 }
-
-/* ---- results ----------------------------------------------------------------------------- */
 
 bool tsr_scheduler_owner(const tsr_scheduler *scheduler, uint32_t entry, uint64_t *ret_id)
 {

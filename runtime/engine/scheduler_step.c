@@ -18,8 +18,6 @@ static int32_t least(int32_t a, int32_t b)
     return a < b ? a : b;
 }
 
-/* ---- decide ------------------------------------------------------------------------------ */
-
 /* Blocks it must be given to reach `positions`. */
 static int32_t missing_blocks(const tsr_scheduler *s, const tsr_live *live, int32_t positions)
 {
@@ -229,8 +227,6 @@ static void decide(tsr_scheduler *s)
     }
     decide_admissions(s);
 }
-
-/* ---- lay out ----------------------------------------------------------------------------- */
 
 /* What is counted before, and filled in while, a step is laid out. */
 typedef struct cursor {

@@ -312,8 +312,6 @@ bool tsr_prove_vector(tsr_prover *prover, tsr_vector_plan *vector)
     return true;
 }
 
-/* ---- what is left over ------------------------------------------------------------------- */
-
 static bool ends_with(const char *text, const char *end)
 {
     size_t n = strlen(text), m = strlen(end);

@@ -28,8 +28,6 @@ typedef struct resolver {
     bool has_fused_names; /* qkv_proj or gate_up_proj stands in a key or an exclusion */
 } resolver;
 
-/* ---- declared rows ----------------------------------------------------------------------- */
-
 /* Unknown names and impossible group sizes are refused here, with the module they were declared
  * for. */
 static declared_row understand(resolver *r, const tsr_declared *declared)
@@ -121,8 +119,6 @@ static int32_t find_key(const resolver *r, const char *name)
         return (int32_t)at;
     return -1;
 }
-
-/* ---- one linear -------------------------------------------------------------------------- */
 
 /* "...self_attn.qkv_proj" for q, k and v, "...gate_up_proj" for gate and up; false for others. */
 static bool fused_name(const tsr_linear_plan *linear, const char *name,
@@ -224,8 +220,6 @@ static tsr_claim claim_of(const resolver *r, const tsr_linear_plan *linear, int3
                        .row = -1};
 }
 
-/* ---- the experts of a layer -------------------------------------------------------------- */
-
 typedef struct expert_block {
     const tsr_linear_plan *linears; /* [count] the experts of one layer */
     tsr_claim *claims;
@@ -289,8 +283,6 @@ static bool is_expert(const tsr_linear_plan *linear)
     return linear->expert >= 0;
 }
 
-/* ---- what nobody asked for --------------------------------------------------------------- */
-
 /* "mlp.experts.3.gate_proj" in a layer: names an expert, however it goes on. */
 static bool is_below_experts(const char *rest)
 {
@@ -325,8 +317,6 @@ static void report_unused(const resolver *r)
                          "not used",
                          r->declared->source, beyond, r->checkpoint->model.layers);
 }
-
-/* ---- the whole model --------------------------------------------------------------------- */
 
 /* Claims of the linears of one layer, and what its experts agree on; returns where it ends. */
 static int32_t resolve_layer(resolver *r, const tsr_linear_plan *linears, int32_t first,
@@ -375,8 +365,6 @@ tsr_status tsr_resolve(const tsr_checkpoint *checkpoint, const tsr_linear_plan *
     free(r.rows);
     return st;
 }
-
-/* ---- keys and values --------------------------------------------------------------------- */
 
 static bool kv_is_none(const char *algo)
 {
@@ -432,8 +420,6 @@ void tsr_resolve_kv(const tsr_checkpoint *checkpoint, tsr_precision *p)
                        d->kv_algo);
     }
 }
-
-/* ---- words ------------------------------------------------------------------------------- */
 
 void tsr_claim_describe(const tsr_checkpoint *checkpoint, const tsr_claim *claim, size_t capacity,
                         char *ret_text)
