@@ -1,22 +1,21 @@
 #include "launch/batch_file.h"
 
 #include "launch/batch_answer.h"
+#include "launch/line_file.h"
 #include "runtime/base/log.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_LIVE = 1024, PROMPT_BITS = 16, MAX_LINE_BYTES = 64 << 20 };
+enum { MAX_LIVE = 1024, PROMPT_BITS = 16 };
 
 struct tsr_batch_file {
-    FILE *in;
+    tsr_line_file *in;
     FILE *out;
     const char *input; /* path, for messages; borrowed */
     const tsr_request_context *context;
     const char *model;
-    char *text; /* the line being read */
-    size_t text_capacity;
     tsr_batch_line *live[MAX_LIVE];
     size_t live_count;
     tsr_batch_line *submitting; /* has prompts the engine has not seen */
@@ -33,9 +32,8 @@ tsr_status tsr_batch_file_open(const char *input, const char *output,
     if (!batch)
         return TSR_ERR_MEMORY;
 
-    tsr_status st = TSR_ERR_ARG;
-    batch->in = fopen(input, "re");
-    if (!batch->in) {
+    tsr_status st = tsr_line_file_open(input, &batch->in);
+    if (st != TSR_OK) {
         tsr_log(TSR_LOG_ERROR, "--input %s: cannot be read: %s", input, strerror(errno));
         goto undo_alloc;
     }
@@ -52,7 +50,7 @@ tsr_status tsr_batch_file_open(const char *input, const char *output,
     return TSR_OK;
 
 undo_input:
-    (void)fclose(batch->in);
+    tsr_line_file_close(batch->in);
 undo_alloc:
     free(batch);
     return st;
@@ -156,32 +154,19 @@ static tsr_status admit(tsr_batch_file *batch, json_t *json)
     return st;
 }
 
-/* Reads one line of the file. Empty lines are skipped. */
-static tsr_status read_line(tsr_batch_file *batch)
+static tsr_status admit_line(tsr_batch_file *batch, const tsr_line *line)
 {
-    const ssize_t count = getline(&batch->text, &batch->text_capacity, batch->in);
-    if (count < 0) {
-        batch->ended = true;
-        if (ferror(batch->in)) {
-            tsr_log(TSR_LOG_ERROR, "--input %s: cannot be read: %s", batch->input, strerror(errno));
-            return TSR_ERR_ARG;
-        }
-        return TSR_OK;
-    }
-    if (strspn(batch->text, " \t\r\n") == (size_t)count)
-        return TSR_OK;
-    batch->counts.lines++;
-
     tsr_refusal refusal = {0};
     json_error_t error = {0};
     json_t *json = NULL;
-    if (count <= MAX_LINE_BYTES)
+
+    if (!line->too_long)
         json =
-            json_loadb(batch->text, (size_t)count, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+            json_loadb(line->bytes, line->count, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
     if (!json) {
         (void)tsr_refuse(&refusal, "invalid_json", NULL, "line %llu: not valid JSON: %s",
-                         (unsigned long long)batch->counts.lines,
-                         count > MAX_LINE_BYTES ? "longer than 64 MiB" : error.text);
+                         (unsigned long long)line->number,
+                         line->too_long ? "longer than 64 MiB" : error.text);
         return fail_line(batch, NULL, &refusal);
     }
     const tsr_status st = admit(batch, json);
@@ -189,16 +174,46 @@ static tsr_status read_line(tsr_batch_file *batch)
     return st;
 }
 
+static bool is_blank(const tsr_line *line)
+{
+    for (size_t i = 0; i < line->count; i++) {
+        if (!strchr(" \t\r", line->bytes[i]) || line->bytes[i] == '\0')
+            return false;
+    }
+    return !line->too_long;
+}
+
+/* Reads one line, if one comes within `wait_ms`. Empty lines are skipped. */
+static tsr_status read_line(tsr_batch_file *batch, int32_t wait_ms, bool *ret_none)
+{
+    tsr_line_state state = TSR_LINE_END;
+    tsr_line line = {0};
+
+    const tsr_status st = tsr_line_file_next(batch->in, wait_ms, &state, &line);
+    if (st != TSR_OK) {
+        batch->ended = true;
+        tsr_log(TSR_LOG_ERROR, "--input %s: cannot be read: %s", batch->input, strerror(errno));
+        return st;
+    }
+    *ret_none = state == TSR_LINE_NONE;
+    batch->ended = state == TSR_LINE_END;
+    if (state != TSR_LINE_ONE || is_blank(&line))
+        return TSR_OK;
+    batch->counts.lines++;
+    return admit_line(batch, &line);
+}
+
 static tsr_status next_request(void *context, int32_t wait_ms, tsr_request *ret_request,
                                bool *ret_more, bool *ret_ended)
 {
     tsr_batch_file *batch = context;
     tsr_status st = TSR_OK;
+    bool none = false;
 
-    (void)wait_ms; /* a file never lets one wait */
     *ret_more = false;
-    while (st == TSR_OK && !batch->submitting && !batch->ended && batch->live_count < MAX_LIVE)
-        st = read_line(batch);
+    while (st == TSR_OK && !none && !batch->submitting && !batch->ended &&
+           batch->live_count < MAX_LIVE)
+        st = read_line(batch, wait_ms, &none);
     if (st != TSR_OK)
         return st;
 
@@ -290,6 +305,7 @@ tsr_status tsr_batch_file_finish(tsr_batch_file *batch, const char *reason,
                                  tsr_batch_counts *ret_counts)
 {
     tsr_status st = TSR_OK;
+    bool none = false;
 
     batch->submitting = NULL;
     for (size_t slot = 0; slot < MAX_LIVE && st == TSR_OK; slot++) {
@@ -299,8 +315,8 @@ tsr_status tsr_batch_file_finish(tsr_batch_file *batch, const char *reason,
         batch->live[slot] = NULL;
     }
     batch->live_count = 0;
-    while (st == TSR_OK && !batch->ended) {
-        st = read_line(batch);
+    while (st == TSR_OK && !batch->ended && !none) {
+        st = read_line(batch, 0, &none);
         if (st == TSR_OK && batch->submitting) {
             st = refuse_line(batch, batch->submitting_slot, reason);
             close_line(batch->submitting);
@@ -326,7 +342,6 @@ void tsr_batch_file_close(tsr_batch_file *batch)
         close_line(batch->live[slot]);
     if (batch->out)
         (void)fclose(batch->out);
-    (void)fclose(batch->in);
-    free(batch->text);
+    tsr_line_file_close(batch->in);
     free(batch);
 }

@@ -159,6 +159,23 @@ static void an_output_that_cannot_be_written_exits_with_1(void **state)
     assert_said("err", "/nowhere/requests.jsonl");
 }
 
+static void a_slow_pipe_holds_up_no_rank(void **state)
+{
+    (void)state;
+    FILE *out = fopen(scratch_path("requests.jsonl"), "w");
+    assert_non_null(out);
+    assert_true(fputs(lines, out) >= 0);
+    assert_int_equal(fclose(out), 0);
+    assert_int_equal(run_command_line("sh -c '(head -n 1 %s; sleep 2; tail -n +2 %s) | %s run %s "
+                                      "--input /dev/stdin --output %s --local-ranks 2 "
+                                      "--step-timeout 1'",
+                                      scratch_path("requests.jsonl"),
+                                      scratch_path("requests.jsonl"), TSR_PROGRAM, MODEL,
+                                      scratch_path("answers.jsonl")),
+                     0);
+    assert_said("err", "12 lines, 5 of them errors");
+}
+
 static void a_drained_job_loses_no_line(void **state)
 {
     (void)state;
@@ -192,6 +209,7 @@ int main(void)
         cmocka_unit_test(every_line_is_answered_once_and_bad_ones_by_name),
         cmocka_unit_test(answers_are_the_same_on_other_ranks_and_in_other_batches),
         cmocka_unit_test(an_output_that_cannot_be_written_exits_with_1),
+        cmocka_unit_test(a_slow_pipe_holds_up_no_rank),
         cmocka_unit_test(a_drained_job_loses_no_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
