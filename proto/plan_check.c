@@ -28,7 +28,7 @@ static bool experts_are_sound(const tsr_model_facts *m)
 
 const char *tsr_plan_check_model(const tsr_model_facts *m)
 {
-    if (!within(m->layers, 1, TSR_MAX_LAYERS))
+    if (!within(m->layers, 1, TSR_MAX_LAYERS) || !within(m->mtp_layers, 0, TSR_MAX_LAYERS))
         return "the number of layers is out of bounds";
     if (!is_dimension(m->hidden) || !is_dimension(m->vocab) || !is_dimension(m->q_heads) ||
         !is_dimension(m->kv_heads) || !is_dimension(m->head_dim) || !is_dimension(m->max_positions))

@@ -143,6 +143,7 @@ static void put_model(columns *c, const tsr_model_facts *m, Tessera__Model *w)
     w->family = (uint32_t)m->family;
     w->router = (uint32_t)m->router;
     w->layers = m->layers;
+    w->mtp_layers = m->mtp_layers;
     w->hidden = m->hidden;
     w->vocab = m->vocab;
     w->q_heads = m->q_heads;
@@ -339,6 +340,7 @@ static tsr_status get_model(const Tessera__Model *w, tsr_model_facts *m)
         .family = (tsr_family)w->family,
         .router = (tsr_router_kind)w->router,
         .layers = w->layers,
+        .mtp_layers = w->mtp_layers,
         .hidden = w->hidden,
         .vocab = w->vocab,
         .q_heads = w->q_heads,

@@ -27,6 +27,7 @@ typedef struct tsr_model_facts {
     tsr_family family;
     tsr_router_kind router;
     int32_t layers;              /* without MTP layers */
+    int32_t mtp_layers;          /* behind the last one may stand so many, which are skipped */
     int32_t hidden;              /* H */
     int32_t vocab;               /* V, rows of the embedding */
     int32_t q_heads;             /* query heads */

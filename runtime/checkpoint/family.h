@@ -17,7 +17,6 @@ typedef struct tsr_family_rules {
     bool norm_top_k; /* the class's defaults, where config.json leaves a field out */
     double norm_eps;
     double rotary_factor;
-    bool has_mtp; /* layers behind the last one predict further tokens; they are not served */
     /* Fills the facts that only this family has, `sparse` among them. */
     tsr_status (*read)(const tsr_fields *config, tsr_model_facts *facts);
 } tsr_family_rules;

@@ -12,12 +12,18 @@ static tsr_status read_layers(const tsr_fields *config, tsr_model_facts *facts)
         .name = "first_k_dense_replace", .smallest = 0, .largest = TSR_MAX_LAYERS, .otherwise = 1};
     static const tsr_int_rule shared_rule = {
         .name = "n_shared_experts", .smallest = 0, .largest = MOST_SHARED, .otherwise = 1};
+    static const tsr_int_rule mtp_rule = {.name = "num_nextn_predict_layers",
+                                          .smallest = 0,
+                                          .largest = TSR_MAX_LAYERS,
+                                          .otherwise = 1};
     int32_t dense = 0;
     int32_t shared = 0;
 
     tsr_status st = tsr_fields_int(config, &dense_rule, &dense);
     if (st == TSR_OK)
         st = tsr_fields_int(config, &shared_rule, &shared);
+    if (st == TSR_OK)
+        st = tsr_fields_int(config, &mtp_rule, &facts->mtp_layers);
     if (st != TSR_OK)
         return st;
 
@@ -85,6 +91,5 @@ const tsr_family_rules tsr_family_glm4_moe = {
     .norm_top_k = true,
     .norm_eps = 1e-5,
     .rotary_factor = 0.5,
-    .has_mtp = true,
     .read = read_glm4_moe,
 };

@@ -60,6 +60,5 @@ const tsr_family_rules tsr_family_qwen3_moe = {
     .norm_top_k = false,
     .norm_eps = 1e-6,
     .rotary_factor = 1.0,
-    .has_mtp = false,
     .read = read_qwen3_moe,
 };

@@ -309,8 +309,8 @@ bool tsr_model_is_mtp_name(const tsr_model_facts *model, const char *name)
     int32_t layer = 0;
     const char *rest = NULL;
 
-    return families[model->family]->has_mtp && tsr_name_layer(name, &layer, &rest) &&
-           layer >= model->layers;
+    return tsr_name_layer(name, &layer, &rest) && layer >= model->layers &&
+           layer - model->layers < model->mtp_layers;
 }
 
 const char *tsr_family_name(tsr_family family)

@@ -290,9 +290,15 @@ static void further_prediction_begins_behind_the_last_layer_of_glm(void **state)
     (void)state;
     assert_true(tsr_model_is_mtp_name(&glm, "model.layers.4.eh_proj.weight"));
     assert_true(tsr_model_is_mtp_name(&glm, "model.layers.4"));
-    assert_true(tsr_model_is_mtp_name(&glm, "model.layers.40.mlp"));
+    assert_false(tsr_model_is_mtp_name(&glm, "model.layers.5.mlp"));
+    assert_false(tsr_model_is_mtp_name(&glm, "model.layers.40.mlp"));
     assert_false(tsr_model_is_mtp_name(&glm, "model.layers.3.mlp"));
     assert_false(tsr_model_is_mtp_name(&glm, "model.norm.weight"));
+    const tsr_model_facts three = facts_of("glm4-mixed", "{\"num_nextn_predict_layers\": 3}");
+    assert_true(tsr_model_is_mtp_name(&three, "model.layers.6.mlp"));
+    assert_false(tsr_model_is_mtp_name(&three, "model.layers.7.mlp"));
+    const tsr_model_facts none = facts_of("glm4-mixed", "{\"num_nextn_predict_layers\": 0}");
+    assert_false(tsr_model_is_mtp_name(&none, "model.layers.4.mlp"));
     assert_false(tsr_model_is_mtp_name(&qwen3, "model.layers.4.mlp"));
 }
 
