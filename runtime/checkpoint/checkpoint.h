@@ -74,6 +74,12 @@ TSR_MUST_USE tsr_status tsr_checkpoint_open(const char *folder, tsr_problems *pr
 /* The tensor of that name, or NULL. */
 const tsr_tensor *tsr_checkpoint_find(const tsr_checkpoint *checkpoint, const char *name);
 
+/*
+ * True for names that belong to a layer behind the model's last, in families that predict further
+ * tokens there. These layers are skipped, wherever their tensors stand.
+ */
+bool tsr_model_is_mtp_name(const tsr_model_facts *model, const char *name);
+
 /* NULL is allowed. */
 void tsr_checkpoint_close(tsr_checkpoint *checkpoint);
 

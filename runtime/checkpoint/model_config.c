@@ -1,5 +1,6 @@
 #include "runtime/checkpoint/model_config.h"
 
+#include "runtime/checkpoint/checkpoint.h"
 #include "runtime/checkpoint/family.h"
 #include "runtime/checkpoint/module_name.h"
 

@@ -13,12 +13,6 @@
  */
 TSR_MUST_USE tsr_status tsr_model_config_read(const tsr_fields *config, tsr_model_facts *ret_facts);
 
-/*
- * True for names that belong to a layer behind the model's last, in families that predict further
- * tokens there. These layers are skipped, wherever their tensors stand.
- */
-bool tsr_model_is_mtp_name(const tsr_model_facts *model, const char *name);
-
 /* As config.json spells it: "qwen3_moe"; never NULL. */
 const char *tsr_family_name(tsr_family family);
 

@@ -1,5 +1,6 @@
 #include "runtime/checkpoint/shard_index.h"
 
+#include "runtime/checkpoint/checkpoint.h"
 #include "runtime/checkpoint/folder_json.h"
 #include "runtime/checkpoint/model_config.h"
 #include "runtime/checkpoint/module_name.h"

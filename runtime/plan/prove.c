@@ -339,9 +339,8 @@ void tsr_prove_leftovers(const tsr_prover *prover)
     size_t skipped = 0;
 
     for (size_t i = 0; i < c->tensor_count; i++) {
-        const char *name = c->tensors[i].name, *rest;
+        const char *name = c->tensors[i].name;
         char canonical[TSR_TENSOR_NAME_BYTES + 8];
-        int32_t layer;
         if (prover->index->consumed[i] || ends_with(name, "rotary_emb.inv_freq"))
             continue;
         canonical[0] = '\0';
@@ -349,8 +348,7 @@ void tsr_prove_leftovers(const tsr_prover *prover)
             tsr_name_canonical(name, canonical);
         if (c->model.tied_head && strcmp(canonical, "lm_head.weight") == 0)
             continue;
-        if (c->model.family == TSR_FAMILY_GLM4_MOE && tsr_name_layer(canonical, &layer, &rest) &&
-            layer >= c->model.layers)
+        if (tsr_model_is_mtp_name(&c->model, canonical))
             skipped++;
         else
             refuse_leftover(prover, name);

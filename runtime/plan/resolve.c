@@ -61,14 +61,6 @@ static declared_row understand(resolver *r, const tsr_declared *declared)
     return row;
 }
 
-static bool is_mtp_name(const resolver *r, const char *name)
-{
-    int32_t layer;
-    const char *rest;
-
-    return tsr_name_layer(name, &layer, &rest) && layer >= r->checkpoint->model.layers;
-}
-
 /* A key that will not be served must not stop a model that does not use it. */
 static bool understand_rows(resolver *r)
 {
@@ -80,7 +72,7 @@ static bool understand_rows(resolver *r)
     for (size_t i = 0; i < d->layer_count; i++) {
         size_t at;
         bool unused =
-            is_mtp_name(r, d->layers[i].name) ||
+            tsr_model_is_mtp_name(&r->checkpoint->model, d->layers[i].name) ||
             (r->excludes != NULL && tsr_name_patterns_match(r->excludes, d->layers[i].name, &at));
         if (!unused)
             r->rows[i] = understand(r, &d->layers[i]);
@@ -299,7 +291,8 @@ static void report_unused(const resolver *r)
         int32_t layer = -1;
         if (r->rows[i].used)
             continue;
-        if (tsr_name_layer(d->name, &layer, &rest) && layer >= r->checkpoint->model.layers)
+        (void)tsr_name_layer(d->name, &layer, &rest);
+        if (tsr_model_is_mtp_name(&r->checkpoint->model, d->name))
             beyond++;
         else if (is_below_experts(rest))
             tsr_problems_add(r->problems, TSR_SEVERITY_ERROR,
@@ -381,9 +374,7 @@ static void resolve_kv_layers(const tsr_checkpoint *checkpoint, tsr_precision *p
 
     for (size_t i = 0; i < d->kv_layer_count; i++) {
         const tsr_declared *kv = &d->kv_layers[i];
-        int32_t layer;
-        const char *rest;
-        if (tsr_name_layer(kv->name, &layer, &rest) && layer >= checkpoint->model.layers)
+        if (tsr_model_is_mtp_name(&checkpoint->model, kv->name))
             continue;
         if (!kv_is_none(kv->algo) && strcasecmp(kv->algo, "FP8") != 0) {
             p->kv = TSR_KV_DECLARED_REFUSED;

@@ -1,6 +1,7 @@
 /* config.json and generation_config.json: what is served, and what is refused by its field. */
 #include "tests/test.h"
 
+#include "runtime/checkpoint/checkpoint.h"
 #include "runtime/checkpoint/generation_config.h"
 #include "runtime/checkpoint/model_config.h"
 #include "tests/checkpoint/temp_folder.h"

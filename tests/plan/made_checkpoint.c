@@ -26,6 +26,7 @@ tsr_model_facts made_model(void)
         .family = TSR_FAMILY_GLM4_MOE,
         .router = TSR_ROUTER_SIGMOID,
         .layers = MADE_LAYERS,
+        .mtp_layers = 1,
         .hidden = 64,
         .vocab = 96,
         .q_heads = 4,

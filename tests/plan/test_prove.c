@@ -297,6 +297,19 @@ static void the_prediction_layer_is_skipped_and_counted(void **state)
     tsr_problems_close(&problems);
 }
 
+static void add_second_prediction_layer(made_checkpoint *made)
+{
+    const int64_t shape = 64;
+    made_add(made, "model.layers.21.enorm.weight", TSR_DTYPE_BF16, 1, &shape);
+}
+
+static void more_prediction_layers_than_declared_are_refused(void **state)
+{
+    (void)state;
+    expect(stored_nvfp4, "NVFP4", add_second_prediction_layer, "model.layers.21.enorm.weight",
+           NULL);
+}
+
 static void add_stranger(made_checkpoint *made)
 {
     const int64_t shape = 64;
@@ -364,6 +377,7 @@ int main(void)
         cmocka_unit_test(block_scales_may_have_rank_4_or_be_called_inverse),
         cmocka_unit_test(scalars_may_have_rank_1_and_be_bf16),
         cmocka_unit_test(the_prediction_layer_is_skipped_and_counted),
+        cmocka_unit_test(more_prediction_layers_than_declared_are_refused),
         cmocka_unit_test(a_tensor_of_no_module_is_refused),
         cmocka_unit_test(the_layout_of_another_exporter_is_recognised),
         cmocka_unit_test(in_an_fp8_block_base_unquantized_means_blocks),
