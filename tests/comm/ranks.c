@@ -106,6 +106,7 @@ static void run_local(int32_t ranks, int32_t deadline_ms, rank_body body)
 static void run_mpi(int32_t deadline_ms, rank_body body)
 {
     rank_run run = {0};
+    ASSERT_STATUS(TSR_OK, tsr_comm_barrier(anchor)); /* the deadline may be short */
     ASSERT_STATUS(TSR_OK, tsr_comm_open_mpi(deadline_ms, &run.comm));
     ASSERT_STATUS(TSR_OK, tsr_comm_barrier(anchor)); /* a body may fail at once: all have opened */
     run_body(&run, body);
