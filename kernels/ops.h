@@ -146,7 +146,7 @@ TSR_MUST_USE tsr_status tsr_op_attention(tsr_device *device, const tsr_attention
                                          tsr_stream s);
 
 /*
- * Chooses K of E experts for each row (formats: reference semantics of each family). Ties go to the
+ * Chooses K of E experts for each row. Ties go to the
  * lower id. Slot order is by descending choice. SOFTMAX  p = softmax(logits); the K largest;
  * divided by their sum where normalised SIGMOID  s = sigmoid(logits); choice = s + bias; groups
  * scored by the sum of their two best choices, top_groups kept; the K largest choices; weight s, /
