@@ -27,7 +27,7 @@ static const command_row commands[] = {
      "tessera inspect models/Qwen3-30B-A3B-NVFP4"},
     {"plan", TSR_COMMAND_PLAN, "plan DIR --ranks N [--target h200|b200|cpu|BYTES] [--json]",
      "whether it fits, per rank and kind of memory, and how each layer is computed",
-     "tessera plan models/GLM-4.6-mixed --ranks 8 --target h200 --max-model-len 32k"},
+     "tessera plan models/GLM-4.6-mixed --ranks 8 --target h200 --max-model-len 32K"},
     {"run", TSR_COMMAND_RUN,
      "run DIR [--prompt TEXT | --chat TEXT | --input FILE.jsonl --output FILE.jsonl]",
      "generate: one prompt to the terminal, or a file of requests",
@@ -64,7 +64,10 @@ tsr_launch_info tsr_launch_info_read(void)
     return info;
 }
 
-/* The factor of "k", "G" or "GiB", moving *text behind it; 1 for none, 0 for nonsense. */
+/*
+ * The factor of "k", "G" or "GiB", moving *text behind it; 1 for none, 0 for nonsense. Sizes are
+ * decimal unless an i says otherwise; counts are as vLLM has them: 1k is 1000, 1K is 1024.
+ */
 static double read_unit(const char **text, bool size)
 {
     static const char units[] = "kmgt";
@@ -74,7 +77,7 @@ static double read_unit(const char **text, bool size)
         return *at ? 0 : 1;
     at++;
 
-    bool binary = !size;
+    bool binary = !size && isupper((unsigned char)at[-1]);
     if (size && (*at == 'i' || *at == 'I')) {
         binary = true;
         at++;
@@ -85,8 +88,7 @@ static double read_unit(const char **text, bool size)
     return pow(binary ? 1024.0 : 1000.0, (double)(unit - units + 1));
 }
 
-/* "32k", "1M", "24GiB": a number and its unit. Sizes know decimal and binary units, counts only
- * binary ones. */
+/* "25.6k", "32K", "24GiB": a number and its unit. */
 static bool read_number(const char *text, bool size, double *ret_value)
 {
     char *end = NULL;
@@ -309,6 +311,11 @@ tsr_status tsr_config_parse(int argc, char **argv, tsr_config *ret_config)
         *ret_config = config;
         return TSR_OK;
     }
+    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "version") == 0) {
+        config.version = true;
+        *ret_config = config;
+        return TSR_OK;
+    }
     const command_row *row = find_command(argv[1]);
     if (!row) {
         tsr_log(TSR_LOG_ERROR, "unknown command %s: one of inspect, plan, run, score", argv[1]);
@@ -352,7 +359,7 @@ void tsr_config_help(unsigned command, FILE *out)
         for (size_t i = 0; i < COMMANDS; i++)
             (void)fprintf(out, "  tessera %s\n      %s\n", commands[i].usage, commands[i].help);
         (void)fputs("\ntessera COMMAND --help lists a command's options. Every option can be set "
-                    "in the environment:\nTESSERA_MAX_MODEL_LEN=32k is --max-model-len 32k.\n",
+                    "in the environment:\nTESSERA_MAX_MODEL_LEN=32K is --max-model-len 32K.\n",
                     out);
         return;
     }

@@ -28,6 +28,7 @@ typedef struct tsr_config {
     tsr_command command;
     const char *folder; /* the checkpoint */
     bool help;
+    bool version; /* `tessera --version`; nothing else is set */
     bool json;
 
     const char *prompt; /* run */

@@ -7,6 +7,7 @@
 #include "launch/score_command.h"
 #include "runtime/base/log.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static tsr_log_level level_of(const char *name)
@@ -47,7 +48,7 @@ static tsr_status run_command(const tsr_config *config, const tsr_launch_info *i
 /* What parsing cannot see: options that need, or rule out, each other. */
 static tsr_status check_command(const tsr_config *config, const tsr_launch_info *info)
 {
-    if (config->help)
+    if (config->help || config->version)
         return TSR_OK;
     if (info->mpi && config->local_ranks > 0) {
         tsr_log(TSR_LOG_ERROR, "--local-ranks is for one process: leave it out under mpirun");
@@ -80,9 +81,11 @@ int main(int argc, char **argv)
     tsr_log_set_sink(NULL, NULL);
     if (st != TSR_OK)
         return tsr_status_exit_code(st);
-    if (config.help) {
-        if (info.rank == 0)
+    if (config.help || config.version) {
+        if (info.rank == 0 && config.help)
             tsr_config_help(config.command, stdout);
+        else if (info.rank == 0)
+            (void)puts("tessera " TSR_VERSION);
         return 0;
     }
     tsr_log_set_level(info.rank == 0 ? level_of(config.log_level) : TSR_LOG_WARN);

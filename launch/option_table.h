@@ -9,7 +9,7 @@ typedef enum tsr_option_kind {
     TSR_OPTION_FLAG,    /* bool */
     TSR_OPTION_TEXT,    /* const char * */
     TSR_OPTION_CHOICE,  /* const char *, one of `choices` */
-    TSR_OPTION_INTEGER, /* int64_t; 32k and 1M are understood */
+    TSR_OPTION_INTEGER, /* int64_t; 25.6k and 32K are understood */
     TSR_OPTION_SIZE,    /* int64_t bytes; 24G and 24GiB are understood */
     TSR_OPTION_NUMBER,  /* double */
     TSR_OPTION_LIST,    /* const char *[TSR_MAX_STOPS], may be repeated */

@@ -4,9 +4,11 @@
 #include "runtime/checkpoint/configs.h"
 #include "runtime/checkpoint/tensor_list.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { FIRST_BYTES = 1 << 20 };
 
@@ -113,11 +115,32 @@ static tsr_status keep(const char *folder, const tsr_configs *configs, const tsr
     return TSR_OK;
 }
 
+/* One line for one cause: without the folder every file in it would be named as missing. */
+static tsr_status check_folder(const char *folder, tsr_problems *problems)
+{
+    struct stat found;
+
+    if (stat(folder, &found) != 0)
+        tsr_problems_add(problems, TSR_SEVERITY_ERROR,
+                         "%s: %s; nothing is downloaded: give the folder of a checkpoint", folder,
+                         strerror(errno));
+    else if (!S_ISDIR(found.st_mode))
+        tsr_problems_add(problems, TSR_SEVERITY_ERROR,
+                         "%s: not a folder; give the folder that holds config.json and the "
+                         "safetensors files",
+                         folder);
+    else
+        return TSR_OK;
+    return TSR_ERR_CHECKPOINT;
+}
+
 tsr_status tsr_checkpoint_open(const char *folder, tsr_problems *problems,
                                tsr_checkpoint **ret_checkpoint)
 {
     storage *s = NULL;
-    tsr_status st = storage_open(&s);
+    tsr_status st = check_folder(folder, problems);
+    if (st == TSR_OK)
+        st = storage_open(&s);
     if (st != TSR_OK)
         return st;
 

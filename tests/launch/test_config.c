@@ -40,7 +40,7 @@ static void values_and_units_are_read(void **state)
 {
     (void)state;
     tsr_config c;
-    ASSERT_STATUS(TSR_OK, parse("tessera run dir --chat hi --max-model-len 32k --memory 24GiB "
+    ASSERT_STATUS(TSR_OK, parse("tessera run dir --chat hi --max-model-len 32K --memory 24GiB "
                                 "--temperature 0.5 --seed 7 --stop a --stop b --ignore-eos",
                                 &c));
     assert_string_equal(c.folder, "dir");
@@ -54,6 +54,8 @@ static void values_and_units_are_read(void **state)
     assert_true(c.ignore_eos);
     ASSERT_STATUS(TSR_OK, parse("tessera score dir --memory 2.5G", &c));
     assert_int_equal(c.memory, 2500000000LL);
+    ASSERT_STATUS(TSR_OK, parse("tessera score dir --max-model-len 25.6k", &c));
+    assert_int_equal(c.max_model_len, 25600);
     assert_false(c.has_seed);
 }
 

@@ -131,6 +131,10 @@ static void a_missing_checkpoint_exits_with_3(void **state)
     assert_int_equal(
         run_command_line("%s run %s --chat hello", TSR_PROGRAM, scratch_path("nowhere")), 3);
     assert_said("err", "nowhere");
+    assert_error_lines(1);
+    assert_int_equal(run_command_line("%s run %s/config.json --chat hello", TSR_PROGRAM, DEMO), 3);
+    assert_said("err", "not a folder");
+    assert_error_lines(1);
 }
 
 static void a_missing_checkpoint_exits_with_3_under_mpirun(void **state)
@@ -178,6 +182,13 @@ static void help_of_every_command_has_an_example(void **state)
     }
 }
 
+static void the_version_is_said(void **state)
+{
+    (void)state;
+    assert_int_equal(run_command_line("%s --version", TSR_PROGRAM), 0);
+    assert_said("out", "tessera 0.");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -192,6 +203,7 @@ int main(void)
         cmocka_unit_test(too_little_memory_exits_with_4_before_a_weight_is_read),
         cmocka_unit_test(activations_that_a_target_cannot_exit_with_5),
         cmocka_unit_test(help_of_every_command_has_an_example),
+        cmocka_unit_test(the_version_is_said),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

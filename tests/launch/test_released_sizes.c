@@ -77,7 +77,7 @@ static void check_plan(const released *m, const char *folder)
     const int64_t stored = json_integer_value(json_object_get(inspected, "stored_bytes"));
     json_decref(inspected);
 
-    json_t *json = run_json("plan", folder, "--ranks 8 --target h200 --max-model-len 32k");
+    json_t *json = run_json("plan", folder, "--ranks 8 --target h200 --max-model-len 32K");
     const json_t *ranks = json_object_get(json, "ranks");
     const json_t *limits = json_object_get(json, "limits");
     const int64_t blocks = json_integer_value(json_object_get(limits, "kv_blocks"));
