@@ -95,8 +95,8 @@ TSR_MUST_USE tsr_status tsr_comm_barrier(tsr_comm *comm);
  */
 void tsr_comm_abort(tsr_comm *comm, tsr_status cause);
 
-/* The cause of the first abort in the group, as far as this rank has heard of it; TSR_OK when none.
- */
+/* The cause of the first abort in the group, as far as this rank has heard of it; TSR_OK when
+ * none. */
 tsr_status tsr_comm_cause(tsr_comm *comm);
 
 /* Releases this rank's part; close its exchanges first. NULL is allowed. Collective for `mpi`, not

@@ -158,8 +158,8 @@ static tsr_status compare(const member *m)
     return TSR_OK;
 }
 
-/* Waits for all to sit down. After success this rank may read what they put down, and must leave.
- */
+/* Waits for all to sit down. After success this rank may read what they put down, and must
+ * leave. */
 static tsr_status meet(member *m)
 {
     group *g = m->group;

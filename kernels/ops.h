@@ -146,11 +146,14 @@ TSR_MUST_USE tsr_status tsr_op_attention(tsr_device *device, const tsr_attention
                                          tsr_stream s);
 
 /*
- * Chooses K of E experts for each row. Ties go to the
- * lower id. Slot order is by descending choice. SOFTMAX  p = softmax(logits); the K largest;
- * divided by their sum where normalised SIGMOID  s = sigmoid(logits); choice = s + bias; groups
- * scored by the sum of their two best choices, top_groups kept; the K largest choices; weight s, /
- * (sum + 1e-20) where normalised, * routed_scale
+ * Chooses K of E experts for each row. Ties go to the lower id. Slot order is by descending choice.
+ *
+ *   SOFTMAX  p = softmax(logits) over all E; the K largest p;
+ *            weight p, / sum of the K where normalised
+ *   SIGMOID  s = sigmoid(logits); choice = s + bias;
+ *            groups scored by the sum of their two best choices, top_groups kept;
+ *            the K largest choices; weight s, / (sum of the K + 1e-20) where normalised,
+ *            * routed_scale
  */
 typedef struct tsr_router_args {
     int32_t *expert;        /* [T, K] */
@@ -191,8 +194,8 @@ TSR_MUST_USE tsr_status tsr_op_mlp(tsr_device *device, const tsr_mlp_args *a, ts
  */
 size_t tsr_packed_row_bytes(size_t activation_bytes, int32_t hidden, int32_t top_k);
 
-/* Fills packed rows, and beside them one tag for each chosen id: tag[t, k] = tag_of[expert[t, k]].
- */
+/* Fills packed rows, and beside them one tag for each chosen id:
+ *   tag[t, k] = tag_of[expert[t, k]] */
 typedef struct tsr_pack_args {
     void *rows;            /* [T, row_bytes] */
     int32_t *tag;          /* [T, K] */

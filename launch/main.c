@@ -71,8 +71,8 @@ int main(int argc, char **argv)
     const tsr_launch_info info = tsr_launch_info_read();
     tsr_config config;
 
-    /* Every rank reads the same command line; one of them is enough to say what is wrong with it.
-     */
+    /* Every rank reads the same command line; one of them is enough to say what is wrong with
+     * it. */
     if (info.rank != 0)
         tsr_log_set_sink(drop_line, NULL);
     tsr_status st = tsr_config_parse(argc, argv, &config);

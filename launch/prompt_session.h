@@ -1,5 +1,5 @@
-/* One prompt as the engine's source and its answer, streamed to a terminal or a pipe, as its sink.
- */
+/* One prompt as the engine's source and its answer, streamed to a terminal or a pipe, as its
+ * sink. */
 #ifndef TSR_LAUNCH_PROMPT_SESSION_H
 #define TSR_LAUNCH_PROMPT_SESSION_H
 

@@ -78,8 +78,8 @@ static tsr_status count_pairs(const tsr_device *device, const tsr_expert_mlp_arg
     return TSR_OK;
 }
 
-/* Sorts the pairs; afterwards first[e] .. first[e + 1] are those of expert e. Returns their number.
- */
+/* Sorts the pairs; afterwards first[e] .. first[e + 1] are those of expert e. Returns their
+ * number. */
 static int32_t sort_pairs(const tsr_cpu_work *w, const tsr_expert_mlp_args *a)
 {
     int32_t *first = w->expert_first;

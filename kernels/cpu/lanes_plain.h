@@ -11,8 +11,8 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Rows and tokens of one block of dots, and lanes of one block of values: what fits in registers.
- */
+/* Rows and tokens of one block of dots, and lanes of one block of values: what fits in
+ * registers. */
 enum { DOT_ROWS = 1, DOT_TOKENS = 1, VALUE_LANES = 1 };
 
 /* Rows and tokens of one block that streams weights; tokens up to which streaming wins. */

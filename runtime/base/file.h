@@ -17,8 +17,8 @@ typedef struct tsr_file {
  * kept. */
 TSR_MUST_USE tsr_status tsr_file_open(const char *path, tsr_file *ret_file);
 
-/* Exactly `bytes` bytes at `offset`, or TSR_ERR_CHECKPOINT (a short file, an I/O error), silently.
- */
+/* Exactly `bytes` bytes at `offset`, or TSR_ERR_CHECKPOINT (a short file, an I/O error),
+ * silently. */
 TSR_MUST_USE tsr_status tsr_file_read(const tsr_file *file, uint64_t offset, size_t bytes,
                                       void *into);
 

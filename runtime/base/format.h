@@ -17,8 +17,8 @@ typedef enum tsr_weight_format {
     TSR_WEIGHT_FP8,         /* e4m3 [out, in] * weight_scale */
     TSR_WEIGHT_FP8_CHANNEL, /* e4m3 [out, in] * scales[o], f32 [out] */
     TSR_WEIGHT_FP8_BLOCK,   /* e4m3 [out, in] * scales[o/128, i/128], f32, edges rounded up */
-    TSR_WEIGHT_NVFP4, /* e2m1 [out, in/2] low nibble first, * scales[o, i/16] e4m3, * weight_scale
-                       */
+    TSR_WEIGHT_NVFP4,       /* e2m1 [out, in/2], low nibble first, * scales[o, i/16] e4m3,
+                               * weight_scale */
     TSR_WEIGHT_FORMAT_COUNT
 } tsr_weight_format;
 

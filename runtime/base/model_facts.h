@@ -18,8 +18,7 @@ typedef enum tsr_family { TSR_FAMILY_QWEN3_MOE, TSR_FAMILY_GLM4_MOE, TSR_FAMILY_
 /* How router logits become K experts and their weights. */
 typedef enum tsr_router_kind {
     TSR_ROUTER_SOFTMAX, /* softmax over all E, top K, optionally normalised */
-    TSR_ROUTER_SIGMOID, /* sigmoid; chosen by score + bias within the best groups; weighted by score
-                         */
+    TSR_ROUTER_SIGMOID, /* sigmoid; chosen by score + bias in the best groups; weighted by score */
     TSR_ROUTER_KIND_COUNT
 } tsr_router_kind;
 

@@ -4,8 +4,9 @@
  *
  *   bf16  1 sign, 8 exponent, 7 fraction: the upper half of a float
  *   f16   IEEE half
- *   e4m3  1 sign, 4 exponent (bias 7), 3 fraction; largest 448 (0x7e), 0x7f and 0xff are NaN, no
- * infinity e2m1  1 sign, 2 exponent, 1 fraction: 0 0.5 1 1.5 2 3 4 6; code 8 is -0
+ *   e4m3  1 sign, 4 exponent (bias 7), 3 fraction; largest 448 (0x7e), no infinity,
+ *         0x7f and 0xff are NaN
+ *   e2m1  1 sign, 2 exponent, 1 fraction: 0 0.5 1 1.5 2 3 4 6; code 8 is -0
  *
  * Rounding is to nearest, ties to even, and saturates at the largest value (e4m3, e2m1).
  */

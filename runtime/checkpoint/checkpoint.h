@@ -37,8 +37,7 @@ typedef struct tsr_declarations {
     size_t layer_count;
     size_t exclude_count;
     size_t kv_layer_count;
-    bool fp8_block_base; /* quant_method fp8 with weight_block_size: excluded modules are FP8 blocks
-                          */
+    bool fp8_block_base; /* quant_method fp8 with weight_block_size: the excluded are FP8 blocks */
 } tsr_declarations;
 
 /* generation_config.json, with what it leaves out marked. */

@@ -23,8 +23,8 @@ typedef struct tsr_tensor_list {
 TSR_MUST_USE tsr_status tsr_tensor_list_read(const char *folder, tsr_arena *memory,
                                              tsr_problems *problems, tsr_tensor_list *ret_list);
 
-/* Compares the files with their index, makes names canonical, sorts, refuses names that come twice.
- */
+/* Compares the files with their index, makes names canonical, sorts, refuses names that come
+ * twice. */
 TSR_MUST_USE tsr_status tsr_tensor_list_settle(tsr_tensor_list *list, const tsr_model_facts *model,
                                                tsr_arena *memory, tsr_problems *problems);
 

@@ -1,8 +1,10 @@
 /*
  * The engine: takes requests from a source, gives tokens to a sink.
  *
- *   source --> queue --> scheduler --> StepPlan --broadcast--> every rank: model --> tokens -->
- * sink
+ *   source --> queue --> scheduler --> StepPlan
+ *                                         | broadcast
+ *                                         v
+ *   sink <-- tokens, gathered <-- every rank: model, sampling
  *
  * Rank 0 coordinates and computes its own share too; the others follow. Source and sink exist on
  * rank 0 only: the batch file is the first of them, a server's socket the next.

@@ -65,8 +65,8 @@ void tsr_live_list_remove(tsr_live_list *list, tsr_live *live);
 void tsr_live_list_append(tsr_live_list *list, tsr_live *live);
 void tsr_live_list_insert(tsr_live_list *list, tsr_live *live);
 
-/* Takes a running request off its rank: its blocks are free, its slot is released in the next step.
- */
+/* Takes a running request off its rank: its blocks are free, its slot is released in the next
+ * step. */
 void tsr_scheduler_detach(tsr_scheduler *scheduler, tsr_live *live);
 
 #endif

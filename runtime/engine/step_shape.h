@@ -8,8 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Bytes that every step's broadcast has room for: a step of a few dozen sequences is one message.
- */
+/* Bytes that every step's broadcast has room for: a step of a few dozen sequences is one
+ * message. */
 enum { TSR_STEP_FIRST_BYTES = 4096 };
 
 typedef struct tsr_step_shape {

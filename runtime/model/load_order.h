@@ -52,8 +52,7 @@ typedef struct tsr_load_order {
 const char *tsr_part_name(tsr_part part);
 
 /* Whose tensor a piece is, and where it lies, in words: "model.layers.0....weight in
- * x.safetensors".
- */
+ * x.safetensors". */
 void tsr_piece_words(const tsr_plan *plan, const tsr_piece *piece, size_t capacity,
                      char *ret_words);
 

@@ -61,8 +61,8 @@ TSR_MUST_USE tsr_status tsr_weights_open(const tsr_plan *plan, tsr_device *devic
 tsr_linear *tsr_weights_linear(tsr_weights *weights, const tsr_plan *plan,
                                const tsr_linear_plan *linear);
 
-/* The pointer a vector of the plan fills; NULL when the model has no such place, and for KV scales.
- */
+/* The pointer a vector of the plan fills; NULL when the model has no such place, and for KV
+ * scales. */
 const float **tsr_weights_vector(tsr_weights *weights, const tsr_plan *plan,
                                  const tsr_vector_plan *vector);
 

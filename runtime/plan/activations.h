@@ -15,8 +15,8 @@
 TSR_MUST_USE tsr_status tsr_activations_settle(const tsr_plan_request *request,
                                                tsr_problems *problems, tsr_precision *precision);
 
-/* TSR_ERR_ARG: a dtype that does not exist, or not there; TSR_ERR_CHECKPOINT: declared, not served
- */
+/* TSR_ERR_ARG: a dtype that does not exist, or not there; TSR_ERR_CHECKPOINT: declared, not
+ * served */
 TSR_MUST_USE tsr_status tsr_kv_settle(const tsr_plan_request *request,
                                       const tsr_precision *precision, tsr_problems *problems,
                                       tsr_kv_format *ret_format);

@@ -1,5 +1,5 @@
-/* What to say when a plan does not fit: every setting that would help is tried before it is named.
- */
+/* What to say when a plan does not fit: every setting that would help is tried before it is
+ * named. */
 #include "runtime/base/text_buffer.h"
 #include "runtime/plan/byte_count.h"
 #include "runtime/plan/limits.h"

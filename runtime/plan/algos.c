@@ -24,8 +24,8 @@ static const tsr_algo_row rows[TSR_ALGO_COUNT] = {
                         .activation = TSR_ACTIVATION_NVFP4,
                         .group_size = 16,
                         .may_have_input_scale = true},
-    /* The stored tensors may come from a calibrated NVFP4 model, with an input_scale nobody uses.
-     */
+    /* The stored tensors may come from a calibrated NVFP4 model, with an input_scale nobody
+     * uses. */
     [TSR_ALGO_W4A16_NVFP4] = {.name = "W4A16_NVFP4",
                               .format = TSR_WEIGHT_NVFP4,
                               .group_size = 16,

@@ -2,8 +2,10 @@
  * From what the files say to what each rank will hold. Runs on the coordinator, needs no GPU and no
  * MPI, reads no weight.
  *
- *   checkpoint -> resolve (declared) -> prove (stored) -> place (experts) -> budget (bytes) ->
- * tsr_plan
+ *   checkpoint -> resolve  what is declared
+ *              -> prove    what is stored
+ *              -> place    expert to rank
+ *              -> budget   bytes of each rank -> tsr_plan
  */
 #ifndef TSR_RUNTIME_PLAN_PLAN_BUILD_H
 #define TSR_RUNTIME_PLAN_PLAN_BUILD_H

@@ -175,8 +175,8 @@ static void weights_of_all_ranks_add_up(void **state)
     close_built(&three);
 }
 
-/* The need that decides is the total of the rank that has most, the first of an uneven placement.
- */
+/* The need that decides is the total of the rank that has most, the first of an uneven
+ * placement. */
 static void the_largest_rank_decides(void **state)
 {
     tsr_model_facts model = made_model();
