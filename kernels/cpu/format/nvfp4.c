@@ -73,14 +73,59 @@ static uint64_t scale_bytes(int32_t out, int32_t in)
     return (uint64_t)out * chunks(in) * CHUNK_SCALES + CHUNK_SCALES;
 }
 
+/*
+ * A chunk in the file is an 8x8 matrix of bytes, a row for each group; byte j of group g holds
+ * elements 2 j and 2 j + 1. Transposed, its row j has the nibbles of words 2 j and 2 j + 1.
+ */
+static void transpose(uint64_t m[8])
+{
+    static const uint64_t left[] = {0x00ff00ff00ff00ff, 0x0000ffff0000ffff, 0x00000000ffffffff};
+
+    for (int step = 0; step < 3; step++) {
+        const int apart = 1 << step;
+        const int shift = 8 << step;
+        for (int r = 0; r < 8; r++) {
+            if ((r & apart) != 0)
+                continue;
+            const uint64_t swap = ((m[r] >> shift) ^ m[r + apart]) & left[step];
+            m[r] ^= swap << shift;
+            m[r + apart] ^= swap;
+        }
+    }
+}
+
+/* The low nibble of each byte, side by side. */
+static uint32_t low_nibbles(uint64_t x)
+{
+    x &= 0x0f0f0f0f0f0f0f0f;
+    x = (x | x >> 4) & 0x00ff00ff00ff00ff;
+    x = (x | x >> 8) & 0x0000ffff0000ffff;
+    return (uint32_t)(x | x >> 16);
+}
+
+static void load_chunk(const uint8_t *from, uint32_t *to)
+{
+    uint64_t m[8];
+
+    memcpy(m, from, sizeof(m));
+    transpose(m);
+    for (int j = 0; j < 8; j++) {
+        to[2 * j] = low_nibbles(m[j]);
+        to[2 * j + 1] = low_nibbles(m[j] >> 4);
+    }
+}
+
 static void load_row(const uint8_t *from, int32_t in, uint32_t *to)
 {
-    memset(to, 0, chunks(in) * CHUNK_WORDS * sizeof(*to));
-    for (int32_t i = 0; i < in; i++) {
-        const uint32_t code = (uint32_t)from[i / 2] >> (i % 2 * 4) & 15U;
-        const int32_t group = i % CHUNK / LANES;
-        to[i / CHUNK * CHUNK_WORDS + i % LANES] |= code << (4 * group);
-    }
+    uint8_t last[CHUNK / 2] = {0};
+    const int32_t whole = in / CHUNK;
+
+    for (int32_t c = 0; c < whole; c++)
+        load_chunk(from + (size_t)c * sizeof(last), to + (size_t)c * CHUNK_WORDS);
+    if (in % CHUNK == 0)
+        return;
+    memcpy(last, from + (size_t)whole * sizeof(last), (size_t)(in % CHUNK) / 2);
+    load_chunk(last, to + (size_t)whole * CHUNK_WORDS);
 }
 
 static tsr_status load(const tsr_linear_source *source, void *weight, void *scales)
