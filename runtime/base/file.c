@@ -9,7 +9,8 @@
 
 tsr_status tsr_file_open(const char *path, tsr_file *ret_file)
 {
-    const int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    /* A pipe would be waited for, without end; to files the flag means nothing. */
+    const int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (descriptor < 0)
         return TSR_ERR_CHECKPOINT;
 
@@ -17,7 +18,7 @@ tsr_status tsr_file_open(const char *path, tsr_file *ret_file)
     if (fstat(descriptor, &info) != 0)
         goto undo_open;
     if (!S_ISREG(info.st_mode)) {
-        errno = EISDIR;
+        errno = S_ISDIR(info.st_mode) ? EISDIR : ESPIPE;
         goto undo_open;
     }
     *ret_file = (tsr_file){.descriptor = descriptor, .bytes = (uint64_t)info.st_size};
