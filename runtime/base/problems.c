@@ -9,6 +9,27 @@
 
 enum { KEPT_MOST = 1000, LOGGED_MOST = 8, TEXT_BYTES = 1024 };
 
+/* Where the next problem goes, or NULL when it is not kept: errors take the place of others. */
+static tsr_problem *make_room(tsr_problems *problems, tsr_severity severity)
+{
+    if (problems->count < KEPT_MOST) {
+        tsr_problem *grown =
+            realloc(problems->items, (problems->count + 1) * sizeof(*problems->items));
+        if (!grown)
+            return NULL;
+        problems->items = grown;
+        return &grown[problems->count++];
+    }
+    for (size_t i = problems->count; severity == TSR_SEVERITY_ERROR && i > 0; i--) {
+        if (problems->items[i - 1].severity == TSR_SEVERITY_ERROR)
+            continue;
+        free(problems->items[i - 1].text);
+        problems->dropped++;
+        return &problems->items[i - 1];
+    }
+    return NULL;
+}
+
 void tsr_problems_add(tsr_problems *problems, tsr_severity severity, const char *format, ...)
 {
     if (severity == TSR_SEVERITY_ERROR)
@@ -20,21 +41,14 @@ void tsr_problems_add(tsr_problems *problems, tsr_severity severity, const char 
     (void)vsnprintf(text, sizeof(text), format, args);
     va_end(args);
 
-    tsr_problem *grown = NULL;
-    if (problems->count < KEPT_MOST)
-        grown = realloc(problems->items, (problems->count + 1) * sizeof(*grown));
-    if (!grown) {
-        problems->dropped++;
-        return;
-    }
-    problems->items = grown;
-
     char *copy = strdup(text);
-    if (!copy) {
+    tsr_problem *place = copy ? make_room(problems, severity) : NULL;
+    if (!place) {
+        free(copy);
         problems->dropped++;
         return;
     }
-    problems->items[problems->count++] = (tsr_problem){.severity = severity, .text = copy};
+    *place = (tsr_problem){.severity = severity, .text = copy};
 }
 
 bool tsr_problems_has_error(const tsr_problems *problems)

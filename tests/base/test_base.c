@@ -9,10 +9,12 @@
 #include "runtime/base/text_buffer.h"
 #include "tests/test.h"
 
+#include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static void every_status_has_a_name_and_an_exit_code_below_126(void **state)
@@ -132,9 +134,44 @@ static void problems_beyond_the_thousandth_are_counted(void **state)
     assert_int_equal(problems.count, 1000);
     assert_int_equal(problems.dropped, 501);
     assert_int_equal(problems.errors, 1500);
-    assert_string_equal(problems.items[0].text, "first 1");
+    assert_string_equal(problems.items[0].text, "again"); /* the warning made room */
     tsr_problems_close(&problems);
     assert_int_equal(problems.count, 0);
+}
+
+static void warnings_make_room_for_errors(void **state)
+{
+    (void)state;
+    tsr_problems problems = {0};
+    for (int i = 0; i < 1001; i++)
+        tsr_problems_add(&problems, TSR_SEVERITY_WARNING, "warning %d", i);
+    tsr_problems_add(&problems, TSR_SEVERITY_ERROR, "the error");
+    tsr_problems_add(&problems, TSR_SEVERITY_ERROR, "the second");
+    assert_int_equal(problems.count, 1000);
+    assert_int_equal(problems.dropped, 3);
+    assert_string_equal(problems.items[999].text, "the error");
+    assert_string_equal(problems.items[998].text, "the second");
+    assert_string_equal(problems.items[997].text, "warning 997");
+    tsr_problems_close(&problems);
+}
+
+static void a_pipe_is_refused_and_not_waited_for(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/tessera-test-XXXXXX";
+    char path[64];
+    tsr_file file;
+    assert_non_null(mkdtemp(folder));
+    (void)snprintf(path, sizeof(path), "%s/pipe", folder);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    (void)alarm(10);
+    ASSERT_STATUS(TSR_ERR_CHECKPOINT, tsr_file_open(path, &file));
+    (void)alarm(0);
+    assert_int_equal(errno, ESPIPE);
+    assert_int_equal(unlink(path), 0);
+    ASSERT_STATUS(TSR_ERR_CHECKPOINT, tsr_file_open(folder, &file));
+    assert_int_equal(errno, EISDIR);
+    assert_int_equal(rmdir(folder), 0);
 }
 
 static void json_errors_name_file_and_line(void **state)
@@ -235,6 +272,8 @@ int main(void)
         cmocka_unit_test(text_grows_drops_and_clears),
         cmocka_unit_test(a_log_shows_the_first_problems_and_counts_the_others),
         cmocka_unit_test(problems_beyond_the_thousandth_are_counted),
+        cmocka_unit_test(warnings_make_room_for_errors),
+        cmocka_unit_test(a_pipe_is_refused_and_not_waited_for),
         cmocka_unit_test(json_errors_name_file_and_line),
         cmocka_unit_test(files_are_read_whole_or_not_at_all),
         cmocka_unit_test(dtypes_and_formats_have_names_both_ways),
