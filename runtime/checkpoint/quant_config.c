@@ -174,20 +174,26 @@ static tsr_status check_form(const tsr_fields *fields, const tsr_declarations *d
                                  "is given, but quant_algo is \"%.32s\" and not MIXED_PRECISION",
                                  d->uniform.algo ? d->uniform.algo : "null");
     const json_t *groups = tsr_fields_get(fields, "config_groups");
-    if (d->mixed && d->layer_count == 0 && json_object_size(groups) > 0)
+    if (d->layer_count > 0 || json_object_size(groups) == 0)
+        return TSR_OK;
+    if (d->mixed)
         return tsr_fields_refuse(fields, "quantized_layers",
                                  "is missing: config_groups alone do not say which format a layer "
                                  "has");
+    if (!d->uniform.algo)
+        return tsr_fields_refuse(fields, "quant_algo",
+                                 "is missing: config_groups alone do not say which format this is");
     return TSR_OK;
 }
 
-/* The form ModelOpt writes, in either file. */
-static tsr_status read_modelopt(const json_t *object, const char *source, tsr_arena *memory,
-                                tsr_problems *problems, tsr_declarations *ret_declared)
+/* The form ModelOpt writes, in either file. What a file leaves open matters where it is `used`, not
+ * where it is only compared. */
+static tsr_status read_modelopt(const tsr_fields *file, bool used, tsr_arena *memory,
+                                tsr_declarations *ret_declared)
 {
     static const char *const lists[2] = {"exclude_modules", "ignore"};
-    tsr_fields fields = {object, source, problems};
-    tsr_declarations d = {.source = source};
+    tsr_fields fields = *file;
+    tsr_declarations d = {.source = file->file};
 
     tsr_status st = unnest(&fields);
     if (st == TSR_OK)
@@ -198,7 +204,7 @@ static tsr_status read_modelopt(const json_t *object, const char *source, tsr_ar
         st = read_excludes(&fields, lists, 0, memory, &d);
     if (st == TSR_OK)
         st = read_kv(&fields, memory, &d);
-    if (st == TSR_OK)
+    if (st == TSR_OK && used)
         st = check_form(&fields, &d);
     if (st != TSR_OK)
         return st;
@@ -219,13 +225,9 @@ static tsr_status check_block(const tsr_fields *fields)
                              "quant_method fp8 is served with [128, 128] only");
 }
 
-/* quant_method fp8 of transformers: 128x128 blocks everywhere but in the listed modules. */
-static tsr_status read_fp8(const tsr_fields *fields, tsr_arena *memory,
-                           tsr_declarations *ret_declared)
+/* What quant_method fp8 may say of its blocks. */
+static tsr_status check_fp8(const tsr_fields *fields)
 {
-    static const char *const lists[2] = {"modules_to_not_convert", "ignored_layers"};
-    static char head[] = "lm_head";
-    tsr_declarations d = {.quantized = true, .source = config_source};
     const char *scheme = NULL;
     const char *format = NULL;
 
@@ -239,6 +241,18 @@ static tsr_status read_fp8(const tsr_fields *fields, tsr_arena *memory,
                                "quant_method fp8 is served with \"dynamic\" only");
     if (st == TSR_OK && format && strcmp(format, "e4m3") != 0)
         st = tsr_fields_refuse(fields, "fmt", "quant_method fp8 is served with \"e4m3\" only");
+    return st;
+}
+
+/* quant_method fp8 of transformers: 128x128 blocks everywhere but in the listed modules. */
+static tsr_status read_fp8(const tsr_fields *fields, tsr_arena *memory,
+                           tsr_declarations *ret_declared)
+{
+    static const char *const lists[2] = {"modules_to_not_convert", "ignored_layers"};
+    static char head[] = "lm_head";
+    tsr_declarations d = {.quantized = true, .source = config_source};
+
+    tsr_status st = check_fp8(fields);
     if (st == TSR_OK && tsr_fields_get(fields, "moe_quant_algo"))
         st = tsr_fields_refuse(fields, "moe_quant_algo",
                                "is not supported without hf_quant_config.json");
@@ -279,15 +293,15 @@ static tsr_status read_method(const tsr_fields *fields, method *ret_method)
 }
 
 /* Both files are there. */
-static tsr_status read_both(const tsr_fields *config, method said, const json_t *hf_quant,
+static tsr_status read_both(const tsr_fields *config, method said, const tsr_fields *hf_quant,
                             tsr_arena *memory, tsr_declarations *ret_declared)
 {
     tsr_declarations used;
     tsr_declarations other;
-    tsr_status st = read_modelopt(hf_quant, hf_source, memory, config->problems, &used);
+    tsr_status st = read_modelopt(hf_quant, true, memory, &used);
 
     if (said == METHOD_FP8) {
-        if (check_block(config) != TSR_OK)
+        if (check_fp8(config) != TSR_OK)
             st = TSR_ERR_CHECKPOINT;
         if (st != TSR_OK)
             return st;
@@ -297,7 +311,7 @@ static tsr_status read_both(const tsr_fields *config, method said, const json_t 
     }
     if (st != TSR_OK)
         return st;
-    st = read_modelopt(config->object, config_source, memory, config->problems, &other);
+    st = read_modelopt(config, false, memory, &other);
     if (st != TSR_OK)
         return st;
     tsr_quant_compare(&used, &other, config->problems);
@@ -311,6 +325,7 @@ tsr_status tsr_quant_config_read(const json_t *config, const json_t *hf_quant, t
     const tsr_fields whole = {config, "config.json", problems};
     const tsr_fields fields = {tsr_fields_get(&whole, "quantization_config"), config_source,
                                problems};
+    const tsr_fields hf_fields = {hf_quant, hf_source, problems};
     method said = METHOD_NONE;
 
     if (fields.object && !json_is_object(fields.object))
@@ -323,13 +338,13 @@ tsr_status tsr_quant_config_read(const json_t *config, const json_t *hf_quant, t
         return TSR_ERR_CHECKPOINT;
 
     if (said != METHOD_NONE && hf_quant)
-        return read_both(&fields, said, hf_quant, memory, ret_declared);
+        return read_both(&fields, said, &hf_fields, memory, ret_declared);
     if (said == METHOD_FP8)
         return read_fp8(&fields, memory, ret_declared);
     if (said == METHOD_MODELOPT)
-        return read_modelopt(fields.object, config_source, memory, problems, ret_declared);
+        return read_modelopt(&fields, true, memory, ret_declared);
     if (hf_quant)
-        return read_modelopt(hf_quant, hf_source, memory, problems, ret_declared);
+        return read_modelopt(&hf_fields, true, memory, ret_declared);
 
     *ret_declared = (tsr_declarations){.source = "config.json"};
     return TSR_OK;
