@@ -302,6 +302,11 @@ static tsr_status read_length(const char *name, const char *first, uint64_t file
 {
     uint64_t length = 0;
 
+    if (memcmp(first, "version ", LENGTH_BYTES) == 0) {
+        tsr_problems_add(problems, TSR_SEVERITY_ERROR,
+                         "%s: stands for a file that was not fetched; run git lfs pull", name);
+        return TSR_ERR_CHECKPOINT;
+    }
     for (int i = LENGTH_BYTES - 1; i >= 0; i--)
         length = length << 8 | (unsigned char)first[i];
     if (length > TSR_MAX_HEADER_BYTES || length > file_bytes - LENGTH_BYTES) {

@@ -185,7 +185,7 @@ static void several_defects_are_said_together(void **state)
     tsr_arena_close(memory);
 }
 
-static void a_cut_file_is_called_truncated(void **state)
+static void files_that_were_not_fetched_whole_are_named(void **state)
 {
     const temp_folder folder = temp_folder_copy("qwen3-bf16");
     tsr_arena *memory = NULL;
@@ -206,6 +206,11 @@ static void a_cut_file_is_called_truncated(void **state)
     ASSERT_STATUS(TSR_ERR_CHECKPOINT,
                   tsr_safetensors_open("/nowhere", "none", 0, memory, &problems, &parsed));
     assert_true(has_problem(&problems, TSR_SEVERITY_ERROR, "none: cannot be read", "No such file"));
+    temp_write_text(&folder, "model.safetensors",
+                    "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n");
+    ASSERT_STATUS(TSR_ERR_CHECKPOINT,
+                  tsr_safetensors_open(path, "pointer", 0, memory, &problems, &parsed));
+    assert_true(has_problem(&problems, TSR_SEVERITY_ERROR, "pointer: ", "git lfs pull"));
     tsr_problems_close(&problems);
     tsr_arena_close(memory);
     temp_folder_close(&folder);
@@ -218,7 +223,7 @@ int main(void)
         cmocka_unit_test(every_defect_is_one_line_with_file_and_tensor),
         cmocka_unit_test(lengths_beyond_the_file_are_refused),
         cmocka_unit_test(several_defects_are_said_together),
-        cmocka_unit_test(a_cut_file_is_called_truncated),
+        cmocka_unit_test(files_that_were_not_fetched_whole_are_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
