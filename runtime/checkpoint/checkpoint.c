@@ -134,6 +134,18 @@ static tsr_status check_folder(const char *folder, tsr_problems *problems)
     return TSR_ERR_CHECKPOINT;
 }
 
+/* A head that is stored is the one that is meant, tied or not; where it is the embedding once more,
+ * nothing changes. */
+static void settle_head(tsr_checkpoint *checkpoint, tsr_problems *problems)
+{
+    if (!checkpoint->model.tied_head || !tsr_checkpoint_find(checkpoint, "lm_head.weight"))
+        return;
+    checkpoint->model.tied_head = false;
+    tsr_problems_add(
+        problems, TSR_SEVERITY_NOTE,
+        "config.json: tie_word_embeddings: true, but lm_head.weight is stored and used");
+}
+
 tsr_status tsr_checkpoint_open(const char *folder, tsr_problems *problems,
                                tsr_checkpoint **ret_checkpoint)
 {
@@ -152,7 +164,9 @@ tsr_status tsr_checkpoint_open(const char *folder, tsr_problems *problems,
     if (st == TSR_OK)
         st = keep(folder, &configs, &headers.list, s, ret_checkpoint);
     tsr_tensor_list_close(&headers.list);
-    if (st != TSR_OK)
+    if (st == TSR_OK)
+        settle_head(*ret_checkpoint, problems);
+    else
         storage_close(s);
     return st;
 }

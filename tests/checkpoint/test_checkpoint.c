@@ -462,6 +462,28 @@ static void files_that_disagree_are_served_with_a_warning(void **state)
     temp_folder_close(&folder);
 }
 
+/* As transformers 5: what ties the head says nothing where a head is stored. */
+static void a_stored_head_is_used_though_it_is_called_tied(void **state)
+{
+    const temp_folder folder = temp_folder_copy("qwen3-bf16");
+    (void)state;
+    temp_patch(&folder, "config.json", "{\"tie_word_embeddings\": true}");
+    opened o = open_folder(folder.path);
+    ASSERT_STATUS(TSR_OK, o.status);
+    assert_false(o.checkpoint->model.tied_head);
+    assert_true(has_problem(&o.problems, TSR_SEVERITY_NOTE, "tie_word_embeddings", "lm_head"));
+    close_opened(&o);
+    temp_folder_close(&folder);
+
+    const temp_folder tied = temp_folder_copy("qwen3-dense-mixed");
+    opened t = open_folder(tied.path);
+    ASSERT_STATUS(TSR_OK, t.status);
+    assert_true(t.checkpoint->model.tied_head);
+    assert_int_equal(0, t.problems.count);
+    close_opened(&t);
+    temp_folder_close(&tied);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -480,6 +502,7 @@ int main(void)
         cmocka_unit_test(missing_and_broken_files_are_named),
         cmocka_unit_test(defects_of_all_files_are_said_together),
         cmocka_unit_test(files_that_disagree_are_served_with_a_warning),
+        cmocka_unit_test(a_stored_head_is_used_though_it_is_called_tied),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
