@@ -366,7 +366,18 @@ static bool kv_is_none(const char *algo)
     return algo == NULL || (tsr_algo_find(algo, &found) && found == TSR_ALGO_NONE);
 }
 
-/* Layer by layer: all FP8 or all unquantized is served, since the plan has one KV format. */
+/* A row speaks for the attention of one layer; rows of other modules say nothing that is known. */
+static bool is_attention(const tsr_model_facts *model, const char *name)
+{
+    const char *rest;
+    int32_t layer;
+
+    return tsr_name_layer(name, &layer, &rest) && layer < model->layers &&
+           strcmp(rest, "self_attn") == 0;
+}
+
+/* Layer by layer: all FP8 or all unquantized is served, since the plan has one KV format. Names are
+ * distinct, so as many rows as layers speak for all of them. */
 static void resolve_kv_layers(const tsr_checkpoint *checkpoint, tsr_precision *p)
 {
     const tsr_declarations *d = &checkpoint->declared;
@@ -376,10 +387,16 @@ static void resolve_kv_layers(const tsr_checkpoint *checkpoint, tsr_precision *p
         const tsr_declared *kv = &d->kv_layers[i];
         if (tsr_model_is_mtp_name(&checkpoint->model, kv->name))
             continue;
+        if (!is_attention(&checkpoint->model, kv->name)) {
+            p->kv = TSR_KV_DECLARED_REFUSED;
+            (void)snprintf(p->kv_refused, sizeof(p->kv_refused),
+                           "a KV cache is declared for %s, no layer's self_attn", kv->original);
+            return;
+        }
         if (!kv_is_none(kv->algo) && strcasecmp(kv->algo, "FP8") != 0) {
             p->kv = TSR_KV_DECLARED_REFUSED;
-            (void)snprintf(p->kv_refused, sizeof(p->kv_refused), "%s declares a %s KV cache",
-                           kv->original, kv->algo);
+            (void)snprintf(p->kv_refused, sizeof(p->kv_refused),
+                           "the KV cache of %s is declared %s", kv->original, kv->algo);
             return;
         }
         fp8 += !kv_is_none(kv->algo);
@@ -407,7 +424,7 @@ void tsr_resolve_kv(const tsr_checkpoint *checkpoint, tsr_precision *p)
         p->kv = TSR_KV_DECLARED_FP8;
     } else if (!kv_is_none(d->kv_algo)) {
         p->kv = TSR_KV_DECLARED_REFUSED;
-        (void)snprintf(p->kv_refused, sizeof(p->kv_refused), "a %s KV cache is declared",
+        (void)snprintf(p->kv_refused, sizeof(p->kv_refused), "the KV cache is declared %s",
                        d->kv_algo);
     }
 }

@@ -335,6 +335,33 @@ static void a_kv_cache_of_another_format_is_refused_by_name(void **state)
     close_bench(&b);
 }
 
+/* As many rows as layers declare the whole KV cache only where each is a layer's attention. */
+static void rows_of_the_kv_cache_name_the_attention_of_layers(void **state)
+{
+    static const char *const others[] = {NULL, "model.layers.0.self_attn.k_proj",
+                                         "model.layers.30.self_attn", "model.layers.0"};
+    (void)state;
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        bench b = open_bench(stored_plain);
+        tsr_checkpoint *c = (tsr_checkpoint *)(uintptr_t)made_view(b.made);
+        tsr_declared rows[MADE_LAYERS];
+        char names[MADE_LAYERS][64];
+        for (int layer = 0; layer < MADE_LAYERS; layer++) {
+            (void)snprintf(names[layer], sizeof(names[layer]), "model.layers.%d.self_attn", layer);
+            rows[layer] = (tsr_declared){names[layer], names[layer], "FP8", 0};
+        }
+        if (others[i] != NULL)
+            rows[1].name = rows[1].original = others[i];
+        c->declared.kv_layers = rows;
+        c->declared.kv_layer_count = MADE_LAYERS;
+        read_bench(&b);
+        assert_int_equal(others[i] == NULL ? TSR_KV_DECLARED_FP8 : TSR_KV_DECLARED_REFUSED,
+                         b.precision->kv);
+        assert_true(others[i] == NULL || strstr(b.precision->kv_refused, others[i]) != NULL);
+        close_bench(&b);
+    }
+}
+
 static void of_group_sizes_16_and_32_the_32_is_refused(void **state)
 {
     bench b = open_bench(stored_nvfp4_experts);
@@ -445,6 +472,7 @@ int main(void)
         cmocka_unit_test(formats_that_are_not_served_are_refused_by_name),
         cmocka_unit_test(a_kv_only_checkpoint_has_no_layer_keys),
         cmocka_unit_test(a_kv_cache_of_another_format_is_refused_by_name),
+        cmocka_unit_test(rows_of_the_kv_cache_name_the_attention_of_layers),
         cmocka_unit_test(of_group_sizes_16_and_32_the_32_is_refused),
         cmocka_unit_test(keys_of_the_prediction_layer_are_not_used),
         cmocka_unit_test(a_key_that_names_nothing_is_warned_of),
