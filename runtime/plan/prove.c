@@ -46,6 +46,35 @@ static void contradict(examination *x, const tsr_tensor *tensor, const char *wan
                      tsr_evidence_looks_like(&x->found));
 }
 
+/* `tensor` is of the right kind and has another shape than config.json gives the module. */
+static void misfit(examination *x, const tsr_tensor *tensor, const char *wanted)
+{
+    char stored[TEXT_BYTES];
+
+    if (!is_first(x))
+        return;
+    tsr_tensor_describe(tensor, sizeof(stored), stored);
+    tsr_problems_add(x->prover->problems, TSR_SEVERITY_ERROR,
+                     "tensor %s is %s, but must be %s; config.json and the weights do not belong "
+                     "together",
+                     tensor->name, stored, wanted);
+}
+
+/* Modules that exporters leave alone, stored quantized. */
+static void refuse_quantized(examination *x)
+{
+    char claim[TEXT_BYTES];
+
+    if (!is_first(x))
+        return;
+    tsr_claim_describe(x->prover->checkpoint, x->claim, sizeof(claim), claim);
+    tsr_problems_add(
+        x->prover->problems, TSR_SEVERITY_ERROR,
+        "tensor %s: %s is %s, but embeddings, heads and routers are served unquantized "
+        "only; export it so",
+        x->found.weight->name, x->module, claim);
+}
+
 /* A tensor that the claimed format needs does not exist. */
 static void miss(examination *x, const char *suffix)
 {
@@ -90,30 +119,30 @@ static tsr_tensor_place place_of(const tsr_tensor *tensor)
                               .bytes = tensor->bytes};
 }
 
-static bool is_plain_matrix(const tsr_tensor *t, const tsr_linear_plan *l)
-{
-    return tsr_dtype_is_plain(t->dtype) && tsr_tensor_is_matrix(t, l->out, l->in);
-}
-
 static void prove_weight(examination *x, const tsr_algo_row *row)
 {
     const tsr_tensor *w = x->found.weight;
     const tsr_linear_plan *l = x->linear;
+    int32_t columns = l->in;
     char wanted[TEXT_BYTES];
-    bool holds;
+    bool typed;
 
     if (x->claim->algo == TSR_ALGO_NONE) {
-        holds = is_plain_matrix(w, l);
+        typed = tsr_dtype_is_plain(w->dtype);
         (void)snprintf(wanted, sizeof(wanted), "BF16, F16 or F32 [%d, %d]", l->out, l->in);
     } else if (row->format == TSR_WEIGHT_NVFP4) {
-        holds = w->dtype == TSR_DTYPE_U8 && tsr_tensor_is_matrix(w, l->out, l->in / 2);
-        (void)snprintf(wanted, sizeof(wanted), "U8 [%d, %d]", l->out, l->in / 2);
+        columns = l->in / 2;
+        typed = w->dtype == TSR_DTYPE_U8;
+        (void)snprintf(wanted, sizeof(wanted), "U8 [%d, %d]", l->out, columns);
     } else {
-        holds = w->dtype == TSR_DTYPE_F8_E4M3 && tsr_tensor_is_matrix(w, l->out, l->in);
+        typed = w->dtype == TSR_DTYPE_F8_E4M3;
         (void)snprintf(wanted, sizeof(wanted), "F8_E4M3 [%d, %d]", l->out, l->in);
     }
-    if (!holds)
+    bool shaped = tsr_tensor_is_matrix(w, l->out, columns);
+    if (!typed || (!shaped && w->dtype == TSR_DTYPE_U8)) /* other 4-bit formats pack otherwise */
         contradict(x, w, wanted);
+    else if (!shaped)
+        misfit(x, w, wanted);
 }
 
 static bool is_plain_scalar(const tsr_tensor *t)
@@ -191,7 +220,7 @@ static void prove_input(examination *x, const tsr_algo_row *row)
     else if (e->pre_quant_scale != NULL &&
              (!tsr_dtype_is_plain(e->pre_quant_scale->dtype) ||
               !tsr_tensor_is_vector(e->pre_quant_scale, x->linear->in)))
-        contradict(x, e->pre_quant_scale, "BF16, F16 or F32, one value for each input");
+        misfit(x, e->pre_quant_scale, "BF16, F16 or F32, one value for each input");
     else
         x->linear->pre_quant_scale = place_of(e->pre_quant_scale);
 }
@@ -207,7 +236,7 @@ static void prove_bias(examination *x)
         miss(x, "bias");
     else if (has &&
              (!tsr_dtype_is_plain(bias->dtype) || !tsr_tensor_is_vector(bias, x->linear->out)))
-        contradict(x, bias, "BF16, F16 or F32, one value for each output");
+        misfit(x, bias, "BF16, F16 or F32, one value for each output");
     else
         x->linear->bias = place_of(bias);
 }
@@ -270,8 +299,9 @@ void tsr_prove_linear(tsr_prover *prover, tsr_linear_plan *linear, tsr_claim *cl
     linear->weight = place_of(x.found.weight);
     if (claim->refused)
         return;
-    if (is_always_plain(linear->role) && claim->algo != TSR_ALGO_NONE) {
-        contradict(&x, x.found.weight, "a format that is not served here");
+    if (is_always_plain(linear->role) && claim->algo != TSR_ALGO_NONE &&
+        !tsr_dtype_is_plain(x.found.weight->dtype)) {
+        refuse_quantized(&x);
         return;
     }
     if (linear->in % 16 != 0) {
@@ -346,8 +376,6 @@ void tsr_prove_leftovers(const tsr_prover *prover)
         canonical[0] = '\0';
         if (strlen(name) < TSR_TENSOR_NAME_BYTES)
             tsr_name_canonical(name, canonical);
-        if (c->model.tied_head && strcmp(canonical, "lm_head.weight") == 0)
-            continue;
         if (tsr_model_is_mtp_name(&c->model, canonical))
             skipped++;
         else

@@ -196,8 +196,9 @@ static void a_tensor_of_another_shape_or_type_is_named(void **state)
            "one value");
     expect(stored_nvfp4, "NVFP4", wide_norm, "model.norm.weight is BF16 [65]", "[64]");
     expect(stored_nvfp4, "NVFP4", narrow_router, "model.layers.2.mlp.gate.weight is BF16 [3, 64]",
-           NULL);
-    expect(stored_nvfp4, "NVFP4", quantized_head, "lm_head.weight is F8_E4M3", NULL);
+           "must be BF16, F16 or F32 [4, 64]; config.json and the weights do not belong together");
+    expect(stored_nvfp4, "NVFP4", quantized_head, "lm_head.weight: lm_head is declared NVFP4",
+           "heads and routers are served unquantized only");
 }
 
 static void add_scale_to_plain(made_checkpoint *made)
