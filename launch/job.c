@@ -78,8 +78,11 @@ static tsr_status make_plan(const job *j, int32_t ranks, const tsr_host_share *s
         request.token_ids = needs.token_ids;
         if (request.max_model_len == 0)
             request.max_model_len = needs.max_model_len;
-        if (request.memory_bytes == 0)
+        request.ranks_option = "mpirun -n";
+        if (request.memory_bytes == 0) {
             request.memory_bytes = smallest->memory_bytes;
+            request.memory_is_shared = true;
+        }
         if (request.threads == 0)
             request.threads = smallest->threads;
         st = tsr_plan_build(checkpoint, &request, &problems, ret_plan, &fits);

@@ -167,7 +167,7 @@ tsr_status tsr_plan_show(const char *folder, const tsr_plan_request *request, bo
     tsr_status printed;
     tsr_status st = tsr_checkpoint_open(folder, &x.problems, &checkpoint);
 
-    counted.memory_bytes = tsr_plan_memory_bytes(request);
+    tsr_plan_request_count_memory(&counted);
     if (st == TSR_OK)
         st = tsr_plan_build(checkpoint, &counted, &x.problems, &x.plan, &x.fits);
     if (st == TSR_OK && !x.fits)

@@ -85,7 +85,8 @@ static int32_t at_most(int32_t value, int32_t most)
 }
 
 /* All settings together, smaller and smaller until it fits, or nothing. */
-static void offer_together(const tsr_budget *b, tsr_setting s, tsr_text *text)
+static void offer_together(const tsr_budget *b, const char *ranks_option, tsr_setting s,
+                           tsr_text *text)
 {
     int32_t tokens, ranks = 0;
 
@@ -97,21 +98,22 @@ static void offer_together(const tsr_budget *b, tsr_setting s, tsr_text *text)
         l->exchange_tokens = at_most(l->exchange_tokens, tokens);
         ranks = tsr_budget_fits(b, &s) ? s.ranks : fewest_ranks(b, s);
     }
-    if (ranks > 0 &&
-        tsr_text_add_format(text,
-                            "--ranks %d --max-model-len %d --max-num-batched-tokens %d "
-                            "--kv-cache-dtype fp8 together",
-                            ranks, s.limits.max_model_len, s.limits.max_batched_tokens) != TSR_OK)
+    if (ranks > 0 && tsr_text_add_format(text,
+                                         "%s %d --max-model-len %d --max-num-batched-tokens %d "
+                                         "--kv-cache-dtype fp8 together",
+                                         ranks_option, ranks, s.limits.max_model_len,
+                                         s.limits.max_batched_tokens) != TSR_OK)
         tsr_text_clear(text);
 }
 
 /* Settings that help alone, and where none does, all of them together. */
-static void offer_settings(const tsr_budget *b, const tsr_setting *setting, tsr_text *text)
+static void offer_settings(const tsr_budget *b, const char *ranks_option,
+                           const tsr_setting *setting, tsr_text *text)
 {
     tsr_setting s = *setting;
 
     offer(text, "--max-model-len", longest_len(b, s));
-    offer(text, "--ranks", fewest_ranks(b, s));
+    offer(text, ranks_option, fewest_ranks(b, s));
     offer(text, "--max-num-batched-tokens", fewer_tokens(b, s));
     s.kv_format = TSR_KV_FP8;
     if (setting->kv_format != TSR_KV_FP8 && tsr_budget_fits(b, &s) &&
@@ -120,15 +122,17 @@ static void offer_settings(const tsr_budget *b, const tsr_setting *setting, tsr_
         tsr_text_clear(text);
     if (text->count > 0)
         return;
-    offer_together(b, *setting, text);
+    offer_together(b, ranks_option, *setting, text);
     if (text->count > 0)
         return;
     if (tsr_text_add_string(text, "more memory for each rank: no setting is enough") != TSR_OK)
         tsr_text_clear(text);
 }
 
-void tsr_limits_advise(const tsr_budget *b, const tsr_setting *setting, tsr_problems *problems)
+void tsr_limits_advise(const tsr_budget *b, const tsr_plan_request *request,
+                       const tsr_setting *setting, tsr_problems *problems)
 {
+    const char *ranks_option = request->ranks_option != NULL ? request->ranks_option : "--ranks";
     char words[7][TSR_BYTE_COUNT_BYTES];
     tsr_setting one = *setting;
     tsr_text text = {0};
@@ -139,7 +143,7 @@ void tsr_limits_advise(const tsr_budget *b, const tsr_setting *setting, tsr_prob
     one.limits.kv_blocks = tsr_blocks_of_sequence(&one.limits);
     need = tsr_budget_of_rank(b, &one, rank);
     total = tsr_rank_budget_total(&need);
-    offer_settings(b, setting, &text);
+    offer_settings(b, ranks_option, setting, &text);
     tsr_problems_add(
         problems, TSR_SEVERITY_ERROR,
         "does not fit: rank %d needs %s (weights %s, KV of one sequence of %d positions %s, "

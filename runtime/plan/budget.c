@@ -7,11 +7,14 @@
 #include <stdlib.h>
 
 tsr_status tsr_budget_open(const tsr_model_facts *model, const tsr_precision *precision,
-                           const tsr_target *target, uint64_t memory_bytes, tsr_budget *budget)
+                           const tsr_plan_request *request, tsr_budget *budget)
 {
+    const tsr_target *target = request->target;
     size_t experts = (size_t)model->layers * (size_t)model->experts;
 
-    *budget = (tsr_budget){.model = model, .target = target, .memory_bytes = memory_bytes};
+    *budget = (tsr_budget){.model = model, .target = target, .memory_bytes = request->memory_bytes};
+    if (request->memory_is_shared)
+        budget->machine_bytes = request->memory_bytes * (uint64_t)request->ranks;
     budget->expert_bytes = calloc(experts + 1, sizeof(*budget->expert_bytes));
     if (budget->expert_bytes == NULL)
         return TSR_ERR_MEMORY;
@@ -126,9 +129,12 @@ int32_t tsr_blocks_of_sequence(const tsr_engine_limits *limits)
 bool tsr_budget_fits(const tsr_budget *budget, const tsr_setting *setting)
 {
     tsr_setting one = *setting;
+    uint64_t memory = budget->memory_bytes;
 
+    if (budget->machine_bytes > 0)
+        memory = budget->machine_bytes / (uint64_t)setting->ranks;
     one.limits.kv_blocks = tsr_blocks_of_sequence(&one.limits);
-    return tsr_budget_need(budget, &one) <= budget->memory_bytes;
+    return tsr_budget_need(budget, &one) <= memory;
 }
 
 void tsr_budget_close(tsr_budget *budget)

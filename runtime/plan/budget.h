@@ -19,6 +19,7 @@ typedef struct tsr_budget {
     const tsr_model_facts *model;
     const tsr_target *target;
     uint64_t memory_bytes;  /* of one rank */
+    uint64_t machine_bytes; /* of all ranks together, which share it; 0: each has its own */
     uint64_t shared_bytes;  /* weights of every rank */
     uint64_t *expert_bytes; /* [layers, E] weights of one expert */
 } tsr_budget;
@@ -30,10 +31,10 @@ typedef struct tsr_setting {
     int32_t ranks;
 } tsr_setting;
 
-/* TSR_ERR_MEMORY */
+/* The request's memory is counted (plan_build.h). TSR_ERR_MEMORY */
 TSR_MUST_USE tsr_status tsr_budget_open(const tsr_model_facts *model,
-                                        const tsr_precision *precision, const tsr_target *target,
-                                        uint64_t memory_bytes, tsr_budget *budget);
+                                        const tsr_precision *precision,
+                                        const tsr_plan_request *request, tsr_budget *budget);
 
 tsr_rank_budget tsr_budget_of_rank(const tsr_budget *budget, const tsr_setting *setting,
                                    int32_t rank);

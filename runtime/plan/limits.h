@@ -16,7 +16,7 @@ TSR_MUST_USE tsr_status tsr_limits_choose(const tsr_budget *budget, const tsr_pl
                                           bool *ret_fits);
 
 /* One problem line: by how much it does not fit, and settings that would make it fit. */
-void tsr_limits_advise(const tsr_budget *budget, const tsr_setting *setting,
-                       tsr_problems *problems);
+void tsr_limits_advise(const tsr_budget *budget, const tsr_plan_request *request,
+                       const tsr_setting *setting, tsr_problems *problems);
 
 #endif

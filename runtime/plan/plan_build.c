@@ -81,10 +81,13 @@ static tsr_status count_bytes(const tsr_plan_request *request, const tsr_precisi
                               tsr_problems *problems, tsr_plan *plan, bool *ret_fits)
 {
     tsr_setting setting = {.kv_format = plan->kv_format, .ranks = plan->ranks};
+    tsr_plan_request counted = *request;
     tsr_budget budget;
     bool fits = false;
-    tsr_status st = tsr_budget_open(&plan->model, precision, request->target,
-                                    tsr_plan_memory_bytes(request), &budget);
+    tsr_status st;
+
+    tsr_plan_request_count_memory(&counted);
+    st = tsr_budget_open(&plan->model, precision, &counted, &budget);
 
     if (st == TSR_OK)
         st = tsr_limits_choose(&budget, request, problems, &setting, &fits);
@@ -97,7 +100,7 @@ static tsr_status count_bytes(const tsr_plan_request *request, const tsr_precisi
         for (int32_t rank = 0; rank < plan->ranks; rank++)
             plan->budget[rank] = tsr_budget_of_rank(&budget, &setting, rank);
         if (!fits)
-            tsr_limits_advise(&budget, &setting, problems);
+            tsr_limits_advise(&budget, request, &setting, problems);
         *ret_fits = fits;
     }
     tsr_budget_close(&budget);

@@ -39,6 +39,8 @@ typedef struct tsr_plan_request {
     tsr_activations_mode activations;
     const char *kv_cache_dtype; /* "auto", "f32", "bf16", "fp8" */
     uint64_t memory_bytes;      /* of one rank; 0: the target's (cpu: this machine's share) */
+    bool memory_is_shared;      /* memory_bytes is a share: more ranks have less each */
+    const char *ranks_option;   /* how the number of ranks is asked for, in advice; NULL: --ranks */
     int32_t max_model_len;      /* 0: the model's, as far as it fits */
     int32_t max_num_seqs;       /* 0: default */
     int32_t max_batched_tokens; /* 0: default */
@@ -59,7 +61,7 @@ TSR_MUST_USE tsr_status tsr_plan_build(const tsr_checkpoint *checkpoint,
                                        const tsr_plan_request *request, tsr_problems *problems,
                                        tsr_plan **ret_plan, bool *ret_fits);
 
-/* Memory of one rank that the plan counted against. */
-uint64_t tsr_plan_memory_bytes(const tsr_plan_request *request);
+/* Fills in the memory of one rank where the request leaves it open, as tsr_plan_build does. */
+void tsr_plan_request_count_memory(tsr_plan_request *request);
 
 #endif

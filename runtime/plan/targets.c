@@ -156,17 +156,19 @@ static uint64_t read_number(const char *path, const char *label, uint64_t otherw
     return number;
 }
 
-uint64_t tsr_plan_memory_bytes(const tsr_plan_request *request)
+void tsr_plan_request_count_memory(tsr_plan_request *request)
 {
     uint64_t available, container;
 
     if (request->memory_bytes > 0)
-        return request->memory_bytes;
+        return;
+    request->memory_bytes = request->target->memory_bytes;
+    request->memory_is_shared = request->target->host;
     if (!request->target->host)
-        return request->target->memory_bytes;
+        return;
     available = read_number("/proc/meminfo", "MemAvailable:", 0) * 1024;
     container = read_number("/sys/fs/cgroup/memory.max", "", UINT64_MAX);
     if (container < available)
         available = container;
-    return available / (uint64_t)(request->ranks > 0 ? request->ranks : 1);
+    request->memory_bytes = available / (uint64_t)(request->ranks > 0 ? request->ranks : 1);
 }

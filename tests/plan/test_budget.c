@@ -187,7 +187,8 @@ static void the_largest_rank_decides(void **state)
     (void)state;
     made_keys_as_stored(made);
     ASSERT_STATUS(TSR_OK, tsr_precision_read(made_view(made), &problems, &precision));
-    ASSERT_STATUS(TSR_OK, tsr_budget_open(&model, precision, tsr_target_find("h200"), 0, &budget));
+    const tsr_plan_request request = {.ranks = 1, .target = tsr_target_find("h200")};
+    ASSERT_STATUS(TSR_OK, tsr_budget_open(&model, precision, &request, &budget));
     for (int32_t ranks = 1; ranks <= MADE_EXPERTS; ranks++) {
         const tsr_setting setting = {
             .limits = {512, 8, 64, 32, 16, 100, 64, 1}, .kv_format = TSR_KV_BF16, .ranks = ranks};
@@ -268,6 +269,36 @@ static void what_is_advised_makes_it_fit(void **state)
     changed.max_batched_tokens = tokens;
     b = build(&changed);
     assert_true(b.fits);
+    close_built(&b);
+}
+
+/* Ranks help where each brings its own memory, and are called what the command calls them. */
+static void ranks_that_share_a_machine_are_not_advised(void **state)
+{
+    tsr_plan_request request = {.ranks = 1,
+                                .target = tsr_target_find("cpu"),
+                                .memory_bytes = UINT64_C(1) << 30,
+                                .max_model_len = 16,
+                                .max_num_seqs = 1,
+                                .max_batched_tokens = 16};
+    built b = build(&request);
+    (void)state;
+    assert_true(b.fits);
+    request.memory_bytes = total(b.plan, 0) - 1000;
+    close_built(&b);
+
+    b = build(&request);
+    assert_false(b.fits);
+    assert_int_equal(offered(&b.problems, "--ranks "), 2);
+    close_built(&b);
+    request.ranks_option = "mpirun -n";
+    b = build(&request);
+    assert_int_equal(offered(&b.problems, "mpirun -n "), 2);
+    close_built(&b);
+    request.memory_is_shared = true;
+    b = build(&request);
+    assert_false(b.fits);
+    assert_int_equal(offered(&b.problems, "mpirun -n "), 0);
     close_built(&b);
 }
 
@@ -362,6 +393,7 @@ int main(void)
         cmocka_unit_test(the_largest_rank_decides),
         cmocka_unit_test(a_plan_never_counts_more_than_the_memory),
         cmocka_unit_test(what_is_advised_makes_it_fit),
+        cmocka_unit_test(ranks_that_share_a_machine_are_not_advised),
         cmocka_unit_test(settings_that_help_only_together_are_advised_together),
         cmocka_unit_test(requests_out_of_range_are_refused),
         cmocka_unit_test(the_folder_of_a_plan_is_absolute),
