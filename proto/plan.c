@@ -47,6 +47,7 @@ void tsr_plan_close(tsr_plan *plan)
     for (int32_t i = 0; plan->files != NULL && i < plan->file_count; i++)
         free(plan->files[i]);
     free(plan->files);
+    free(plan->marks);
     free(plan->folder);
     free(plan->linears);
     free(plan->vectors);

@@ -14,6 +14,7 @@
 #define TSR_PROTO_PLAN_H
 
 #include "runtime/base/dtype.h"
+#include "runtime/base/file_mark.h"
 #include "runtime/base/format.h"
 #include "runtime/base/model_facts.h"
 #include "runtime/base/status.h"
@@ -128,6 +129,7 @@ typedef struct tsr_plan {
     int32_t ranks;
     char *folder;             /* of the checkpoint, as every rank can open it */
     char **files;             /* [file_count] names inside the folder */
+    tsr_file_mark *marks;     /* [file_count] of the files that were planned with */
     tsr_linear_plan *linears; /* [linear_count] by layer, role, expert */
     tsr_vector_plan *vectors; /* [vector_count] by layer, role */
     int32_t *expert_rank;     /* [layers, E]; rows of dense layers are -1 */

@@ -9,6 +9,10 @@ static bool within(int32_t value, int32_t low, int32_t high)
     return value >= low && value <= high;
 }
 
+/* The longest beginning of a file that ranks are sent to read: a header of 100 MiB and its length.
+ */
+enum { LONGEST_HEAD = (100 << 20) + 8 };
+
 /* Far above every model, far below what would overflow a product of two. */
 enum { LARGEST_DIMENSION = 1 << 24 };
 
@@ -69,8 +73,10 @@ static bool place_is_sound(const tsr_plan *plan, const tsr_tensor_place *place)
 {
     if (place->file == TSR_NO_FILE)
         return true;
-    return within(place->file, 0, plan->file_count - 1) &&
-           place->bytes <= INT64_MAX - (place->offset & INT64_MAX) && place->offset <= INT64_MAX;
+    if (!within(place->file, 0, plan->file_count - 1))
+        return false;
+    uint64_t end = plan->marks[place->file].bytes;
+    return place->offset <= end && place->bytes <= end - place->offset;
 }
 
 static bool linear_is_sound(const tsr_plan *plan, const tsr_linear_plan *l)
@@ -110,6 +116,9 @@ static const char *check_files(const tsr_plan *plan)
         const char *name = plan->files[i];
         if (name[0] == '\0' || name[0] == '.' || strchr(name, '/') != NULL)
             return "a file name leaves the folder";
+        if (plan->marks[i].bytes > INT64_MAX || plan->marks[i].head_bytes > plan->marks[i].bytes ||
+            plan->marks[i].head_bytes > LONGEST_HEAD)
+            return "the mark of a file is out of bounds";
     }
     return NULL;
 }

@@ -17,7 +17,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-enum { HEAD_BYTES = 16, PLAN_MAGIC = 0x4c505354, PLAN_VERSION = 1 };
+enum { HEAD_BYTES = 16, PLAN_MAGIC = 0x4c505354, PLAN_VERSION = 2 };
 
 /* Columns come from one arena; `failed` remembers that one did not fit. */
 typedef struct columns {
@@ -138,6 +138,20 @@ static void put_budget(columns *c, const tsr_plan *plan, Tessera__Budget *w)
     }
 }
 
+static void put_marks(columns *c, const tsr_plan *plan, Tessera__Marks *w)
+{
+    size_t count = (size_t)plan->file_count;
+
+    TAKE(c, w, bytes, count);
+    TAKE(c, w, head_bytes, count);
+    TAKE(c, w, head_digest, count);
+    for (size_t i = 0; i < count && !c->failed; i++) {
+        w->bytes[i] = plan->marks[i].bytes;
+        w->head_bytes[i] = plan->marks[i].head_bytes;
+        w->head_digest[i] = plan->marks[i].head_digest;
+    }
+}
+
 static void put_model(columns *c, const tsr_model_facts *m, Tessera__Model *w)
 {
     w->family = (uint32_t)m->family;
@@ -212,6 +226,7 @@ tsr_status tsr_plan_pack(tsr_plan *plan, unsigned char **ret_bytes, size_t *ret_
     Tessera__Linears linears = TESSERA__LINEARS__INIT;
     Tessera__Vectors vectors = TESSERA__VECTORS__INIT;
     Tessera__Budget budget = TESSERA__BUDGET__INIT;
+    Tessera__Marks marks = TESSERA__MARKS__INIT;
     columns c = {NULL, false};
     tsr_status st = tsr_arena_open((size_t)1 << 20, &c.arena);
 
@@ -223,11 +238,13 @@ tsr_status tsr_plan_pack(tsr_plan *plan, unsigned char **ret_bytes, size_t *ret_
     put_linears(&c, plan, &linears);
     put_vectors(&c, plan, &vectors);
     put_budget(&c, plan, &budget);
+    put_marks(&c, plan, &marks);
     message.model = &model;
     message.limits = &limits;
     message.linears = &linears;
     message.vectors = &vectors;
     message.budget = &budget;
+    message.marks = &marks;
     message.kv_format = (uint32_t)plan->kv_format;
     message.token_ids = plan->token_ids;
     message.ranks = plan->ranks;
@@ -406,6 +423,21 @@ static tsr_status get_names(const Tessera__Plan *w, tsr_plan *plan)
     return TSR_OK;
 }
 
+/* Needs the names. */
+static tsr_status get_marks(const Tessera__Marks *w, tsr_plan *plan)
+{
+    size_t n = (size_t)plan->file_count;
+
+    if (w == NULL || w->n_bytes != n || w->n_head_bytes != n || w->n_head_digest != n)
+        return malformed("the marks do not have one row for each file");
+    plan->marks = calloc(n + 1, sizeof(*plan->marks));
+    if (plan->marks == NULL)
+        return TSR_ERR_MEMORY;
+    for (size_t i = 0; i < n; i++)
+        plan->marks[i] = (tsr_file_mark){w->bytes[i], w->head_bytes[i], w->head_digest[i]};
+    return TSR_OK;
+}
+
 /* Needs the model and the number of ranks. */
 static tsr_status get_placement(const Tessera__Plan *w, tsr_plan *plan)
 {
@@ -452,6 +484,8 @@ static tsr_status get_plan(const Tessera__Plan *w, tsr_plan *plan)
         st = get_limits(w->limits, &plan->limits);
     if (st == TSR_OK)
         st = get_names(w, plan);
+    if (st == TSR_OK)
+        st = get_marks(w->marks, plan);
     if (st == TSR_OK)
         st = get_linears(w->linears, plan);
     if (st == TSR_OK)

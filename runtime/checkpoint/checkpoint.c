@@ -102,7 +102,7 @@ static tsr_status keep(const char *folder, const tsr_configs *configs, const tsr
     *checkpoint = (tsr_checkpoint){
         .folder = name,
         .files = list->index.files,
-        .file_bytes = list->file_bytes,
+        .marks = list->marks,
         .tensors = list->tensors,
         .tensor_count = list->count,
         .file_count = list->index.file_count,

@@ -51,7 +51,7 @@ typedef struct tsr_generation_defaults {
 typedef struct tsr_checkpoint {
     char *folder;
     char **files;         /* [file_count] names inside the folder */
-    uint64_t *file_bytes; /* [file_count] */
+    tsr_file_mark *marks; /* [file_count] */
     tsr_tensor *tensors;  /* [tensor_count] sorted by name, names canonical (module_name.h) */
     size_t tensor_count;
     size_t file_count;

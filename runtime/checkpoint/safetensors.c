@@ -348,7 +348,8 @@ tsr_status tsr_safetensors_parse(const tsr_safetensors_bytes *source, tsr_arena 
         .memory = memory,
         .problems = problems,
     };
-    tsr_safetensors header = {.file_bytes = source->file_bytes};
+    tsr_safetensors header = {
+        .mark = tsr_file_mark_of(source->file_bytes, source->bytes, (size_t)r.payload_at)};
     st = read_header(&r, source->bytes + LENGTH_BYTES, (size_t)length, &header);
     if (st == TSR_OK)
         *ret_header = header;

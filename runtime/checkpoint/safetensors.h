@@ -16,6 +16,7 @@
 
 #include "runtime/base/arena.h"
 #include "runtime/base/dtype.h"
+#include "runtime/base/file_mark.h"
 #include "runtime/base/problems.h"
 #include "runtime/base/status.h"
 
@@ -42,7 +43,7 @@ typedef struct tsr_tensor {
 typedef struct tsr_safetensors {
     tsr_tensor *tensors; /* [count] in the order of the header; owned by the arena */
     size_t count;
-    uint64_t file_bytes;
+    tsr_file_mark mark; /* length and header are its head */
 } tsr_safetensors;
 
 /* The beginning of a file, in memory. */

@@ -36,9 +36,8 @@ static tsr_status join_headers(const tsr_safetensors *headers, tsr_arena *memory
         count += headers[i].count;
 
     list->tensors = tsr_arena_array(memory, count + 1, sizeof(tsr_tensor));
-    list->file_bytes =
-        tsr_arena_array(memory, list->index.file_count + 1, sizeof(*list->file_bytes));
-    if (!list->tensors || !list->file_bytes)
+    list->marks = tsr_arena_array(memory, list->index.file_count + 1, sizeof(*list->marks));
+    if (!list->tensors || !list->marks)
         return TSR_ERR_MEMORY;
 
     for (size_t i = 0; i < list->index.file_count; i++) {
@@ -46,7 +45,7 @@ static tsr_status join_headers(const tsr_safetensors *headers, tsr_arena *memory
             memcpy(list->tensors + list->count, headers[i].tensors,
                    headers[i].count * sizeof(tsr_tensor));
         list->count += headers[i].count;
-        list->file_bytes[i] = headers[i].file_bytes;
+        list->marks[i] = headers[i].mark;
     }
     return TSR_OK;
 }

@@ -10,7 +10,7 @@
 /* Lists are owned by the arena; close with tsr_tensor_list_close. */
 typedef struct tsr_tensor_list {
     tsr_shard_index index; /* which files there are */
-    uint64_t *file_bytes;  /* [index.file_count] */
+    tsr_file_mark *marks;  /* [index.file_count] */
     tsr_tensor *tensors;   /* [count] */
     size_t count;
 } tsr_tensor_list;

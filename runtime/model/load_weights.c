@@ -199,25 +199,23 @@ static tsr_status take(tsr_loader *loader, const tsr_piece *piece, const unsigne
     return take_small(loader, piece, bytes, &loader->linears[piece->owner].source);
 }
 
-/* Why a stretch did not come: the file, and the first tensor that is cut. */
+/* Why a stretch did not come, with its first tensor. */
 static tsr_status say_unread(const tsr_loader *loader, size_t stretch, tsr_stretch_bytes got)
 {
+    const tsr_plan *plan = loader->plan;
     const tsr_piece *piece = &loader->order.pieces[loader->order.first_piece[stretch]];
-    const tsr_piece *end = &loader->order.pieces[loader->order.first_piece[stretch + 1]];
     char words[WORDS_BYTES];
-    if (got.error != 0) {
-        tsr_piece_words(loader->plan, piece, sizeof(words), words);
-        tsr_log(TSR_LOG_ERROR, "%s: cannot be read from %s: %s", words, loader->plan->folder,
+
+    tsr_piece_words(plan, piece, sizeof(words), words);
+    if (got.error != 0)
+        tsr_log(TSR_LOG_ERROR, "%s: cannot be read from %s: %s", words, plan->folder,
                 strerror(got.error)); /* NOLINT(concurrency-mt-unsafe) */
-        return TSR_ERR_CHECKPOINT;
-    }
-    while (piece + 1 < end && piece->place.offset + piece->place.bytes <= got.file_bytes)
-        piece++;
-    tsr_piece_words(loader->plan, piece, sizeof(words), words);
-    tsr_log(TSR_LOG_ERROR,
-            "%s: ends at byte %" PRIu64 ", but the file has only %" PRIu64
-            ": it is cut short, copy it again",
-            words, piece->place.offset + piece->place.bytes, got.file_bytes);
+    else
+        tsr_log(TSR_LOG_ERROR,
+                "%s: the file in %s (%" PRIu64
+                " bytes) is not the one that was planned with (%" PRIu64
+                " bytes): give every rank the same checkpoint, whole",
+                words, plan->folder, got.file_bytes, plan->marks[piece->place.file].bytes);
     return TSR_ERR_CHECKPOINT;
 }
 
@@ -304,6 +302,7 @@ static tsr_status start(tsr_loader *loader, int32_t rank)
     loader->reading = (tsr_reading){
         .folder = loader->plan->folder,
         .files = loader->plan->files,
+        .marks = loader->plan->marks,
         .file_count = loader->plan->file_count,
         .stretches = loader->order.stretches,
         .stretch_count = loader->order.stretch_count,

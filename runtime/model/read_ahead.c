@@ -32,21 +32,29 @@ struct tsr_read_ahead {
     pthread_t thread;
 };
 
-static tsr_status open_file(tsr_read_ahead *r, int32_t file, int *ret_error)
+/* Opens a file that bears its mark; `content` is told why there is none. */
+static tsr_status open_file(tsr_read_ahead *r, int32_t number, tsr_stretch_bytes *content)
 {
-    if (r->files[file].descriptor >= 0)
+    tsr_file *file = &r->files[number];
+    if (file->descriptor >= 0)
         return TSR_OK;
+
     char path[PATH_MAX];
-    tsr_status st = tsr_path_join(r->reading->folder, r->reading->files[file], sizeof(path), path);
-    if (st != TSR_OK)
-        *ret_error = ENAMETOOLONG;
-    else {
-        errno = 0;
-        st = tsr_file_open(path, &r->files[file]);
-        if (st != TSR_OK)
-            *ret_error = errno != 0 ? errno : EIO;
+    if (tsr_path_join(r->reading->folder, r->reading->files[number], sizeof(path), path) !=
+        TSR_OK) {
+        content->error = ENAMETOOLONG;
+        return TSR_ERR_CHECKPOINT;
     }
-    return st == TSR_OK ? TSR_OK : TSR_ERR_CHECKPOINT;
+    bool bears = false;
+    errno = 0;
+    tsr_status st = tsr_file_open(path, file);
+    if (st == TSR_OK)
+        st = tsr_file_bears(file, &r->reading->marks[number], &bears);
+    if (st != TSR_OK)
+        content->error = errno != 0 ? errno : EIO;
+    else
+        content->file_bytes = file->bytes;
+    return st == TSR_OK && !bears ? TSR_ERR_CHECKPOINT : st;
 }
 
 /* Room for `bytes`, aligned; what was in the buffer is gone. */
@@ -68,14 +76,9 @@ static bool make_room(buffer *b, size_t bytes)
 static tsr_status fill(tsr_read_ahead *r, buffer *b, const tsr_stretch *s)
 {
     b->content = (tsr_stretch_bytes){0};
-    tsr_status st = open_file(r, s->file, &b->content.error);
+    tsr_status st = open_file(r, s->file, &b->content);
     if (st != TSR_OK)
         return st;
-
-    const tsr_file *file = &r->files[s->file];
-    b->content.file_bytes = file->bytes;
-    if (s->end > file->bytes)
-        return TSR_ERR_CHECKPOINT;
 
     size_t lead = (size_t)(s->begin % ALIGN);
     size_t bytes = (size_t)(s->end - s->begin);
@@ -84,7 +87,7 @@ static tsr_status fill(tsr_read_ahead *r, buffer *b, const tsr_stretch *s)
     b->content.bytes = b->memory + lead;
 
     errno = 0;
-    st = tsr_file_read(file, s->begin, bytes, b->memory + lead);
+    st = tsr_file_read(&r->files[s->file], s->begin, bytes, b->memory + lead);
     if (st != TSR_OK)
         b->content.error = errno != 0 ? errno : EIO;
     return st;

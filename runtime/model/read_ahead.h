@@ -11,6 +11,7 @@
 #ifndef TSR_RUNTIME_MODEL_READ_AHEAD_H
 #define TSR_RUNTIME_MODEL_READ_AHEAD_H
 
+#include "runtime/base/file_mark.h"
 #include "runtime/base/status.h"
 
 #include <stddef.h>
@@ -28,7 +29,8 @@ typedef struct tsr_stretch {
 /* What to read. Borrowed; outlives the reader. */
 typedef struct tsr_reading {
     const char *folder;
-    char *const *files; /* [file_count] names inside the folder */
+    char *const *files;         /* [file_count] names inside the folder */
+    const tsr_file_mark *marks; /* [file_count] that the files must bear */
     const tsr_stretch *stretches;
     size_t stretch_count;
     int32_t file_count;
@@ -37,8 +39,8 @@ typedef struct tsr_reading {
 /* One stretch in memory, or why it is not. */
 typedef struct tsr_stretch_bytes {
     const unsigned char *bytes; /* of offset `begin` */
-    uint64_t file_bytes;        /* size of its file */
-    int error;                  /* errno where the file could not be opened or read, else 0 */
+    uint64_t file_bytes;        /* where the file is another one: its size */
+    int error; /* errno where the file could not be opened or read, 0 where it is another one */
 } tsr_stretch_bytes;
 
 /* Starts reading. TSR_ERR_MEMORY, logged when no thread starts */
@@ -47,7 +49,7 @@ TSR_MUST_USE tsr_status tsr_read_ahead_open(const tsr_reading *reading, tsr_read
 /*
  * Waits for the next stretch; the one before it is given up.
  *
- * TSR_ERR_CHECKPOINT, silently  *ret_bytes says how large the file is, or the error
+ * TSR_ERR_CHECKPOINT, silently  *ret_bytes has the error, or the size of a file without the mark
  * TSR_ERR_MEMORY
  */
 TSR_MUST_USE tsr_status tsr_read_ahead_next(tsr_read_ahead *reader, tsr_stretch_bytes *ret_bytes);

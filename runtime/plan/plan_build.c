@@ -42,17 +42,19 @@ static char *absolute(const char *folder)
     return strdup(path);
 }
 
-static tsr_status copy_names(const tsr_checkpoint *checkpoint, tsr_plan *plan)
+static tsr_status copy_files(const tsr_checkpoint *checkpoint, tsr_plan *plan)
 {
     plan->folder = absolute(checkpoint->folder);
     plan->files = calloc(checkpoint->file_count + 1, sizeof(*plan->files));
-    if (plan->folder == NULL || plan->files == NULL)
+    plan->marks = calloc(checkpoint->file_count + 1, sizeof(*plan->marks));
+    if (plan->folder == NULL || plan->files == NULL || plan->marks == NULL)
         return TSR_ERR_MEMORY;
     plan->file_count = (int32_t)checkpoint->file_count;
     for (size_t i = 0; i < checkpoint->file_count; i++) {
         plan->files[i] = strdup(checkpoint->files[i]);
         if (plan->files[i] == NULL)
             return TSR_ERR_MEMORY;
+        plan->marks[i] = checkpoint->marks[i];
     }
     return TSR_OK;
 }
@@ -134,7 +136,7 @@ static tsr_status fill(const tsr_checkpoint *checkpoint, const tsr_plan_request 
     if (st == TSR_OK)
         st = place_experts(plan);
     if (st == TSR_OK)
-        st = copy_names(checkpoint, plan);
+        st = copy_files(checkpoint, plan);
     if (st == TSR_OK)
         take_records(precision, plan);
     return st;

@@ -43,7 +43,7 @@ static void there_and_back(const unsigned char *bytes, size_t count)
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)
 {
-    const uint32_t head[2] = {0x4c505354, 1};
+    const uint32_t head[2] = {0x4c505354, 2};
     const uint64_t digest = XXH3_64bits(bytes, count);
     unsigned char *whole = malloc(HEAD_BYTES + count);
 

@@ -92,7 +92,7 @@ VENDORS = [
     (r"jansson\.h", r"(runtime/(base|checkpoint|text)|launch)/.*"),
     (r"pcre2\.h", r"runtime/(checkpoint|text)/.*"),
     (r"utf8proc\.h", r"runtime/text/.*"),
-    (r"xxhash\.h", r"proto/.*"),
+    (r"xxhash\.h", r"proto/.*|runtime/base/file_mark\.c"),
     (r"hwloc\.h", r"launch/.*"),
     (r"event2?/.*|event\.h", r"launch/.*"),
 ]

@@ -114,12 +114,11 @@ static void refuses(patient *p, const char *tensor, const char *what)
     forget(p);
 }
 
-static void a_file_cut_short_after_planning_names_the_tensor(void **state)
+static void a_file_cut_short_after_planning_is_not_read(void **state)
 {
     (void)state;
     patient p = copy_of("qwen3-mixed");
     tsr_plan *plan = plan_of(&p, 1);
-    const edit_tensor *last = &p.tensors.tensors[p.tensors.count - 1];
     FILE *file = fopen(p.weights, "rb");
     assert_non_null(file);
     assert_int_equal(fseek(file, 0, SEEK_END), 0);
@@ -128,7 +127,27 @@ static void a_file_cut_short_after_planning_names_the_tensor(void **state)
     assert_int_equal(truncate(p.weights, bytes - 1), 0);
 
     ASSERT_STATUS(TSR_ERR_CHECKPOINT, open_on(plan, NULL));
-    said_once(last->name, "cut short");
+    said_once("model.safetensors", "that was planned with");
+    tsr_plan_close(plan);
+    forget(&p);
+}
+
+/* As on a rank whose own copy of the checkpoint is another revision. */
+static void a_file_of_the_same_size_with_another_header_is_not_read(void **state)
+{
+    (void)state;
+    patient p = copy_of("qwen3-bf16");
+    edit_write(p.weights, &p.tensors, 0);
+    tsr_plan *plan = plan_of(&p, 1);
+    edit_tensor *gate = edit_find(&p.tensors, "model.layers.1.mlp.experts.1.gate_proj.weight");
+    edit_tensor *up = edit_find(&p.tensors, "model.layers.1.mlp.experts.1.up_proj.weight");
+    edit_tensor first = *gate;
+    *gate = *up;
+    *up = first;
+    edit_write(p.weights, &p.tensors, 0);
+
+    ASSERT_STATUS(TSR_ERR_CHECKPOINT, open_on(plan, NULL));
+    said_once("model.safetensors", "is not the one that was planned with");
     tsr_plan_close(plan);
     forget(&p);
 }
@@ -307,7 +326,8 @@ static void a_token_beyond_the_vocabulary_ends_all_ranks(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        HEARD(a_file_cut_short_after_planning_names_the_tensor),
+        HEARD(a_file_cut_short_after_planning_is_not_read),
+        HEARD(a_file_of_the_same_size_with_another_header_is_not_read),
         HEARD(a_file_gone_after_planning_is_named),
         HEARD(a_nan_block_scale_is_refused),
         HEARD(a_negative_block_scale_is_refused),

@@ -204,8 +204,11 @@ static void stretches_come_in_the_order_that_was_asked_for(void **state)
         assert_int_equal(fclose(file), 0);
     }
 
+    const tsr_file_mark mark = tsr_file_mark_of(FILE_BYTES, content, 100);
+    const tsr_file_mark marks[] = {mark, mark};
     tsr_reading reading = {.folder = folder,
                            .files = files,
+                           .marks = marks,
                            .stretches = stretches,
                            .stretch_count = STRETCHES,
                            .file_count = 2};

@@ -16,7 +16,7 @@ struct made_checkpoint {
     tsr_declared keys[MOST_KEYS];
     char *excludes[MOST_EXCLUDES];
     char *files[1];
-    uint64_t file_bytes[1];
+    tsr_file_mark marks[1];
     uint64_t end; /* of the file so far */
 };
 
@@ -149,7 +149,7 @@ made_checkpoint *made_open(const tsr_model_facts *model, made_storage storage)
     made->files[0] = file;
     made->c = (tsr_checkpoint){.folder = folder,
                                .files = made->files,
-                               .file_bytes = made->file_bytes,
+                               .marks = made->marks,
                                .file_count = 1,
                                .tensors = made->tensors,
                                .model = *model};
@@ -271,7 +271,7 @@ const tsr_checkpoint *made_view(made_checkpoint *made)
 {
     qsort(made->tensors, made->c.tensor_count, sizeof(made->tensors[0]), by_tensor_name);
     qsort(made->keys, made->c.declared.layer_count, sizeof(made->keys[0]), by_key_name);
-    made->file_bytes[0] = made->end;
+    made->marks[0].bytes = made->end;
     return &made->c;
 }
 

@@ -75,6 +75,9 @@ static tsr_plan *sample(void)
     p->files = calloc(2, sizeof(*p->files));
     p->files[0] = strdup("model-00001-of-00002.safetensors");
     p->files[1] = strdup("model-00002-of-00002.safetensors");
+    p->marks = calloc(2, sizeof(*p->marks));
+    p->marks[0] = (tsr_file_mark){1000, 8, 77};
+    p->marks[1] = (tsr_file_mark){UINT64_C(5000004096), 100, UINT64_MAX};
     p->linear_count = 2 + 2 * EXPERTS;
     p->linears = calloc((size_t)p->linear_count, sizeof(*p->linears));
     p->linears[0] = a_linear(-1, TSR_ROLE_EMBED, -1);
@@ -129,6 +132,7 @@ static void a_plan_arrives_as_it_left(void **state)
     assert_string_equal(sent->folder, got->folder);
     assert_int_equal(sent->file_count, got->file_count);
     assert_string_equal(sent->files[1], got->files[1]);
+    assert_memory_equal(sent->marks, got->marks, 2 * sizeof(*sent->marks));
     assert_int_equal(sent->linear_count, got->linear_count);
     for (int32_t i = 0; i < sent->linear_count; i++)
         assert_memory_equal(&sent->linears[i], &got->linears[i], sizeof(sent->linears[i]));
@@ -231,6 +235,10 @@ DAMAGE(negative_blocks, p->limits.kv_blocks = -1)
 DAMAGE(no_threads, p->limits.threads = 0)
 DAMAGE(outer_file, memcpy(p->files[0], "../secret", 10))
 DAMAGE(rooted_file, memcpy(p->files[0], "/etc/passwd", 12))
+DAMAGE(long_head, p->marks[0].head_bytes = 1001)
+DAMAGE(huge_head, p->marks[1].head_bytes = UINT64_C(200000000))
+DAMAGE(huge_file, p->marks[1].bytes = UINT64_MAX)
+DAMAGE(short_file, p->marks[1].bytes--)
 DAMAGE(no_folder, p->folder[0] = '\0')
 DAMAGE(unknown_role, p->linears[0].role = TSR_ROLE_COUNT)
 DAMAGE(vector_role, p->linears[0].role = TSR_ROLE_INPUT_NORM)
@@ -266,7 +274,8 @@ static void no_plan_out_of_bounds_is_taken(void **state)
         far_expert,   no_expert,       stray_expert,       no_rows,
         far_file,     negative_file,   no_weight,          unknown_dtype,
         far_offset,   wrapping_bytes,  linear_vector,      empty_vector,
-        far_rank,     homeless_expert, dense_expert,
+        far_rank,     homeless_expert, dense_expert,       long_head,
+        huge_head,    huge_file,       short_file,
     };
     (void)state;
     tsr_log_set_sink(quiet, NULL);
