@@ -124,7 +124,7 @@ uint64_t tsr_device_linear_bytes(const tsr_device *device, tsr_weight_format for
  * Lays a linear out in `memory` (tsr_device_linear_bytes bytes of the device, aligned to 64) and
  * describes it. The source is no longer needed afterwards.
  *
- * TSR_ERR_CHECKPOINT, silently  a scale is NaN or infinite, an FP8 value is NaN
+ * TSR_ERR_CHECKPOINT, silently  a scale or a value is NaN or infinite
  */
 TSR_MUST_USE tsr_status tsr_device_load_linear(tsr_device *device, const tsr_linear_source *source,
                                                void *memory, tsr_linear *ret_linear);

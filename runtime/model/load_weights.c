@@ -151,7 +151,7 @@ static tsr_status take_weight(tsr_loader *loader, const tsr_piece *piece,
     tsr_status st = tsr_device_load_linear(loader->device, &to->source, to->memory, view);
     free(copy);
     if (st == TSR_ERR_CHECKPOINT)
-        return say(loader, piece, "holds NaN: export the checkpoint again");
+        return say(loader, piece, "holds NaN or infinity: export the checkpoint again");
     return st;
 }
 

@@ -3,6 +3,7 @@
 #include "tests/test.h"
 
 #include <math.h>
+#include <string.h>
 
 static tsr_status load(const tsr_linear_source *source)
 {
@@ -41,11 +42,12 @@ static void a_nan_weight_is_refused(void **state)
     sample_random r = {1};
 
     (void)state;
-    for (int f = TSR_WEIGHT_FP8; f <= TSR_WEIGHT_FP8_BLOCK; f++) {
+    for (int f = TSR_WEIGHT_F32; f <= TSR_WEIGHT_FP8_BLOCK; f++) {
         const sample_kind kind = {(tsr_weight_format)f, TSR_ACTIVATION_NONE, false, false};
+        const size_t bytes = f == TSR_WEIGHT_F32 ? 4 : f < TSR_WEIGHT_FP8 ? 2 : 1;
         sample_linear *l = sample_linear_new(&r, kind, 3, 32);
         ASSERT_STATUS(TSR_OK, load(&l->source));
-        ((uint8_t *)l->weight)[3 * 32 - 1] = 0xff;
+        memset((uint8_t *)l->weight + (3 * 32 - 1) * bytes, 0xff, bytes);
         ASSERT_STATUS(TSR_ERR_CHECKPOINT, load(&l->source));
         sample_linear_free(l);
     }

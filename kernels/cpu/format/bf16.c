@@ -5,6 +5,9 @@
 #include "kernels/cpu/lanes.h"
 
 typedef uint16_t element;
+typedef uint16_t element_bits;
+
+enum { ELEMENT_EXPONENT = 0x7f80 };
 
 TSR_INLINE lanes elements_next(const element *at)
 {

@@ -5,6 +5,9 @@
 #include "kernels/cpu/lanes.h"
 
 typedef float element;
+typedef uint32_t element_bits;
+
+enum { ELEMENT_EXPONENT = 0x7f800000 };
 
 TSR_INLINE lanes elements_next(const element *at)
 {

@@ -16,7 +16,7 @@ struct tsr_cpu_format {
     uint64_t (*weight_bytes)(int32_t out, int32_t in);
     uint64_t (*scale_bytes)(int32_t out, int32_t in);
 
-    /* From the checkpoint's layout to ours. TSR_ERR_CHECKPOINT: NaN or infinite scale, NaN code. */
+    /* From the checkpoint's layout to ours. TSR_ERR_CHECKPOINT: NaN or infinity. */
     tsr_status (*load)(const tsr_linear_source *source, void *weight, void *scales);
 
     /* Rows first .. first + rows of W in f32, exactly, row after row of `in`. */

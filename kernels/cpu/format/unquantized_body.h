@@ -3,6 +3,8 @@
  * format's file defines, then includes this:
  *
  *   element                  the stored type
+ *   element_bits             as wide, without sign
+ *   ELEMENT_EXPONENT         its exponent, all of whose bits NaN and infinity have
  *   elements_next(at)        16 of them as f32 lanes
  *
  * and gets all that format_cpu.h asks for.
@@ -50,9 +52,20 @@ static uint64_t scale_bytes(int32_t out, int32_t in)
     return 0;
 }
 
+static bool has_nonfinite(const element_bits *at, uint64_t count)
+{
+    element_bits found = 0;
+
+    for (uint64_t i = 0; i < count; i++)
+        found |= (element_bits)((at[i] & ELEMENT_EXPONENT) == ELEMENT_EXPONENT);
+    return found != 0;
+}
+
 static tsr_status load(const tsr_linear_source *source, void *weight, void *scales)
 {
     (void)scales;
+    if (has_nonfinite(source->weight, (uint64_t)source->out * (uint64_t)source->in))
+        return TSR_ERR_CHECKPOINT;
     memcpy(weight, source->weight, (size_t)weight_bytes(source->out, source->in));
     return TSR_OK;
 }
