@@ -30,12 +30,9 @@ static const slot slots[] = {
 tsr_evidence tsr_evidence_gather(tsr_tensor_index *index, const char *module)
 {
     tsr_evidence evidence = {0};
-    char spelled[TSR_TENSOR_NAME_BYTES];
     size_t count, first = tsr_tensor_index_module(index, module, &count);
-    size_t prefix;
+    size_t prefix = strlen(module) + 1;
 
-    tsr_tensor_index_spell(index, module, spelled);
-    prefix = strlen(spelled) + 1;
     for (size_t i = first; i < first + count; i++) {
         const tsr_tensor *tensor = &index->checkpoint->tensors[i];
         for (size_t s = 0; s < sizeof(slots) / sizeof(slots[0]); s++) {

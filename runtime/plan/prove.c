@@ -78,21 +78,20 @@ static void refuse_quantized(examination *x)
 /* A tensor that the claimed format needs does not exist. */
 static void miss(examination *x, const char *suffix)
 {
-    char claim[TEXT_BYTES], spelled[TSR_TENSOR_NAME_BYTES];
+    char claim[TEXT_BYTES];
 
     if (!is_first(x))
         return;
-    tsr_tensor_index_spell(x->prover->index, x->module, spelled);
     tsr_claim_describe(x->prover->checkpoint, x->claim, sizeof(claim), claim);
     if (x->found.foreign != NULL)
         tsr_problems_add(x->prover->problems, TSR_SEVERITY_ERROR,
                          "tensor %s.%s is missing, and %s is the layout of another exporter "
                          "(compressed-tensors or GPTQ), which is not served; export with ModelOpt",
-                         spelled, suffix, x->found.foreign->name);
+                         x->module, suffix, x->found.foreign->name);
     else
         tsr_problems_add(x->prover->problems, TSR_SEVERITY_ERROR,
                          "tensor %s.%s is missing; %s is %s; the download or export is incomplete",
-                         spelled, suffix, x->module, claim);
+                         x->module, suffix, x->module, claim);
 }
 
 /* A tensor that the claimed format has no use for. */
@@ -316,17 +315,16 @@ void tsr_prove_linear(tsr_prover *prover, tsr_linear_plan *linear, tsr_claim *cl
 
 bool tsr_prove_vector(tsr_prover *prover, tsr_vector_plan *vector)
 {
-    char name[TSR_MODULE_NAME_BYTES], spelled[TSR_TENSOR_NAME_BYTES], stored[TEXT_BYTES];
+    char name[TSR_MODULE_NAME_BYTES], stored[TEXT_BYTES];
     const tsr_tensor *tensor;
     bool is_scale = vector->role == TSR_ROLE_K_SCALE || vector->role == TSR_ROLE_V_SCALE;
 
     tsr_vector_name(vector, name);
-    tensor = tsr_tensor_index_find(prover->index, name);
+    tensor = tsr_checkpoint_find(prover->checkpoint, name);
     if (tensor == NULL) {
-        tsr_tensor_index_spell(prover->index, name, spelled);
         if (!is_scale)
             tsr_problems_add(prover->problems, TSR_SEVERITY_ERROR,
-                             "tensor %s is missing; the download or export is incomplete", spelled);
+                             "tensor %s is missing; the download or export is incomplete", name);
         return false;
     }
     tsr_tensor_index_consume(prover->index, tensor);
@@ -370,13 +368,9 @@ void tsr_prove_leftovers(const tsr_prover *prover)
 
     for (size_t i = 0; i < c->tensor_count; i++) {
         const char *name = c->tensors[i].name;
-        char canonical[TSR_TENSOR_NAME_BYTES + 8];
         if (prover->index->consumed[i] || ends_with(name, "rotary_emb.inv_freq"))
             continue;
-        canonical[0] = '\0';
-        if (strlen(name) < TSR_TENSOR_NAME_BYTES)
-            tsr_name_canonical(name, canonical);
-        if (tsr_model_is_mtp_name(&c->model, canonical))
+        if (tsr_model_is_mtp_name(&c->model, name))
             skipped++;
         else
             refuse_leftover(prover, name);

@@ -7,31 +7,20 @@
 
 #include "runtime/checkpoint/checkpoint.h"
 
-enum { TSR_TENSOR_NAME_BYTES = 192 };
-
 /* Zero-initialise; open once, close always. */
 typedef struct tsr_tensor_index {
     const tsr_checkpoint *checkpoint;
     unsigned char *consumed; /* [tensor_count] */
-    const char *trunk;       /* how the files spell "model." */
-    const char *top;         /* what they put before "lm_head" */
 } tsr_tensor_index;
 
 /* TSR_ERR_MEMORY */
 TSR_MUST_USE tsr_status tsr_tensor_index_open(const tsr_checkpoint *checkpoint,
                                               tsr_tensor_index *index);
 
-/* "model.layers.3.mlp.gate" as the files spell it. */
-void tsr_tensor_index_spell(const tsr_tensor_index *index, const char *canonical,
-                            char ret_name[TSR_TENSOR_NAME_BYTES]);
-
 /* The tensors whose names begin with the module's name and a dot: *ret_count of them from the
  * index returned. */
-size_t tsr_tensor_index_module(const tsr_tensor_index *index, const char *canonical,
+size_t tsr_tensor_index_module(const tsr_tensor_index *index, const char *module,
                                size_t *ret_count);
-
-/* The tensor of that canonical name, or NULL. */
-const tsr_tensor *tsr_tensor_index_find(const tsr_tensor_index *index, const char *canonical);
 
 /* NULL is allowed. */
 void tsr_tensor_index_consume(tsr_tensor_index *index, const tsr_tensor *tensor);

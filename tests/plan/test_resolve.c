@@ -240,23 +240,6 @@ static void an_exclusion_is_no_substring(void **state)
     close_bench(&b);
 }
 
-static void names_may_carry_a_language_model_prefix(void **state)
-{
-    bench b = open_bench(stored_plain);
-    (void)state;
-    /* Keys arrive canonical from the reader; here the tensors alone carry the prefix. */
-    for (size_t i = 0; i < made_view(b.made)->tensor_count; i++) {
-        tsr_tensor *t = &made_view(b.made)->tensors[i];
-        char name[128];
-        (void)snprintf(name, sizeof(name), "language_model.%s", t->name);
-        free((void *)(uintptr_t)t->name);
-        t->name = strdup(name);
-    }
-    read_bench(&b);
-    assert_errors(&b.problems, 0);
-    close_bench(&b);
-}
-
 static void algorithms_are_read_in_any_case(void **state)
 {
     static const struct {
@@ -466,7 +449,6 @@ int main(void)
         cmocka_unit_test(a_module_excluded_and_listed_is_excluded_with_a_warning),
         cmocka_unit_test(an_exclusion_speaks_for_what_lies_below),
         cmocka_unit_test(an_exclusion_is_no_substring),
-        cmocka_unit_test(names_may_carry_a_language_model_prefix),
         cmocka_unit_test(algorithms_are_read_in_any_case),
         cmocka_unit_test(an_unknown_algorithm_is_refused_with_its_layer),
         cmocka_unit_test(formats_that_are_not_served_are_refused_by_name),
