@@ -22,6 +22,8 @@ typedef struct path_lines {
 
 enum { GROUP_ATTENTION, GROUP_DENSE, GROUP_SHARED, GROUP_EXPERTS, GROUP_OTHER, GROUPS };
 
+enum { RANGES_BYTES = TSR_MAX_LAYERS / 2 * 5 + 1 }; /* "508, 510": every second layer */
+
 enum { MOST_LINES = GROUPS * TSR_ALGO_COUNT * 3 };
 
 static const char *const group_names[GROUPS] = {"attention", "dense MLP", "shared experts",
@@ -111,7 +113,7 @@ static const char *precision_name(const tsr_linear_plan *linear)
 static void print_line(const path_line *line, unsigned all, const tsr_plan *plan,
                        const tsr_plan_request *request, FILE *out)
 {
-    char path[192], layers[256];
+    char path[192], layers[RANGES_BYTES];
 
     tsr_path_describe(line->example, request, sizeof(path), path);
     tsr_layer_ranges(line->layers, plan->model.layers, sizeof(layers), layers);

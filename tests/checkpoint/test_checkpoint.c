@@ -404,6 +404,7 @@ static void missing_and_broken_files_are_named(void **state)
     assert_refused(&empty, 2, "config.json: cannot be read", empty.path);
     assert_refused(&empty, 2, "has neither model.safetensors", empty.path);
     temp_folder_close(&empty);
+    assert_refused(&empty, 1, empty.path, "give the folder");
 
     temp_write_text(&folder, "quant_cfg.json", "{}");
     assert_refused(&folder, 1, "quant_cfg.json: overlays", NULL);
