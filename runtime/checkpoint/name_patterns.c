@@ -6,8 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What one match of an expression may cost; beyond it the expression does not match. */
-enum { MATCH_LIMIT = 100000 };
+enum {
+    MATCH_LIMIT = 100000, /* what one match may cost; beyond it the expression does not match */
+    MEMORY_BYTES = 512,   /* of the name before; longer names are not remembered */
+};
+
+/* What is known of the first bytes of a name; beside these, the index of the pattern it matches. */
+enum { UNKNOWN = -2, UNMATCHED = -1 };
 
 /* A pattern without wildcards, or what stands before a trailing ".*". */
 typedef struct exact {
@@ -16,10 +21,14 @@ typedef struct exact {
     size_t index;
 } exact;
 
+/* Most names fail at the literal beginning of a glob, or lack its longest literal part. */
 typedef struct glob {
     const char *text;
     size_t length;
     size_t index;
+    size_t prefix;      /* bytes before the first wildcard */
+    const char *needed; /* [needed_length] the longest part without wildcards */
+    size_t needed_length;
     bool open_end; /* ends in *: what matches an ancestor matches the name itself */
 } glob;
 
@@ -27,6 +36,13 @@ typedef struct expression {
     pcre2_code *code;
     size_t index;
 } expression;
+
+/* Names are asked for in order, so that one shares most ancestors with the one before. */
+typedef struct last_name {
+    char text[MEMORY_BYTES];
+    size_t length;
+    int32_t matched[MEMORY_BYTES]; /* by length of the ancestor */
+} last_name;
 
 struct tsr_name_patterns {
     exact *exacts; /* [exact_count] sorted */
@@ -37,6 +53,7 @@ struct tsr_name_patterns {
     size_t expression_count;
     pcre2_match_data *match;
     pcre2_match_context *limits;
+    last_name *last;
 };
 
 /* The end of "[...]" that begins at `pattern`, or NULL when it is not closed. */
@@ -80,6 +97,57 @@ static bool element_matches(const char *pattern, const char *end, char c, const 
     if (close)
         return set_holds(pattern + 1, close, c);
     return *pattern == '?' || *pattern == c;
+}
+
+/* Where the part without wildcards that begins at `at` ends. */
+static const char *literal_end(const char *at, const char *end)
+{
+    while (at < end && *at != '*' && *at != '?' && *at != '[')
+        at++;
+    return at;
+}
+
+static glob make_glob(const char *text, size_t length, size_t index)
+{
+    const char *end = text + length;
+    const char *at = literal_end(text, end);
+    glob g = {.text = text,
+              .length = length,
+              .index = index,
+              .prefix = (size_t)(at - text),
+              .needed = text,
+              .needed_length = (size_t)(at - text),
+              .open_end = text[length - 1] == '*'};
+
+    while (at < end) {
+        const char *close = *at == '[' ? set_end(at, end) : NULL;
+        const char *first = close ? close + 1 : at + 1;
+        at = literal_end(first, end);
+        if ((size_t)(at - first) > g.needed_length) {
+            g.needed = first;
+            g.needed_length = (size_t)(at - first);
+        }
+    }
+    return g;
+}
+
+/* False for most names that do not match, at little cost. */
+static bool may_match(const glob *g, const char *name, size_t length)
+{
+    if (length < g->needed_length || length < g->prefix || memcmp(name, g->text, g->prefix) != 0)
+        return false;
+    if (g->needed == g->text || g->needed_length == 0)
+        return true;
+
+    const char *last = name + length - g->needed_length;
+    for (const char *at = name; at <= last; at++) {
+        at = memchr(at, g->needed[0], (size_t)(last - at) + 1);
+        if (!at)
+            return false;
+        if (memcmp(at, g->needed, g->needed_length) == 0)
+            return true;
+    }
+    return false;
 }
 
 /* Only the last star is ever widened: what an earlier one took is enough, so this is quadratic. */
@@ -137,8 +205,7 @@ static bool has_wildcard(const char *text, size_t length)
 static void add_glob(tsr_name_patterns *p, const char *text, size_t length, size_t index)
 {
     if (has_wildcard(text, length)) {
-        const bool open_end = text[length - 1] == '*';
-        p->globs[p->glob_count++] = (glob){text, length, index, open_end};
+        p->globs[p->glob_count++] = make_glob(text, length, index);
     } else {
         p->exacts[p->exact_count++] = (exact){text, length, index};
     }
@@ -153,6 +220,7 @@ static bool add_expression(tsr_name_patterns *p, const char *pattern, size_t ind
     pcre2_code *compiled = pcre2_compile((PCRE2_SPTR)pattern + 3, PCRE2_ZERO_TERMINATED,
                                          PCRE2_ANCHORED | PCRE2_ENDANCHORED, &code, &at, NULL);
     if (compiled) {
+        (void)pcre2_jit_compile(compiled, PCRE2_JIT_COMPLETE); /* without, it is slower */
         p->expressions[p->expression_count++] = (expression){compiled, index};
         return true;
     }
@@ -189,7 +257,8 @@ static bool make_room(tsr_name_patterns *p, size_t count)
     p->expressions = calloc(count + 1, sizeof(*p->expressions));
     p->match = pcre2_match_data_create(1, NULL);
     p->limits = pcre2_match_context_create(NULL);
-    return p->exacts && p->globs && p->expressions && p->match && p->limits;
+    p->last = calloc(1, sizeof(*p->last));
+    return p->exacts && p->globs && p->expressions && p->match && p->limits && p->last;
 }
 
 tsr_status tsr_name_patterns_open(char *const *patterns, size_t count, const char *file,
@@ -228,10 +297,22 @@ void tsr_name_patterns_close(tsr_name_patterns *patterns)
         pcre2_code_free(patterns->expressions[i].code);
     pcre2_match_data_free(patterns->match);
     pcre2_match_context_free(patterns->limits);
+    free(patterns->last);
     free(patterns->expressions);
     free(patterns->globs);
     free(patterns->exacts);
     free(patterns);
+}
+
+static bool expression_matches(const tsr_name_patterns *p, const pcre2_code *code, const char *name,
+                               size_t length)
+{
+    PCRE2_SPTR text = (PCRE2_SPTR)name;
+    int found = pcre2_match(code, text, length, 0, 0, p->match, p->limits);
+
+    if (found == PCRE2_ERROR_JIT_STACKLIMIT)
+        found = pcre2_match(code, text, length, 0, PCRE2_NO_JIT, p->match, p->limits);
+    return found >= 0;
 }
 
 /* One name, ancestors not considered. `own`: it is the module's own name. */
@@ -247,14 +328,15 @@ static bool match_one(const tsr_name_patterns *p, const char *name, size_t lengt
     }
     for (size_t i = 0; i < p->glob_count; i++) {
         const glob *g = &p->globs[i];
-        if ((own || !g->open_end) && glob_matches(g->text, g->length, name, length)) {
+        if ((own || !g->open_end) && may_match(g, name, length) &&
+            glob_matches(g->text, g->length, name, length)) {
             *ret_index = g->index;
             return true;
         }
     }
     for (size_t i = 0; i < p->expression_count; i++) {
         const expression *e = &p->expressions[i];
-        if (pcre2_match(e->code, (PCRE2_SPTR)name, length, 0, 0, p->match, p->limits) >= 0) {
+        if (expression_matches(p, e->code, name, length)) {
             *ret_index = e->index;
             return true;
         }
@@ -262,16 +344,51 @@ static bool match_one(const tsr_name_patterns *p, const char *name, size_t lengt
     return false;
 }
 
+/* Forgets all ancestors of the name before that are none of `name`. */
+static void remember_name(last_name *last, const char *name, size_t length)
+{
+    size_t common = 0;
+
+    while (common < length && common < last->length && name[common] == last->text[common])
+        common++;
+    /* the name before is no ancestor of its own: of that length nothing is known */
+    for (size_t i = common < last->length ? common + 1 : common; i < length; i++)
+        last->matched[i] = UNKNOWN;
+    memcpy(last->text, name, length);
+    last->length = length;
+}
+
+/* As match_one, from memory where the name before had the same ancestor. */
+static bool match_ancestor(const tsr_name_patterns *p, const char *name, size_t length,
+                           size_t *ret_index)
+{
+    int32_t *matched = &p->last->matched[length];
+    size_t index = 0;
+
+    if (*matched == UNKNOWN)
+        *matched = match_one(p, name, length, false, &index) ? (int32_t)index : UNMATCHED;
+    if (*matched == UNMATCHED)
+        return false;
+    *ret_index = (size_t)*matched;
+    return true;
+}
+
 bool tsr_name_patterns_match(const tsr_name_patterns *patterns, const char *name, size_t *ret_index)
 {
     const size_t whole = strlen(name);
+    const bool remembered = whole < MEMORY_BYTES;
 
+    if (whole > 0 && match_one(patterns, name, whole, true, ret_index))
+        return true;
+    if (remembered)
+        remember_name(patterns->last, name, whole);
     for (size_t length = whole; length > 0;) {
-        if (match_one(patterns, name, length, length == whole, ret_index))
-            return true;
         do {
             length--;
         } while (length > 0 && name[length] != '.');
+        if (length > 0 && (remembered ? match_ancestor(patterns, name, length, ret_index)
+                                      : match_one(patterns, name, length, false, ret_index)))
+            return true;
     }
     return false;
 }

@@ -3,6 +3,7 @@
 
 #include "runtime/checkpoint/module_name.h"
 
+#include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -178,6 +179,71 @@ static void a_malformed_expression_is_refused_by_name(void **state)
     tsr_problems_close(&problems);
 }
 
+/* By definition: the name or an ancestor, in the C library's words. */
+static bool matches_by_definition(const char *pattern, const char *name)
+{
+    char part[32];
+    char parent[32];
+    const size_t count = strlen(pattern);
+    const bool has_parent = count > 2 && strcmp(pattern + count - 2, ".*") == 0;
+
+    (void)snprintf(parent, sizeof(parent), "%.*s", has_parent ? (int)count - 2 : 0, pattern);
+    for (size_t i = 1; i <= strlen(name); i++) {
+        if (name[i] != '.' && name[i] != '\0')
+            continue;
+        (void)snprintf(part, sizeof(part), "%.*s", (int)i, name);
+        if (fnmatch(pattern, part, FNM_NOESCAPE) == 0 ||
+            (has_parent && fnmatch(parent, part, FNM_NOESCAPE) == 0))
+            return true;
+    }
+    return false;
+}
+
+static void random_text(uint32_t *seed, const char *alphabet, char text[16])
+{
+    *seed = *seed * 1664525 + 1013904223;
+    const size_t count = 1 + (*seed >> 20) % 12;
+
+    for (size_t i = 0; i < count; i++) {
+        *seed = *seed * 1664525 + 1013904223;
+        text[i] = alphabet[(*seed >> 16) % strlen(alphabet)];
+    }
+    text[count] = '\0';
+}
+
+/* What is kept of the name before, and what is ruled out early, changes no answer. */
+static void names_in_any_order_match_as_each_alone(void **state)
+{
+    enum { PATTERNS = 3, NAMES = 40 };
+    uint32_t seed = 5;
+    int hits = 0;
+    (void)state;
+
+    for (int round = 0; round < 500; round++) {
+        char texts[PATTERNS][16];
+        char *list[PATTERNS];
+        tsr_name_patterns *patterns = NULL;
+        for (int i = 0; i < PATTERNS; i++) {
+            random_text(&seed, "ab.1*?", texts[i]);
+            list[i] = texts[i];
+        }
+        ASSERT_STATUS(TSR_OK, tsr_name_patterns_open(list, PATTERNS, "test", NULL, &patterns));
+        for (int n = 0; n < NAMES; n++) {
+            char name[16];
+            bool wanted = false;
+            size_t index = 0;
+            random_text(&seed, "ab.1", name);
+            for (int i = 0; i < PATTERNS; i++)
+                wanted = wanted || matches_by_definition(texts[i], name);
+            if (tsr_name_patterns_match(patterns, name, &index) != wanted)
+                fail_msg("%s, %s, %s and %s", texts[0], texts[1], texts[2], name);
+            hits += wanted;
+        }
+        tsr_name_patterns_close(patterns);
+    }
+    assert_in_range(hits, 2000, 18000);
+}
+
 /* Many stars cost no more than length squared; an expression stops at its limit. */
 static void hostile_patterns_end(void **state)
 {
@@ -203,6 +269,7 @@ int main(void)
         cmocka_unit_test(patterns_match_names_and_ancestors_and_never_substrings),
         cmocka_unit_test(the_pattern_that_matched_is_named),
         cmocka_unit_test(a_malformed_expression_is_refused_by_name),
+        cmocka_unit_test(names_in_any_order_match_as_each_alone),
         cmocka_unit_test(hostile_patterns_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
