@@ -1,3 +1,7 @@
+/*
+ * The header is written last. Rows come in any order, so that a file whose job was killed may have
+ * its full length and holes of zeros in it; without a header no reader takes it for an answer.
+ */
 #include "launch/logits_file.h"
 
 #include "runtime/base/log.h"
@@ -10,11 +14,12 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { ALIGNMENT = 8, FILE_MODE = 0644 };
+enum { ALIGNMENT = 8, LENGTH_BYTES = 8, FILE_MODE = 0644 };
 
 struct tsr_logits_file {
     const char *path; /* borrowed */
     const tsr_token_file *tokens;
+    tsr_text header;       /* length included */
     uint64_t *first_byte;  /* [sequences] of logits.I in the file */
     int32_t *rows_written; /* [sequences] */
     int32_t vocab;
@@ -42,8 +47,9 @@ static tsr_status write_all(const tsr_logits_file *file, uint64_t offset, const 
 }
 
 /* The JSON header, padded so that the payload is aligned; first_byte is relative to the payload. */
-static tsr_status build_header(tsr_logits_file *file, tsr_text *header)
+static tsr_status add_json(tsr_logits_file *file)
 {
+    tsr_text *header = &file->header;
     tsr_status st = tsr_text_add_string(header, "{");
     uint64_t offset = 0;
 
@@ -65,24 +71,21 @@ static tsr_status build_header(tsr_logits_file *file, tsr_text *header)
     return st;
 }
 
-static tsr_status write_header(tsr_logits_file *file)
+static tsr_status build_header(tsr_logits_file *file)
 {
-    tsr_text header = {0};
-    tsr_status st = build_header(file, &header);
+    char length[LENGTH_BYTES] = {0};
+    tsr_status st = tsr_text_add(&file->header, length, sizeof(length));
 
-    if (st == TSR_OK) {
-        const uint64_t count = header.count;
-        unsigned char length[sizeof(count)];
-        for (size_t i = 0; i < sizeof(length); i++)
-            length[i] = (unsigned char)(count >> (8 * i));
-        for (size_t i = 0; i < file->tokens->count; i++)
-            file->first_byte[i] += sizeof(length) + count;
-        st = write_all(file, 0, length, sizeof(length));
-        if (st == TSR_OK)
-            st = write_all(file, sizeof(length), header.bytes, header.count);
-    }
-    tsr_text_close(&header);
-    return st;
+    if (st == TSR_OK)
+        st = add_json(file);
+    if (st != TSR_OK)
+        return st;
+    const uint64_t bytes = file->header.count - LENGTH_BYTES;
+    for (size_t i = 0; i < LENGTH_BYTES; i++)
+        file->header.bytes[i] = (char)(unsigned char)(bytes >> (8 * i));
+    for (size_t i = 0; i < file->tokens->count; i++)
+        file->first_byte[i] += file->header.count;
+    return TSR_OK;
 }
 
 tsr_status tsr_logits_file_open(const char *path, const tsr_token_file *tokens, int32_t vocab,
@@ -96,6 +99,8 @@ tsr_status tsr_logits_file_open(const char *path, const tsr_token_file *tokens, 
     file->rows_written = calloc(tokens->count, sizeof(*file->rows_written));
 
     tsr_status st = file->first_byte && file->rows_written ? TSR_OK : TSR_ERR_MEMORY;
+    if (st == TSR_OK)
+        st = build_header(file);
     if (st == TSR_OK) {
         file->descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, FILE_MODE);
         if (file->descriptor < 0) {
@@ -103,8 +108,6 @@ tsr_status tsr_logits_file_open(const char *path, const tsr_token_file *tokens, 
             st = TSR_ERR_OUTPUT;
         }
     }
-    if (st == TSR_OK)
-        st = write_header(file);
     if (st == TSR_OK)
         *ret_file = file;
     else
@@ -132,6 +135,8 @@ tsr_status tsr_logits_file_finish(tsr_logits_file *file)
             st = TSR_ERR_OUTPUT;
         }
     }
+    if (st == TSR_OK)
+        st = write_all(file, 0, file->header.bytes, file->header.count);
     const int closed = close(file->descriptor);
     file->descriptor = -1;
     if (st == TSR_OK && closed != 0) {
@@ -147,6 +152,7 @@ void tsr_logits_file_close(tsr_logits_file *file)
         return;
     if (file->descriptor >= 0)
         (void)close(file->descriptor);
+    tsr_text_close(&file->header);
     free(file->rows_written);
     free(file->first_byte);
     free(file);

@@ -1,6 +1,7 @@
 /*
  * A safetensors file of float32 logits.I [T, V], laid out beforehand and filled in any order. It
- * holds nothing that depends on the run, so that two runs can be compared byte by byte.
+ * holds nothing that depends on the run, so that two runs can be compared byte by byte, and is no
+ * safetensors file before it is finished.
  */
 #ifndef TSR_LAUNCH_LOGITS_FILE_H
 #define TSR_LAUNCH_LOGITS_FILE_H
@@ -9,7 +10,7 @@
 
 typedef struct tsr_logits_file tsr_logits_file;
 
-/* Writes the header. TSR_ERR_OUTPUT, logged; TSR_ERR_MEMORY */
+/* Empties the file. TSR_ERR_OUTPUT, logged; TSR_ERR_MEMORY */
 TSR_MUST_USE tsr_status tsr_logits_file_open(const char *path, const tsr_token_file *tokens,
                                              int32_t vocab, tsr_logits_file **ret_file);
 
@@ -17,7 +18,8 @@ TSR_MUST_USE tsr_status tsr_logits_file_open(const char *path, const tsr_token_f
 TSR_MUST_USE tsr_status tsr_logits_file_write(tsr_logits_file *file, size_t sequence,
                                               int32_t first_row, int32_t rows, const float *logits);
 
-/* TSR_ERR_OUTPUT, logged, when a sequence has rows that were never written or the disk is full. */
+/* Writes the header. TSR_ERR_OUTPUT, logged, when a sequence has rows that were never written or
+ * the disk is full. */
 TSR_MUST_USE tsr_status tsr_logits_file_finish(tsr_logits_file *file);
 
 /* NULL is allowed. */

@@ -14,15 +14,35 @@ typedef struct score {
     size_t next; /* sequence to submit */
 } score;
 
+/* Said before a weight is read, though the engine would refuse the sequence too. */
+static tsr_status check_lengths(const score *s, const tsr_model_facts *model)
+{
+    const int64_t asked = s->config->max_model_len;
+    const int64_t most = asked > 0 ? asked : model->max_positions;
+
+    for (size_t i = 0; i < s->tokens.count; i++) {
+        if (s->tokens.sequences[i].count <= most)
+            continue;
+        tsr_log(TSR_LOG_ERROR, "--tokens %s: sequence %zu has %d ids, but %s %lld",
+                s->config->tokens, i, (int)s->tokens.sequences[i].count,
+                asked > 0 ? "--max-model-len is" : "the positions of the model are",
+                (long long)most);
+        return TSR_ERR_ARG;
+    }
+    return TSR_OK;
+}
+
 static tsr_status prepare(void *context, const tsr_checkpoint *checkpoint, tsr_job_needs *ret_needs)
 {
     score *s = context;
     tsr_problems problems = {0};
 
-    const tsr_status st = tsr_token_file_read(s->config->tokens, checkpoint->model.vocab, s->memory,
-                                              &problems, &s->tokens);
+    tsr_status st = tsr_token_file_read(s->config->tokens, checkpoint->model.vocab, s->memory,
+                                        &problems, &s->tokens);
     tsr_problems_log(&problems);
     tsr_problems_close(&problems);
+    if (st == TSR_OK)
+        st = check_lengths(s, &checkpoint->model);
     if (st == TSR_OK)
         *ret_needs = (tsr_job_needs){.max_model_len = s->tokens.longest};
     return st;

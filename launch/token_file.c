@@ -77,15 +77,33 @@ static tsr_status read_json(const char *path, tsr_arena *memory, tsr_problems *p
     return st;
 }
 
-static const tsr_tensor *find_tensor(const tsr_safetensors *header, size_t index)
+/* The I of tokens.I, spelled as it is printed; `none` for any other name. */
+static size_t sequence_number(const char *name, size_t none)
 {
-    char name[NAME_BYTES];
-    (void)snprintf(name, sizeof(name), "tokens.%zu", index);
-    for (size_t i = 0; i < header->count; i++) {
-        if (strcmp(header->tensors[i].name, name) == 0)
-            return &header->tensors[i];
+    static const char start[] = "tokens.";
+    char again[NAME_BYTES];
+    size_t number = 0;
+
+    if (strncmp(name, start, sizeof(start) - 1) != 0)
+        return none;
+    for (const char *c = name + sizeof(start) - 1; *c >= '0' && *c <= '9' && number < none; c++)
+        number = number * 10 + (size_t)(*c - '0');
+    (void)snprintf(again, sizeof(again), "tokens.%zu", number);
+    return strcmp(name, again) == 0 ? number : none;
+}
+
+/* The tensors of the sequences by their numbers, NULL where there is a gap; `count` of them at
+ * most. */
+static const tsr_tensor **tensors_by_number(const tsr_safetensors *header, tsr_arena *memory)
+{
+    const tsr_tensor **by_number = tsr_arena_array(memory, header->count + 1, sizeof(*by_number));
+
+    for (size_t i = 0; i < header->count && by_number; i++) {
+        const size_t number = sequence_number(header->tensors[i].name, header->count);
+        if (number < header->count)
+            by_number[number] = &header->tensors[i];
     }
-    return NULL;
+    return by_number;
 }
 
 /* Those that are there, also behind a gap. */
@@ -104,14 +122,13 @@ static tsr_status read_tensors(const char *path, const tsr_file *file, tsr_arena
     tsr_safetensors header;
     if (tsr_safetensors_open(path, path, 0, memory, problems, &header) != TSR_OK)
         return TSR_ERR_ARG;
-    tokens->sequences = tsr_arena_array(memory, header.count, sizeof(*tokens->sequences));
-    if (!tokens->sequences)
+    tokens->sequences = tsr_arena_array(memory, header.count + 1, sizeof(*tokens->sequences));
+    const tsr_tensor **by_number = tensors_by_number(&header, memory);
+    if (!tokens->sequences || !by_number)
         return TSR_ERR_MEMORY;
 
-    for (size_t i = 0; i < header.count; i++) {
-        const tsr_tensor *tensor = find_tensor(&header, i);
-        if (!tensor)
-            break;
+    for (size_t i = 0; i < MAX_SEQUENCES && by_number[i]; i++) {
+        const tsr_tensor *tensor = by_number[i];
         if (tensor->dtype != TSR_DTYPE_I32 || tensor->rank != 1 || tensor->shape[0] < 1 ||
             tensor->shape[0] > INT32_MAX)
             return fail(problems, path, i, "expected int32 [T] of at least one id");
@@ -123,9 +140,9 @@ static tsr_status read_tensors(const char *path, const tsr_file *file, tsr_arena
         tokens->sequences[tokens->count++] =
             (tsr_token_sequence){.ids = ids, .count = (int32_t)tensor->shape[0]};
     }
-    if (tokens->count > 0 && tokens->count == count_sequences(&header))
-        return TSR_OK;
-    return fail(problems, path, tokens->count, "there is no tensor tokens.I of this number");
+    if (tokens->count == 0 || tokens->count != count_sequences(&header))
+        return fail(problems, path, tokens->count, "there is no tensor tokens.I of this number");
+    return TSR_OK;
 }
 
 tsr_status tsr_token_file_read(const char *path, int32_t vocab, tsr_arena *memory,

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define DEMO TSR_TEST_DATA "/demo-mixed"
 
@@ -104,6 +105,19 @@ static void a_gap_among_token_sequences_is_refused(void **state)
     assert_said("err", "sequence 1: there is no tensor");
 }
 
+static void sequences_longer_than_the_model_are_refused_before_a_weight_is_read(void **state)
+{
+    (void)state;
+    put_text(scratch_path("long"), "[[1, 2], [1, 2, 3, 4]]");
+    assert_int_equal(run_command_line("%s score %s --tokens %s --out %s --max-model-len 3",
+                                      TSR_PROGRAM, DEMO, scratch_path("long"),
+                                      scratch_path("none")),
+                     2);
+    assert_said("err", "sequence 1 has 4 ids, but --max-model-len is 3");
+    assert_error_lines(1);
+    assert_int_not_equal(access(scratch_path("none"), F_OK), 0);
+}
+
 /* stdout goes to a full disk inside the braces, to a file outside. */
 static void a_full_disk_is_said_once_and_exits_with_1(void **state)
 {
@@ -197,6 +211,7 @@ int main(void)
         cmocka_unit_test(a_result_never_overwrites_its_question),
         cmocka_unit_test(an_input_that_cannot_be_read_is_said_once),
         cmocka_unit_test(a_gap_among_token_sequences_is_refused),
+        cmocka_unit_test(sequences_longer_than_the_model_are_refused_before_a_weight_is_read),
         cmocka_unit_test(a_full_disk_is_said_once_and_exits_with_1),
         cmocka_unit_test(a_missing_checkpoint_exits_with_3),
         cmocka_unit_test(a_missing_checkpoint_exits_with_3_under_mpirun),
