@@ -268,6 +268,61 @@ static void linears_together_have_the_bits_of_each_alone(void **state)
     }
 }
 
+/* How the second of two neighbours differs from the first beside its activation. */
+typedef enum difference { ALIKE, OTHER_INPUT_SCALE, OTHER_FACTORS, DIFFERENCES } difference;
+
+/* Two linears together against each alone. */
+static void check_neighbours(sample_random *r, sample_kind first, sample_kind second, difference d)
+{
+    enum { OUT = 5, IN = 64, TOKENS = 2 };
+    sample_linear *l[2] = {sample_linear_new(r, first, OUT, IN),
+                           sample_linear_new(r, second, OUT, IN)};
+    tsr_device *device = sample_device(0, &sample_shape);
+    tsr_linear linear[2];
+    void *memory[2];
+    float x[TOKENS * IN];
+    float alone[TOKENS * OUT];
+    float together[2][TOKENS * OUT];
+
+    sample_floats(r, x, (size_t)TOKENS * IN, 1.0F);
+    l[1]->source.input_scale = l[0]->source.input_scale * (d == OTHER_INPUT_SCALE ? 0.7F : 1.0F);
+    if (first.pre_quant_scale && second.pre_quant_scale && d != OTHER_FACTORS)
+        memcpy(l[1]->pre_quant_scale, l[0]->pre_quant_scale, IN * sizeof(float));
+    for (int k = 0; k < 2; k++)
+        linear[k] = sample_load(device, l[k], &memory[k]);
+    tsr_linears_args a = {.linear = {&linear[0], &linear[1]}, .x = x, .count = 2, .tokens = TOKENS};
+    a.out[0] = together[0];
+    a.out[1] = together[1];
+    ASSERT_STATUS(TSR_OK, tsr_op_linears(device, &a, (tsr_stream){NULL}));
+    for (int k = 0; k < 2; k++) {
+        run_linear(device, l[k], x, alone, TOKENS);
+        assert_memory_equal(alone, together[k], sizeof(alone));
+        tsr_device_free(device, memory[k]);
+        sample_linear_free(l[k]);
+    }
+    tsr_device_close(device);
+}
+
+static void neighbours_share_a_quantized_input_only_where_it_is_the_same(void **state)
+{
+    sample_random r = {10};
+
+    (void)state;
+    for (int a = 0; a < TSR_ACTIVATION_COUNT; a++) {
+        for (int b = 0; b < TSR_ACTIVATION_COUNT; b++) {
+            for (int d = 0; d < DIFFERENCES; d++) {
+                for (int factors = 0; factors < 4; factors++) {
+                    const sample_kind first = {TSR_WEIGHT_FP8, (tsr_activation)a, false,
+                                               factors % 2 == 1};
+                    const sample_kind second = {TSR_WEIGHT_NVFP4, (tsr_activation)b, false,
+                                                factors / 2 == 1};
+                    check_neighbours(&r, first, second, (difference)d);
+                }
+            }
+        }
+    }
+}
+
 static void the_head_takes_the_rows_it_is_told(void **state)
 {
     enum { VOCAB = 50, H = 64, TOKENS = 6, ROWS = 3 };
@@ -327,6 +382,7 @@ int main(void)
         cmocka_unit_test(a_row_alone_has_the_bits_it_has_in_a_batch),
         cmocka_unit_test(rows_of_zeros_give_the_bias_and_no_nan),
         cmocka_unit_test(linears_together_have_the_bits_of_each_alone),
+        cmocka_unit_test(neighbours_share_a_quantized_input_only_where_it_is_the_same),
         cmocka_unit_test(the_head_takes_the_rows_it_is_told),
         cmocka_unit_test(tokens_beyond_the_workspace_are_refused),
     };
