@@ -1,9 +1,10 @@
 /*
  * The router: logits by the gate, then K of E experts for each row.
  *
- *   softmax   choice = p                weight = p, divided by the sum of the chosen where
- * normalised sigmoid   choice = s + bias, -inf outside the best groups weight = s, / (sum + 1e-20)
- * where normalised, * routed_scale
+ *   softmax   choice = p
+ *             weight = p, divided by the sum of the chosen where normalised
+ *   sigmoid   choice = s + bias, -inf outside the best groups
+ *             weight = s, / (sum + 1e-20) where normalised, * routed_scale
  *
  * Sums over the chosen are in slot order. Equal choices go to the lower id.
  */

@@ -2,9 +2,10 @@
  * From a row of logits to a token.
  *
  *   temperature 0   the largest allowed logit, the lower id of equals
- *   otherwise       p = exp((logit - max) / temperature); the top_k largest (exactly k, the lower
- * id of equals first); of these the shortest prefix, in descending order, that holds top_p of their
- * sum; of these one, by a random number of (seed, output index)
+ *   otherwise       p = exp((logit - max) / temperature);
+ *                   the top_k largest (exactly k, the lower id of equals first);
+ *                   of these the shortest prefix, in descending order, that holds top_p of their
+ *                   sum; of these one, by a random number of (seed, output index)
  *
  * Sums over tokens are in double, in the order of the tokens considered: by id where all are, else
  * by descending logit.

@@ -239,6 +239,37 @@ static void an_excluded_group_never_wins(void **state)
     sample_linear_free(gate);
 }
 
+/* Far from zero exp overflows and all sigmoids vanish; what is divided by their sum stays a number.
+ */
+static void logits_far_from_zero_give_weights(void **state)
+{
+    static const router_case softmax = {TSR_ROUTER_SOFTMAX, 8, 2, 1, 1, false, true, 1.0F};
+    static const router_case sigmoid = {TSR_ROUTER_SIGMOID, 8, 2, 1, 1, false, true, 2.0F};
+    static const float large[H] = {500, 0, -500, 500, -500, 0, 0, 0};
+    static const float small[H] = {-500, -500, -500, -500, -500, -500, -500, -500};
+    sample_random r = {5};
+    sample_linear *gate = copying_gate(&r, 8);
+
+    (void)state;
+    for (int i = 0; i < SAMPLE_DEVICES; i++) {
+        tsr_device *device = sample_device(i, &sample_shape);
+        chosen out;
+        if (!device)
+            continue;
+        run_router(device, &softmax, gate, (router_rows){large, NULL, 1}, &out);
+        assert_int_equal(out.expert[1], 3);
+        assert_true(out.weight[0] == 0.5F && out.weight[1] == 0.5F);
+        run_router(device, &softmax, gate, (router_rows){small, NULL, 1}, &out);
+        assert_true(out.weight[0] == 0.5F && out.weight[1] == 0.5F);
+        run_router(device, &sigmoid, gate, (router_rows){large, NULL, 1}, &out);
+        assert_true(out.weight[0] == 1.0F && out.weight[1] == 1.0F);
+        run_router(device, &sigmoid, gate, (router_rows){small, NULL, 1}, &out);
+        assert_true(out.weight[0] == 0.0F && out.weight[1] == 0.0F);
+        tsr_device_close(device);
+    }
+    sample_linear_free(gate);
+}
+
 static void groups_that_hold_too_few_are_refused(void **state)
 {
     sample_random r = {4};
@@ -268,6 +299,7 @@ int main(void)
         cmocka_unit_test(both_kinds_meet_their_definition),
         cmocka_unit_test(equal_choices_go_to_the_lower_id),
         cmocka_unit_test(an_excluded_group_never_wins),
+        cmocka_unit_test(logits_far_from_zero_give_weights),
         cmocka_unit_test(groups_that_hold_too_few_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
