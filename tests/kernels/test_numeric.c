@@ -102,6 +102,7 @@ static void nan_stays_nan_and_infinity_saturates(void **state)
     assert_int_equal(0xfe, tsr_f32_to_e4m3(-INFINITY));
     assert_int_equal(15, tsr_f32_to_e2m1(-INFINITY));
     assert_true(isnan(tsr_bf16_to_f32(tsr_f32_to_bf16(NAN))));
+    assert_true(isnan(tsr_bf16_to_f32(tsr_f32_to_bf16(tsr_f32_from_bits(0x7f800001U)))));
 }
 
 static void bfloats_survive_and_round_to_even(void **state)
