@@ -46,13 +46,15 @@ uint8_t tsr_f32_to_e4m3(float x)
     if (a >= 448.0F)
         return (uint8_t)(sign | 0x7eU);
 
-    /* The spacing of e4m3 at |x|: 2^(exponent - 3), never below the subnormals' 2^-9. */
-    int exponent = (int)(tsr_f32_bits(a) >> 23) - 127;
-    if (exponent < -6)
-        exponent = -6;
-    const float steps = nearbyintf(ldexpf(a, 3 - exponent));
-    const uint32_t code = (uint32_t)(exponent + 6) * 8U + (uint32_t)steps;
-    return (uint8_t)(sign | (code > 0x7eU ? 0x7eU : code));
+    /* Subnormal: a float at 2^14 has their spacing, 2^-9. */
+    const float beside = 0x1p14F;
+    if (a < 0x1p-6F)
+        return (uint8_t)(sign | (tsr_f32_bits(a + beside) - tsr_f32_bits(beside)));
+
+    /* Else three bits of the fraction stay; what rounding carries goes on into the exponent. */
+    const uint32_t u = tsr_f32_bits(a);
+    const uint32_t bias = 127 - 7;
+    return (uint8_t)(sign | (((u + 0x7ffffU + (u >> 20 & 1U)) >> 20) - 8 * bias));
 }
 
 static const float e2m1_magnitudes[8] = {0.0F, 0.5F, 1.0F, 1.5F, 2.0F, 3.0F, 4.0F, 6.0F};
