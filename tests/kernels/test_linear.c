@@ -354,6 +354,42 @@ static void the_head_takes_the_rows_it_is_told(void **state)
     sample_linear_free(l);
 }
 
+/* More rows than one chunk of the workspace (512), against the last of them alone. */
+static void rows_beyond_a_chunk_have_the_bits_of_each_alone(void **state)
+{
+    enum { OUT = 6, IN = 32, TOKENS = 521, LAST = 15 };
+    static const tsr_work_shape shape = {
+        .max_tokens = TOKENS, .max_in = IN, .max_logit_rows = TOKENS, .max_experts = 1};
+    const sample_kind kind = {TSR_WEIGHT_FP8, TSR_ACTIVATION_FP8_TOKEN, true, true};
+    sample_random r = {11};
+    sample_linear *l = sample_linear_new(&r, kind, OUT, IN);
+    tsr_device *device = sample_device(0, &shape);
+    void *memory = NULL;
+    const tsr_linear head = sample_load(device, l, &memory);
+    float *x = sample_memory(sizeof(float) * TOKENS * IN);
+    float *all = sample_memory(sizeof(float) * TOKENS * OUT);
+    float alone[LAST * OUT];
+    int32_t row[TOKENS];
+    const tsr_head_args a = {.logits = all, .x = x, .row = row, .head = &head, .rows = TOKENS};
+
+    (void)state;
+    sample_floats(&r, x, (size_t)TOKENS * IN, 1.0F);
+    run_linear(device, l, x + (size_t)(TOKENS - LAST) * IN, alone, LAST);
+    run_linear(device, l, x, all, TOKENS);
+    assert_memory_equal(all + (size_t)(TOKENS - LAST) * OUT, alone, sizeof(alone));
+
+    memset(all, 0, sizeof(float) * TOKENS * OUT);
+    for (int32_t t = 0; t < TOKENS; t++)
+        row[t] = t;
+    ASSERT_STATUS(TSR_OK, tsr_op_head(device, &a, (tsr_stream){NULL}));
+    assert_memory_equal(all + (size_t)(TOKENS - LAST) * OUT, alone, sizeof(alone));
+    free(x);
+    free(all);
+    tsr_device_free(device, memory);
+    tsr_device_close(device);
+    sample_linear_free(l);
+}
+
 static void tokens_beyond_the_workspace_are_refused(void **state)
 {
     sample_random r = {9};
@@ -384,6 +420,7 @@ int main(void)
         cmocka_unit_test(linears_together_have_the_bits_of_each_alone),
         cmocka_unit_test(neighbours_share_a_quantized_input_only_where_it_is_the_same),
         cmocka_unit_test(the_head_takes_the_rows_it_is_told),
+        cmocka_unit_test(rows_beyond_a_chunk_have_the_bits_of_each_alone),
         cmocka_unit_test(tokens_beyond_the_workspace_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -270,6 +270,42 @@ static void logits_far_from_zero_give_weights(void **state)
     sample_linear_free(gate);
 }
 
+/* More rows than one chunk of the workspace (512): row t wants expert t % E. */
+static void rows_beyond_a_chunk_get_their_own_experts(void **state)
+{
+    enum { TOKENS = 521, E = 7 };
+    static const tsr_work_shape shape = {.max_tokens = TOKENS, .max_in = H, .max_experts = E};
+    static float x[TOKENS * H];
+    static int32_t expert[TOKENS];
+    static float weight[TOKENS];
+    sample_random r = {6};
+    sample_linear *gate = copying_gate(&r, E);
+    tsr_device *device = sample_device(0, &shape);
+    void *memory = NULL;
+    const tsr_linear linear = sample_load(device, gate, &memory);
+    const tsr_router_args a = {
+        .expert = expert,
+        .weight = weight,
+        .x = x,
+        .gate = &linear,
+        .tokens = TOKENS,
+        .top_k = 1,
+        .normalise = true,
+    };
+
+    (void)state;
+    for (int t = 0; t < TOKENS; t++)
+        x[t * H + t % E] = 1.0F;
+    ASSERT_STATUS(TSR_OK, tsr_op_router(device, &a, stream));
+    for (int t = 0; t < TOKENS; t++) {
+        assert_int_equal(expert[t], t % E);
+        assert_true(weight[t] == 1.0F);
+    }
+    tsr_device_free(device, memory);
+    tsr_device_close(device);
+    sample_linear_free(gate);
+}
+
 static void groups_that_hold_too_few_are_refused(void **state)
 {
     sample_random r = {4};
@@ -300,6 +336,7 @@ int main(void)
         cmocka_unit_test(equal_choices_go_to_the_lower_id),
         cmocka_unit_test(an_excluded_group_never_wins),
         cmocka_unit_test(logits_far_from_zero_give_weights),
+        cmocka_unit_test(rows_beyond_a_chunk_get_their_own_experts),
         cmocka_unit_test(groups_that_hold_too_few_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
