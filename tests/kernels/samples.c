@@ -33,7 +33,7 @@ void *sample_memory(size_t bytes)
 }
 
 const tsr_work_shape sample_shape = {
-    .max_tokens = 64,
+    .max_tokens = 300,
     .max_rows = 64,
     .max_answers = 200,
     .max_in = 512,

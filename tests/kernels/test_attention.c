@@ -169,6 +169,7 @@ static const attention_case cases[] = {
     {TSR_KV_F32, 4, 2, 32, 16, 37},  {TSR_KV_BF16, 8, 1, 16, 5, 21},
     {TSR_KV_FP8, 6, 2, 64, 8, 33},   {TSR_KV_F32, 1, 1, 128, 1, 3},
     {TSR_KV_FP8, 32, 2, 48, 32, 19}, {TSR_KV_BF16, 3, 3, 112, 16, 17},
+    {TSR_KV_F32, 2, 1, 16, 16, 290},
 };
 enum { CASES = sizeof(cases) / sizeof(cases[0]) };
 
