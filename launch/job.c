@@ -7,12 +7,16 @@
 #include "launch/precision_map.h"
 #include "launch/progress.h"
 #include "launch/ranks.h"
+#include "launch/same_file.h"
+#include "runtime/base/file.h"
 #include "runtime/base/log.h"
 #include "runtime/model/model.h"
 
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { PATH_BYTES = 4096 };
 
 typedef struct job {
     const tsr_config *config;
@@ -59,6 +63,22 @@ static tsr_cpu_isa isa_of(const char *name)
     return strcmp(name, "avx512") == 0 ? TSR_CPU_AVX512 : TSR_CPU_AUTO;
 }
 
+/* An answer written over the weights would destroy them. */
+static tsr_status spare_weights(const char *option, const char *output, const tsr_plan *plan)
+{
+    char path[PATH_BYTES];
+
+    for (int32_t i = 0; output && i < plan->file_count; i++) {
+        if (tsr_path_join(plan->folder, plan->files[i], sizeof(path), path) != TSR_OK ||
+            !tsr_same_file(path, output))
+            continue;
+        tsr_log(TSR_LOG_ERROR, "%s %s: is a file of the checkpoint; name another one", option,
+                output);
+        return TSR_ERR_ARG;
+    }
+    return TSR_OK;
+}
+
 /* Coordinator: from the folder to a plan that fits. */
 static tsr_status make_plan(const job *j, int32_t ranks, const tsr_host_share *smallest,
                             tsr_plan **ret_plan)
@@ -88,6 +108,10 @@ static tsr_status make_plan(const job *j, int32_t ranks, const tsr_host_share *s
         st = tsr_plan_build(checkpoint, &request, &problems, ret_plan, &fits);
     }
     tsr_problems_log(&problems);
+    if (st == TSR_OK)
+        st = spare_weights("--out", j->config->out, *ret_plan);
+    if (st == TSR_OK)
+        st = spare_weights("--output", j->config->output, *ret_plan);
     if (st == TSR_OK && fits && tsr_log_enabled(TSR_LOG_INFO)) {
         tsr_precision_map_print(*ret_plan, j->info->colour_err, stderr);
         tsr_path_report_print(*ret_plan, &request, stderr);

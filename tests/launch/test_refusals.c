@@ -75,6 +75,33 @@ static void a_result_never_overwrites_its_question(void **state)
     assert_int_equal(bytes, sizeof("[[1, 2]]") - 1);
 }
 
+static void an_answer_never_overwrites_the_weights(void **state)
+{
+    (void)state;
+    char model[256];
+    char weights[300];
+    size_t before = 0;
+    size_t after = 0;
+    (void)snprintf(model, sizeof(model), "%s/copy", scratch_folder());
+    (void)snprintf(weights, sizeof(weights), "%s/model.safetensors", model);
+    assert_int_equal(run_command_line("cp -r %s %s", DEMO, model), 0);
+    free(read_whole(weights, &before));
+
+    put_text(scratch_path("tokens"), "[[1, 2]]");
+    assert_int_equal(run_command_line("%s score %s --tokens %s --out %s", TSR_PROGRAM, model,
+                                      scratch_path("tokens"), weights),
+                     2);
+    assert_said("err", "--out");
+    assert_error_lines(1);
+    put_text(scratch_path("question"), "{\"custom_id\": \"1\", \"body\": {\"prompt\": \"a\"}}\n");
+    assert_int_equal(run_command_line("%s run %s --input %s --output %s", TSR_PROGRAM, model,
+                                      scratch_path("question"), weights),
+                     2);
+    assert_said("err", "--output");
+    free(read_whole(weights, &after));
+    assert_int_equal(before, after);
+}
+
 static void an_input_that_cannot_be_read_is_said_once(void **state)
 {
     (void)state;
@@ -209,6 +236,7 @@ int main(void)
         cmocka_unit_test(usage_errors_exit_with_2),
         cmocka_unit_test(usage_errors_are_said_once_by_all_ranks_together),
         cmocka_unit_test(a_result_never_overwrites_its_question),
+        cmocka_unit_test(an_answer_never_overwrites_the_weights),
         cmocka_unit_test(an_input_that_cannot_be_read_is_said_once),
         cmocka_unit_test(a_gap_among_token_sequences_is_refused),
         cmocka_unit_test(sequences_longer_than_the_model_are_refused_before_a_weight_is_read),
