@@ -190,6 +190,51 @@ void edit_to_bf16(edit_tensor *tensor)
     tensor->bytes = 2 * count;
 }
 
+void edit_to_f32(edit_tensor *tensor)
+{
+    size_t count = 0;
+    float *values = edit_floats(tensor, &count);
+    free(tensor->data);
+    tensor->data = (unsigned char *)values;
+    tensor->bytes = count * sizeof(*values);
+    (void)snprintf(tensor->dtype, sizeof(tensor->dtype), "F32");
+}
+
+/* False where the value is no normal half. */
+static bool as_half(float value, uint16_t *ret_half)
+{
+    const uint32_t u = tsr_f32_bits(value);
+    const uint32_t exponent = u >> 23 & 255U;
+    const bool fits = exponent >= 127 - 14 && exponent <= 127 + 15 && (u & 0x1fffU) == 0;
+
+    *ret_half = (uint16_t)(u >> 16 & 0x8000U);
+    if (fits)
+        *ret_half = (uint16_t)(*ret_half | (exponent - 112U) << 10 | (u >> 13 & 0x3ffU));
+    return fits || value == 0.0F;
+}
+
+bool edit_to_f16(edit_tensor *tensor)
+{
+    size_t count = 0;
+    float *values = edit_floats(tensor, &count);
+    uint16_t *halves = calloc(count + 1, sizeof(*halves));
+    bool exact = true;
+
+    assert_non_null(halves);
+    for (size_t i = 0; i < count && exact; i++)
+        exact = as_half(values[i], &halves[i]);
+    free(values);
+    if (!exact) {
+        free(halves);
+        return false;
+    }
+    free(tensor->data);
+    tensor->data = (unsigned char *)halves;
+    tensor->bytes = count * sizeof(*halves);
+    (void)snprintf(tensor->dtype, sizeof(tensor->dtype), "F16");
+    return true;
+}
+
 void edit_path(const char *folder, const char *name, size_t capacity, char *ret_path)
 {
     ASSERT_STATUS(TSR_OK, tsr_path_join(folder, name, capacity, ret_path));

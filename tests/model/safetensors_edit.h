@@ -5,6 +5,7 @@
 #ifndef TSR_TESTS_MODEL_SAFETENSORS_EDIT_H
 #define TSR_TESTS_MODEL_SAFETENSORS_EDIT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -47,6 +48,12 @@ float *edit_floats(const edit_tensor *tensor, size_t *ret_count);
 
 /* Turns an F32 tensor into BF16, rounding. */
 void edit_to_bf16(edit_tensor *tensor);
+
+/* Turns a BF16 tensor into F32. */
+void edit_to_f32(edit_tensor *tensor);
+
+/* Turns a BF16 tensor into F16; false, and as it was, where that would change a value. */
+bool edit_to_f16(edit_tensor *tensor);
 
 /* "folder/name". */
 void edit_path(const char *folder, const char *name, size_t capacity, char *ret_path);

@@ -187,6 +187,32 @@ static void scalars_in_bf16_mean_the_same_numbers(void **state)
     forget(&narrow);
 }
 
+/* Norms, biases, routers, the embedding and whole layers: whatever is BF16. */
+static void unquantized_numbers_may_be_f32_or_f16(void **state)
+{
+    (void)state;
+    static const char *const of[] = {"qwen3-dense-mixed", "glm4-mixed"};
+    for (int f = 0; f < 4; f++) {
+        variant v = vary(of[f % 2]);
+        int vectors = 0;
+        for (size_t i = 0; i < v.tensors.count; i++) {
+            edit_tensor *t = &v.tensors.tensors[i];
+            if (strcmp(t->dtype, "BF16") != 0)
+                continue;
+            bool changed = true;
+            if (f < 2)
+                edit_to_f32(t);
+            else
+                changed = edit_to_f16(t);
+            vectors += changed && t->rank == 1;
+        }
+        assert_true(vectors > 5);
+        edit_write(v.weights, &v.tensors, 0);
+        keeps_every_bit(&v);
+        forget(&v);
+    }
+}
+
 /* Deals the tensors to three files; an odd header makes every payload unaligned. */
 static void write_shards(const variant *v, const char *const *names, const edit_list *shards)
 {
@@ -291,7 +317,7 @@ static void declared_block_scales_keep_the_weights_of_weight_only_blocks(void **
     forget(&v);
 }
 
-static definition block_definition(const variant *v, bool group_activations)
+static definition block_definition(const variant *v)
 {
     return (definition){
         .tensors = v->tensors,
@@ -305,19 +331,18 @@ static definition block_definition(const variant *v, bool group_activations)
         .vocab = 512,
         .eps = 1e-6,
         .theta = 1e6,
-        .group_activations = group_activations,
     };
 }
 
 /* float32 against double: 1e-5 of the largest logit leaves room for 2 layers of sums over 256. With
  * quantized activations the limit is that of test_fixture_parity.c. */
-static void against_definition(const variant *v, served_mode mode, bool groups, double limit)
+static void against_definition(const variant *v, served_mode mode, const definition *d,
+                               double limit)
 {
-    definition d = block_definition(v, groups);
     served_sequence sequences[2];
     run_pair(v, v->folder, mode, sequences);
     size_t values = (size_t)v->e.count[0] * (size_t)v->e.vocab;
-    float *logits = definition_logits(&d, v->e.tokens[0], v->e.count[0]);
+    float *logits = definition_logits(d, v->e.tokens[0], v->e.count[0]);
     double distance = served_distance(sequences[0].logits, logits, values);
     print_message("definition in double, %s: %.1e\n", served_mode_name(mode), distance);
     assert_true(distance <= limit);
@@ -329,10 +354,28 @@ static void declared_block_scales_quantize_groups_of_128(void **state)
 {
     (void)state;
     variant v = vary("qwen3-fp8-block");
+    definition d = block_definition(&v);
     declare_again(&v, "fp8_pb_wo", "FP8_BLOCK_SCALES");
-    against_definition(&v, SERVED_WEIGHT_ONLY, false, 1e-5);
-    against_definition(&v, SERVED_DECLARED, true, 1e-3);
-    against_definition(&v, SERVED_HOPPER, true, 1e-3);
+    against_definition(&v, SERVED_WEIGHT_ONLY, &d, 1e-5);
+    d.group_activations = true;
+    against_definition(&v, SERVED_DECLARED, &d, 1e-3);
+    against_definition(&v, SERVED_HOPPER, &d, 1e-3);
+    forget(&v);
+}
+
+/* Large enough to be felt in every norm, the heads' too. */
+static void eps_and_theta_are_those_of_the_config(void **state)
+{
+    (void)state;
+    variant v = vary("qwen3-fp8-block");
+    definition d = block_definition(&v);
+    char config[PATH_MAX];
+    edit_path(v.folder, "config.json", sizeof(config), config);
+    edit_replace_text(config, "\"rms_norm_eps\": 1e-06", "\"rms_norm_eps\": 0.1");
+    edit_replace_text(config, "\"rope_theta\": 1000000.0", "\"rope_theta\": 100.0");
+    d.eps = 0.1;
+    d.theta = 100;
+    against_definition(&v, SERVED_WEIGHT_ONLY, &d, 1e-5);
     forget(&v);
 }
 
@@ -344,12 +387,14 @@ int main(void)
         cmocka_unit_test(inverse_names_and_scales_of_rank_2_change_no_bit),
         cmocka_unit_test(scalars_of_shape_1_change_no_bit),
         cmocka_unit_test(scalars_in_bf16_mean_the_same_numbers),
+        cmocka_unit_test(unquantized_numbers_may_be_f32_or_f16),
         cmocka_unit_test(shards_give_the_same_bits),
         cmocka_unit_test(the_order_of_tensors_in_a_file_changes_no_bit),
         cmocka_unit_test(prediction_layers_in_the_file_change_no_bit),
         cmocka_unit_test(prediction_layers_in_a_file_of_their_own_change_no_bit),
         cmocka_unit_test(declared_block_scales_keep_the_weights_of_weight_only_blocks),
         cmocka_unit_test(declared_block_scales_quantize_groups_of_128),
+        cmocka_unit_test(eps_and_theta_are_those_of_the_config),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
