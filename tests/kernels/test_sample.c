@@ -68,7 +68,8 @@ static void padding_ids_are_never_chosen_nor_counted(void **state)
         if (!device)
             continue;
         for (uint64_t n = 0; n < 50; n++) {
-            const tsr_sample_row row = {7, n, n % 2 ? 1.0F : 100.0F, n % 3 ? 1.0F : 0.9F,
+            static const float temperature[] = {100.0F, 1.0F, 0.0F};
+            const tsr_sample_row row = {7, n, temperature[n % 3], n % 4 ? 1.0F : 0.9F,
                                         n % 5 ? 0 : 35};
             const tsr_sample_args a = {
                 .logits = logits, .row = &row, .rows = 1, .vocab = V, .allowed = ALLOWED};
