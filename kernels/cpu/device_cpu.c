@@ -19,7 +19,7 @@
 #include <cpuid.h>
 #endif
 
-enum { MOST_THREADS = 1024 };
+enum { MOST_THREADS = 1024, ALIGNMENT = 64 };
 
 static uint64_t aligned(uint64_t bytes)
 {
@@ -62,23 +62,36 @@ static const tsr_cpu_isa_table *choose_isa(tsr_cpu_isa isa)
     return isa == TSR_CPU_AUTO || isa == TSR_CPU_PLAIN ? &tsr_cpu_isa_table_plain : NULL;
 }
 
+/*
+ * From calloc, which gives large pieces as pages that nobody has touched: they are zero without
+ * being written, and belong to the thread that writes them first. What calloc gave stands in front:
+ *
+ *   | up to 64 bytes, the last of them its address | aligned: size bytes |
+ */
 static tsr_status alloc_cpu(tsr_device *device, size_t bytes, void **ret_memory)
 {
     const size_t size = (size_t)aligned(bytes > 0 ? bytes : 1);
-    void *memory = NULL;
 
     (void)device;
-    if (size < bytes || posix_memalign(&memory, 64, size) != 0)
+    if (size < bytes || size > SIZE_MAX - ALIGNMENT)
         return TSR_ERR_MEMORY;
-    memset(memory, 0, size);
+    unsigned char *given = calloc(1, size + ALIGNMENT);
+    if (!given)
+        return TSR_ERR_MEMORY;
+    unsigned char *memory = given + (ALIGNMENT - (uintptr_t)given % ALIGNMENT);
+    memcpy(memory - sizeof(given), &given, sizeof(given));
     *ret_memory = memory;
     return TSR_OK;
 }
 
 static void release_cpu(tsr_device *device, void *memory)
 {
+    unsigned char *given = NULL;
+
     (void)device;
-    free(memory);
+    if (memory)
+        memcpy(&given, (unsigned char *)memory - sizeof(given), sizeof(given));
+    free(given);
 }
 
 static tsr_status copy_cpu(tsr_device *device, void *to, const void *from, size_t bytes)
@@ -177,7 +190,7 @@ static void close_cpu(tsr_device *device)
     tsr_cpu_device *cpu = tsr_cpu(device);
 
     tsr_threads_close(cpu->threads);
-    free(cpu->memory);
+    release_cpu(device, cpu->memory);
     free(cpu);
 }
 

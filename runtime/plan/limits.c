@@ -58,8 +58,8 @@ static uint64_t kv_room(const tsr_budget *b)
     return b->target->host ? b->memory_bytes / 4 : b->memory_bytes;
 }
 
-/* What the blocks of all sequences may take together. A host keeps a small pool: its pages are
- * touched when the engine starts. */
+/* What the blocks of all sequences may take together. A host keeps a small pool, and its memory for
+ * whatever else runs there. */
 static uint64_t pool_room(const tsr_budget *b)
 {
     uint64_t room = kv_room(b);

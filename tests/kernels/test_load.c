@@ -21,6 +21,35 @@ static tsr_status load(const tsr_linear_source *source)
     return st;
 }
 
+static void memory_is_zero_and_aligned_also_when_it_was_used_before(void **state)
+{
+    static const size_t bytes[] = {0, 1, 64, 65, 1000, 100000, (size_t)1 << 21};
+    tsr_device *device = sample_device(0, &sample_shape);
+    void *none = NULL;
+
+    (void)state;
+    for (size_t i = 0; i < 2 * sizeof(bytes) / sizeof(bytes[0]); i++) {
+        unsigned char *memory[2] = {NULL, NULL};
+        const size_t size = bytes[i / 2];
+        for (int k = 0; k < 2; k++) {
+            void *got = NULL;
+            ASSERT_STATUS(TSR_OK, tsr_device_alloc(device, size, &got));
+            assert_int_equal((uintptr_t)got % 64, 0);
+            memory[k] = got;
+            for (size_t b = 0; b < size; b++)
+                assert_int_equal(memory[k][b], 0);
+            memset(memory[k], 0xa5, size);
+        }
+        tsr_device_free(device, memory[0]);
+        tsr_device_free(device, memory[1]);
+    }
+    ASSERT_STATUS(TSR_ERR_MEMORY, tsr_device_alloc(device, SIZE_MAX, &none));
+    ASSERT_STATUS(TSR_ERR_MEMORY, tsr_device_alloc(device, SIZE_MAX - 64, &none));
+    assert_null(none);
+    tsr_device_free(device, NULL);
+    tsr_device_close(device);
+}
+
 static void a_linear_takes_the_bytes_the_plan_counts(void **state)
 {
     (void)state;
@@ -122,6 +151,7 @@ static void a_device_knows_its_name_and_refuses_no_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(memory_is_zero_and_aligned_also_when_it_was_used_before),
         cmocka_unit_test(a_linear_takes_the_bytes_the_plan_counts),
         cmocka_unit_test(a_nan_weight_is_refused),
         cmocka_unit_test(a_nan_or_infinite_scale_is_refused),
