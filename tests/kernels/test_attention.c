@@ -290,14 +290,17 @@ static void positions_and_blocks_that_do_not_exist_are_refused(void **state)
 
     (void)state;
     open_cache(&c, &cache);
-    const tsr_attention_args a = {s.out,     s.q,         s.k, s.v, &cache.layer,
-                                  &sequence, cache.table, 1,   1,   c.q_heads};
+    tsr_attention_args a = {s.out,     s.q,         s.k, s.v, &cache.layer,
+                            &sequence, cache.table, 1,   1,   c.q_heads};
     ASSERT_STATUS(TSR_ERR_ARG, tsr_op_attention(device, &a, stream));
     sequence.first_position = 0;
     sequence.first_row = 1;
     ASSERT_STATUS(TSR_ERR_ARG, tsr_op_attention(device, &a, stream));
     sequence.first_row = 0;
     cache.table[0] = cache.layer.blocks;
+    ASSERT_STATUS(TSR_ERR_ARG, tsr_op_attention(device, &a, stream));
+    cache.table[0] = 0;
+    a.q_heads = 3; /* over 2 of keys */
     ASSERT_STATUS(TSR_ERR_ARG, tsr_op_attention(device, &a, stream));
     close_cache(&cache);
     tsr_device_close(device);

@@ -408,6 +408,23 @@ static void tokens_beyond_the_workspace_are_refused(void **state)
     sample_linear_free(l);
 }
 
+static void a_linear_wider_than_the_workspace_is_refused(void **state)
+{
+    sample_random r = {12};
+    const sample_kind kind = {TSR_WEIGHT_F32, TSR_ACTIVATION_NONE, false, false};
+    sample_linear *l = sample_linear_new(&r, kind, 1, sample_shape.max_in + 16);
+    tsr_device *device = sample_device(0, &sample_shape);
+    void *memory = NULL;
+    const tsr_linear linear = sample_load(device, l, &memory);
+    const tsr_linears_args a = {.linear = {&linear}, .count = 1, .tokens = 1};
+
+    (void)state;
+    ASSERT_STATUS(TSR_ERR_ARG, tsr_op_linears(device, &a, (tsr_stream){NULL}));
+    tsr_device_free(device, memory);
+    tsr_device_close(device);
+    sample_linear_free(l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -422,6 +439,7 @@ int main(void)
         cmocka_unit_test(the_head_takes_the_rows_it_is_told),
         cmocka_unit_test(rows_beyond_a_chunk_have_the_bits_of_each_alone),
         cmocka_unit_test(tokens_beyond_the_workspace_are_refused),
+        cmocka_unit_test(a_linear_wider_than_the_workspace_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

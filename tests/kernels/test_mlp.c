@@ -271,6 +271,37 @@ static void no_rows_ask_for_nothing(void **state)
     free_mlp(&expert);
 }
 
+static void more_answers_than_reserved_are_refused(void **state)
+{
+    tsr_work_shape shape = sample_shape;
+    sample_random r = {6};
+    sample_mlp expert = new_mlp(&r, 0);
+    loaded_mlp loaded;
+    tsr_mlp mlps[LOCAL];
+    expert_input in;
+    float *answers = sample_memory((size_t)ROWS * K * H * sizeof(float));
+    int32_t wanted = 0;
+
+    (void)state;
+    fill_input(&r, &in);
+    for (int32_t i = 0; i < ROWS * K; i++)
+        wanted += in.answer_of[i] >= 0;
+    for (int k = 0; k < 2; k++) {
+        shape.max_rows = ROWS;
+        shape.max_answers = wanted - k;
+        tsr_device *device = sample_device(0, &shape);
+        load_mlp(device, &expert, &loaded);
+        for (int e = 0; e < LOCAL; e++)
+            mlps[e] = loaded.mlp;
+        ASSERT_STATUS(k == 0 ? TSR_OK : TSR_ERR_ARG, run_experts(device, &in, mlps, answers));
+        unload_mlp(device, &loaded);
+        tsr_device_close(device);
+    }
+    free_mlp(&expert);
+    free(in.rows);
+    free(answers);
+}
+
 static void an_answer_for_an_expert_that_is_elsewhere_is_refused(void **state)
 {
     tsr_work_shape shape = sample_shape;
@@ -337,6 +368,7 @@ int main(void)
         cmocka_unit_test(the_mlp_meets_its_definition_with_the_same_bits_everywhere),
         cmocka_unit_test(each_answer_is_its_experts_mlp_of_its_row),
         cmocka_unit_test(no_rows_ask_for_nothing),
+        cmocka_unit_test(more_answers_than_reserved_are_refused),
         cmocka_unit_test(an_answer_for_an_expert_that_is_elsewhere_is_refused),
         cmocka_unit_test(more_answers_than_a_chunk_are_taken_in_turn),
     };

@@ -306,14 +306,14 @@ static void rows_beyond_a_chunk_get_their_own_experts(void **state)
     sample_linear_free(gate);
 }
 
-static void groups_that_hold_too_few_are_refused(void **state)
+static void choices_that_do_not_exist_are_refused(void **state)
 {
     sample_random r = {4};
     sample_linear *gate = copying_gate(&r, 8);
     tsr_device *device = sample_device(0, &sample_shape);
     void *memory = NULL;
     const tsr_linear linear = sample_load(device, gate, &memory);
-    const tsr_router_args a = {
+    tsr_router_args a = {
         .gate = &linear,
         .kind = TSR_ROUTER_SIGMOID,
         .tokens = 1,
@@ -323,6 +323,9 @@ static void groups_that_hold_too_few_are_refused(void **state)
     };
 
     (void)state;
+    ASSERT_STATUS(TSR_ERR_ARG, tsr_op_router(device, &a, stream)); /* groups of 2 */
+    a.kind = TSR_ROUTER_SOFTMAX;
+    a.top_k = 9;
     ASSERT_STATUS(TSR_ERR_ARG, tsr_op_router(device, &a, stream));
     tsr_device_free(device, memory);
     tsr_device_close(device);
@@ -337,7 +340,7 @@ int main(void)
         cmocka_unit_test(an_excluded_group_never_wins),
         cmocka_unit_test(logits_far_from_zero_give_weights),
         cmocka_unit_test(rows_beyond_a_chunk_get_their_own_experts),
-        cmocka_unit_test(groups_that_hold_too_few_are_refused),
+        cmocka_unit_test(choices_that_do_not_exist_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -178,6 +178,8 @@ static void top_k_and_top_p_keep_exactly_the_right_tokens(void **state)
         {1.0F, 0, {true, true, true, true, true}},
         {1.0F, 1, {false, false, false, false, true}},
         {1.0F, 3, {true, true, false, false, true}}, /* of equals the lower id */
+        {1.0F, 4, {true, true, true, false, true}},
+        {1.0F, 5, {true, true, true, true, true}},
         {1.0F, 9, {true, true, true, true, true}},
         {0.01F, 0, {false, false, false, false, true}},
         {0.39F, 0, {false, false, false, false, true}},
@@ -280,12 +282,52 @@ static void a_tiny_temperature_is_greedy_and_infinite_logits_are_safe(void **sta
     tsr_device_close(device);
 }
 
-static void no_allowed_id_is_refused(void **state)
+static void negative_zero_is_no_less_than_zero(void **state)
 {
+    static const float logits[V] = {-1.0F, -0.0F, 0.0F, -1.0F};
+    const tsr_sample_row row = {1, 2, 1e-30F, 1.0F, 1};
     tsr_device *device = sample_device(0, &sample_shape);
-    const tsr_sample_args a = {.rows = 1, .vocab = V, .allowed = 0};
 
     (void)state;
+    assert_int_equal(1, sample_one(device, logits, 4, &row));
+    tsr_device_close(device);
+}
+
+/*
+ * Among n equal logits the random number u takes id floor(u n). The numbers were computed by
+ * another program, which agrees with the three published vectors of Philox4x32-10; the first is
+ * one of them.
+ */
+static void random_numbers_are_those_of_philox(void **state)
+{
+    enum { N = 2999 };
+    static const struct {
+        uint64_t seed, index;
+        double u;
+    } known[] = {
+        {0, 0, 0.3990464708489645},
+        {UINT64_C(0x123456789abcdef0), 5, 0.4315076779431112},
+        {UINT64_MAX, (UINT64_C(1) << 40) + 3, 0.677062030938396},
+    };
+    static const float logits[N] = {0};
+    tsr_device *device = sample_device(0, &sample_shape);
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+        const tsr_sample_row row = {known[i].seed, known[i].index, 1.0F, 1.0F, 0};
+        assert_int_equal((int32_t)(known[i].u * N), sample_one(device, logits, N, &row));
+    }
+    tsr_device_close(device);
+}
+
+static void ids_that_are_not_there_are_never_allowed(void **state)
+{
+    tsr_device *device = sample_device(0, &sample_shape);
+    tsr_sample_args a = {.rows = 1, .vocab = V, .allowed = 0};
+
+    (void)state;
+    ASSERT_STATUS(TSR_ERR_ARG, tsr_op_sample(device, &a, stream));
+    a.allowed = V + 1;
     ASSERT_STATUS(TSR_ERR_ARG, tsr_op_sample(device, &a, stream));
     tsr_device_close(device);
 }
@@ -301,7 +343,9 @@ int main(void)
         cmocka_unit_test(draws_follow_the_distribution_at_any_temperature),
         cmocka_unit_test(a_flat_distribution_keeps_the_right_share),
         cmocka_unit_test(a_tiny_temperature_is_greedy_and_infinite_logits_are_safe),
-        cmocka_unit_test(no_allowed_id_is_refused),
+        cmocka_unit_test(negative_zero_is_no_less_than_zero),
+        cmocka_unit_test(random_numbers_are_those_of_philox),
+        cmocka_unit_test(ids_that_are_not_there_are_never_allowed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
