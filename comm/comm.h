@@ -5,7 +5,8 @@
  *
  *   Collective   Every rank of the group calls it, in the same order, with matching arguments; a
  *                rank with nothing to send takes part all the same.
- *   Bounded      No call waits for a peer longer than the deadline the group was opened with.
+ *   Bounded      No call waits for a peer longer than the deadline the group was opened with, and
+ *                a little more where the peer may itself be waiting for another.
  *   Final        After the first error the group is spent: a call that fails has aborted it, peers
  *                get TSR_ERR_PEER, what is left is to close it. The rank that first decides logs
  *                which operation, mark and peer.
@@ -59,6 +60,9 @@ TSR_MUST_USE tsr_status tsr_comm_open_local(int32_t ranks, int32_t deadline_ms,
  * Closing the last group finalizes MPI if this call initialised it, except after an abort: MPI
  * cannot be finalized without every peer, so such a process just ends, with the exit code of
  * tsr_comm_cause, and the launcher ends the others.
+ *
+ * Starting and ending MPI cannot be given up: a process that waits in them for longer than the
+ * deadline, and 10 seconds, says so and exits.
  *
  * TSR_ERR_INIT  MPI does not start, or was finalized already
  * TSR_ERR_MEMORY, TSR_ERR_TIMEOUT; the cause of a peer that has joined and given up meanwhile

@@ -8,6 +8,7 @@
  * After an abort MPI may still hold requests on our memory, and nobody can take them back (a send
  * cannot be cancelled). Such memory is left to the end of the process, which comes soon.
  */
+#include "comm/mpi_guard.h"
 #include "comm/mpi_world.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
@@ -27,6 +28,9 @@ enum { PIECE_BYTES = 16 << 20 };
 /* Ranks may outnumber cores: after some turns without news the core is left to others for a while.
  * The time to deliver notes at the end is short, since they are small and peers are listening. */
 enum { EAGER_TURNS = 200, REST_NS = 50000, NOTES_MS = 1000 };
+
+/* Starting and ending MPI take seconds on a loaded machine, whatever a step's deadline is. */
+enum { LEAST_GUARD_MS = 10000 };
 
 /* The last words of a rank; no padding. */
 typedef struct note {
@@ -197,7 +201,7 @@ static tsr_status test(tsr_mpi_requests *list, const tsr_call *call, bool *ret_n
 static tsr_status hear(tsr_mpi_world *w)
 {
     int came = 0;
-    if (w->cause != TSR_OK || w->base.size == 1)
+    if (w->cause != TSR_OK || w->notes->hearing == MPI_REQUEST_NULL)
         return TSR_OK;
     const tsr_status st = TSR_MPI(MPI_Test(&w->notes->hearing, &came, MPI_STATUS_IGNORE));
     if (st == TSR_OK && came)
@@ -328,6 +332,29 @@ static void deliver_notes(world *w)
     }
 }
 
+static int32_t guard_ms(int32_t deadline_ms)
+{
+    return deadline_ms > LEAST_GUARD_MS ? deadline_ms : LEAST_GUARD_MS;
+}
+
+/* Everybody has come to the last meeting; one that stops only now is left to the guard. */
+static void leave_mpi(world *w)
+{
+    tsr_mpi_guard *guard = NULL;
+    if (tsr_mpi_guard_start("closing MPI", guard_ms(w->shared.base.deadline_ms), TSR_ERR_TIMEOUT,
+                            &guard) != TSR_OK)
+        return;
+    if (w->notes.hearing != MPI_REQUEST_NULL) {
+        (void)TSR_MPI(MPI_Cancel(&w->notes.hearing));
+        (void)TSR_MPI(MPI_Wait(&w->notes.hearing, MPI_STATUS_IGNORE));
+    }
+    (void)TSR_MPI(MPI_Comm_free(&w->notes.comm));
+    (void)TSR_MPI(MPI_Comm_free(&w->work.comm));
+    if (process.open_groups == 0 && process.started_here)
+        (void)TSR_MPI(MPI_Finalize());
+    tsr_mpi_guard_stop(guard);
+}
+
 static void mpi_close(tsr_comm *comm)
 {
     world *w = (world *)(void *)comm;
@@ -342,16 +369,8 @@ static void mpi_close(tsr_comm *comm)
         return; /* with what MPI may still hold, and without MPI_Finalize: see the top */
     }
 
-    /* Everybody is here, so what is collective below ends. */
-    if (w->notes.hearing != MPI_REQUEST_NULL) {
-        (void)TSR_MPI(MPI_Cancel(&w->notes.hearing));
-        (void)TSR_MPI(MPI_Wait(&w->notes.hearing, MPI_STATUS_IGNORE));
-    }
-    (void)TSR_MPI(MPI_Comm_free(&w->notes.comm));
-    (void)TSR_MPI(MPI_Comm_free(&w->work.comm));
+    leave_mpi(w);
     world_free(w);
-    if (process.open_groups == 0 && process.started_here)
-        (void)TSR_MPI(MPI_Finalize());
 }
 
 static const tsr_comm_ops mpi_ops = {
@@ -369,7 +388,20 @@ static const tsr_comm_ops mpi_ops = {
     .exchange_close = tsr_mpi_exchange_close,
 };
 
-static tsr_status start_mpi(void)
+/* MPI_Init_thread, which returns when every rank has called it. */
+static tsr_status init_mpi(int32_t deadline_ms, int *ret_level)
+{
+    tsr_mpi_guard *guard = NULL;
+    tsr_status st =
+        tsr_mpi_guard_start("starting MPI", guard_ms(deadline_ms), TSR_ERR_INIT, &guard);
+    if (st != TSR_OK)
+        return st;
+    st = TSR_MPI(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, ret_level));
+    tsr_mpi_guard_stop(guard);
+    return st == TSR_OK ? TSR_OK : TSR_ERR_INIT;
+}
+
+static tsr_status start_mpi(int32_t deadline_ms)
 {
     int initialised = 0;
     int finalised = 0;
@@ -382,8 +414,9 @@ static tsr_status start_mpi(void)
     }
     if (initialised)
         return TSR_OK;
-    if (TSR_MPI(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level)) != TSR_OK)
-        return TSR_ERR_INIT;
+    const tsr_status st = init_mpi(deadline_ms, &level);
+    if (st != TSR_OK)
+        return st;
     process.started_here = true;
     if (level < MPI_THREAD_FUNNELED) {
         tsr_log(TSR_LOG_ERROR,
@@ -439,12 +472,16 @@ static tsr_status copy_world(int32_t deadline_ms, MPI_Comm *ret_comm)
     return st == TSR_OK ? TSR_MPI(MPI_Comm_set_errhandler(*ret_comm, MPI_ERRORS_RETURN)) : st;
 }
 
-/* Two communicators of our own, an ear for notes, and a first meeting, which also connects. */
+/* A first meeting, since making a communicator cannot say who is missing; two communicators of our
+ * own and an ear for notes; and a meeting that hears them. */
 static tsr_status join(world *w)
 {
     const tsr_comm *comm = &w->shared.base;
     tsr_mpi_notes *notes = &w->notes;
-    tsr_status st = copy_world(comm->deadline_ms, &w->work.comm);
+    w->work.comm = MPI_COMM_WORLD;
+    tsr_status st = tsr_mpi_meet(&w->shared, (tsr_call){.kind = TSR_CALL_JOIN});
+    if (st == TSR_OK)
+        st = copy_world(comm->deadline_ms, &w->work.comm);
     if (st == TSR_OK)
         st = copy_world(comm->deadline_ms, &notes->comm);
     if (st == TSR_OK && comm->size > 1)
@@ -463,7 +500,7 @@ tsr_status tsr_comm_open_mpi(int32_t deadline_ms, tsr_comm **ret_comm)
         tsr_log(TSR_LOG_ERROR, "MPI group: a deadline of %" PRId32 " ms; at least 1", deadline_ms);
         return TSR_ERR_ARG;
     }
-    tsr_status st = start_mpi();
+    tsr_status st = start_mpi(deadline_ms);
     if (st == TSR_OK)
         st = TSR_MPI(MPI_Comm_rank(MPI_COMM_WORLD, &rank));
     if (st == TSR_OK)

@@ -19,6 +19,8 @@
 
 enum { TAG_GREETING = 1, TAG_SLOT_RANKS, TAG_ROWS, TAG_ANSWERS, TAG_BROADCAST, TAG_GATHER };
 
+enum { MOST_GRACE_MS = 2000 };
+
 /* Starts a meeting. `row_first` [size + 1]: a dispatch's; NULL: no rows follow. */
 static tsr_status greet(tsr_mpi_world *w, const tsr_call *call, const int32_t *row_first)
 {
@@ -68,6 +70,16 @@ tsr_status tsr_mpi_barrier(tsr_comm *comm)
     return tsr_mpi_meet(tsr_mpi_world_of(comm), (tsr_call){.kind = TSR_CALL_BARRIER});
 }
 
+/*
+ * When to give up on the root of a broadcast: it may be waiting for a third rank since a moment
+ * ago, and is then the one to say which.
+ */
+static int64_t root_deadline(const tsr_mpi_world *w)
+{
+    const int32_t grace = w->base.deadline_ms / 4;
+    return tsr_mpi_deadline(w) + (grace < MOST_GRACE_MS ? grace : MOST_GRACE_MS);
+}
+
 /* From the root to each: a job has tens of ranks, and whoever waits, waits for the one to name. */
 tsr_status tsr_mpi_broadcast(tsr_comm *comm, int32_t root, void *data, size_t bytes)
 {
@@ -78,7 +90,7 @@ tsr_status tsr_mpi_broadcast(tsr_comm *comm, int32_t root, void *data, size_t by
         const tsr_mpi_message from = {root, TAG_BROADCAST, bytes, NULL, data};
         if (st == TSR_OK)
             st = tsr_mpi_start(w, w->flow, &from);
-        return st == TSR_OK ? tsr_mpi_finish(w, w->flow, &call, tsr_mpi_deadline(w)) : st;
+        return st == TSR_OK ? tsr_mpi_finish(w, w->flow, &call, root_deadline(w)) : st;
     }
     for (int32_t r = 0; r < comm->size && st == TSR_OK; r++) {
         const tsr_mpi_message to = {r, TAG_BROADCAST, bytes, data, NULL};

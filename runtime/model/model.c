@@ -15,7 +15,8 @@ enum {
     SLICE_MS = 500, /* ranks meet this often while they load: far below any deadline */
 };
 
-/* Whether every rank has loaded everything. Collective. */
+/* Whether every rank has loaded everything. Collective; the barrier is what names a rank that does
+ * not come: in a gather only rank 0 would know. */
 static tsr_status all_done(tsr_model *m, bool done, bool *ret_all)
 {
     int32_t size = tsr_comm_size(m->comm);
@@ -23,7 +24,8 @@ static tsr_status all_done(tsr_model *m, bool done, bool *ret_all)
     int32_t all = 1;
     size_t *bytes_of = calloc((size_t)size, sizeof(*bytes_of));
     int32_t *of_rank = calloc((size_t)size, sizeof(*of_rank));
-    tsr_status st = bytes_of != NULL && of_rank != NULL ? TSR_OK : TSR_ERR_MEMORY;
+    tsr_status st =
+        bytes_of != NULL && of_rank != NULL ? tsr_comm_barrier(m->comm) : TSR_ERR_MEMORY;
 
     if (st == TSR_OK) {
         for (int32_t r = 0; r < size; r++)

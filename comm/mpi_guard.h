@@ -1,0 +1,27 @@
+/*
+ * A limit for calls that have none: starting and ending MPI wait for every process of the job, and
+ * nothing can take them back. When the time is up this process ends, with a line that says in what
+ * it waited, and the launcher ends the others.
+ */
+#ifndef TSR_COMM_MPI_GUARD_H
+#define TSR_COMM_MPI_GUARD_H
+
+#include "runtime/base/status.h"
+
+#include <stdint.h>
+
+typedef struct tsr_mpi_guard tsr_mpi_guard;
+
+/*
+ *   what   the call, for the message; outlives the guard
+ *   cause  the process exits with its code
+ *
+ * TSR_ERR_MEMORY, logged: no thread starts
+ */
+TSR_MUST_USE tsr_status tsr_mpi_guard_start(const char *what, int32_t limit_ms, tsr_status cause,
+                                            tsr_mpi_guard **ret_guard);
+
+/* The call has returned. */
+void tsr_mpi_guard_stop(tsr_mpi_guard *guard);
+
+#endif

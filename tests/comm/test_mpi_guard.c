@@ -1,0 +1,65 @@
+/* The guard over calls that have no deadline: it ends a process that is late, and no other. */
+#include "comm/mpi_guard.h"
+#include "tests/test.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { LIMIT_MS = 50, LATE_S = 20, WRONG_CODE = 77 };
+
+/* Waits in a guarded call in a process of its own. Its exit code, and what it said. */
+static int exit_code_of_a_call(int32_t limit_ms, time_t seconds, char *said, size_t capacity)
+{
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    const pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        const struct timespec call = {.tv_sec = seconds};
+        tsr_mpi_guard *guard = NULL;
+        if (dup2(ends[1], STDERR_FILENO) < 0 ||
+            tsr_mpi_guard_start("the call", limit_ms, TSR_ERR_INIT, &guard) != TSR_OK)
+            _exit(WRONG_CODE);
+        (void)nanosleep(&call, NULL);
+        tsr_mpi_guard_stop(guard);
+        _exit(0);
+    }
+
+    (void)close(ends[1]);
+    const ssize_t count = read(ends[0], said, capacity - 1);
+    said[count > 0 ? count : 0] = '\0';
+    (void)close(ends[0]);
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static void a_call_that_takes_too_long_ends_the_process(void **state)
+{
+    (void)state;
+    char said[256];
+    assert_int_equal(exit_code_of_a_call(LIMIT_MS, LATE_S, said, sizeof(said)),
+                     tsr_status_exit_code(TSR_ERR_INIT));
+    assert_non_null(strstr(said, "the call: not every rank came within 50 ms"));
+}
+
+static void a_call_that_returns_in_time_goes_on_in_silence(void **state)
+{
+    (void)state;
+    char said[256];
+    assert_int_equal(exit_code_of_a_call(LATE_S * 1000, 0, said, sizeof(said)), 0);
+    assert_string_equal(said, "");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_call_that_takes_too_long_ends_the_process),
+        cmocka_unit_test(a_call_that_returns_in_time_goes_on_in_silence),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
