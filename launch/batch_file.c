@@ -13,7 +13,8 @@ enum { MAX_LIVE = 1024, PROMPT_BITS = 16 };
 struct tsr_batch_file {
     tsr_line_file *in;
     FILE *out;
-    const char *input; /* path, for messages; borrowed */
+    const char *input; /* paths, for messages; borrowed */
+    const char *output;
     const tsr_request_context *context;
     const char *model;
     tsr_batch_line *live[MAX_LIVE];
@@ -44,6 +45,7 @@ tsr_status tsr_batch_file_open(const char *input, const char *output,
         goto undo_input;
     }
     batch->input = input;
+    batch->output = output;
     batch->context = context;
     batch->model = model;
     *ret_batch = batch;
@@ -69,10 +71,11 @@ static void close_line(tsr_batch_line *line)
 }
 
 /* What was written is on disk line by line; a full disk ends the run. */
-static tsr_status check_written(tsr_status st)
+static tsr_status check_written(const tsr_batch_file *batch, tsr_status st)
 {
     if (st == TSR_ERR_OUTPUT)
-        tsr_log(TSR_LOG_ERROR, "--output: cannot be written: %s", strerror(errno));
+        tsr_log(TSR_LOG_ERROR, "--output %s: cannot be written: %s", batch->output,
+                strerror(errno));
     return st;
 }
 
@@ -81,8 +84,8 @@ static tsr_status fail_line(tsr_batch_file *batch, const json_t *custom_id,
 {
     json_t *none = json_null();
     batch->counts.failed++;
-    return check_written(tsr_batch_error_write(custom_id ? custom_id : none, batch->counts.lines,
-                                               refusal, batch->out));
+    return check_written(batch, tsr_batch_error_write(custom_id ? custom_id : none,
+                                                      batch->counts.lines, refusal, batch->out));
 }
 
 static tsr_body_kind kind_of(const json_t *line)
@@ -154,15 +157,26 @@ static tsr_status admit(tsr_batch_file *batch, json_t *json)
     return st;
 }
 
+/* Bytes of the mark that some editors put in front of a file. */
+static size_t mark_bytes(const tsr_line *line)
+{
+    static const char mark[] = "\xef\xbb\xbf";
+    const size_t bytes = sizeof(mark) - 1;
+    return line->number == 1 && line->count >= bytes && memcmp(line->bytes, mark, bytes) == 0
+               ? bytes
+               : 0;
+}
+
 static tsr_status admit_line(tsr_batch_file *batch, const tsr_line *line)
 {
+    const size_t mark = mark_bytes(line);
     tsr_refusal refusal = {0};
     json_error_t error = {0};
     json_t *json = NULL;
 
     if (!line->too_long)
-        json =
-            json_loadb(line->bytes, line->count, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+        json = json_loadb(line->bytes + mark, line->count - mark,
+                          JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
     if (!json) {
         (void)tsr_refuse(&refusal, "invalid_json", NULL, "line %llu: not valid JSON: %s",
                          (unsigned long long)line->number,
@@ -241,7 +255,7 @@ static tsr_status end_line(tsr_batch_file *batch, size_t slot)
     close_line(line);
     batch->live[slot] = NULL;
     batch->live_count--;
-    return check_written(st);
+    return check_written(batch, st);
 }
 
 /* The engine would not take one prompt: the whole line fails; answers of its other prompts are
@@ -254,7 +268,7 @@ static tsr_status refuse_line(tsr_batch_file *batch, size_t slot, const char *wh
     (void)tsr_refuse(&refusal, "invalid_value", NULL, "%s", why);
     batch->counts.failed++;
     return check_written(
-        tsr_batch_error_write(line->custom_id, line->number, &refusal, batch->out));
+        batch, tsr_batch_error_write(line->custom_id, line->number, &refusal, batch->out));
 }
 
 static tsr_status take_token(void *context, const tsr_output *output, bool *ret_cancel)
@@ -328,7 +342,7 @@ tsr_status tsr_batch_file_finish(tsr_batch_file *batch, const char *reason,
     const int closed = fclose(batch->out);
     batch->out = NULL;
     if (st == TSR_OK && closed != 0)
-        st = check_written(TSR_ERR_OUTPUT);
+        st = check_written(batch, TSR_ERR_OUTPUT);
     if (st == TSR_OK)
         *ret_counts = batch->counts;
     return st;

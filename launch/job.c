@@ -151,82 +151,98 @@ static tsr_status share_plan(tsr_comm *comm, tsr_status made, tsr_plan **plan)
     return st == TSR_OK && !*plan ? TSR_ERR_INTERNAL : st;
 }
 
-static tsr_status run_engine(const job *j, tsr_comm *comm, const tsr_plan *plan, tsr_model *model,
-                             tsr_device *device, tsr_engine_stats *stats)
+/* One rank of the job. Source, sink and stats are rank 0's. */
+typedef struct rank_run {
+    const job *job;
+    tsr_comm *comm;
+    tsr_plan *plan;
+    tsr_source source;
+    tsr_sink sink;
+    tsr_engine_stats stats;
+    bool coordinator;
+    bool ran; /* the engine, to its end */
+} rank_run;
+
+static tsr_status run_engine(rank_run *r, tsr_model *model, tsr_device *device)
 {
+    const tsr_config *config = r->job->config;
     const tsr_engine_options options = {
-        .spread = spread_of(j->config->spread),
-        .seed = j->config->has_seed ? (uint64_t)j->config->seed : 0,
-        .prefill_chunk = (int32_t)j->config->prefill_chunk,
+        .spread = spread_of(config->spread),
+        .seed = config->has_seed ? (uint64_t)config->seed : 0,
+        .prefill_chunk = (int32_t)config->prefill_chunk,
         .drain = &drain_requested,
     };
-    tsr_engine_args args = {
-        .plan = plan, .model = model, .device = device, .comm = comm, .options = &options};
-    tsr_source source = {0};
-    tsr_sink sink = {0};
-    tsr_status st = TSR_OK;
-
-    if (tsr_comm_rank(comm) == 0) {
-        st = j->hooks->begin(j->hooks->context, plan, &source, &sink);
-        args.source = &source;
-        args.sink = &sink;
-    }
-    if (st == TSR_OK)
-        st = tsr_engine_run(&args, args.source ? stats : NULL);
+    const tsr_engine_args args = {
+        .plan = r->plan,
+        .model = model,
+        .device = device,
+        .comm = r->comm,
+        .options = &options,
+        .source = r->coordinator ? &r->source : NULL,
+        .sink = r->coordinator ? &r->sink : NULL,
+    };
+    const tsr_status st = tsr_engine_run(&args, r->coordinator ? &r->stats : NULL);
+    r->ran = st == TSR_OK;
     return st;
 }
 
 /* Weights, then the engine. Everything that this opens is closed again. */
-static tsr_status serve_plan(const job *j, tsr_comm *comm, const tsr_plan *plan,
-                             tsr_engine_stats *stats, bool *ret_ran)
+static tsr_status serve_plan(rank_run *r)
 {
-    const bool coordinator = tsr_comm_rank(comm) == 0;
+    const tsr_plan *plan = r->plan;
     tsr_progress progress = tsr_progress_start();
     const tsr_load_progress report = {.report = tsr_progress_report, .context = &progress};
     tsr_device *device = NULL;
     tsr_model *model = NULL;
 
-    tsr_status st = tsr_device_open_cpu(plan->limits.threads, isa_of(j->config->cpu_isa), &device);
-    if (st == TSR_OK && coordinator)
+    tsr_status st =
+        tsr_device_open_cpu(plan->limits.threads, isa_of(r->job->config->cpu_isa), &device);
+    if (st == TSR_OK && r->coordinator)
         tsr_log(TSR_LOG_INFO, "%d rank%s of %s, over %s", plan->ranks, plan->ranks > 1 ? "s" : "",
-                tsr_device_name(device), tsr_comm_name(comm));
+                tsr_device_name(device), tsr_comm_name(r->comm));
     if (st == TSR_OK)
-        st = tsr_model_open(plan, device, comm, coordinator ? &report : NULL, &model);
-    if (st == TSR_OK) {
-        st = run_engine(j, comm, plan, model, device, stats);
-        *ret_ran = st == TSR_OK;
-    }
+        st = tsr_model_open(plan, device, r->comm, r->coordinator ? &report : NULL, &model);
+    if (st == TSR_OK)
+        st = run_engine(r, model, device);
     if (st != TSR_OK)
-        tsr_comm_abort(comm, st);
+        tsr_comm_abort(r->comm, st);
     tsr_model_close(model);
     tsr_device_close(device);
     return st;
 }
 
-static tsr_status rank_main(tsr_comm *comm, void *context)
+/* What is wrong with the requests is said here, before the weights are read. */
+static tsr_status plan_and_begin(rank_run *r)
 {
-    const job *j = context;
-    const bool coordinator = tsr_comm_rank(comm) == 0;
+    const tsr_job_hooks *hooks = r->job->hooks;
     tsr_host_share share;
     tsr_host_share smallest = {0};
-    tsr_engine_stats stats = {0};
-    tsr_plan *plan = NULL;
-    bool ran = false;
+    tsr_status made = TSR_OK;
 
-    tsr_status st = tsr_host_share_read(comm, &share, &smallest);
+    tsr_status st = tsr_host_share_read(r->comm, &share, &smallest);
     if (st == TSR_OK) {
-        tsr_status made = TSR_OK;
-        if (coordinator)
-            made = make_plan(j, tsr_comm_size(comm), &smallest, &plan);
-        st = share_plan(comm, made, &plan);
+        if (r->coordinator)
+            made = make_plan(r->job, tsr_comm_size(r->comm), &smallest, &r->plan);
+        st = share_plan(r->comm, made, &r->plan);
     }
+    if (st == TSR_OK && r->coordinator)
+        st = hooks->begin(hooks->context, r->plan, &r->source, &r->sink);
+    return st;
+}
+
+static tsr_status rank_main(tsr_comm *comm, void *context)
+{
+    rank_run r = {.job = context, .comm = comm, .coordinator = tsr_comm_rank(comm) == 0};
+
+    tsr_status st = plan_and_begin(&r);
     if (st == TSR_OK)
-        st = serve_plan(j, comm, plan, &stats, &ran);
-    if (coordinator) {
-        const tsr_status finished = j->hooks->finish(j->hooks->context, st, ran ? &stats : NULL);
+        st = serve_plan(&r);
+    if (r.coordinator) {
+        const tsr_job_hooks *hooks = r.job->hooks;
+        const tsr_status finished = hooks->finish(hooks->context, st, r.ran ? &r.stats : NULL);
         st = st == TSR_OK ? finished : st;
     }
-    tsr_plan_close(plan);
+    tsr_plan_close(r.plan);
     return st;
 }
 

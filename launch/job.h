@@ -17,8 +17,8 @@ typedef struct tsr_job_needs {
     int32_t max_model_len; /* where the user gives none; 0: the model's */
 } tsr_job_needs;
 
-/* Called on rank 0, in this order; `finish` always, with the status so far and the engine's stats
- * (NULL if it never ran). */
+/* Called on rank 0, in this order: `prepare` before there is a plan, `begin` before weights are
+ * read, `finish` always, with the status so far and the engine's stats (NULL if it never ran). */
 typedef struct tsr_job_hooks {
     tsr_status (*prepare)(void *context, const tsr_checkpoint *checkpoint,
                           tsr_job_needs *ret_needs);

@@ -27,7 +27,8 @@ tsr_status tsr_line_file_open(const char *path, tsr_line_file **ret_file)
     tsr_line_file *file = calloc(1, sizeof(*file));
     if (!file)
         return TSR_ERR_MEMORY;
-    file->descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    /* A pipe that nobody writes to yet would hold up whoever opens it; poll waits for it instead. */
+    file->descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (file->descriptor < 0) {
         free(file);
         return TSR_ERR_ARG;

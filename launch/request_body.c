@@ -127,8 +127,9 @@ static tsr_status read_number(const json_t *body, const range *r, double *value,
     const double number = json_number_value(given);
     if (!(r->whole ? json_is_integer(given) : json_is_number(given)) || !(number >= r->low) ||
         !(number <= r->high))
-        return tsr_refuse(ret_refusal, "invalid_value", r->name, "%s: expected %s from %g to %g",
-                          r->name, r->whole ? "a whole number" : "a number", r->low, r->high);
+        return tsr_refuse(ret_refusal, "invalid_value", r->name,
+                          "%s: expected %s from %.10g to %.10g", r->name,
+                          r->whole ? "a whole number" : "a number", r->low, r->high);
     *value = number;
     return TSR_OK;
 }

@@ -146,17 +146,59 @@ static void answers_are_the_same_on_other_ranks_and_in_other_batches(void **stat
     drop_answers();
 }
 
-static void an_output_that_cannot_be_written_exits_with_1(void **state)
+/* Reading the weights of a large model takes minutes: what is wrong is said before. */
+static void assert_nothing_was_loaded(void)
+{
+    char *said = read_whole(scratch_path("err"), NULL);
+    assert_null(strstr(said, " GB/s"));
+    free(said);
+}
+
+static void a_file_that_cannot_be_used_is_named_before_loading(void **state)
 {
     (void)state;
     assert_int_equal(run_command_line("%s run %s --input %s --output /nowhere/answers.jsonl",
                                       TSR_PROGRAM, MODEL, scratch_path("requests.jsonl")),
                      1);
     assert_said("err", "/nowhere/answers.jsonl");
+    assert_nothing_was_loaded();
     assert_int_equal(run_command_line("%s run %s --input /nowhere/requests.jsonl --output %s",
                                       TSR_PROGRAM, MODEL, scratch_path("answers.jsonl")),
                      2);
     assert_said("err", "/nowhere/requests.jsonl");
+    assert_nothing_was_loaded();
+    assert_int_equal(run_command_line("%s run %s --input %s --output /dev/full", TSR_PROGRAM, MODEL,
+                                      scratch_path("requests.jsonl")),
+                     1);
+    assert_said("err", "--output /dev/full: cannot be written");
+}
+
+/* The other rank waits for a second at most. */
+static void a_pipe_that_nobody_writes_to_yet_holds_up_no_rank(void **state)
+{
+    (void)state;
+    const char *pipe = scratch_path("pipe");
+    assert_int_equal(run_command_line("sh -c 'mkfifo %s; (sleep 2; cat %s >%s) & %s run %s "
+                                      "--input %s --output %s --local-ranks 2 --step-timeout 1'",
+                                      pipe, scratch_path("requests.jsonl"), pipe, TSR_PROGRAM,
+                                      MODEL, pipe, scratch_path("answers.jsonl")),
+                     0);
+    assert_said("err", "12 lines, 5 of them errors");
+}
+
+static void a_byte_order_mark_and_line_ends_of_other_systems_do_no_harm(void **state)
+{
+    (void)state;
+    FILE *out = fopen(scratch_path("marked.jsonl"), "w");
+    assert_non_null(out);
+    (void)fputs("\xef\xbb\xbf{\"custom_id\":\"a\",\"body\":{\"prompt\":\"a\",\"max_tokens\":1}}\r\n"
+                "\r\n{\"custom_id\":\"b\",\"body\":{\"prompt\":\"a\",\"max_tokens\":1}}",
+                out);
+    assert_int_equal(fclose(out), 0);
+    assert_int_equal(run_command_line("%s run %s --input %s --output %s", TSR_PROGRAM, MODEL,
+                                      scratch_path("marked.jsonl"), scratch_path("answers.jsonl")),
+                     0);
+    assert_said("err", "2 lines, 0 of them errors");
 }
 
 static void a_slow_pipe_holds_up_no_rank(void **state)
@@ -208,7 +250,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_line_is_answered_once_and_bad_ones_by_name),
         cmocka_unit_test(answers_are_the_same_on_other_ranks_and_in_other_batches),
-        cmocka_unit_test(an_output_that_cannot_be_written_exits_with_1),
+        cmocka_unit_test(a_file_that_cannot_be_used_is_named_before_loading),
+        cmocka_unit_test(a_byte_order_mark_and_line_ends_of_other_systems_do_no_harm),
+        cmocka_unit_test(a_pipe_that_nobody_writes_to_yet_holds_up_no_rank),
         cmocka_unit_test(a_slow_pipe_holds_up_no_rank),
         cmocka_unit_test(a_drained_job_loses_no_line),
     };
