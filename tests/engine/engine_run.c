@@ -81,7 +81,10 @@ static tsr_status token(void *context, const tsr_output *output, bool *ret_cance
         (void)snprintf(a->refusal, sizeof(a->refusal), "%s", output->refusal);
     *ret_cancel =
         output->id == 0 && d->setup->cancel_after > 0 && a->tokens == d->setup->cancel_after;
-    return ++d->outputs == 3 ? d->setup->sink_fails : TSR_OK;
+    d->outputs++;
+    if (d->setup->each_output != NULL)
+        d->setup->each_output(d->outputs);
+    return d->outputs == 3 ? d->setup->sink_fails : TSR_OK;
 }
 
 static tsr_status logits(void *context, uint64_t id, int32_t first_position, int32_t rows,

@@ -48,6 +48,8 @@ typedef struct run_setup {
     int32_t drain_after;        /* requests after which the engine is told to drain; 0: never */
     tsr_status source_fails;    /* once the requests are given */
     tsr_status sink_fails;      /* at the third token */
+    void (*each_output)(
+        int32_t outputs); /* called with the number of outputs so far; may be NULL */
     tsr_engine_options options;
 } run_setup;
 
