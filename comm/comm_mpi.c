@@ -27,7 +27,7 @@ enum { PIECE_BYTES = 16 << 20 };
 
 /* Ranks may outnumber cores: after some turns without news the core is left to others for a while.
  * The time to deliver notes at the end is short, since they are small and peers are listening. */
-enum { EAGER_TURNS = 200, REST_NS = 50000, NOTES_MS = 1000 };
+enum { EAGER_TURNS = 20, REST_NS = 50000, NOTES_MS = 1000 };
 
 /* Starting and ending MPI take seconds on a loaded machine, whatever a step's deadline is. */
 enum { LEAST_GUARD_MS = 10000 };

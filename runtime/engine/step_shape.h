@@ -8,9 +8,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Bytes that every step's broadcast has room for: a step of a few dozen sequences is one
- * message. */
-enum { TSR_STEP_FIRST_BYTES = 4096 };
+/* Bytes that every step's broadcast has room for: a step of a few dozen sequences is one message,
+ * which with its envelope stays below the 4096 bytes that Open MPI sends without asking the
+ * receiver first. */
+enum { TSR_STEP_FIRST_BYTES = 3968 };
 
 typedef struct tsr_step_shape {
     int32_t ranks;
