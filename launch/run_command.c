@@ -208,6 +208,11 @@ static void log_stats(const tsr_engine_stats *s)
             (unsigned long long)s->requests, s->requests == 1 ? "" : "s",
             (unsigned long long)s->prompt_tokens, (unsigned long long)s->output_tokens, seconds,
             seconds > 0 ? (double)s->output_tokens / seconds : 0, first_ms);
+    if (s->preemptions > 0)
+        tsr_log(TSR_LOG_INFO,
+                "%llu times a request lost its KV blocks to an older one and ran again: more "
+                "memory or a lower --max-num-seqs saves that work",
+                (unsigned long long)s->preemptions);
 }
 
 static tsr_status finish(void *context, tsr_status status, const tsr_engine_stats *stats)
