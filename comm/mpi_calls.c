@@ -11,7 +11,7 @@
  *
  * MPI's own collectives would say that somebody is missing, but not who.
  */
-#include "comm/mpi_world.h"
+#include "comm/mpi_calls.h"
 
 #include "comm/host_exchange.h"
 

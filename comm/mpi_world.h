@@ -1,6 +1,11 @@
 /*
- * Messages between the processes of an MPI job, without MPI's types: what comm_mpi.c provides and
- * mpi_calls.c builds the calls of a group from.
+ * Messages between the processes of an MPI job, without MPI's types.
+ *
+ *   comm_mpi    opens and closes a group
+ *      |
+ *   mpi_calls   its calls, built from messages
+ *      |
+ *   mpi_world   MPI: messages, and notes from ranks that give up
  */
 #ifndef TSR_COMM_MPI_WORLD_H
 #define TSR_COMM_MPI_WORLD_H
@@ -43,7 +48,29 @@ static inline tsr_mpi_world *tsr_mpi_world_of(tsr_comm *comm)
     return (tsr_mpi_world *)(void *)comm;
 }
 
-/* comm_mpi.c */
+/*
+ * Starts MPI if nobody has, and looks around: every process of the job is a rank. Close *ret_world,
+ * except when connecting it failed.
+ *
+ * TSR_ERR_INIT  MPI does not start, or was finalized already
+ * TSR_ERR_MEMORY
+ */
+TSR_MUST_USE tsr_status tsr_mpi_world_open(const tsr_comm_ops *ops, int32_t deadline_ms,
+                                           tsr_mpi_world **ret_world);
+
+/*
+ * Collective. Takes communicators of our own and begins to listen for notes. Before it, messages
+ * pass but nobody can be told of an end. TSR_ERR_TIMEOUT, TSR_ERR_PEER
+ */
+TSR_MUST_USE tsr_status tsr_mpi_world_connect(tsr_mpi_world *w);
+
+/* Collective after a last meeting, and then frees everything; after an abort it only gives the
+ * notes a moment to leave. */
+void tsr_mpi_world_close(tsr_mpi_world *w);
+
+/* The table's entries: tells every peer of an end; what this rank has heard of one. */
+void tsr_mpi_abort(tsr_comm *comm, tsr_status cause);
+tsr_status tsr_mpi_cause(tsr_comm *comm);
 
 typedef struct tsr_mpi_message {
     int32_t peer;
@@ -73,19 +100,5 @@ TSR_MUST_USE tsr_status tsr_mpi_listen(tsr_mpi_world *w);
 
 /* The time at which a call that begins now gives up. */
 int64_t tsr_mpi_deadline(const tsr_mpi_world *w);
-
-/* mpi_calls.c: the table's entries, and a meeting with nothing behind it. */
-
-tsr_status tsr_mpi_meet(tsr_mpi_world *w, tsr_call call);
-tsr_status tsr_mpi_barrier(tsr_comm *comm);
-tsr_status tsr_mpi_broadcast(tsr_comm *comm, int32_t root, void *data, size_t bytes);
-tsr_status tsr_mpi_gather(tsr_comm *comm, int32_t root, const void *send, const size_t *bytes_of,
-                          void *recv);
-tsr_status tsr_mpi_exchange_open(tsr_comm *comm, const tsr_exchange_shape *shape,
-                                 tsr_exchange **ret_exchange);
-tsr_status tsr_mpi_dispatch(tsr_exchange *exchange, tsr_stream stream);
-tsr_status tsr_mpi_return(tsr_exchange *exchange, tsr_stream stream);
-tsr_status tsr_mpi_wait(tsr_exchange *exchange, tsr_stream stream);
-void tsr_mpi_exchange_close(tsr_exchange *exchange);
 
 #endif

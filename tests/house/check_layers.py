@@ -84,7 +84,7 @@ PUBLIC_HEADERS = {
 
 # Libraries of others: header (or its beginning) -> the files that may include it.
 VENDORS = [
-    (r"mpi\.h", r"comm/comm_mpi\.c"),
+    (r"mpi\.h", r"comm/mpi_world\.c"),
     (r"nccl.*", r"comm/comm_nccl\.(c|h|cu)"),
     (r"protobuf-c/.*", r"proto/\w+_wire\.c"),
     (r"cuda.*|cublas.*", r"kernels/cuda/.*|comm/comm_nccl\..*"),
@@ -227,7 +227,7 @@ ORDERLY = {
     "runtime/base/status.h": "",
     "comm/comm.h": '#include "runtime/base/status.h"\n',
     "comm/comm_ops.h": '#include "comm/comm.h"\n',
-    "comm/comm_mpi.c": '#include "comm/comm_ops.h"\n#include <mpi.h>\n',
+    "comm/mpi_world.c": '#include "comm/comm_ops.h"\n#include <mpi.h>\n',
     "kernels/ops.h": '#include "runtime/base/status.h"\n',
     "kernels/device.h": "",
     "proto/plan.h": "",
@@ -255,7 +255,7 @@ PLANTED = [
     ("runtime/model/bad.c", '#include "comm/comm_ops.h"', "comm keeps to itself"),
     ("launch/bad.c", '#include "kernels/ops.h"', "kernels keeps to itself"),
     ("launch/bad.c", '#include "comm.h"', "no file from the repository root"),
-    ("comm/bad.c", "#include <mpi.h>", "only comm/comm_mpi"),
+    ("comm/bad.c", "#include <mpi.h>", "only comm/mpi_world"),
     ("comm/bad.c", "#  include <nccl.h>", "only comm/comm_nccl"),
     ("runtime/engine/bad.c", "#include <protobuf-c/protobuf-c.h>", "only proto/"),
     ("runtime/engine/bad.c", '#include "proto/plan.pb-c.h"', "only proto/*_wire.c"),

@@ -1,0 +1,491 @@
+/*
+ * MPI itself: starting it, messages, notes, and leaving. The only file that knows MPI.
+ *
+ * No MPI call here waits for a peer: everything is started, then tested in a loop that also listens
+ * for notes, which a rank that gives up sends on a communicator of their own, and looks at the
+ * clock.
+ *
+ * After an abort MPI may still hold requests on our memory, and nobody can take them back (a send
+ * cannot be cancelled). Such memory is left to the end of the process, which comes soon.
+ */
+#include "comm/mpi_world.h"
+
+#include "comm/mpi_guard.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+
+#include <inttypes.h>
+#include <mpi.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { TAG_NOTE = 1 };
+
+/* Larger messages go in pieces: MPI counts with an int. */
+enum { PIECE_BYTES = 16 << 20 };
+
+/* Ranks may outnumber cores: after some turns without news the core is left to others for a while.
+ * The time to deliver notes at the end is short, since they are small and peers are listening. */
+enum { EAGER_TURNS = 20, REST_NS = 50000, NOTES_MS = 1000 };
+
+/* Starting and ending MPI take seconds on a loaded machine, whatever a step's deadline is. */
+enum { LEAST_GUARD_MS = 10000 };
+
+/* The last words of a rank; no padding. */
+typedef struct note {
+    int32_t cause;
+    int32_t rank;
+    uint64_t meeting; /* in which it found that ranks disagree; 0: another reason */
+} note;
+
+struct tsr_mpi_requests {
+    MPI_Request *items;
+    MPI_Status *statuses;
+    int *finished; /* indices, as MPI_Testsome gives them */
+    int *expected; /* bytes to receive; -1: a send */
+    int32_t *peers;
+    int count;
+    int capacity;
+    int pending;
+};
+
+struct tsr_mpi_lane {
+    MPI_Comm comm;
+};
+
+struct tsr_mpi_notes {
+    MPI_Comm comm;
+    note said;
+    note heard;
+    MPI_Request hearing;
+    MPI_Request *saying; /* [size] */
+};
+
+typedef struct world {
+    tsr_mpi_world shared; /* first member */
+    tsr_mpi_lane work;
+    tsr_mpi_requests meeting;
+    tsr_mpi_requests flow;
+    tsr_mpi_notes notes;
+} world;
+
+/* Of this process: MPI starts once and ends once. Used by the thread that uses MPI. */
+static struct {
+    bool started_here;
+    int32_t open_groups;
+} process;
+
+static tsr_status mpi_status(int code, const char *call)
+{
+    char text[MPI_MAX_ERROR_STRING];
+    int length = 0;
+    if (code == MPI_SUCCESS)
+        return TSR_OK;
+    if (MPI_Error_string(code, text, &length) != MPI_SUCCESS)
+        length = 0;
+    tsr_log(TSR_LOG_ERROR, "%s: %.*s", call, length, text);
+    return TSR_ERR_PEER;
+}
+
+#define TSR_MPI(call) mpi_status((call), #call)
+
+static void free_requests(tsr_mpi_requests *list)
+{
+    free(list->items);
+    free(list->statuses);
+    free(list->finished);
+    free(list->expected);
+    free(list->peers);
+}
+
+/* Room for `more` requests. Grows only beyond the most there ever were. */
+static tsr_status reserve(tsr_mpi_requests *list, size_t more)
+{
+    const size_t count = (size_t)list->count + more;
+    if (count <= (size_t)list->capacity)
+        return TSR_OK;
+    if (count > INT32_MAX / 2)
+        return TSR_ERR_MEMORY;
+
+    tsr_mpi_requests grown = {.capacity = (int)count * 2};
+    const size_t capacity = (size_t)grown.capacity;
+    grown.items = calloc(capacity, sizeof(MPI_Request));
+    grown.statuses = calloc(capacity, sizeof(MPI_Status));
+    grown.finished = calloc(capacity, sizeof(int));
+    grown.expected = calloc(capacity, sizeof(int));
+    grown.peers = calloc(capacity, sizeof(int32_t));
+    if (!grown.items || !grown.statuses || !grown.finished || !grown.expected || !grown.peers) {
+        free_requests(&grown);
+        return TSR_ERR_MEMORY;
+    }
+    if (list->count != 0) {
+        memcpy(grown.items, list->items, (size_t)list->count * sizeof(MPI_Request));
+        memcpy(grown.expected, list->expected, (size_t)list->count * sizeof(int));
+        memcpy(grown.peers, list->peers, (size_t)list->count * sizeof(int32_t));
+    }
+    free_requests(list);
+    list->items = grown.items;
+    list->statuses = grown.statuses;
+    list->finished = grown.finished;
+    list->expected = grown.expected;
+    list->peers = grown.peers;
+    list->capacity = grown.capacity;
+    return TSR_OK;
+}
+
+tsr_status tsr_mpi_start(const tsr_mpi_world *w, tsr_mpi_requests *list, const tsr_mpi_message *m)
+{
+    const MPI_Comm comm = w->work->comm;
+    tsr_status st = reserve(list, m->bytes / PIECE_BYTES + 1);
+    for (size_t at = 0; at < m->bytes && st == TSR_OK; at += PIECE_BYTES) {
+        const size_t rest = m->bytes - at;
+        const int bytes = rest < PIECE_BYTES ? (int)rest : PIECE_BYTES;
+        const int i = list->count;
+        if (m->from)
+            st = TSR_MPI(MPI_Isend((const unsigned char *)m->from + at, bytes, MPI_BYTE, m->peer,
+                                   m->tag, comm, &list->items[i]));
+        else
+            st = TSR_MPI(MPI_Irecv((unsigned char *)m->into + at, bytes, MPI_BYTE, m->peer, m->tag,
+                                   comm, &list->items[i]));
+        if (st != TSR_OK)
+            return st;
+        list->expected[i] = m->from ? -1 : bytes;
+        list->peers[i] = m->peer;
+        list->count++;
+        list->pending++;
+    }
+    return st;
+}
+
+static tsr_status wrong_size(const tsr_mpi_requests *list, int i, const tsr_call *call)
+{
+    char text[TSR_CALL_TEXT_BYTES];
+    tsr_call_text(call, text);
+    tsr_log(TSR_LOG_ERROR, "%s: rank %" PRId32 " sent another number of bytes than the %d expected",
+            text, list->peers[i], list->expected[i]);
+    return TSR_ERR_MISMATCH;
+}
+
+/* One look at all messages of a list. *ret_news: some have finished. */
+static tsr_status test(tsr_mpi_requests *list, const tsr_call *call, bool *ret_news)
+{
+    int count = 0;
+    const int code = MPI_Testsome(list->count, list->items, &count, list->finished, list->statuses);
+    if (code != MPI_SUCCESS && code != MPI_ERR_IN_STATUS)
+        return mpi_status(code, "MPI_Testsome");
+
+    for (int n = 0; n < count; n++) {
+        const MPI_Status *status = &list->statuses[n];
+        const int i = list->finished[n];
+        const int error = code == MPI_ERR_IN_STATUS ? status->MPI_ERROR : MPI_SUCCESS;
+        int class = MPI_SUCCESS;
+        if (error != MPI_SUCCESS && MPI_Error_class(error, &class) != MPI_SUCCESS)
+            class = MPI_ERR_UNKNOWN;
+        if (class == MPI_ERR_TRUNCATE)
+            return wrong_size(list, i, call);
+        if (class != MPI_SUCCESS)
+            return mpi_status(error, "MPI_Testsome");
+
+        int bytes = list->expected[i];
+        if (bytes >= 0 && MPI_Get_count(status, MPI_BYTE, &bytes) == MPI_SUCCESS &&
+            bytes != list->expected[i])
+            return wrong_size(list, i, call);
+        list->pending--;
+    }
+    *ret_news = count > 0;
+    return TSR_OK;
+}
+
+/* Looks for a note, unless the end is known. TSR_ERR_PEER only when MPI fails. */
+static tsr_status hear(tsr_mpi_world *w)
+{
+    int came = 0;
+    if (w->cause != TSR_OK || w->notes->hearing == MPI_REQUEST_NULL)
+        return TSR_OK;
+    const tsr_status st = TSR_MPI(MPI_Test(&w->notes->hearing, &came, MPI_STATUS_IGNORE));
+    if (st == TSR_OK && came)
+        w->cause = (tsr_status)w->notes->heard.cause;
+    return st;
+}
+
+tsr_status tsr_mpi_listen(tsr_mpi_world *w)
+{
+    const tsr_status st = hear(w);
+    return st == TSR_OK && w->cause != TSR_OK ? TSR_ERR_PEER : st;
+}
+
+static tsr_status time_out(const tsr_mpi_world *w, const tsr_mpi_requests *list,
+                           const tsr_call *call)
+{
+    int32_t count = 0;
+    for (int32_t r = 0; r < w->base.size; r++) {
+        bool waits = false;
+        for (int i = 0; i < list->count && !waits; i++)
+            waits = list->items[i] != MPI_REQUEST_NULL && list->peers[i] == r;
+        if (waits)
+            w->missing[count++] = r;
+    }
+    return tsr_call_timeout(call, w->base.deadline_ms, w->missing, count);
+}
+
+static void rest(int32_t turns)
+{
+    const struct timespec a_while = {.tv_nsec = REST_NS};
+    if (turns < EAGER_TURNS)
+        (void)sched_yield();
+    else
+        (void)nanosleep(&a_while, NULL);
+}
+
+int64_t tsr_mpi_deadline(const tsr_mpi_world *w)
+{
+    return tsr_clock_ms() + w->base.deadline_ms;
+}
+
+bool tsr_mpi_is_pending(const tsr_mpi_requests *list)
+{
+    return list->pending != 0;
+}
+
+/*
+ * True when the end of the group need not be heard yet: a peer found that ranks disagree in the
+ * very meeting this rank is at. The greetings that show it are under way, and this rank will say as
+ * much.
+ */
+static bool will_see_for_itself(const tsr_mpi_world *w, const tsr_mpi_requests *list)
+{
+    return list == w->meeting && w->notes->heard.meeting == w->meetings;
+}
+
+tsr_status tsr_mpi_finish(tsr_mpi_world *w, tsr_mpi_requests *list, const tsr_call *call,
+                          int64_t deadline)
+{
+    int32_t turns = 0;
+    while (list->pending > 0) {
+        bool news = false;
+        tsr_status st = test(list, call, &news);
+        if (st == TSR_OK && list->pending > 0)
+            st = hear(w);
+        if (st == TSR_OK && w->cause != TSR_OK && !will_see_for_itself(w, list))
+            st = TSR_ERR_PEER;
+        if (st != TSR_OK)
+            return st;
+        if (news) {
+            turns = 0;
+            continue;
+        }
+        if (tsr_clock_ms() > deadline)
+            return w->cause == TSR_OK ? time_out(w, list, call) : TSR_ERR_PEER;
+        rest(turns++);
+    }
+    list->count = 0;
+    return TSR_OK;
+}
+
+void tsr_mpi_abort(tsr_comm *comm, tsr_status cause)
+{
+    tsr_mpi_world *w = tsr_mpi_world_of(comm);
+    tsr_mpi_notes *notes = w->notes;
+    if (w->cause != TSR_OK)
+        return;
+    w->cause = cause;
+    if (notes->comm == MPI_COMM_NULL)
+        return; /* joining failed before anybody could be told */
+    notes->said = (note){.cause = (int32_t)cause, .rank = comm->rank, .meeting = w->disagreed};
+    for (int32_t r = 0; r < comm->size; r++) {
+        /* A peer that cannot be told finds out by its own deadline. */
+        if (r != comm->rank)
+            (void)TSR_MPI(MPI_Isend(&notes->said, (int)sizeof(notes->said), MPI_BYTE, r, TAG_NOTE,
+                                    notes->comm, &notes->saying[r]));
+    }
+}
+
+tsr_status tsr_mpi_cause(tsr_comm *comm)
+{
+    tsr_mpi_world *w = tsr_mpi_world_of(comm);
+    const tsr_status st = hear(w);
+    return w->cause == TSR_OK ? st : w->cause;
+}
+
+static void world_free(world *w)
+{
+    free_requests(&w->meeting);
+    free_requests(&w->flow);
+    free(w->shared.mine);
+    free(w->shared.theirs);
+    free(w->shared.missing);
+    free(w->notes.saying);
+    free(w);
+}
+
+/* Gives the notes of an abort a moment to leave. */
+static void deliver_notes(world *w)
+{
+    const int64_t deadline = tsr_clock_ms() + NOTES_MS;
+    int sent = 0;
+    for (int32_t turns = 0; !sent && tsr_clock_ms() < deadline; turns++) {
+        if (TSR_MPI(MPI_Testall(w->shared.base.size, w->notes.saying, &sent,
+                                MPI_STATUSES_IGNORE)) != TSR_OK)
+            return;
+        rest(turns);
+    }
+}
+
+static int32_t guard_ms(int32_t deadline_ms)
+{
+    return deadline_ms > LEAST_GUARD_MS ? deadline_ms : LEAST_GUARD_MS;
+}
+
+/* One that stops only now is left to the guard. */
+static void leave_mpi(world *w)
+{
+    tsr_mpi_guard *guard = NULL;
+    if (tsr_mpi_guard_start("closing MPI", guard_ms(w->shared.base.deadline_ms), TSR_ERR_TIMEOUT,
+                            &guard) != TSR_OK)
+        return;
+    if (w->notes.hearing != MPI_REQUEST_NULL) {
+        (void)TSR_MPI(MPI_Cancel(&w->notes.hearing));
+        (void)TSR_MPI(MPI_Wait(&w->notes.hearing, MPI_STATUS_IGNORE));
+    }
+    (void)TSR_MPI(MPI_Comm_free(&w->notes.comm));
+    (void)TSR_MPI(MPI_Comm_free(&w->work.comm));
+    if (process.open_groups == 0 && process.started_here)
+        (void)TSR_MPI(MPI_Finalize());
+    tsr_mpi_guard_stop(guard);
+}
+
+/* MPI_Init_thread, which returns when every rank has called it. */
+static tsr_status init_mpi(int32_t deadline_ms, int *ret_level)
+{
+    tsr_mpi_guard *guard = NULL;
+    tsr_status st =
+        tsr_mpi_guard_start("starting MPI", guard_ms(deadline_ms), TSR_ERR_INIT, &guard);
+    if (st != TSR_OK)
+        return st;
+    st = TSR_MPI(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, ret_level));
+    tsr_mpi_guard_stop(guard);
+    return st == TSR_OK ? TSR_OK : TSR_ERR_INIT;
+}
+
+static tsr_status start_mpi(int32_t deadline_ms)
+{
+    int initialised = 0;
+    int finalised = 0;
+    int level = 0;
+    if (MPI_Initialized(&initialised) != MPI_SUCCESS || MPI_Finalized(&finalised) != MPI_SUCCESS)
+        return TSR_ERR_INIT;
+    if (finalised) {
+        tsr_log(TSR_LOG_ERROR, "MPI was finalized in this process and cannot start again");
+        return TSR_ERR_INIT;
+    }
+    if (initialised)
+        return TSR_OK;
+    const tsr_status st = init_mpi(deadline_ms, &level);
+    if (st != TSR_OK)
+        return st;
+    process.started_here = true;
+    if (level < MPI_THREAD_FUNNELED) {
+        tsr_log(TSR_LOG_ERROR,
+                "this MPI allows no threads beside its own: use one built with them");
+        return TSR_ERR_INIT;
+    }
+    return TSR_MPI(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
+}
+
+static world *world_alloc(const tsr_comm *base)
+{
+    const size_t size = (size_t)base->size;
+    world *w = calloc(1, sizeof(*w));
+    if (!w)
+        return NULL;
+    tsr_mpi_world *shared = &w->shared;
+    shared->base = *base;
+    shared->work = &w->work;
+    shared->meeting = &w->meeting;
+    shared->flow = &w->flow;
+    shared->notes = &w->notes;
+    shared->mine = calloc(size, sizeof(*shared->mine));
+    shared->theirs = calloc(size, sizeof(*shared->theirs));
+    shared->missing = calloc(size, sizeof(*shared->missing));
+    w->notes.saying = calloc(size, sizeof(MPI_Request));
+    w->work.comm = MPI_COMM_WORLD;
+    w->notes.comm = MPI_COMM_NULL;
+    w->notes.hearing = MPI_REQUEST_NULL;
+    if (!shared->mine || !shared->theirs || !shared->missing || !w->notes.saying) {
+        world_free(w);
+        return NULL;
+    }
+    for (size_t r = 0; r < size; r++)
+        w->notes.saying[r] = MPI_REQUEST_NULL;
+    return w;
+}
+
+/* Copies the world's communicator, within the deadline. On a timeout MPI still holds *ret_comm. */
+static tsr_status copy_world(int32_t deadline_ms, MPI_Comm *ret_comm)
+{
+    const int64_t deadline = tsr_clock_ms() + deadline_ms;
+    MPI_Request request = MPI_REQUEST_NULL;
+    int done = 0;
+    tsr_status st = TSR_MPI(MPI_Comm_idup(MPI_COMM_WORLD, ret_comm, &request));
+    for (int32_t turns = 0; st == TSR_OK && !done; turns++) {
+        st = TSR_MPI(MPI_Test(&request, &done, MPI_STATUS_IGNORE));
+        if (st == TSR_OK && !done && tsr_clock_ms() > deadline) {
+            tsr_log(TSR_LOG_ERROR, "opening the group: not every rank came within %" PRId32 " ms",
+                    deadline_ms);
+            return TSR_ERR_TIMEOUT;
+        }
+        rest(turns);
+    }
+    return st == TSR_OK ? TSR_MPI(MPI_Comm_set_errhandler(*ret_comm, MPI_ERRORS_RETURN)) : st;
+}
+
+tsr_status tsr_mpi_world_open(const tsr_comm_ops *ops, int32_t deadline_ms,
+                              tsr_mpi_world **ret_world)
+{
+    tsr_comm base = {.ops = ops, .deadline_ms = deadline_ms};
+    int rank = 0;
+    int size = 0;
+    tsr_status st = start_mpi(deadline_ms);
+    if (st == TSR_OK)
+        st = TSR_MPI(MPI_Comm_rank(MPI_COMM_WORLD, &rank));
+    if (st == TSR_OK)
+        st = TSR_MPI(MPI_Comm_size(MPI_COMM_WORLD, &size));
+    if (st != TSR_OK)
+        return st;
+
+    base.rank = rank;
+    base.size = size;
+    world *w = world_alloc(&base);
+    if (!w)
+        return TSR_ERR_MEMORY;
+    process.open_groups++;
+    *ret_world = &w->shared;
+    return TSR_OK;
+}
+
+tsr_status tsr_mpi_world_connect(tsr_mpi_world *shared)
+{
+    world *w = (world *)(void *)shared;
+    tsr_mpi_notes *notes = &w->notes;
+    tsr_status st = copy_world(shared->base.deadline_ms, &w->work.comm);
+    if (st == TSR_OK)
+        st = copy_world(shared->base.deadline_ms, &notes->comm);
+    if (st == TSR_OK && shared->base.size > 1)
+        st = TSR_MPI(MPI_Irecv(&notes->heard, (int)sizeof(notes->heard), MPI_BYTE, MPI_ANY_SOURCE,
+                               TAG_NOTE, notes->comm, &notes->hearing));
+    return st;
+}
+
+void tsr_mpi_world_close(tsr_mpi_world *shared)
+{
+    world *w = (world *)(void *)shared;
+    process.open_groups--;
+    if (shared->cause != TSR_OK) {
+        deliver_notes(w);
+        return; /* with what MPI may still hold, and without MPI_Finalize: see the top */
+    }
+    leave_mpi(w);
+    world_free(w);
+}
