@@ -465,27 +465,27 @@ tsr_status tsr_mpi_world_open(const tsr_comm_ops *ops, int32_t deadline_ms,
     return TSR_OK;
 }
 
-tsr_status tsr_mpi_world_connect(tsr_mpi_world *shared)
+tsr_status tsr_mpi_world_connect(tsr_mpi_world *w)
 {
-    world *w = (world *)(void *)shared;
-    tsr_mpi_notes *notes = &w->notes;
-    tsr_status st = copy_world(shared->base.deadline_ms, &w->work.comm);
+    world *own = (world *)(void *)w;
+    tsr_mpi_notes *notes = &own->notes;
+    tsr_status st = copy_world(w->base.deadline_ms, &own->work.comm);
     if (st == TSR_OK)
-        st = copy_world(shared->base.deadline_ms, &notes->comm);
-    if (st == TSR_OK && shared->base.size > 1)
+        st = copy_world(w->base.deadline_ms, &notes->comm);
+    if (st == TSR_OK && w->base.size > 1)
         st = TSR_MPI(MPI_Irecv(&notes->heard, (int)sizeof(notes->heard), MPI_BYTE, MPI_ANY_SOURCE,
                                TAG_NOTE, notes->comm, &notes->hearing));
     return st;
 }
 
-void tsr_mpi_world_close(tsr_mpi_world *shared)
+void tsr_mpi_world_close(tsr_mpi_world *w)
 {
-    world *w = (world *)(void *)shared;
+    world *own = (world *)(void *)w;
     process.open_groups--;
-    if (shared->cause != TSR_OK) {
-        deliver_notes(w);
+    if (w->cause != TSR_OK) {
+        deliver_notes(own);
         return; /* with what MPI may still hold, and without MPI_Finalize: see the top */
     }
-    leave_mpi(w);
-    world_free(w);
+    leave_mpi(own);
+    world_free(own);
 }
