@@ -4,7 +4,7 @@ import os
 import re
 
 SOURCE = (".c", ".h", ".cu", ".cuh")
-SKIPPED = {".git", "data", "corpus", "__pycache__"}
+SKIPPED = {"data", "corpus", "__pycache__"}
 
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.MULTILINE)
 COMMENT_OR_TEXT = re.compile(
@@ -13,10 +13,10 @@ COMMENT_OR_TEXT = re.compile(
 
 
 def files(root, endings):
-    """Paths relative to root, sorted; build folders, data and git's own files left out."""
+    """Paths relative to root, sorted; build folders, data and hidden folders left out."""
     found = []
     for folder, folders, names in os.walk(root):
-        folders[:] = [f for f in folders if f not in SKIPPED and not f.startswith("build")]
+        folders[:] = [f for f in folders if f not in SKIPPED and not f.startswith(("build", "."))]
         for name in names:
             if name.endswith(endings):
                 found.append(os.path.relpath(os.path.join(folder, name), root))
