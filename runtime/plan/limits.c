@@ -9,6 +9,8 @@ enum {
     USUAL_MODEL_LEN = 4096,
     LARGEST_LIMIT = 1 << 24,
     HOST_POOL_BYTES = 256 << 20,
+    FULL_RANKS = 16, /* that many may send a target's exchange_tokens each */
+    FEWEST_EXCHANGE_TOKENS = 16,
 };
 
 static int32_t given(int32_t value, int32_t otherwise)
@@ -139,11 +141,21 @@ static int32_t choose_blocks(const tsr_budget *b, const tsr_setting *s)
     return wanted > one ? (int32_t)wanted : one;
 }
 
+/* Everything sent may arrive at one rank, and has room there: the more ranks, the less of each. */
+static int32_t default_exchange(const tsr_budget *b, int32_t ranks)
+{
+    int32_t tokens = b->target->exchange_tokens;
+
+    if (ranks > FULL_RANKS)
+        tokens = (int32_t)((int64_t)tokens * FULL_RANKS / ranks);
+    return tokens > FEWEST_EXCHANGE_TOKENS ? tokens : FEWEST_EXCHANGE_TOKENS;
+}
+
 tsr_status tsr_limits_choose(const tsr_budget *b, const tsr_plan_request *r, tsr_problems *problems,
                              tsr_setting *setting, bool *ret_fits)
 {
     tsr_engine_limits *l = &setting->limits;
-    int32_t exchange = given(r->exchange_tokens, b->target->exchange_tokens);
+    int32_t exchange = given(r->exchange_tokens, default_exchange(b, r->ranks));
     tsr_status st = check(r, b->model, exchange, problems);
 
     if (st != TSR_OK)

@@ -96,6 +96,17 @@ static void check_plan(const released *m, const char *folder)
     json_decref(json);
 }
 
+/* A rank for each expert: hardly any weights, and buffers that do not grow with the ranks. */
+static void check_most_ranks(const released *m, const char *folder)
+{
+    char options[64];
+    (void)snprintf(options, sizeof(options), "--ranks %d --target h200", (int)m->experts);
+    json_t *json = run_json("plan", folder, options);
+    assert_true(json_is_true(json_object_get(json, "fits")));
+    assert_int_equal(json_array_size(json_object_get(json, "ranks")), m->experts);
+    json_decref(json);
+}
+
 static void released_sizes_are_counted_right(void **state)
 {
     (void)state;
@@ -106,6 +117,7 @@ static void released_sizes_are_counted_right(void **state)
                          0);
         check_inspect(&models[i], scratch_path(models[i].name));
         check_plan(&models[i], scratch_path(models[i].name));
+        check_most_ranks(&models[i], scratch_path(models[i].name));
         assert_int_equal(run_command_line("rm -rf %s", scratch_path(models[i].name)), 0);
     }
 }
