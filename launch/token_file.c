@@ -89,19 +89,23 @@ static size_t sequence_number(const char *name, size_t none)
     for (const char *c = name + sizeof(start) - 1; *c >= '0' && *c <= '9' && number < none; c++)
         number = number * 10 + (size_t)(*c - '0');
     (void)snprintf(again, sizeof(again), "tokens.%zu", number);
-    return strcmp(name, again) == 0 ? number : none;
+    return number < none && strcmp(name, again) == 0 ? number : none;
 }
 
-/* The tensors of the sequences by their numbers, NULL where there is a gap; `count` of them at
- * most. */
-static const tsr_tensor **tensors_by_number(const tsr_safetensors *header, tsr_arena *memory)
+/* The tensor of one sequence; NULL where there is a gap. */
+typedef struct numbered {
+    const tsr_tensor *tensor;
+} numbered;
+
+/* By number, as many as the file has tensors and an empty one behind them. */
+static numbered *tensors_by_number(const tsr_safetensors *header, tsr_arena *memory)
 {
-    const tsr_tensor **by_number = tsr_arena_array(memory, header->count + 1, sizeof(*by_number));
+    numbered *by_number = tsr_arena_array(memory, header->count + 1, sizeof(*by_number));
 
     for (size_t i = 0; i < header->count && by_number; i++) {
         const size_t number = sequence_number(header->tensors[i].name, header->count);
         if (number < header->count)
-            by_number[number] = &header->tensors[i];
+            by_number[number].tensor = &header->tensors[i];
     }
     return by_number;
 }
@@ -123,12 +127,12 @@ static tsr_status read_tensors(const char *path, const tsr_file *file, tsr_arena
     if (tsr_safetensors_open(path, path, 0, memory, problems, &header) != TSR_OK)
         return TSR_ERR_ARG;
     tokens->sequences = tsr_arena_array(memory, header.count + 1, sizeof(*tokens->sequences));
-    const tsr_tensor **by_number = tensors_by_number(&header, memory);
+    const numbered *by_number = tensors_by_number(&header, memory);
     if (!tokens->sequences || !by_number)
         return TSR_ERR_MEMORY;
 
-    for (size_t i = 0; i < MAX_SEQUENCES && by_number[i]; i++) {
-        const tsr_tensor *tensor = by_number[i];
+    for (size_t i = 0; i < MAX_SEQUENCES && by_number[i].tensor; i++) {
+        const tsr_tensor *tensor = by_number[i].tensor;
         if (tensor->dtype != TSR_DTYPE_I32 || tensor->rank != 1 || tensor->shape[0] < 1 ||
             tensor->shape[0] > INT32_MAX)
             return fail(problems, path, i, "expected int32 [T] of at least one id");

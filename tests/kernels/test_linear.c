@@ -308,17 +308,13 @@ static void neighbours_share_a_quantized_input_only_where_it_is_the_same(void **
     sample_random r = {10};
 
     (void)state;
-    for (int a = 0; a < TSR_ACTIVATION_COUNT; a++) {
-        for (int b = 0; b < TSR_ACTIVATION_COUNT; b++) {
-            for (int d = 0; d < DIFFERENCES; d++) {
-                for (int factors = 0; factors < 4; factors++) {
-                    const sample_kind first = {TSR_WEIGHT_FP8, (tsr_activation)a, false,
-                                               factors % 2 == 1};
-                    const sample_kind second = {TSR_WEIGHT_NVFP4, (tsr_activation)b, false,
-                                                factors / 2 == 1};
-                    check_neighbours(&r, first, second, (difference)d);
-                }
-            }
+    for (int n = 0; n < TSR_ACTIVATION_COUNT * TSR_ACTIVATION_COUNT; n++) {
+        const tsr_activation a = (tsr_activation)(n / TSR_ACTIVATION_COUNT);
+        const tsr_activation b = (tsr_activation)(n % TSR_ACTIVATION_COUNT);
+        for (int k = 0; k < 4 * DIFFERENCES; k++) {
+            const sample_kind first = {TSR_WEIGHT_FP8, a, false, k % 2 == 1};
+            const sample_kind second = {TSR_WEIGHT_NVFP4, b, false, k / 2 % 2 == 1};
+            check_neighbours(&r, first, second, (difference)(k / 4));
         }
     }
 }

@@ -45,17 +45,17 @@ static void close_tokens(tokens *t)
 /* A header and so many ids: 0 to 9, then 0 again. */
 static void put_tensors(const char *header, int32_t ids)
 {
-    unsigned char bytes[TEXT_BYTES] = {0};
-    const size_t length = strlen(header);
-    assert_true(sizeof(uint64_t) + length + (size_t)ids * sizeof(ids) <= sizeof(bytes));
-    bytes[0] = (unsigned char)(length & 255U);
-    bytes[1] = (unsigned char)(length >> 8);
-    memcpy(bytes + sizeof(uint64_t), header, length);
+    const uint64_t length = strlen(header);
+    FILE *out = fopen(path, "wb");
+
+    assert_non_null(out);
+    assert_int_equal(fwrite(&length, sizeof(length), 1, out), 1);
+    assert_int_equal(fwrite(header, 1, length, out), length);
     for (int32_t i = 0; i < ids; i++) {
         const int32_t id = i % VOCAB;
-        memcpy(bytes + sizeof(uint64_t) + length + (size_t)i * sizeof(id), &id, sizeof(id));
+        assert_int_equal(fwrite(&id, sizeof(id), 1, out), 1);
     }
-    put(bytes, sizeof(uint64_t) + length + (size_t)ids * sizeof(ids));
+    assert_int_equal(fclose(out), 0);
 }
 
 /* The file that is there is refused, and the words say why. */
@@ -128,6 +128,16 @@ static void tensors_are_read_by_their_numbers(void **state)
     for (int i = 0; i < 11; i++)
         assert_int_equal(t.file.sequences[i].ids[0], i % VOCAB);
     close_tokens(&t);
+}
+
+static void a_number_beyond_the_tensors_is_a_gap(void **state)
+{
+    (void)state;
+    put_tensors("{\"tokens.0\":{\"dtype\":\"I32\",\"shape\":[1],\"data_offsets\":[0,4]},"
+                "\"tokens.1\":{\"dtype\":\"I32\",\"shape\":[1],\"data_offsets\":[4,8]},"
+                "\"tokens.29\":{\"dtype\":\"I32\",\"shape\":[1],\"data_offsets\":[8,12]}}",
+                3);
+    assert_refused("sequence 2: there is no tensor");
 }
 
 static void tensors_of_anything_else_are_refused(void **state)
@@ -239,6 +249,7 @@ int main(void)
         cmocka_unit_test(lists_of_ids_are_read),
         cmocka_unit_test(lists_of_anything_else_are_refused),
         cmocka_unit_test(tensors_are_read_by_their_numbers),
+        cmocka_unit_test(a_number_beyond_the_tensors_is_a_gap),
         cmocka_unit_test(tensors_of_anything_else_are_refused),
         cmocka_unit_test(logits_are_no_safetensors_file_before_the_end),
         cmocka_unit_test(logits_with_rows_that_never_came_stay_none),
