@@ -110,10 +110,16 @@ static tsr_status strip(tsr_jinja_call *call, tsr_jinja_side side, value *ret)
     if (chars.kind == TSR_JINJA_MISSING || chars.kind == TSR_JINJA_NONE)
         return give(call, tsr_jinja_strip(call->self.as.text, NULL, side), ret);
     tsr_jinja_text set = {0};
-    const tsr_status st = need_text(call->run, chars, &set);
+    tsr_status st = need_text(call->run, chars, &set);
     if (st == TSR_OK && set.count > NEEDLE_MOST)
         return tsr_jinja_fail(call->run, "strip of more than %d bytes of characters", NEEDLE_MOST);
-    return st == TSR_OK ? give(call, tsr_jinja_strip(call->self.as.text, &set, side), ret) : st;
+    if (st == TSR_OK)
+        st = give(call, tsr_jinja_strip(call->self.as.text, &set, side), ret);
+    /* each byte that went was looked for in the set */
+    return st == TSR_OK
+               ? tsr_jinja_spend(call->run,
+                                 (call->self.as.text.count - ret->as.text.count) / 32 * set.count)
+               : st;
 }
 
 static tsr_status text_strip(tsr_jinja_call *call, value *ret)

@@ -196,6 +196,8 @@ static tsr_status repeat_text(tsr_jinja_run *run, tsr_jinja_value text, int64_t 
 {
     tsr_text built = {0};
     tsr_status st = TSR_OK;
+    if (text.as.text.count > 0 && times > TSR_JINJA_OUTPUT_MOST / (int64_t)text.as.text.count)
+        return tsr_jinja_fail(run, "a text of more than %d bytes", TSR_JINJA_OUTPUT_MOST);
     for (int64_t i = 0; i < times && st == TSR_OK && text.as.text.count > 0; i++) {
         st = tsr_jinja_spend(run, 1);
         if (st == TSR_OK)

@@ -221,7 +221,7 @@ tsr_status tsr_jinja_contains(tsr_jinja_run *run, tsr_jinja_value container, tsr
             return tsr_jinja_fail(run, "'in' a text needs a text, not %s",
                                   tsr_jinja_type_name(item));
         *ret_contains = tsr_jinja_text_find(container.as.text, item.as.text, 0) != SIZE_MAX;
-        return tsr_jinja_spend(run, container.as.text.count / 64);
+        return tsr_jinja_spend(run, container.as.text.count / 32);
     }
     if (container.kind == TSR_JINJA_DICT) {
         tsr_jinja_pair *found = NULL;

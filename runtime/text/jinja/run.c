@@ -152,7 +152,7 @@ tsr_status tsr_jinja_builtin_call(tsr_jinja_run *run, const tsr_jinja_builtin *b
     tsr_jinja_call call = {.run = run, .self = self, .args = args};
     tsr_status st = TSR_OK;
     if (self.kind == TSR_JINJA_TEXT)
-        st = tsr_jinja_spend(run, self.as.text.count / 256); /* most look at every byte of it */
+        st = tsr_jinja_spend(run, self.as.text.count / 32); /* most look at every byte of it */
     if (st != TSR_OK)
         return st;
     if (builtin->count == TSR_JINJA_ANY)

@@ -47,7 +47,7 @@ tsr_jinja_text tsr_jinja_text_part(tsr_jinja_text text, size_t from, size_t to)
     return (tsr_jinja_text){.bytes = text.bytes + from, .count = to - from};
 }
 
-enum { LONG_NEEDLE = 64, HASH_BASE = 257, HASH_PRIME = 2147483647 };
+enum { LONG_NEEDLE = 16, HASH_BASE = 257, HASH_PRIME = 2147483647 };
 
 static uint64_t hash_of(const char *bytes, size_t count)
 {
