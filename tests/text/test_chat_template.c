@@ -55,9 +55,21 @@ static void a_refusal_names_line_and_construct(void **state)
           "t.jinja: line 3: the filter 'wordcount' is not supported");
     fails("{{ x is sameas 1 }}", TSR_ERR_CHECKPOINT,
           "t.jinja: line 1: the test 'sameas' is not supported");
+    fails("{% if x %}\n{{ x | wordcount }}{% endif %}", TSR_ERR_ARG,
+          "t.jinja: line 2: the filter 'wordcount' is not supported");
+    fails("{% if x is sameas 1 %}{% endif %}", TSR_ERR_ARG,
+          "t.jinja: line 1: the test 'sameas' is not supported");
     fails("{% if x %}\n", TSR_ERR_CHECKPOINT,
           "t.jinja: line 1: the template ends where endif was expected");
     fails("{{ x\n\n", TSR_ERR_CHECKPOINT, "t.jinja: line 2: a {{ without its }}");
+}
+
+static void what_never_runs_may_use_what_is_not_supported(void **state)
+{
+    (void)state;
+    gives("{% if x is string %}{{ x | from_json }}{% elif no and x is json %}{% else %}"
+          "{% for y in [] if y is json %}{{ y | nosuch }}{% endfor %}{{ x }}{% endif %}",
+          "{\"x\": 1}", "1");
 }
 
 static void an_error_names_the_line_it_happened_on(void **state)
@@ -83,7 +95,10 @@ static void a_template_without_end_is_ended(void **state)
           TSR_ERR_ARG, "t.jinja: line 1: strip of more than 1024 bytes of characters");
     fails("{{ range(100001) }}", TSR_ERR_ARG, "t.jinja: line 1: range of more than 100000 items");
     fails("{{ 'x' * 70000000 }}", TSR_ERR_ARG,
-          "t.jinja: line 1: the template takes more than 10000000 steps");
+          "t.jinja: line 1: a text of more than 67108864 bytes");
+    fails("{% set t = 'a' * 1000000 %}{% for i in range(1000) %}{{ t.find('a' * 15 ~ 'b') }}"
+          "{{ t.strip('bcdefgha' * 120) }}{% endfor %}",
+          TSR_ERR_ARG, "t.jinja: line 1: the template takes more than 10000000 steps");
     fails("{{ ('x' * 100000) * 1000 }}", TSR_ERR_ARG,
           "t.jinja: line 1: a text of more than 67108864 bytes");
     fails("{% set n = namespace(l=['x']) %}{% for i in range(100) %}{% set n.l = n.l + n.l %}"
@@ -234,6 +249,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_refusal_names_line_and_construct),
+        cmocka_unit_test(what_never_runs_may_use_what_is_not_supported),
         cmocka_unit_test(an_error_names_the_line_it_happened_on),
         cmocka_unit_test(a_template_without_end_is_ended),
         cmocka_unit_test(a_template_nested_too_deep_is_refused),

@@ -15,23 +15,40 @@ static const tsr_jinja_value *named_argument(const tsr_jinja_args *args, tsr_jin
     return NULL;
 }
 
-/* Gives the parameter its argument, or its default, which may use those before it. */
-static tsr_status set_parameter(tsr_jinja_run *run, const tsr_jinja_node *macro,
-                                const tsr_jinja_args *args, size_t place, size_t *named_used)
+/* Gives every parameter its argument, or nothing yet. */
+static tsr_status set_arguments(tsr_jinja_run *run, const tsr_jinja_node *macro,
+                                const tsr_jinja_args *args, size_t *ret_named_used)
 {
     const size_t positional = args->count - args->named;
-    const tsr_jinja_text name = macro->names[place];
-    const tsr_jinja_value *given =
-        place < positional ? &args->values[place] : named_argument(args, name);
-    tsr_jinja_value value = {.kind = TSR_JINJA_MISSING};
+    size_t named_used = 0;
     tsr_status st = TSR_OK;
-    if (given) {
-        value = *given;
-        *named_used += place < positional ? 0 : 1;
-    } else if (place >= macro->name_count - macro->count) {
-        st = tsr_jinja_eval(run, macro->items[place - (macro->name_count - macro->count)], &value);
+    for (size_t i = 0; i < macro->name_count && st == TSR_OK; i++) {
+        const tsr_jinja_value *given =
+            i < positional ? &args->values[i] : named_argument(args, macro->names[i]);
+        const tsr_jinja_value missing = {.kind = TSR_JINJA_MISSING};
+        named_used += given && i >= positional ? 1 : 0;
+        st = tsr_jinja_scope_set(run, run->scope, macro->names[i], given ? *given : missing);
     }
-    return st == TSR_OK ? tsr_jinja_scope_set(run, run->scope, name, value) : st;
+    *ret_named_used = named_used;
+    return st;
+}
+
+/* The defaults of what was not given, in order: each sees all the other parameters. */
+static tsr_status set_defaults(tsr_jinja_run *run, const tsr_jinja_node *macro,
+                               const tsr_jinja_args *args)
+{
+    const size_t positional = args->count - args->named;
+    const size_t first = macro->name_count - macro->count;
+    tsr_status st = TSR_OK;
+    for (size_t i = first; i < macro->name_count && st == TSR_OK; i++) {
+        tsr_jinja_value value = {0};
+        if (i < positional || named_argument(args, macro->names[i]))
+            continue;
+        st = tsr_jinja_eval(run, macro->items[i - first], &value);
+        if (st == TSR_OK)
+            st = tsr_jinja_scope_set(run, run->scope, macro->names[i], value);
+    }
+    return st;
 }
 
 static tsr_status run_macro(tsr_jinja_run *run, const tsr_jinja_macro *macro,
@@ -45,8 +62,9 @@ static tsr_status run_macro(tsr_jinja_run *run, const tsr_jinja_macro *macro,
     if (st != TSR_OK)
         return st;
     run->scope = scope;
-    for (size_t i = 0; i < node->name_count && st == TSR_OK; i++)
-        st = set_parameter(run, node, args, i, &named_used);
+    st = set_arguments(run, node, args, &named_used);
+    if (st == TSR_OK)
+        st = set_defaults(run, node, args);
     run->scope = caller;
     if (st == TSR_OK && named_used != args->named)
         return tsr_jinja_fail(run, "the macro '%.*s' does not take one of its named arguments",

@@ -10,17 +10,33 @@ typedef tsr_jinja_value value;
 static const char *const unsupported_globals[] = {"lipsum",  "cycler", "joiner", "caller",
                                                   "varargs", "kwargs", "self",   NULL};
 
+/* The variable of the innermost block that has one, NULL when none has. */
+static const tsr_jinja_binding *binding_of(const tsr_jinja_run *run, tsr_jinja_text name,
+                                           size_t *ret_passed)
+{
+    size_t passed = 0;
+    const tsr_jinja_binding *found = NULL;
+    for (const tsr_jinja_scope *scope = run->scope; scope && !found; scope = scope->outer) {
+        found = scope->bindings;
+        for (; found && !tsr_jinja_text_equal(found->name, name); found = found->next)
+            passed++;
+    }
+    *ret_passed = passed;
+    return found;
+}
+
 static tsr_status eval_name(tsr_jinja_run *run, const node *n, value *ret)
 {
-    for (const tsr_jinja_scope *scope = run->scope; scope; scope = scope->outer) {
-        for (const tsr_jinja_binding *b = scope->bindings; b; b = b->next) {
-            if (!tsr_jinja_text_equal(b->name, n->name))
-                continue;
-            if (b->value.kind == TSR_JINJA_MISSING)
-                return tsr_jinja_undefined_hint(run, "a macro's parameter was not given", ret);
-            *ret = b->value;
-            return TSR_OK;
-        }
+    size_t passed = 0;
+    const tsr_jinja_binding *bound = binding_of(run, n->name, &passed);
+    const tsr_status st = tsr_jinja_spend(run, passed / 16);
+    if (st != TSR_OK)
+        return st;
+    if (bound && bound->value.kind == TSR_JINJA_MISSING)
+        return tsr_jinja_undefined_name(run, NULL, n->name, ret);
+    if (bound) {
+        *ret = bound->value;
+        return TSR_OK;
     }
     const value *given = tsr_jinja_dict_get(run->variables, n->name);
     if (given) {
@@ -173,6 +189,10 @@ tsr_status tsr_jinja_eval_args(tsr_jinja_run *run, const node *n, tsr_jinja_args
 
 static tsr_status eval_call(tsr_jinja_run *run, const node *n, value *ret)
 {
+    if (n->kind != TSR_JINJA_NODE_CALL && !n->builtin)
+        return tsr_jinja_fail(run, "the %s '%.*s' is not supported",
+                              n->kind == TSR_JINJA_NODE_FILTER ? "filter" : "test",
+                              n->name.count < 40 ? (int)n->name.count : 40, n->name.bytes);
     value callee = {0};
     tsr_jinja_args args = {0};
     tsr_status st = tsr_jinja_eval(run, n->a, &callee);

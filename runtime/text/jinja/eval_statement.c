@@ -21,20 +21,22 @@ tsr_status tsr_jinja_scope_new(tsr_jinja_run *run, tsr_jinja_scope *outer,
 tsr_status tsr_jinja_scope_set(tsr_jinja_run *run, tsr_jinja_scope *scope, tsr_jinja_text name,
                                tsr_jinja_value value)
 {
+    size_t passed = 0;
     for (tsr_jinja_binding *b = scope->bindings; b; b = b->next) {
         if (tsr_jinja_text_equal(b->name, name)) {
             b->value = value;
             return TSR_OK;
         }
+        passed++;
     }
     void *memory = run->spare_bindings;
-    if (memory) {
+    tsr_status st = tsr_jinja_spend(run, passed / 16);
+    if (st == TSR_OK && memory)
         run->spare_bindings = run->spare_bindings->next;
-    } else {
-        const tsr_status st = tsr_jinja_alloc(run, 1, sizeof(tsr_jinja_binding), &memory);
-        if (st != TSR_OK)
-            return st;
-    }
+    else if (st == TSR_OK)
+        st = tsr_jinja_alloc(run, 1, sizeof(tsr_jinja_binding), &memory);
+    if (st != TSR_OK)
+        return st;
     tsr_jinja_binding *binding = memory;
     *binding = (tsr_jinja_binding){.next = scope->bindings, .name = name, .value = value};
     scope->bindings = binding;
@@ -97,7 +99,10 @@ tsr_status tsr_jinja_capture(tsr_jinja_run *run, const node *body, tsr_jinja_sco
 
 static tsr_status exec_body(tsr_jinja_run *run, const node *n)
 {
+    static const tsr_jinja_value missing = {.kind = TSR_JINJA_MISSING};
     tsr_status st = TSR_OK;
+    for (size_t i = 0; i < n->unset->count && st == TSR_OK; i++)
+        st = tsr_jinja_scope_set(run, run->scope, n->unset->items[i], missing);
     for (size_t i = 0; i < n->count && st == TSR_OK && run->flow == TSR_JINJA_FLOW_ON; i++)
         st = tsr_jinja_exec(run, n->items[i]);
     return st;

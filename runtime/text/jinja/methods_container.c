@@ -82,6 +82,7 @@ const tsr_jinja_builtin *tsr_jinja_find_list_method(tsr_jinja_text name)
     static const tsr_jinja_builtin rows[] = {
         {"count", list_count, 1, 1, {""}},
         {"index", list_index, 1, 1, {""}},
+        {"copy", copy, 0, 0, {""}},
         {0},
     };
     return tsr_jinja_find_row(rows, name);

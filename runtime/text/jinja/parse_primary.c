@@ -204,8 +204,9 @@ tsr_status tsr_jinja_parse_filters(parser *p, bool named, node *input, node **re
             st = tsr_jinja_node_new(p, TSR_JINJA_NODE_FILTER, line, &filter);
         if (st != TSR_OK)
             break;
+        filter->name = name;
         filter->builtin = tsr_jinja_find_filter(name);
-        if (!filter->builtin)
+        if (!filter->builtin && p->branches == 0)
             return tsr_jinja_refuse(p, line, "the filter '%.*s' is not supported", (int)name.count,
                                     name.bytes);
         filter->a = input;
@@ -272,8 +273,9 @@ static tsr_status parse_test(parser *p, node **in_out)
         st = tsr_jinja_node_new(p, TSR_JINJA_NODE_TEST, line, &test);
     if (st != TSR_OK)
         return st;
+    test->name = name;
     test->builtin = tsr_jinja_find_test(name);
-    if (!test->builtin)
+    if (!test->builtin && p->branches == 0)
         return tsr_jinja_refuse(p, line, "the test '%.*s' is not supported", (int)name.count,
                                 name.bytes);
     test->a = *in_out;

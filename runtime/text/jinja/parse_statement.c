@@ -1,5 +1,6 @@
 /* Statements: everything between {% and %}, and the text and outputs around it. */
 #include "runtime/text/jinja/parser.h"
+#include "runtime/text/jinja/unset_names.h"
 
 typedef tsr_jinja_parser parser;
 typedef tsr_jinja_node node;
@@ -130,9 +131,11 @@ static tsr_status parse_if(parser *p, node *n)
         node *test = NULL;
         node *body = NULL;
         n->kind = TSR_JINJA_NODE_IF;
+        p->branches++;
         tsr_status st = tsr_jinja_parse_tuple(p, &test_rules, &test);
         if (st == TSR_OK)
             st = parse_block(p, ends, &body);
+        p->branches--;
         if (st != TSR_OK)
             return st;
         n->a = test;
@@ -142,10 +145,12 @@ static tsr_status parse_if(parser *p, node *n)
         const bool other = tsr_jinja_at_name(p, "else");
         tsr_jinja_advance(p);
         node *next = NULL;
+        p->branches++;
         if (other)
             st = parse_block_to(p, "endif", &next);
         else if (again)
             st = tsr_jinja_node_new(p, TSR_JINJA_NODE_IF, p->token->line, &next);
+        p->branches--;
         n->c = next;
         if (st != TSR_OK || !again)
             return st;
@@ -361,6 +366,9 @@ static tsr_status parse_body(parser *p, const char *const *ends, node **ret_node
             ends++; /* the last is the one that closes */
         return tsr_jinja_unexpected(p, *ends);
     }
+    body->unset = tsr_arena_array(p->arena, 1, sizeof(*body->unset));
+    if (!body->unset)
+        return TSR_ERR_MEMORY;
     body->items = pieces.items;
     body->count = pieces.count;
     *ret_node = body;
@@ -379,6 +387,8 @@ tsr_status tsr_jinja_parse(tsr_jinja_source source, tsr_arena *arena, tsr_proble
         st = parse_body(&p, NULL, &root);
     }
     tsr_jinja_tokens_close(&tokens);
+    if (st == TSR_OK)
+        st = tsr_jinja_find_unset_names(root, arena);
     if (st == TSR_OK)
         *ret_root = root;
     return st;

@@ -11,7 +11,8 @@ typedef struct tsr_jinja_parser {
     tsr_arena *arena;
     tsr_problems *problems;
     int32_t depth;
-    int32_t loops; /* for loops around, inside the same macro */
+    int32_t loops;    /* for loops around, inside the same macro */
+    int32_t branches; /* `if`s around: what may never run may also use what we do not have */
 } tsr_jinja_parser;
 
 /* Nodes being collected. */

@@ -16,11 +16,11 @@
  *   ITEM       object     key
  *   SLICE      object                      from?, to?, step?
  *   CALL       callee                      arguments, the last `named` with `names`
- *   FILTER     input                       arguments (builtin)
- *   TEST       input                       arguments (builtin)
+ *   FILTER     input                       arguments (name; builtin, NULL: we have none)
+ *   TEST       input                       arguments (the same)
  *   TARGET                                 namespace attribute: name, and attribute in `names`
  *   ---------  statements
- *   BODY                                   statements
+ *   BODY                                   statements (unset)
  *   DATA                                   (name: the text)
  *   OUTPUT     expression
  *   IF         test       body     else: IF, BODY or NULL
@@ -93,6 +93,12 @@ typedef enum tsr_jinja_operator {
     TSR_JINJA_NOT_IN,
 } tsr_jinja_operator;
 
+/* Names that a block sets, and that have no value until it does (unset_names.h). */
+typedef struct tsr_jinja_names {
+    tsr_jinja_text *items; /* [count] */
+    size_t count;
+} tsr_jinja_names;
+
 typedef struct tsr_jinja_node tsr_jinja_node;
 struct tsr_jinja_node {
     tsr_jinja_node_kind kind;
@@ -107,6 +113,7 @@ struct tsr_jinja_node {
     tsr_jinja_text *names;
     size_t name_count;
     const tsr_jinja_builtin *builtin;
+    tsr_jinja_names *unset; /* of a BODY */
 };
 
 typedef struct tsr_jinja_source {

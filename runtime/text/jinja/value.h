@@ -27,7 +27,7 @@ typedef struct tsr_jinja_method tsr_jinja_method;
 typedef struct tsr_jinja_builtin tsr_jinja_builtin;
 
 typedef enum tsr_jinja_kind {
-    TSR_JINJA_MISSING, /* an argument that was not given; never seen by a template */
+    TSR_JINJA_MISSING, /* an argument not given, a name not set; never seen by a template */
     TSR_JINJA_UNDEFINED,
     TSR_JINJA_NONE,
     TSR_JINJA_BOOL,
