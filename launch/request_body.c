@@ -225,10 +225,12 @@ static tsr_status read_stops(const json_t *body, tsr_generation *generation,
     if (!generation->stops)
         return TSR_ERR_MEMORY;
     for (size_t i = 0; i < count; i++) {
-        const char *text = json_string_value(json_is_string(stop) ? stop : json_array_get(stop, i));
-        if (!text || text[0] == '\0')
+        const json_t *one = json_is_string(stop) ? stop : json_array_get(stop, i);
+        const char *text = json_string_value(one);
+        if (!text || text[0] == '\0' || strlen(text) != json_string_length(one))
             return tsr_refuse(ret_refusal, "invalid_value", "stop",
-                              "stop: element %zu is not a string or is empty", i);
+                              "stop: element %zu is not a string, is empty or holds a zero byte",
+                              i);
         generation->stops[i] = strdup(text);
         if (!generation->stops[i])
             return TSR_ERR_MEMORY;

@@ -127,33 +127,50 @@ static tsr_status copy_messages(const json_t *messages, json_t **ret_copy, tsr_r
     return st;
 }
 
-/* What the template sees: defaults, then the request's own kwargs, then the messages. */
-static tsr_status template_variables(const json_t *body, const tsr_request_context *context,
-                                     json_t **ret_variables, tsr_refusal *ret_refusal)
+/* What the template sees: defaults, the body's own switch, its kwargs, then the messages. */
+static json_t *merge_variables(const json_t *body, const tsr_request_context *context,
+                               json_t *messages)
 {
-    json_t *messages = NULL;
-    tsr_status st = copy_messages(json_object_get(body, "messages"), &messages, ret_refusal);
-    if (st != TSR_OK)
-        return st;
-
     json_t *variables = json_object();
-    const json_t *kwargs = json_object_get(body, "chat_template_kwargs");
-    const json_t *generation_prompt = json_object_get(body, "add_generation_prompt");
-    const bool add = !json_is_false(generation_prompt);
-    bool good = variables != NULL;
+    json_t *kwargs = json_object_get(body, "chat_template_kwargs");
+    json_t *generation_prompt = json_object_get(body, "add_generation_prompt");
+    bool good = json_object_set_new(variables, "add_generation_prompt", json_true()) == 0;
 
     if (context->template_kwargs)
         good = good &&
                json_object_update(variables, (json_t *)(uintptr_t)context->template_kwargs) == 0;
+    if (json_is_boolean(generation_prompt))
+        good = good && json_object_set(variables, "add_generation_prompt", generation_prompt) == 0;
     if (json_is_object(kwargs))
-        good = good && json_object_update(variables, (json_t *)(uintptr_t)kwargs) == 0;
-    good = good && json_object_set_new(variables, "add_generation_prompt", json_boolean(add)) == 0;
+        good = good && json_object_update(variables, kwargs) == 0;
     good = good && json_object_set(variables, "messages", messages) == 0;
+    if (good)
+        return variables;
+    json_decref(variables);
+    return NULL;
+}
+
+static tsr_status template_variables(const json_t *body, const tsr_request_context *context,
+                                     json_t **ret_variables, tsr_refusal *ret_refusal)
+{
+    const json_t *kwargs = json_object_get(body, "chat_template_kwargs");
+    const json_t *generation_prompt = json_object_get(body, "add_generation_prompt");
+    if (kwargs && !json_is_null(kwargs) && !json_is_object(kwargs))
+        return tsr_refuse(ret_refusal, "invalid_value", "chat_template_kwargs",
+                          "chat_template_kwargs: expected an object");
+    if (generation_prompt && !json_is_null(generation_prompt) &&
+        !json_is_boolean(generation_prompt))
+        return tsr_refuse(ret_refusal, "invalid_value", "add_generation_prompt",
+                          "add_generation_prompt: expected true or false");
+
+    json_t *messages = NULL;
+    tsr_status st = copy_messages(json_object_get(body, "messages"), &messages, ret_refusal);
+    if (st != TSR_OK)
+        return st;
+    json_t *variables = merge_variables(body, context, messages);
     json_decref(messages);
-    if (!good) {
-        json_decref(variables);
+    if (!variables)
         return TSR_ERR_MEMORY;
-    }
     *ret_variables = variables;
     return TSR_OK;
 }

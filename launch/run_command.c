@@ -92,7 +92,8 @@ static tsr_status prepare(void *context, const tsr_checkpoint *checkpoint, tsr_j
     tsr_problems problems = {0};
 
     tsr_status st = tsr_tokenizer_open(checkpoint->folder, &problems, &r->tokenizer);
-    if (st == TSR_OK)
+    /* a prompt goes to the model as it is: a template that we do not have is no reason to refuse */
+    if (st == TSR_OK && !r->config->prompt)
         st = tsr_chat_template_open(checkpoint->folder, &problems, &r->chat_template);
     tsr_problems_log(&problems);
     tsr_problems_close(&problems);

@@ -164,6 +164,24 @@ static void a_full_disk_is_said_once_and_exits_with_1(void **state)
     assert_error_lines(1);
 }
 
+static void a_template_that_is_not_served_refuses_chats_only(void **state)
+{
+    (void)state;
+    char folder[64];
+    (void)snprintf(folder, sizeof(folder), "%s", scratch_path("template"));
+    assert_int_equal(run_command_line("mkdir %s && ln -s %s/* %s && rm %s/chat_template.jinja",
+                                      folder, DEMO, folder, folder),
+                     0);
+    char template[96];
+    (void)snprintf(template, sizeof(template), "%s/chat_template.jinja", folder);
+    put_text(template, "{% include x %}");
+    assert_int_equal(run_command_line("%s run %s --chat hello", TSR_PROGRAM, folder), 3);
+    assert_said("err", "line 1: the statement 'include' is not supported here");
+    assert_error_lines(1);
+    assert_int_equal(
+        run_command_line("%s run %s --prompt hello --max-tokens 1", TSR_PROGRAM, folder), 0);
+}
+
 static void a_missing_checkpoint_exits_with_3(void **state)
 {
     (void)state;
@@ -241,6 +259,7 @@ int main(void)
         cmocka_unit_test(a_gap_among_token_sequences_is_refused),
         cmocka_unit_test(sequences_longer_than_the_model_are_refused_before_a_weight_is_read),
         cmocka_unit_test(a_full_disk_is_said_once_and_exits_with_1),
+        cmocka_unit_test(a_template_that_is_not_served_refuses_chats_only),
         cmocka_unit_test(a_missing_checkpoint_exits_with_3),
         cmocka_unit_test(a_missing_checkpoint_exits_with_3_under_mpirun),
         cmocka_unit_test(too_little_memory_exits_with_4_before_a_weight_is_read),

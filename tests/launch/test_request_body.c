@@ -13,7 +13,7 @@ static tsr_request_context context = {.generation = {.has_temperature = true, .t
 static tsr_status read_body(const char *text, tsr_generation *generation, tsr_refusal *refusal)
 {
     json_error_t error;
-    json_t *body = json_loads(text, JSON_DECODE_ANY, &error);
+    json_t *body = json_loads(text, JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
     if (!body)
         fail_msg("%s: %s", text, error.text);
     const tsr_status st =
@@ -51,6 +51,43 @@ static void a_chat_becomes_what_its_template_says(void **state)
     assert_int_equal(g.stop_count, 2);
     tsr_ids_close(&wanted);
     tsr_generation_close(&g);
+}
+
+/* Whether the prompt of such a body opens the assistant's turn. */
+static bool opens_a_turn(const char *more)
+{
+    char body[256];
+    tsr_generation g;
+    tsr_refusal refusal;
+    tsr_ids opening = {0};
+    static const char text[] = "<|im_start|>assistant\n";
+    (void)snprintf(body, sizeof(body), "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]%s}",
+                   more);
+    ASSERT_STATUS(TSR_OK, read_body(body, &g, &refusal));
+    ASSERT_STATUS(TSR_OK,
+                  tsr_tokenizer_encode(context.tokenizer, text, sizeof(text) - 1, false, &opening));
+    const tsr_ids *prompt = &g.prompts[0];
+    const bool opens =
+        prompt->count > opening.count && memcmp(prompt->ids + prompt->count - opening.count,
+                                                opening.ids, opening.count * sizeof(int32_t)) == 0;
+    tsr_ids_close(&opening);
+    tsr_generation_close(&g);
+    return opens;
+}
+
+static void kwargs_of_the_body_have_the_last_word(void **state)
+{
+    (void)state;
+    static const char kwargs[] = ",\"chat_template_kwargs\":{\"add_generation_prompt\":false}";
+    json_t *defaults = json_pack("{s:b}", "add_generation_prompt", 0);
+    assert_true(opens_a_turn(""));
+    assert_false(opens_a_turn(",\"add_generation_prompt\":false"));
+    assert_false(opens_a_turn(kwargs));
+    context.template_kwargs = defaults;
+    assert_false(opens_a_turn(""));
+    assert_true(opens_a_turn(",\"add_generation_prompt\":true"));
+    context.template_kwargs = NULL;
+    json_decref(defaults);
 }
 
 static void prompts_come_in_four_shapes(void **state)
@@ -102,6 +139,10 @@ static void what_is_refused_is_named(void **state)
         {"{\"messages\":[{\"content\":\"x\"}]}", "invalid_value", "messages"},
         {"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}]}]}",
          "invalid_value", "messages"},
+        {"{\"messages\":[{\"role\":\"user\"}],\"chat_template_kwargs\":\"x\"}", "invalid_value",
+         "chat_template_kwargs"},
+        {"{\"messages\":[{\"role\":\"user\"}],\"add_generation_prompt\":0}", "invalid_value",
+         "add_generation_prompt"},
         {"{\"prompt\":\"\"}", "invalid_value", "prompt"},
         {"{\"prompt\":7}", "invalid_value", "prompt"},
         {"{\"prompt\":[99999]}", "invalid_value", "prompt"},
@@ -121,6 +162,7 @@ static void what_is_refused_is_named(void **state)
         {"{\"prompt\":\"a\",\"max_tokens\":128}", "context_length_exceeded", "max_tokens"},
         {"{\"prompt\":\"a\",\"stop\":[\"\"]}", "invalid_value", "stop"},
         {"{\"prompt\":\"a\",\"stop\":3}", "invalid_value", "stop"},
+        {"{\"prompt\":\"a\",\"stop\":[\"b\\u0000c\"]}", "invalid_value", "stop"},
         {"{\"prompt\":\"a\",\"stop_token_ids\":[-1]}", "invalid_value", "stop_token_ids"},
         {"{\"prompt\":\"a\",\"seed\":1.5}", "invalid_value", "seed"},
         {"{\"prompt\":\"a\",\"ignore_eos\":1}", "invalid_value", "ignore_eos"},
@@ -181,6 +223,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_chat_becomes_what_its_template_says),
+        cmocka_unit_test(kwargs_of_the_body_have_the_last_word),
         cmocka_unit_test(prompts_come_in_four_shapes),
         cmocka_unit_test(neutral_values_of_unbuilt_parameters_are_legal),
         cmocka_unit_test(what_is_refused_is_named),
