@@ -56,6 +56,7 @@ static tsr_status check_model(const reader *r, const json_t *model)
 {
     static const char *const unserved[] = {"dropout", "unk_token", "continuing_subword_prefix",
                                            "end_of_word_suffix"};
+    static const char *const switches[] = {"byte_fallback", "ignore_merges"};
     if (!is_type(model, "BPE"))
         return refuse(r, "model.type is %s; only BPE is served",
                       shown(json_object_get(model, "type")));
@@ -64,6 +65,11 @@ static tsr_status check_model(const reader *r, const json_t *model)
         const bool empty = json_is_string(value) && json_string_length(value) == 0;
         if (!is_absent(value) && !empty)
             return refuse(r, "model.%s is set, which is not served", unserved[i]);
+    }
+    for (size_t i = 0; i < sizeof(switches) / sizeof(switches[0]); i++) {
+        const json_t *value = json_object_get(model, switches[i]);
+        if (!is_absent(value) && !json_is_boolean(value))
+            return refuse(r, "model.%s is %s, not true or false", switches[i], shown(value));
     }
     if (json_is_true(json_object_get(model, "byte_fallback")))
         return refuse(r, "model.byte_fallback is true, which is not served");

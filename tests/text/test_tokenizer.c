@@ -44,6 +44,8 @@ static void what_is_not_served_is_refused_by_name(void **state)
         {"{\"model\": {\"continuing_subword_prefix\": \"##\"}}", "continuing_subword_prefix"},
         {"{\"model\": {\"end_of_word_suffix\": \"</w>\"}}", "end_of_word_suffix"},
         {"{\"model\": {\"byte_fallback\": true}}", "byte_fallback"},
+        {"{\"model\": {\"byte_fallback\": \"no\"}}", "byte_fallback is no, not true or false"},
+        {"{\"model\": {\"ignore_merges\": 1}}", "ignore_merges is an integer, not true or false"},
         {"{\"model\": {\"vocab\": []}}", "model.vocab"},
         {"{\"model\": {\"vocab\": {\"zz\": 1}}}", "id 1"},
         {"{\"model\": {\"vocab\": {\"zz\": -1}}}", "zz"},

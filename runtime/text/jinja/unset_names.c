@@ -2,7 +2,7 @@
 
 typedef tsr_jinja_node node;
 
-enum { FIRST_SLOTS = 8 };
+enum { FIRST_SLOTS = 8, ARENA_BYTES = 16384 };
 
 typedef struct symbol {
     tsr_jinja_text name; /* NULL bytes: a free slot */
@@ -164,7 +164,6 @@ static tsr_status read_statement(search *s, layer *l, const node *n)
     case TSR_JINJA_NODE_IF:
         return read_if(s, l, n);
     case TSR_JINJA_NODE_FOR:
-        return read_expression(s, l, n->b);
     case TSR_JINJA_NODE_FILTER_BLOCK:
         return read_expression(s, l, n->b);
     case TSR_JINJA_NODE_SET:
@@ -276,7 +275,7 @@ tsr_status tsr_jinja_find_unset_names(const node *root, tsr_arena *arena)
 {
     search s = {.results = arena};
     layer l = {0};
-    tsr_status st = tsr_arena_open(16 * 1024, &s.arena);
+    tsr_status st = tsr_arena_open(ARENA_BYTES, &s.arena);
     if (st != TSR_OK)
         return st;
     st = search_block(&s, &l, root);
