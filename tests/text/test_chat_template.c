@@ -132,6 +132,9 @@ static void strftime_now_gives_the_time(void **state)
     assert_non_null(localtime_r(&now, &parts));
     assert_true(strftime(expected, sizeof(expected), "%Y-%m", &parts) > 0);
     gives("{{ strftime_now('%Y-%m') }}", "{}", expected);
+    (void)snprintf(expected, sizeof(expected), "%d|%02d|%6d|%%", parts.tm_mon + 1, parts.tm_mon + 1,
+                   parts.tm_year + 1900);
+    gives("{{ strftime_now('%-m|%Om|%_6Y|%') }}", "{}", expected);
     gives("{{ strftime_now('%%a%Z%z%f')[:2] }}{{ strftime_now('%f') | length }}", "{}", "%a6");
 }
 

@@ -210,7 +210,37 @@ static tsr_status call_raise(tsr_jinja_call *call, tsr_jinja_value *ret_value)
                           text.count < 300 ? (int)text.count : 300, text.bytes);
 }
 
-/* The time here; of the formats that Python adds, %f is 6 digits and %z and %Z are nothing. */
+enum { CONVERSION_BYTES = 8, CONVERTED_BYTES = 128 };
+
+/* Bytes of a conversion behind its %: flags, a width below 100, E or O, and the letter. */
+static size_t conversion_bytes(tsr_jinja_text format, size_t at)
+{
+    static const char *const parts[] = {"_-0^#", "123456789", "0123456789", "EO"};
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        const char c = (char)(at + n < format.count ? format.bytes[at + n] : '\0');
+        n += c != '\0' && strchr(parts[i], c) ? 1 : 0;
+    }
+    return at + n < format.count ? n + 1 : 0;
+}
+
+/* What one conversion is now; of those that Python adds, %f is 6 digits, %z and %Z are nothing. */
+static tsr_status add_time(tsr_jinja_text conversion, const struct tm *parts, long nanoseconds,
+                           tsr_text *out)
+{
+    /* The format is never the template's own, of which the compiler cannot know the length. */
+    size_t (*const write)(char *, size_t, const char *, const struct tm *) = strftime;
+    const char letter = conversion.bytes[conversion.count - 1];
+    char one[CONVERSION_BYTES] = "%";
+    char converted[CONVERTED_BYTES];
+    if (letter == 'f' && conversion.count == 1)
+        return tsr_text_add_format(out, "%06ld", nanoseconds / 1000);
+    if (letter == 'z' || letter == 'Z' || letter == '\0')
+        return TSR_OK;
+    memcpy(one + 1, conversion.bytes, conversion.count);
+    return tsr_text_add(out, converted, write(converted, sizeof(converted), one, parts));
+}
+
 static tsr_status call_strftime_now(tsr_jinja_call *call, tsr_jinja_value *ret_value)
 {
     if (call->slots[0].kind != TSR_JINJA_TEXT)
@@ -221,24 +251,14 @@ static tsr_status call_strftime_now(tsr_jinja_call *call, tsr_jinja_value *ret_v
     if (clock_gettime(CLOCK_REALTIME, &now) != 0 || !localtime_r(&now.tv_sec, &parts))
         return tsr_jinja_fail(call->run, "the time is not to be had");
 
-    /* One conversion at a time, so that the format is never the template's own. */
-    size_t (*const write)(char *, size_t, const char *, const struct tm *) = strftime;
     tsr_text built = {0};
     tsr_status st = TSR_OK;
     for (size_t at = 0; at < format.count && st == TSR_OK; at++) {
-        const char c = format.bytes[at];
-        const char letter = (char)(c == '%' && at + 1 < format.count ? format.bytes[at + 1] : '\0');
-        char one[128] = {c, '\0'};
-        if (letter == 'f') {
-            st = tsr_text_add_format(&built, "%06ld", now.tv_nsec / 1000);
-        } else if (letter != '\0' && letter != 'z' && letter != 'Z') {
-            const char conversion[] = {'%', letter, '\0'};
-            const size_t count = write(one, sizeof(one), conversion, &parts);
-            st = tsr_text_add(&built, one, count);
-        } else if (letter == '\0') {
-            st = tsr_text_add(&built, one, 1);
-        }
-        at += letter != '\0' ? 1 : 0;
+        const size_t bytes = format.bytes[at] == '%' ? conversion_bytes(format, at + 1) : 0;
+        const tsr_jinja_text conversion = tsr_jinja_text_part(format, at + 1, at + 1 + bytes);
+        st = bytes == 0 ? tsr_text_add(&built, format.bytes + at, 1)
+                        : add_time(conversion, &parts, now.tv_nsec, &built);
+        at += bytes;
     }
     return tsr_jinja_built(call->run, st, &built, ret_value);
 }
