@@ -97,6 +97,50 @@ static tsr_status flatten_parts(const json_t *parts, size_t at, json_t **ret_con
     return st;
 }
 
+/* Arguments of earlier tool calls are JSON in a string on the wire; templates loop over them. */
+static tsr_status open_arguments(json_t *message, size_t at, tsr_refusal *ret_refusal)
+{
+    const json_t *calls = json_object_get(message, "tool_calls");
+
+    for (size_t i = 0; i < json_array_size(calls); i++) {
+        json_t *function = json_object_get(json_array_get(calls, i), "function");
+        const json_t *given = json_object_get(function, "arguments");
+        json_error_t error;
+        if (!json_is_string(given))
+            continue;
+        json_t *arguments = json_loadb(json_string_value(given), json_string_length(given),
+                                       JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+        if (!arguments)
+            return tsr_refuse(ret_refusal, "invalid_value", "messages",
+                              "messages[%zu].tool_calls[%zu].function.arguments: not valid JSON: "
+                              "%s",
+                              at, i, error.text);
+        if (json_object_set_new(function, "arguments", arguments) != 0)
+            return TSR_ERR_MEMORY;
+    }
+    return TSR_OK;
+}
+
+/* Checks a message and makes of it what templates are written for. */
+static tsr_status settle_message(json_t *message, size_t at, tsr_refusal *ret_refusal)
+{
+    const json_t *content = json_object_get(message, "content");
+    json_t *flat = NULL;
+    tsr_status st = TSR_OK;
+
+    if (!json_is_string(json_object_get(message, "role")))
+        return tsr_refuse(ret_refusal, "invalid_value", "messages",
+                          "messages[%zu]: expected an object with a role", at);
+    if (content && !json_is_array(content) && !json_is_string(content) && !json_is_null(content))
+        return tsr_refuse(ret_refusal, "invalid_value", "messages",
+                          "messages[%zu].content: expected a string or a list of parts", at);
+    if (json_is_array(content))
+        st = flatten_parts(content, at, &flat, ret_refusal);
+    if (flat && json_object_set_new(message, "content", flat) != 0)
+        st = TSR_ERR_MEMORY;
+    return st == TSR_OK ? open_arguments(message, at, ret_refusal) : st;
+}
+
 static tsr_status copy_messages(const json_t *messages, json_t **ret_copy, tsr_refusal *ret_refusal)
 {
     if (!json_is_array(messages) || json_array_size(messages) == 0)
@@ -105,21 +149,8 @@ static tsr_status copy_messages(const json_t *messages, json_t **ret_copy, tsr_r
 
     json_t *copy = json_deep_copy(messages);
     tsr_status st = copy ? TSR_OK : TSR_ERR_MEMORY;
-    for (size_t i = 0; st == TSR_OK && i < json_array_size(copy); i++) {
-        json_t *message = json_array_get(copy, i);
-        const json_t *content = json_object_get(message, "content");
-        json_t *flat = NULL;
-        if (!json_is_string(json_object_get(message, "role")))
-            st = tsr_refuse(ret_refusal, "invalid_value", "messages",
-                            "messages[%zu]: expected an object with a role", i);
-        else if (json_is_array(content))
-            st = flatten_parts(content, i, &flat, ret_refusal);
-        else if (content && !json_is_string(content) && !json_is_null(content))
-            st = tsr_refuse(ret_refusal, "invalid_value", "messages",
-                            "messages[%zu].content: expected a string or a list of parts", i);
-        if (flat && json_object_set_new(message, "content", flat) != 0)
-            st = TSR_ERR_MEMORY;
-    }
+    for (size_t i = 0; st == TSR_OK && i < json_array_size(copy); i++)
+        st = settle_message(json_array_get(copy, i), i, ret_refusal);
     if (st == TSR_OK)
         *ret_copy = copy;
     else

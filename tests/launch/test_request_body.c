@@ -2,8 +2,10 @@
 #include "launch/request_body.h"
 #include "tests/test.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MODEL TSR_TEST_DATA "/demo-mixed"
 
@@ -88,6 +90,57 @@ static void kwargs_of_the_body_have_the_last_word(void **state)
     assert_true(opens_a_turn(",\"add_generation_prompt\":true"));
     context.template_kwargs = NULL;
     json_decref(defaults);
+}
+
+/* A template of one line in a folder of its own. */
+static tsr_chat_template *open_template(const char *text)
+{
+    char folder[] = "/tmp/tessera-template-XXXXXX";
+    char path[64];
+    tsr_problems problems = {0};
+    tsr_chat_template *opened = NULL;
+
+    assert_non_null(mkdtemp(folder));
+    (void)snprintf(path, sizeof(path), "%s/chat_template.jinja", folder);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_true(fputs(text, file) >= 0);
+    assert_int_equal(fclose(file), 0);
+    ASSERT_STATUS(TSR_OK, tsr_chat_template_open(folder, &problems, &opened));
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(folder), 0);
+    tsr_problems_close(&problems);
+    return opened;
+}
+
+static void arguments_of_tool_calls_reach_the_template_as_objects(void **state)
+{
+    (void)state;
+    const tsr_chat_template *usual = context.chat_template;
+    tsr_chat_template *loops = open_template(
+        "{% for k, v in messages[0].tool_calls[0].function.arguments.items() %}{{ k }}={{ v }};"
+        "{% endfor %}");
+    tsr_generation g;
+    tsr_refusal refusal;
+    tsr_ids wanted = {0};
+
+    context.chat_template = loops;
+    ASSERT_STATUS(TSR_OK, read_body("{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{"
+                                    "\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"a\\\": 1,"
+                                    "\\\"b\\\":[2]}\"}}]}]}",
+                                    &g, &refusal));
+    ASSERT_STATUS(TSR_OK,
+                  tsr_tokenizer_encode(context.tokenizer, "a=1;b=[2];", 10, false, &wanted));
+    assert_int_equal(g.prompts[0].count, wanted.count);
+    assert_memory_equal(g.prompts[0].ids, wanted.ids, wanted.count * sizeof(int32_t));
+    tsr_generation_close(&g);
+    ASSERT_STATUS(TSR_ERR_ARG, read_body("{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{"
+                                         "\"function\":{\"name\":\"f\",\"arguments\":\"{\"}}]}]}",
+                                         &g, &refusal));
+    assert_non_null(strstr(refusal.message, "messages[0].tool_calls[0].function.arguments"));
+    context.chat_template = usual;
+    tsr_ids_close(&wanted);
+    tsr_chat_template_close(loops);
 }
 
 static void prompts_come_in_four_shapes(void **state)
@@ -224,6 +277,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_chat_becomes_what_its_template_says),
         cmocka_unit_test(kwargs_of_the_body_have_the_last_word),
+        cmocka_unit_test(arguments_of_tool_calls_reach_the_template_as_objects),
         cmocka_unit_test(prompts_come_in_four_shapes),
         cmocka_unit_test(neutral_values_of_unbuilt_parameters_are_legal),
         cmocka_unit_test(what_is_refused_is_named),
