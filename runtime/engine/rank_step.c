@@ -113,7 +113,7 @@ static tsr_status sample_run(tsr_rank_step *s, const float *logits, int32_t firs
         .vocab = s->vocab,
         .allowed = plan->token_ids > 0 && plan->token_ids < s->vocab ? plan->token_ids : s->vocab,
     };
-    return tsr_op_sample(s->args->device, &args, (tsr_stream){0});
+    return tsr_op_sample(s->args->device, &args, tsr_model_stream(s->args->model));
 }
 
 /* Tokens for every sampled row, on the device, remembered here and made ready to send. */

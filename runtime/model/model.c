@@ -154,6 +154,11 @@ tsr_status tsr_model_open(const tsr_plan *plan, tsr_device *device, tsr_comm *co
     return st;
 }
 
+tsr_stream tsr_model_stream(const tsr_model *model)
+{
+    return model->stream;
+}
+
 void tsr_model_close(tsr_model *model)
 {
     if (model == NULL)

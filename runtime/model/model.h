@@ -11,6 +11,7 @@
 #include "kernels/ops.h"
 #include "proto/plan.h"
 #include "runtime/base/status.h"
+#include "runtime/base/stream.h"
 
 #include <stdint.h>
 
@@ -39,6 +40,9 @@ TSR_MUST_USE tsr_status tsr_model_open(const tsr_plan *plan, tsr_device *device,
 
 /* NULL is allowed. */
 void tsr_model_close(tsr_model *model);
+
+/* What a forward pass is ordered on; work on its logits goes there too. */
+tsr_stream tsr_model_stream(const tsr_model *model);
 
 /* This rank's share of one step. Arrays are in host memory. */
 typedef struct tsr_batch {
