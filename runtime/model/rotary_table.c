@@ -2,14 +2,16 @@
 
 #include <math.h>
 
+/* Powers, cosines and sines are taken in double and rounded once: a C library may pick another
+ * float variant on another processor, with other last bits. */
 void tsr_rotary_row(double theta, int32_t rotary_dim, int32_t position, float *cos_row,
                     float *sin_row)
 {
     for (int32_t i = 0; i < rotary_dim / 2; i++) {
         float exponent = (float)(2 * i) / (float)rotary_dim;
-        float frequency = 1.0F / powf((float)theta, exponent);
+        float frequency = 1.0F / (float)pow((double)(float)theta, (double)exponent);
         float angle = (float)position * frequency;
-        cos_row[i] = cosf(angle);
-        sin_row[i] = sinf(angle);
+        cos_row[i] = (float)cos((double)angle);
+        sin_row[i] = (float)sin((double)angle);
     }
 }

@@ -5,8 +5,8 @@
 #include <stdint.h>
 
 /*
- * Row `position` of both tables, [rotary_dim / 2], in fp32 throughout and step by step as Hugging
- * Face computes it, so that long positions turn by the same angle:
+ * Row `position` of both tables, [rotary_dim / 2], every step rounded to fp32 as Hugging Face's is,
+ * so that long positions turn by the same angle:
  *
  *   angle(p, i) = p * (1 / theta^(2i / rotary_dim))
  */
