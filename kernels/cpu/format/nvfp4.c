@@ -109,7 +109,7 @@ static void load_chunk(const uint8_t *from, uint32_t *to)
 
     memcpy(m, from, sizeof(m));
     transpose(m);
-    for (int j = 0; j < 8; j++) {
+    for (size_t j = 0; j < 8; j++) {
         to[2 * j] = low_nibbles(m[j]);
         to[2 * j + 1] = low_nibbles(m[j] >> 4);
     }
