@@ -15,6 +15,7 @@
 #include "comm/call.h"
 #include "comm/comm_ops.h"
 #include "comm/host_exchange.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 
 #include <errno.h>
@@ -24,7 +25,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { MAX_RANKS = 1024, MS_PER_S = 1000, NS_PER_MS = 1000000, NS_PER_S = 1000000000 };
+enum { MAX_RANKS = 1024 };
 
 typedef struct seat {
     bool taken;
@@ -78,20 +79,6 @@ static void turn(group *g)
 {
     if (pthread_cond_broadcast(&g->turned) != 0)
         abort();
-}
-
-static struct timespec deadline_from_now(int32_t ms)
-{
-    struct timespec at;
-    if (clock_gettime(CLOCK_MONOTONIC, &at) != 0)
-        abort();
-    at.tv_sec += ms / MS_PER_S;
-    at.tv_nsec += (long)(ms % MS_PER_S) * NS_PER_MS;
-    if (at.tv_nsec >= NS_PER_S) {
-        at.tv_nsec -= NS_PER_S;
-        at.tv_sec++;
-    }
-    return at;
 }
 
 /* False once the deadline has passed. The lock is held. */
@@ -163,7 +150,7 @@ static tsr_status compare(const member *m)
 static tsr_status meet(member *m)
 {
     group *g = m->group;
-    const struct timespec deadline = deadline_from_now(m->base.deadline_ms);
+    const struct timespec deadline = tsr_clock_deadline(m->base.deadline_ms);
     tsr_status st = TSR_OK;
 
     lock(g);
@@ -204,7 +191,7 @@ static void clear_table(group *g)
 static tsr_status leave(member *m)
 {
     group *g = m->group;
-    const struct timespec deadline = deadline_from_now(m->base.deadline_ms);
+    const struct timespec deadline = tsr_clock_deadline(m->base.deadline_ms);
     tsr_status st = TSR_OK;
 
     lock(g);
@@ -442,18 +429,6 @@ static const tsr_comm_ops local_ops = {
     .exchange_close = local_exchange_close,
 };
 
-/* A condition whose deadlines no clock change moves. */
-static bool init_condition(pthread_cond_t *condition)
-{
-    pthread_condattr_t how;
-    if (pthread_condattr_init(&how) != 0)
-        return false;
-    const bool ok = pthread_condattr_setclock(&how, CLOCK_MONOTONIC) == 0 &&
-                    pthread_cond_init(condition, &how) == 0;
-    (void)pthread_condattr_destroy(&how);
-    return ok;
-}
-
 static group *group_open(int32_t ranks)
 {
     group *g = calloc(1, sizeof(*g) + (size_t)ranks * sizeof(seat));
@@ -463,7 +438,7 @@ static group *group_open(int32_t ranks)
     g->missing = calloc((size_t)ranks, sizeof(*g->missing));
     if (!g->members || !g->missing || pthread_mutex_init(&g->lock, NULL) != 0)
         goto free_group;
-    if (!init_condition(&g->turned))
+    if (!tsr_clock_condition(&g->turned))
         goto destroy_lock;
     g->size = ranks;
     g->open = ranks;

@@ -1,6 +1,7 @@
 /* A thread that sleeps beside the call and makes no MPI call itself. */
 #include "comm/mpi_guard.h"
 
+#include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 
 #include <errno.h>
@@ -10,8 +11,6 @@
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
-
-enum { MS_PER_S = 1000, NS_PER_MS = 1000000, NS_PER_S = 1000000000 };
 
 struct tsr_mpi_guard {
     pthread_mutex_t lock;
@@ -23,19 +22,6 @@ struct tsr_mpi_guard {
     tsr_status cause;
     bool over;
 };
-
-static struct timespec from_now(int32_t ms)
-{
-    struct timespec at = {0};
-    (void)clock_gettime(CLOCK_MONOTONIC, &at);
-    at.tv_sec += ms / MS_PER_S;
-    at.tv_nsec += (long)(ms % MS_PER_S) * NS_PER_MS;
-    if (at.tv_nsec >= NS_PER_S) {
-        at.tv_nsec -= NS_PER_S;
-        at.tv_sec++;
-    }
-    return at;
-}
 
 static void *watch(void *guard)
 {
@@ -55,17 +41,6 @@ static void *watch(void *guard)
     return NULL;
 }
 
-static bool init_condition(pthread_cond_t *condition)
-{
-    pthread_condattr_t how;
-    if (pthread_condattr_init(&how) != 0)
-        return false;
-    const bool ok = pthread_condattr_setclock(&how, CLOCK_MONOTONIC) == 0 &&
-                    pthread_cond_init(condition, &how) == 0;
-    (void)pthread_condattr_destroy(&how);
-    return ok;
-}
-
 tsr_status tsr_mpi_guard_start(const char *what, int32_t limit_ms, tsr_status cause,
                                tsr_mpi_guard **ret_guard)
 {
@@ -75,10 +50,10 @@ tsr_status tsr_mpi_guard_start(const char *what, int32_t limit_ms, tsr_status ca
     g->what = what;
     g->limit_ms = limit_ms;
     g->cause = cause;
-    g->until = from_now(limit_ms);
+    g->until = tsr_clock_deadline(limit_ms);
     if (pthread_mutex_init(&g->lock, NULL) != 0)
         goto undo_alloc;
-    if (!init_condition(&g->returned))
+    if (!tsr_clock_condition(&g->returned))
         goto undo_lock;
     if (pthread_create(&g->thread, NULL, watch, g) != 0)
         goto undo_condition;

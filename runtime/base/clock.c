@@ -1,15 +1,39 @@
 #include "runtime/base/clock.h"
 
-#include <time.h>
+enum { MS_PER_S = 1000, NS_PER_MS = 1000000, NS_PER_S = 1000000000 };
 
 int64_t tsr_clock_ns(void)
 {
     struct timespec now;
     (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+    return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec;
 }
 
 int64_t tsr_clock_ms(void)
 {
-    return tsr_clock_ns() / 1000000;
+    return tsr_clock_ns() / NS_PER_MS;
+}
+
+struct timespec tsr_clock_deadline(int32_t ms)
+{
+    struct timespec at;
+    (void)clock_gettime(CLOCK_MONOTONIC, &at);
+    at.tv_sec += ms / MS_PER_S;
+    at.tv_nsec += (long)(ms % MS_PER_S) * NS_PER_MS;
+    if (at.tv_nsec >= NS_PER_S) {
+        at.tv_nsec -= NS_PER_S;
+        at.tv_sec++;
+    }
+    return at;
+}
+
+bool tsr_clock_condition(pthread_cond_t *condition)
+{
+    pthread_condattr_t how;
+    if (pthread_condattr_init(&how) != 0)
+        return false;
+    const bool ok = pthread_condattr_setclock(&how, CLOCK_MONOTONIC) == 0 &&
+                    pthread_cond_init(condition, &how) == 0;
+    (void)pthread_condattr_destroy(&how);
+    return ok;
 }

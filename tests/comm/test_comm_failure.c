@@ -13,7 +13,7 @@
 #include <time.h>
 
 /* Long enough for a loaded machine to reach a call, short enough to wait for. */
-enum { SHORT_MS = 400, MEDIUM_MS = 2000, JOB_MS = 1500, SLACK_MS = 5000 };
+enum { SHORT_MS = 1000, MEDIUM_MS = 2000, JOB_MS = 1500, SLACK_MS = 5000 };
 enum { POLL_NS = 1000000, LATER_NS = 150000000 };
 
 static const tsr_stream no_stream;
