@@ -9,6 +9,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 static tsr_log_level level_of(const char *name)
 {
@@ -66,19 +67,30 @@ static void drop_line(void *context, tsr_log_level level, const char *line)
     (void)line;
 }
 
+static tsr_status read_command(int argc, char **argv, const tsr_launch_info *info,
+                               tsr_config *ret_config)
+{
+    const tsr_status st = tsr_config_parse(argc, argv, ret_config);
+    return st == TSR_OK ? check_command(ret_config, info) : st;
+}
+
 int main(int argc, char **argv)
 {
+    const struct timespec a_while = {.tv_sec = 2};
     const tsr_launch_info info = tsr_launch_info_read();
     tsr_config config;
 
-    /* Every rank reads the same command line; one of them is enough to say what is wrong with
-     * it. */
+    /* Every rank reads the same command line, and one is enough to say what is wrong with it. The
+     * others let rank 0 say it, for the launcher ends the job with whoever exits first; where they
+     * alone are wrong (another environment on their host) they say it themselves. */
     if (info.rank != 0)
         tsr_log_set_sink(drop_line, NULL);
-    tsr_status st = tsr_config_parse(argc, argv, &config);
-    if (st == TSR_OK)
-        st = check_command(&config, &info);
+    tsr_status st = read_command(argc, argv, &info, &config);
     tsr_log_set_sink(NULL, NULL);
+    if (st != TSR_OK && info.rank != 0) {
+        (void)nanosleep(&a_while, NULL);
+        st = read_command(argc, argv, &info, &config);
+    }
     if (st != TSR_OK)
         return tsr_status_exit_code(st);
     if (config.help || config.version) {

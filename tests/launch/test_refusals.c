@@ -42,6 +42,16 @@ static void usage_errors_are_said_once_by_all_ranks_together(void **state)
     assert_error_lines(1);
 }
 
+static void a_usage_error_is_said_though_rank_0_comes_last(void **state)
+{
+    (void)state;
+    assert_int_equal(run_command_line("%s sh -c '[ \"$OMPI_COMM_WORLD_RANK\" = 0 ] && sleep 0.5; "
+                                      "exec %s run %s'",
+                                      mpirun(2), TSR_PROGRAM, DEMO),
+                     2);
+    assert_error_lines(1);
+}
+
 static void put_text(const char *path, const char *text)
 {
     FILE *file = fopen(path, "w");
@@ -253,6 +263,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(usage_errors_exit_with_2),
         cmocka_unit_test(usage_errors_are_said_once_by_all_ranks_together),
+        cmocka_unit_test(a_usage_error_is_said_though_rank_0_comes_last),
         cmocka_unit_test(a_result_never_overwrites_its_question),
         cmocka_unit_test(an_answer_never_overwrites_the_weights),
         cmocka_unit_test(an_input_that_cannot_be_read_is_said_once),
