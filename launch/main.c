@@ -76,7 +76,7 @@ static tsr_status read_command(int argc, char **argv, const tsr_launch_info *inf
 
 int main(int argc, char **argv)
 {
-    const struct timespec a_while = {.tv_sec = 2};
+    const struct timespec a_while = {.tv_sec = 5};
     const tsr_launch_info info = tsr_launch_info_read();
     tsr_config config;
 

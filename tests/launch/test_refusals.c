@@ -45,7 +45,7 @@ static void usage_errors_are_said_once_by_all_ranks_together(void **state)
 static void a_usage_error_is_said_though_rank_0_comes_last(void **state)
 {
     (void)state;
-    assert_int_equal(run_command_line("%s sh -c '[ \"$OMPI_COMM_WORLD_RANK\" = 0 ] && sleep 0.5; "
+    assert_int_equal(run_command_line("%s sh -c '[ \"$OMPI_COMM_WORLD_RANK\" = 0 ] && sleep 1.5; "
                                       "exec %s run %s'",
                                       mpirun(2), TSR_PROGRAM, DEMO),
                      2);
