@@ -31,14 +31,122 @@ void tsr_device_free(tsr_device *device, void *memory)
     device->table->release(device, memory);
 }
 
-tsr_status tsr_device_put(tsr_device *device, void *to, const void *from, size_t bytes)
+tsr_status tsr_device_host_alloc(tsr_device *device, size_t bytes, void **ret_memory)
 {
-    return device->table->put(device, to, from, bytes);
+    return device->table->host_alloc(device, bytes, ret_memory);
 }
 
-tsr_status tsr_device_get(tsr_device *device, void *to, const void *from, size_t bytes)
+void tsr_device_host_free(tsr_device *device, void *memory)
 {
-    return device->table->get(device, to, from, bytes);
+    if (memory != NULL)
+        device->table->host_release(device, memory);
+}
+
+int32_t tsr_device_flights(const tsr_device *device)
+{
+    return device->table->flights;
+}
+
+tsr_status tsr_device_stream_open(tsr_device *device, tsr_stream *ret_stream)
+{
+    return device->table->stream_open(device, ret_stream);
+}
+
+void tsr_device_stream_close(tsr_device *device, tsr_stream stream)
+{
+    if (stream.native != NULL)
+        device->table->stream_close(device, stream);
+}
+
+tsr_status tsr_device_put(tsr_device *device, void *to, const void *from, size_t bytes,
+                          tsr_stream stream)
+{
+    return bytes == 0 ? TSR_OK : device->table->put(device, to, from, bytes, stream);
+}
+
+tsr_status tsr_device_get(tsr_device *device, void *to, const void *from, size_t bytes,
+                          tsr_stream stream)
+{
+    return bytes == 0 ? TSR_OK : device->table->get(device, to, from, bytes, stream);
+}
+
+tsr_status tsr_device_mark_open(tsr_device *device, tsr_mark **ret_mark)
+{
+    return device->table->mark_open(device, ret_mark);
+}
+
+void tsr_device_mark_close(tsr_device *device, tsr_mark *mark)
+{
+    if (mark != NULL)
+        device->table->mark_close(device, mark);
+}
+
+tsr_status tsr_device_mark(tsr_device *device, tsr_mark *mark, tsr_stream stream)
+{
+    return device->table->mark(device, mark, stream);
+}
+
+tsr_status tsr_device_passed(tsr_device *device, tsr_mark *mark, bool *ret_passed)
+{
+    return device->table->passed(device, mark, ret_passed);
+}
+
+tsr_status tsr_device_record(tsr_device *device, tsr_stream stream)
+{
+    return device->table->record(device, stream);
+}
+
+tsr_status tsr_device_recorded(tsr_device *device, tsr_stream stream, tsr_recording **ret_recording)
+{
+    return device->table->recorded(device, stream, ret_recording);
+}
+
+tsr_status tsr_device_replay(tsr_device *device, tsr_recording *recording, tsr_stream stream)
+{
+    return device->table->replay(device, recording, stream);
+}
+
+void tsr_device_recording_close(tsr_device *device, tsr_recording *recording)
+{
+    if (recording != NULL)
+        device->table->recording_close(device, recording);
+}
+
+static void say_fault(const tsr_fault *f)
+{
+    switch ((tsr_fault_kind)f->kind) {
+    case TSR_FAULT_NONE:
+        break;
+    case TSR_FAULT_TOKEN:
+        tsr_log(TSR_LOG_ERROR, "embed: id %d of token %d is not in 0..%d", (int)f->value,
+                (int)f->row, (int)f->limit - 1);
+        break;
+    case TSR_FAULT_ROWS:
+        tsr_log(TSR_LOG_ERROR, "expert mlp: %d rows, reserved were %d", (int)f->value,
+                (int)f->limit);
+        break;
+    case TSR_FAULT_EXPERT:
+        tsr_log(TSR_LOG_ERROR, "expert mlp: row %d, slot %d asks for expert %d, which is not here",
+                (int)f->row, (int)f->slot, (int)f->value);
+        break;
+    case TSR_FAULT_ANSWERS:
+        tsr_log(TSR_LOG_ERROR,
+                "expert mlp: row %d, slot %d asks for one answer more than the %d reserved",
+                (int)f->row, (int)f->slot, (int)f->limit);
+        break;
+    }
+}
+
+tsr_status tsr_device_fault(tsr_device *device)
+{
+    const tsr_fault *fault = device->table->fault(device);
+
+    if (fault->kind == TSR_FAULT_NONE)
+        return TSR_OK;
+    if (!device->fault_told)
+        say_fault(fault);
+    device->fault_told = true;
+    return TSR_ERR_ARG;
 }
 
 tsr_status tsr_device_reserve(tsr_device *device, const tsr_work_shape *shape)

@@ -1,9 +1,18 @@
 /*
- * A device: memory, weights in the layout its kernels want, and workspace. It computes on one
- * processor and never sees a rank.
+ * A device: memory, streams, weights in the layout its kernels want, and workspace. It computes on
+ * one processor and never sees a rank.
  *
- * One device is used by one thread at a time. Everything is allocated before the first operation;
- * operations (ops.h) allocate nothing.
+ * Work goes on a stream and is done there in order; the call that put it there may return before.
+ * A host learns that work is done by a mark behind it:
+ *
+ *   host    put  block ... block  get  mark        passed? no   passed? yes: read what get brought
+ *   stream     | put | block ... block | get | mark -------------^
+ *
+ * A device that computes only while it is called (a CPU) has done the work when the call returns;
+ * whoever waits for a mark is then right at once.
+ *
+ * One device is used by one thread at a time. Everything is allocated before the first block;
+ * blocks (blocks.h) allocate nothing.
  */
 #ifndef TSR_KERNELS_DEVICE_H
 #define TSR_KERNELS_DEVICE_H
@@ -48,11 +57,69 @@ size_t tsr_device_activation_bytes(const tsr_device *device);
 TSR_MUST_USE tsr_status tsr_device_alloc(tsr_device *device, size_t bytes, void **ret_memory);
 void tsr_device_free(tsr_device *device, void *memory);
 
-/* Host to device and back; complete on return. */
-TSR_MUST_USE tsr_status tsr_device_put(tsr_device *device, void *to, const void *from,
-                                       size_t bytes);
-TSR_MUST_USE tsr_status tsr_device_get(tsr_device *device, void *to, const void *from,
-                                       size_t bytes);
+/*
+ * Host memory that the device reads and writes on a stream while the host goes on (pinned, where
+ * that matters); zeroed, aligned to 64 bytes. What put and get are given lies in it. Free before
+ * the device is closed.
+ */
+TSR_MUST_USE tsr_status tsr_device_host_alloc(tsr_device *device, size_t bytes, void **ret_memory);
+void tsr_device_host_free(tsr_device *device, void *memory);
+
+/*
+ * Steps that are worth having under way at once: 2 where the device computes by itself, so that the
+ * next step waits on it when one is done; 1 where it computes only while it is called.
+ */
+int32_t tsr_device_flights(const tsr_device *device);
+
+/* A stream of the device's own. Work on two streams has no order. TSR_ERR_DEVICE, TSR_ERR_MEMORY */
+TSR_MUST_USE tsr_status tsr_device_stream_open(tsr_device *device, tsr_stream *ret_stream);
+
+/* What is still on it is lost. A zeroed stream is allowed. */
+void tsr_device_stream_close(tsr_device *device, tsr_stream stream);
+
+/* Host to device and back, in the order of the stream: the host's side stays untouched until the
+ * stream has passed. */
+TSR_MUST_USE tsr_status tsr_device_put(tsr_device *device, void *to, const void *from, size_t bytes,
+                                       tsr_stream stream);
+TSR_MUST_USE tsr_status tsr_device_get(tsr_device *device, void *to, const void *from, size_t bytes,
+                                       tsr_stream stream);
+
+/* A place on a stream. One mark is used again and again. */
+typedef struct tsr_mark tsr_mark;
+
+TSR_MUST_USE tsr_status tsr_device_mark_open(tsr_device *device, tsr_mark **ret_mark);
+void tsr_device_mark_close(tsr_device *device, tsr_mark *mark); /* NULL is allowed */
+
+/* Puts the mark behind everything that is on the stream now. */
+TSR_MUST_USE tsr_status tsr_device_mark(tsr_device *device, tsr_mark *mark, tsr_stream stream);
+
+/* Whether the stream has passed the mark. Never waits. TSR_ERR_DEVICE, logged: it never will */
+TSR_MUST_USE tsr_status tsr_device_passed(tsr_device *device, tsr_mark *mark, bool *ret_passed);
+
+/*
+ * Everything that is put on a stream between two calls, to be put there again as one piece: same
+ * arguments, same addresses, other contents. A device that gains nothing by it (a CPU) does the
+ * work meanwhile and gives no recording; one that records does nothing yet.
+ *
+ *   ret_recording  NULL: the work was done as usual
+ */
+typedef struct tsr_recording tsr_recording;
+
+TSR_MUST_USE tsr_status tsr_device_record(tsr_device *device, tsr_stream stream);
+TSR_MUST_USE tsr_status tsr_device_recorded(tsr_device *device, tsr_stream stream,
+                                            tsr_recording **ret_recording);
+TSR_MUST_USE tsr_status tsr_device_replay(tsr_device *device, tsr_recording *recording,
+                                          tsr_stream stream);
+void tsr_device_recording_close(tsr_device *device, tsr_recording *recording);
+
+/*
+ * What a block found wrong in device memory, where no front door can look: a block that finds such
+ * a thing leaves it here, the first of all blocks, and does nothing. Whoever has seen a mark passed
+ * asks; a device with a fault is only good for closing.
+ *
+ * TSR_ERR_ARG, logged the first time: a block found a fault
+ */
+TSR_MUST_USE tsr_status tsr_device_fault(tsr_device *device);
 
 /* The largest of everything that one operation will see; workspace is sized by it. */
 typedef struct tsr_work_shape {

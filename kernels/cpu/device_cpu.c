@@ -8,6 +8,7 @@
 #include "kernels/cpu/device_cpu.h"
 
 #include "kernels/cpu/format/format_cpu.h"
+#include "kernels/cpu/stream_cpu.h"
 #include "runtime/base/log.h"
 
 #include <inttypes.h>
@@ -94,11 +95,13 @@ static void release_cpu(tsr_device *device, void *memory)
     free(given);
 }
 
-static tsr_status copy_cpu(tsr_device *device, void *to, const void *from, size_t bytes)
+/* One order: the caller's. */
+static tsr_status copy_cpu(tsr_device *device, void *to, const void *from, size_t bytes,
+                           tsr_stream s)
 {
     (void)device;
-    if (bytes > 0)
-        memcpy(to, from, bytes);
+    (void)s;
+    memcpy(to, from, bytes);
     return TSR_OK;
 }
 
@@ -196,11 +199,25 @@ static void close_cpu(tsr_device *device)
 
 static const tsr_device_table table_cpu = {
     .activation_bytes = sizeof(float),
+    .flights = 1,
     .close = close_cpu,
     .alloc = alloc_cpu,
     .release = release_cpu,
+    .host_alloc = alloc_cpu,
+    .host_release = release_cpu,
+    .stream_open = tsr_stream_open_cpu,
+    .stream_close = tsr_stream_close_cpu,
     .put = copy_cpu,
     .get = copy_cpu,
+    .mark_open = tsr_mark_open_cpu,
+    .mark_close = tsr_mark_close_cpu,
+    .mark = tsr_mark_cpu,
+    .passed = tsr_passed_cpu,
+    .record = tsr_record_cpu,
+    .recorded = tsr_recorded_cpu,
+    .replay = tsr_replay_cpu,
+    .recording_close = tsr_recording_close_cpu,
+    .fault = tsr_fault_cpu,
     .reserve = reserve_cpu,
     .linear_bytes = tsr_cpu_linear_bytes,
     .load_linear = load_linear_cpu,

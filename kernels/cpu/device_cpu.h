@@ -68,8 +68,14 @@ typedef struct tsr_cpu_work {
     int32_t score_stride; /* floats per head of attention scores */
 } tsr_cpu_work;
 
+struct tsr_mark {
+    char nothing; /* a CPU has none to keep */
+};
+
 typedef struct tsr_cpu_device {
     tsr_device base;
+    tsr_mark mark;
+    tsr_fault fault; /* the first that a block found */
     const tsr_cpu_isa_table *isa;
     tsr_threads *threads;
     void *memory; /* behind `work` */

@@ -127,16 +127,19 @@ static tsr_status sample(tsr_rank_step *s, const float *logits)
     if (rows == 0)
         return TSR_OK;
     tsr_status st =
-        tsr_device_put(device, s->device_row, s->batch.sampling, count * sizeof(*s->device_row));
+        tsr_device_put(device, s->device_row, s->batch.sampling, count * sizeof(*s->device_row),
+                       tsr_model_stream(s->args->model));
     for (int32_t first = 0, end = 1; first < rows && st == TSR_OK; first = end++) {
         while (end < rows && sampled[end].logit_row == sampled[end - 1].logit_row + 1)
             end++;
         st = sample_run(s, logits, first, end - first);
     }
     if (st == TSR_OK)
-        st = tsr_device_get(device, s->token, s->device_token, count * sizeof(*s->token));
+        st = tsr_device_get(device, s->token, s->device_token, count * sizeof(*s->token),
+                            tsr_model_stream(s->args->model));
     if (st == TSR_OK)
-        st = tsr_device_get(device, s->logprob, s->device_logprob, count * sizeof(*s->logprob));
+        st = tsr_device_get(device, s->logprob, s->device_logprob, count * sizeof(*s->logprob),
+                            tsr_model_stream(s->args->model));
     for (int32_t i = 0; i < rows && st == TSR_OK; i++) {
         s->state.sequence[sampled[i].slot].last_token = s->token[i];
         s->sent[i] = (tsr_token_row){
@@ -174,7 +177,8 @@ static tsr_status bring_rows(tsr_rank_step *s, uint32_t from, const float *logit
     tsr_status st = TSR_OK;
 
     if (logits != NULL)
-        st = tsr_device_get(s->args->device, s->staged, logits, bytes);
+        st = tsr_device_get(s->args->device, s->staged, logits, bytes,
+                            tsr_model_stream(s->args->model));
     if (st != TSR_OK || from == 0)
         return st;
     for (int32_t r = 0; r < s->state.shape.ranks; r++)

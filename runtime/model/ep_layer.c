@@ -51,7 +51,7 @@ tsr_status tsr_ep_layer_open(const tsr_plan *plan, const tsr_weights *weights, c
     return TSR_OK;
 }
 
-tsr_status tsr_ep_layer_tables(const tsr_ep_layer *ep)
+tsr_status tsr_ep_layer_tables(const tsr_ep_layer *ep, tsr_stream s)
 {
     size_t row_bytes = (size_t)ep->plan->model.experts * sizeof(int32_t);
     int32_t *owner = ep->step->array[TSR_STEP_OWNER];
@@ -64,12 +64,12 @@ tsr_status tsr_ep_layer_tables(const tsr_ep_layer *ep)
         if (!w->sparse)
             continue;
         size_t row = expert_row(ep, l);
-        st = tsr_device_put(ep->device, owner + row, ep->plan->expert_rank + row, row_bytes);
+        st = tsr_device_put(ep->device, owner + row, ep->plan->expert_rank + row, row_bytes, s);
         if (st == TSR_OK)
-            st = tsr_device_put(ep->device, local + row, w->local_of, row_bytes);
+            st = tsr_device_put(ep->device, local + row, w->local_of, row_bytes, s);
         if (st == TSR_OK)
             st = tsr_device_put(ep->device, mlps + row, w->experts,
-                                (size_t)w->local_experts * sizeof(*w->experts));
+                                (size_t)w->local_experts * sizeof(*w->experts), s);
     }
     return st;
 }

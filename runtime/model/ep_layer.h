@@ -43,7 +43,7 @@ TSR_MUST_USE tsr_status tsr_ep_layer_open(const tsr_plan *plan, const tsr_weight
                                           tsr_ep_layer *ret_ep);
 
 /* Puts the tables of experts into device memory, once the weights are there. */
-TSR_MUST_USE tsr_status tsr_ep_layer_tables(const tsr_ep_layer *ep);
+TSR_MUST_USE tsr_status tsr_ep_layer_tables(const tsr_ep_layer *ep, tsr_stream stream);
 
 /* What one call works on. */
 typedef struct tsr_ep_step {

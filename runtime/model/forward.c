@@ -49,7 +49,8 @@ static tsr_status put(const tsr_model *m, tsr_step_array array, const void *from
 {
     if (count == 0)
         return TSR_OK;
-    return tsr_device_put(m->device, m->step.array[array], from, (size_t)count * element);
+    return tsr_device_put(m->device, m->step.array[array], from, (size_t)count * element,
+                          m->stream);
 }
 
 /* The batch's arrays into device memory. */

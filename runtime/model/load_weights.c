@@ -179,7 +179,8 @@ static tsr_status take_vector(tsr_loader *loader, const tsr_piece *piece,
     if (*view != NULL)
         return say(loader, piece, "the plan lists it twice");
     void *memory = loader->vectors[piece->owner];
-    st = tsr_device_put(loader->device, memory, values, (size_t)v->elements * sizeof(float));
+    st = tsr_device_put(loader->device, memory, values, (size_t)v->elements * sizeof(float),
+                        (tsr_stream){0});
     if (st == TSR_OK)
         *view = memory;
     return st;

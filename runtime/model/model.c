@@ -122,7 +122,7 @@ static tsr_status build(tsr_model *m, const tsr_load_progress *progress)
     if (st != TSR_OK)
         return st;
     scale_cache(m);
-    return tsr_ep_layer_tables(&m->ep);
+    return tsr_ep_layer_tables(&m->ep, m->stream);
 }
 
 tsr_status tsr_model_open(const tsr_plan *plan, tsr_device *device, tsr_comm *comm,

@@ -19,9 +19,10 @@ static tsr_status fill_rotary(const tsr_plan *plan, tsr_step *step)
     for (int32_t p = 0; st == TSR_OK && p < plan->limits.max_model_len; p++) {
         size_t at = (size_t)p * row_bytes;
         tsr_rotary_row(plan->model.rope_theta, plan->model.rotary_dim, p, rows, rows + width);
-        st = tsr_device_put(step->device, cos_table + at, rows, row_bytes);
+        st = tsr_device_put(step->device, cos_table + at, rows, row_bytes, (tsr_stream){0});
         if (st == TSR_OK)
-            st = tsr_device_put(step->device, sin_table + at, rows + width, row_bytes);
+            st = tsr_device_put(step->device, sin_table + at, rows + width, row_bytes,
+                                (tsr_stream){0});
     }
     free(rows);
     return st;

@@ -176,7 +176,7 @@ static tsr_status keep_logits(const rank_run *run, tsr_device *device, const flo
         if (s->rank != run->rank || rows == 0)
             continue;
         st = tsr_device_get(device, s->logits + (size_t)first * vocab, logits + row * vocab,
-                            (size_t)rows * vocab * sizeof(float));
+                            (size_t)rows * vocab * sizeof(float), (tsr_stream){0});
         row += (size_t)rows;
     }
     return st;
