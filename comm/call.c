@@ -1,3 +1,4 @@
+/* Calls as what peers compare and as what messages show. */
 #include "comm/call.h"
 
 #include "runtime/base/log.h"
@@ -14,6 +15,7 @@ tsr_call tsr_call_of_open(const tsr_exchange *exchange)
         .kind = TSR_CALL_EXCHANGE_OPEN,
         .exchange = exchange->number,
         .max_tokens = exchange->shape.max_tokens,
+        .max_arrivals = exchange->shape.max_arrivals,
         .slots = exchange->shape.slots,
         .row_bytes = exchange->shape.row_bytes,
         .return_row_bytes = exchange->shape.return_row_bytes,
@@ -24,8 +26,8 @@ tsr_call tsr_call_of_exchange(const tsr_exchange *exchange, tsr_call_kind kind)
 {
     return (tsr_call){
         .kind = (int32_t)kind,
-        .step = exchange->mark.step,
-        .stage = exchange->mark.stage,
+        .step = exchange->step,
+        .stage = exchange->stage,
         .exchange = exchange->number,
     };
 }
@@ -48,9 +50,10 @@ static int call_text(const tsr_call *call, char *text, size_t capacity)
     case TSR_CALL_EXCHANGE_OPEN:
         return snprintf(text, capacity,
                         "opening exchange %" PRId32 " (%" PRId32 " rows of %" PRIu64
-                        " bytes, %" PRId32 " slots, answers of %" PRIu64 " bytes)",
-                        call->exchange, call->max_tokens, call->row_bytes, call->slots,
-                        call->return_row_bytes);
+                        " bytes, %" PRId32 " arrive, %" PRId32 " slots, answers of %" PRIu64
+                        " bytes)",
+                        call->exchange, call->max_tokens, call->row_bytes, call->max_arrivals,
+                        call->slots, call->return_row_bytes);
     case TSR_CALL_DISPATCH:
     case TSR_CALL_RETURN:
         return snprintf(text, capacity,
@@ -71,7 +74,7 @@ bool tsr_call_equal(const tsr_call *a, const tsr_call *b)
 {
     return a->kind == b->kind && a->root == b->root && a->bytes == b->bytes && a->step == b->step &&
            a->stage == b->stage && a->exchange == b->exchange && a->max_tokens == b->max_tokens &&
-           a->slots == b->slots && a->row_bytes == b->row_bytes &&
+           a->max_arrivals == b->max_arrivals && a->slots == b->slots && a->row_bytes == b->row_bytes &&
            a->return_row_bytes == b->return_row_bytes;
 }
 

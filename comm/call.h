@@ -5,7 +5,7 @@
 #ifndef TSR_COMM_CALL_H
 #define TSR_COMM_CALL_H
 
-#include "comm/comm_ops.h"
+#include "comm/exchange_ops.h"
 
 #include <stdbool.h>
 
@@ -25,11 +25,13 @@ typedef struct tsr_call {
     int32_t kind;
     int32_t root;              /* broadcast, gather */
     uint64_t bytes;            /* broadcast; gather: of all ranks */
-    uint64_t step;             /* dispatch, return: the mark */
-    int32_t stage;             /* dispatch, return: the mark */
+    uint64_t step;             /* dispatch, return */
+    int32_t stage;             /* dispatch, return */
     int32_t exchange;          /* number of the exchange */
     int32_t max_tokens;        /* open: the shape */
+    int32_t max_arrivals;      /* open: the shape */
     int32_t slots;             /* open: the shape */
+    int32_t unused;
     uint64_t row_bytes;        /* open: the shape */
     uint64_t return_row_bytes; /* open: the shape */
 } tsr_call;
@@ -39,7 +41,7 @@ tsr_call tsr_call_of_open(const tsr_exchange *exchange);
 /* Of a dispatch or return of the exchange as it stands. */
 tsr_call tsr_call_of_exchange(const tsr_exchange *exchange, tsr_call_kind kind);
 
-enum { TSR_CALL_TEXT_BYTES = 160 };
+enum { TSR_CALL_TEXT_BYTES = 192 };
 
 /* "dispatch of step 7 stage 2"; always ends in a zero byte. */
 void tsr_call_text(const tsr_call *call, char text[TSR_CALL_TEXT_BYTES]);

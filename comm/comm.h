@@ -1,7 +1,8 @@
 /*
- * comm moves rows between ranks. It does not know what a token, an expert or a model is.
+ * How ranks talk: few bytes between hosts, waited for at once. How rows travel is exchange.h.
+ * Neither knows what a token, an expert or a model is.
  *
- * Rules that hold for every function marked collective:
+ * Rules that hold for every function marked collective, here and there:
  *
  *   Collective   Every rank of the group calls it, in the same order, with matching arguments; a
  *                rank with nothing to send takes part all the same.
@@ -9,38 +10,30 @@
  *                a little more where the peer may itself be waiting for another.
  *   Final        After the first error the group is spent: a call that fails has aborted it, peers
  *                get TSR_ERR_PEER, what is left is to close it. The rank that first decides logs
- *                which operation, mark and peer.
+ *                which operation and peer.
+ *   In turn      What an exchange has started is waited for before the next call on the group,
+ *                which is otherwise TSR_ERR_ARG, logged with the names of both.
  *
  * A tsr_comm is owned by whoever opened it and used by one thread at a time.
- *
- * An exchange moves each row once to every rank that one of its slots names, and brings one answer
- * row back for every (row, slot):
- *
- *      rank 0                                   rank 1
- *      send_rows[t]  --- once per named rank --> arrived_rows[i], answer_of[i, k]
- *      send_ranks[t, k]                              |  (the caller computes)
- *      returned_rows[t, k] <-- one per (row, slot) - answers[answer_of[i, k]]
- *
- * Buffers belong to the backend, which registers them once; every array below, counts included,
- * lies in the backend's memory, so that on a GPU no host ever reads a count.
  */
 #ifndef TSR_COMM_COMM_H
 #define TSR_COMM_COMM_H
 
 #include "runtime/base/status.h"
-#include "runtime/base/stream.h"
 
 #include <stddef.h>
 #include <stdint.h>
 
 typedef struct tsr_comm tsr_comm;
-typedef struct tsr_exchange tsr_exchange;
 
 int32_t tsr_comm_rank(const tsr_comm *comm);
 int32_t tsr_comm_size(const tsr_comm *comm);
 
 /* "local", "mpi". */
 const char *tsr_comm_name(const tsr_comm *comm);
+
+/* The longest wait the group was opened with. */
+int32_t tsr_comm_deadline_ms(const tsr_comm *comm);
 
 /*
  * Opens a group whose ranks are threads of this process: the reference backend.
@@ -90,7 +83,8 @@ TSR_MUST_USE tsr_status tsr_comm_broadcast(tsr_comm *comm, int32_t root, void *d
 TSR_MUST_USE tsr_status tsr_comm_gather(tsr_comm *comm, int32_t root, const void *send,
                                         const size_t *bytes_of, void *recv);
 
-/* Collective. TSR_ERR_TIMEOUT, TSR_ERR_PEER, TSR_ERR_MISMATCH (a peer is at another call) */
+/* Collective. TSR_ERR_ARG, TSR_ERR_TIMEOUT, TSR_ERR_PEER
+ * TSR_ERR_MISMATCH  a peer is at another call */
 TSR_MUST_USE tsr_status tsr_comm_barrier(tsr_comm *comm);
 
 /*
@@ -103,77 +97,13 @@ void tsr_comm_abort(tsr_comm *comm, tsr_status cause);
  * none. */
 tsr_status tsr_comm_cause(tsr_comm *comm);
 
-/* Releases this rank's part; close its exchanges first. NULL is allowed. Collective for `mpi`, not
- * for `local`; never waits beyond the deadline. */
+/*
+ * Releases this rank's part; close its exchanges first. NULL is allowed. Collective for `mpi`, not
+ * for `local`; never waits beyond the deadline.
+ *
+ * While an exchange has not been waited for, this ends the group and releases nothing: the comm is
+ * there to be closed again after the exchange.
+ */
 void tsr_comm_close(tsr_comm *comm);
-
-/* The dimensions of an exchange, the same on every rank. */
-typedef struct tsr_exchange_shape {
-    int32_t max_tokens;      /* most rows a rank sends at once, >= 1 */
-    int32_t slots;           /* K, ranks a row may name, >= 1 */
-    size_t row_bytes;        /* of a sent row, a multiple of 16, <= 1 GiB */
-    size_t return_row_bytes; /* of an answer row, likewise */
-} tsr_exchange_shape;
-
-/* Addresses in the backend's memory, fixed for the life of the exchange. */
-typedef struct tsr_exchange_buffers {
-    void *send_rows;              /* [max_tokens, row_bytes] written before dispatch */
-    int32_t *send_ranks;          /* [max_tokens, slots] the rank of each slot, -1: none */
-    const void *arrived_rows;     /* [arrived_capacity, row_bytes] in order of (source rank, row) */
-    const int32_t *arrived_count; /* [1] */
-    const int32_t
-        *answer_of; /* [arrived_capacity, slots] index into answers, -1: not this rank's slot */
-    const int32_t *answer_count; /* [1] */
-    void *answers;               /* [answer_capacity, return_row_bytes] written before return */
-    const void *returned_rows;   /* [max_tokens, slots, return_row_bytes] read after return; rows of
-                                    slots that name no rank are undefined */
-    int32_t arrived_capacity;    /* size * max_tokens */
-    int32_t answer_capacity;     /* size * max_tokens * slots */
-} tsr_exchange_buffers;
-
-/* Which step and which exchange of it: shown in messages, and compared between peers. */
-typedef struct tsr_exchange_mark {
-    uint64_t step;
-    int32_t stage;
-} tsr_exchange_mark;
-
-/* Bytes that an exchange of this shape takes on each rank with the backend that takes most; the
- * plan counts with it. */
-uint64_t tsr_exchange_bytes(const tsr_exchange_shape *shape, int32_t ranks);
-
-/*
- * Collective. Allocates and registers every buffer. Close before the comm.
- *
- * TSR_ERR_ARG (also when an index would not fit 31 bits), TSR_ERR_MEMORY, TSR_ERR_TIMEOUT,
- * TSR_ERR_PEER
- * TSR_ERR_MISMATCH  a peer gave another shape
- */
-TSR_MUST_USE tsr_status tsr_exchange_open(tsr_comm *comm, const tsr_exchange_shape *shape,
-                                          tsr_exchange **ret_exchange);
-
-tsr_exchange_buffers tsr_exchange_buffers_of(const tsr_exchange *exchange);
-
-/*
- * Collective. Starts sending the first `tokens` rows; ordered after what is on the stream. The
- * arrived_ and answer_ arrays hold once tsr_exchange_wait has returned (on a GPU: for work put on
- * the stream later).
- *
- * TSR_ERR_ARG (tokens beyond max_tokens, a rank beyond size), TSR_ERR_TIMEOUT, TSR_ERR_PEER,
- * TSR_ERR_MISMATCH (a peer is at another mark)
- */
-TSR_MUST_USE tsr_status tsr_exchange_dispatch(tsr_exchange *exchange, int32_t tokens,
-                                              tsr_exchange_mark mark, tsr_stream stream);
-
-/* Collective, after a dispatch. Starts sending every answer row back. Errors as above. */
-TSR_MUST_USE tsr_status tsr_exchange_return(tsr_exchange *exchange, tsr_stream stream);
-
-/*
- * Finishes what the last dispatch or return started, within the deadline. Between starting and
- * waiting the caller may compute on anything but the exchange's buffers.
- */
-TSR_MUST_USE tsr_status tsr_exchange_wait(tsr_exchange *exchange, tsr_stream stream);
-
-/* Closing what was started and not waited for aborts the group. NULL is allowed. */
-void tsr_exchange_close(tsr_exchange *exchange);
 
 #endif

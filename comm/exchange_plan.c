@@ -1,3 +1,4 @@
+/* Counts, then running sums, then indices; exchange_plan.h draws both sides. */
 #include "comm/exchange_plan.h"
 
 #include "runtime/base/log.h"
@@ -6,6 +7,15 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
+
+tsr_status tsr_send_plan_refuse(int32_t row, int32_t slot, int32_t rank, int32_t ranks)
+{
+    tsr_log(TSR_LOG_ERROR,
+            "exchange: row %" PRId32 " slot %" PRId32 " names rank %" PRId32
+            " of a group of %" PRId32,
+            row, slot, rank, ranks);
+    return TSR_ERR_ARG;
+}
 
 /* True when no earlier slot of the row names the same rank. */
 static bool is_first_naming(const int32_t *row, int32_t slot)
@@ -24,13 +34,8 @@ static tsr_status count_all(int32_t ranks, int32_t tokens, int32_t slots, const 
     for (int32_t t = 0; t < tokens; t++) {
         const int32_t *row = send_ranks + (ptrdiff_t)t * slots;
         for (int32_t k = 0; k < slots; k++) {
-            if (row[k] < -1 || row[k] >= ranks) {
-                tsr_log(TSR_LOG_ERROR,
-                        "exchange: row %" PRId32 " slot %" PRId32 " names rank %" PRId32
-                        " of a group of %" PRId32,
-                        t, k, row[k], ranks);
-                return TSR_ERR_ARG;
-            }
+            if (row[k] < -1 || row[k] >= ranks)
+                return tsr_send_plan_refuse(t, k, row[k], ranks);
             if (row[k] < 0)
                 continue;
             plan->answer_first[row[k] + 1]++;

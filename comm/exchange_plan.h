@@ -33,6 +33,10 @@ typedef struct tsr_send_plan {
 TSR_MUST_USE tsr_status tsr_send_plan_build(int32_t ranks, int32_t tokens, int32_t slots,
                                             const int32_t *send_ranks, tsr_send_plan *plan);
 
+/* Logs the row and slot that name a rank outside the group. TSR_ERR_ARG */
+TSR_MUST_USE tsr_status tsr_send_plan_refuse(int32_t row, int32_t slot, int32_t rank,
+                                             int32_t ranks);
+
 /* The arriving side. */
 typedef struct tsr_answer_plan {
     int32_t *answer_of;        /* [rows, slots] out: index of the answer; -1: another rank's slot */

@@ -49,6 +49,7 @@ struct tsr_mpi_requests {
     int count;
     int capacity;
     int pending;
+    uint64_t meeting; /* whose greetings these are; 0: no meeting's */
 };
 
 struct tsr_mpi_lane {
@@ -66,8 +67,6 @@ struct tsr_mpi_notes {
 typedef struct world {
     tsr_mpi_world shared; /* first member */
     tsr_mpi_lane work;
-    tsr_mpi_requests meeting;
-    tsr_mpi_requests flow;
     tsr_mpi_notes notes;
 } world;
 
@@ -91,13 +90,36 @@ static tsr_status mpi_status(int code, const char *call)
 
 #define TSR_MPI(call) mpi_status((call), #call)
 
-static void free_requests(tsr_mpi_requests *list)
+static void free_arrays(tsr_mpi_requests *list)
 {
     free(list->items);
     free(list->statuses);
     free(list->finished);
     free(list->expected);
     free(list->peers);
+}
+
+tsr_status tsr_mpi_requests_open(tsr_mpi_requests **ret_list)
+{
+    tsr_mpi_requests *list = calloc(1, sizeof(*list));
+    if (list == NULL)
+        return TSR_ERR_MEMORY;
+    *ret_list = list;
+    return TSR_OK;
+}
+
+void tsr_mpi_requests_close(tsr_mpi_requests *list)
+{
+    if (list == NULL || list->pending != 0)
+        return;
+    free_arrays(list);
+    free(list);
+}
+
+uint64_t tsr_mpi_requests_greet(tsr_mpi_world *w, tsr_mpi_requests *list)
+{
+    list->meeting = ++w->meetings;
+    return list->meeting;
 }
 
 /* Room for `more` requests. Grows only beyond the most there ever were. */
@@ -116,8 +138,9 @@ static tsr_status reserve(tsr_mpi_requests *list, size_t more)
     grown.finished = calloc(capacity, sizeof(int));
     grown.expected = calloc(capacity, sizeof(int));
     grown.peers = calloc(capacity, sizeof(int32_t));
-    if (!grown.items || !grown.statuses || !grown.finished || !grown.expected || !grown.peers) {
-        free_requests(&grown);
+    if (grown.items == NULL || grown.statuses == NULL || grown.finished == NULL ||
+        grown.expected == NULL || grown.peers == NULL) {
+        free_arrays(&grown);
         return TSR_ERR_MEMORY;
     }
     if (list->count != 0) {
@@ -125,7 +148,7 @@ static tsr_status reserve(tsr_mpi_requests *list, size_t more)
         memcpy(grown.expected, list->expected, (size_t)list->count * sizeof(int));
         memcpy(grown.peers, list->peers, (size_t)list->count * sizeof(int32_t));
     }
-    free_requests(list);
+    free_arrays(list);
     list->items = grown.items;
     list->statuses = grown.statuses;
     list->finished = grown.finished;
@@ -143,15 +166,15 @@ tsr_status tsr_mpi_start(const tsr_mpi_world *w, tsr_mpi_requests *list, const t
         const size_t rest = m->bytes - at;
         const int bytes = rest < PIECE_BYTES ? (int)rest : PIECE_BYTES;
         const int i = list->count;
-        if (m->from)
+        if (m->from != NULL)
             st = TSR_MPI(MPI_Isend((const unsigned char *)m->from + at, bytes, MPI_BYTE, m->peer,
-                                   m->tag, comm, &list->items[i]));
+                                   (int)m->tag, comm, &list->items[i]));
         else
-            st = TSR_MPI(MPI_Irecv((unsigned char *)m->into + at, bytes, MPI_BYTE, m->peer, m->tag,
+            st = TSR_MPI(MPI_Irecv((unsigned char *)m->into + at, bytes, MPI_BYTE, m->peer, (int)m->tag,
                                    comm, &list->items[i]));
         if (st != TSR_OK)
             return st;
-        list->expected[i] = m->from ? -1 : bytes;
+        list->expected[i] = m->from != NULL ? -1 : bytes;
         list->peers[i] = m->peer;
         list->count++;
         list->pending++;
@@ -256,7 +279,7 @@ bool tsr_mpi_is_pending(const tsr_mpi_requests *list)
  */
 static bool will_see_for_itself(const tsr_mpi_world *w, const tsr_mpi_requests *list)
 {
-    return list == w->meeting && w->notes->heard.meeting == w->meetings;
+    return list->meeting != 0 && w->notes->heard.meeting == list->meeting;
 }
 
 tsr_status tsr_mpi_finish(tsr_mpi_world *w, tsr_mpi_requests *list, const tsr_call *call,
@@ -311,10 +334,6 @@ tsr_status tsr_mpi_cause(tsr_comm *comm)
 
 static void world_free(world *w)
 {
-    free_requests(&w->meeting);
-    free_requests(&w->flow);
-    free(w->shared.mine);
-    free(w->shared.theirs);
     free(w->shared.missing);
     free(w->notes.saying);
     free(w);
@@ -398,22 +417,18 @@ static world *world_alloc(const tsr_comm *base)
 {
     const size_t size = (size_t)base->size;
     world *w = calloc(1, sizeof(*w));
-    if (!w)
+    if (w == NULL)
         return NULL;
     tsr_mpi_world *shared = &w->shared;
     shared->base = *base;
     shared->work = &w->work;
-    shared->meeting = &w->meeting;
-    shared->flow = &w->flow;
     shared->notes = &w->notes;
-    shared->mine = calloc(size, sizeof(*shared->mine));
-    shared->theirs = calloc(size, sizeof(*shared->theirs));
     shared->missing = calloc(size, sizeof(*shared->missing));
     w->notes.saying = calloc(size, sizeof(MPI_Request));
     w->work.comm = MPI_COMM_WORLD;
     w->notes.comm = MPI_COMM_NULL;
     w->notes.hearing = MPI_REQUEST_NULL;
-    if (!shared->mine || !shared->theirs || !shared->missing || !w->notes.saying) {
+    if (shared->missing == NULL || w->notes.saying == NULL) {
         world_free(w);
         return NULL;
     }
@@ -458,7 +473,7 @@ tsr_status tsr_mpi_world_open(const tsr_comm_ops *ops, int32_t deadline_ms,
     base.rank = rank;
     base.size = size;
     world *w = world_alloc(&base);
-    if (!w)
+    if (w == NULL)
         return TSR_ERR_MEMORY;
     process.open_groups++;
     *ret_world = &w->shared;

@@ -1,11 +1,11 @@
 /*
  * Messages between the processes of an MPI job, without MPI's types.
  *
- *   comm_mpi    opens and closes a group
- *      |
- *   mpi_calls   its calls, built from messages
- *      |
- *   mpi_world   MPI: messages, and notes from ranks that give up
+ *   comm_mpi   exchange_mpi    control and rows, built from
+ *       |   \  /    |
+ *       |  mpi_meeting         every rank at the same call, and
+ *       |   /      |
+ *   mpi_world                  messages, and notes from ranks that give up
  */
 #ifndef TSR_COMM_MPI_WORLD_H
 #define TSR_COMM_MPI_WORLD_H
@@ -13,7 +13,8 @@
 #include "comm/call.h"
 #include "comm/comm_ops.h"
 
-/* Messages that were started and have not finished. */
+/* Messages that were started and have not finished. Who starts them owns the list: those of an
+ * exchange that is under way are on no other's. */
 typedef struct tsr_mpi_requests tsr_mpi_requests;
 
 /* Where a rank that gives up is heard. */
@@ -22,25 +23,29 @@ typedef struct tsr_mpi_notes tsr_mpi_notes;
 /* MPI's communicator for everything but notes. */
 typedef struct tsr_mpi_lane tsr_mpi_lane;
 
-/* What one rank tells one other at a meeting; no padding. */
-typedef struct tsr_mpi_greeting {
-    tsr_call call;
-    int32_t rows; /* dispatch: that follow to this peer */
-    int32_t unused;
-} tsr_mpi_greeting;
+/* Every rank at the same call: mpi_meeting.h. */
+typedef struct tsr_mpi_meeting tsr_mpi_meeting;
+
+/* What a message is part of, so that none is taken for another. */
+typedef enum tsr_mpi_tag {
+    TSR_MPI_GREETING = 1,
+    TSR_MPI_BROADCAST,
+    TSR_MPI_GATHER,
+    TSR_MPI_SLOT_RANKS,
+    TSR_MPI_ROWS,
+    TSR_MPI_ANSWERS,
+} tsr_mpi_tag;
 
 typedef struct tsr_mpi_world {
-    tsr_comm base;
-    tsr_mpi_greeting *mine;   /* [size] */
-    tsr_mpi_greeting *theirs; /* [size] */
+    tsr_comm base; /* first member */
     tsr_mpi_lane *work;
-    tsr_mpi_requests *meeting;
-    tsr_mpi_requests *flow;
     tsr_mpi_notes *notes;
-    int32_t *missing;   /* [size] scratch for messages */
-    uint64_t meetings;  /* begun so far */
-    uint64_t disagreed; /* the meeting in which ranks were found to disagree; 0: none */
-    tsr_status cause;   /* of the end of this group; TSR_OK: alive */
+    tsr_mpi_meeting *meeting; /* of control calls */
+    tsr_mpi_requests *flow;   /* of broadcasts and gathers */
+    int32_t *missing;         /* [size] scratch for messages */
+    uint64_t meetings;        /* begun so far */
+    uint64_t disagreed;       /* the meeting in which ranks were found to disagree; 0: none */
+    tsr_status cause;         /* of the end of this group; TSR_OK: alive */
 } tsr_mpi_world;
 
 static inline tsr_mpi_world *tsr_mpi_world_of(tsr_comm *comm)
@@ -64,17 +69,28 @@ TSR_MUST_USE tsr_status tsr_mpi_world_open(const tsr_comm_ops *ops, int32_t dead
  */
 TSR_MUST_USE tsr_status tsr_mpi_world_connect(tsr_mpi_world *w);
 
-/* Collective after a last meeting, and then frees everything; after an abort it only gives the
- * notes a moment to leave. */
+/* Collective after a last meeting, and then frees everything but the meeting and the flow; after an
+ * abort it only gives the notes a moment to leave. */
 void tsr_mpi_world_close(tsr_mpi_world *w);
 
 /* The table's entries: tells every peer of an end; what this rank has heard of one. */
 void tsr_mpi_abort(tsr_comm *comm, tsr_status cause);
 tsr_status tsr_mpi_cause(tsr_comm *comm);
 
+/* TSR_ERR_MEMORY */
+TSR_MUST_USE tsr_status tsr_mpi_requests_open(tsr_mpi_requests **ret_list);
+
+/* NULL is allowed. A list on which MPI still holds messages is left to the end of the process; so is
+ * the memory they go from and to, by whoever asks tsr_mpi_is_pending. */
+void tsr_mpi_requests_close(tsr_mpi_requests *list);
+
+/* The messages that are now started on the list are greetings of the next meeting, whose number it
+ * returns. */
+uint64_t tsr_mpi_requests_greet(tsr_mpi_world *w, tsr_mpi_requests *list);
+
 typedef struct tsr_mpi_message {
     int32_t peer;
-    int tag;
+    tsr_mpi_tag tag;
     size_t bytes;
     const void *from; /* to send, or */
     void *into;       /* to receive */

@@ -4,7 +4,6 @@
 typedef struct round_share {
     int32_t first; /* token */
     int32_t tokens;
-    tsr_exchange_mark mark;
 } round_share;
 
 static size_t expert_row(const tsr_ep_layer *ep, int32_t layer)
@@ -34,8 +33,9 @@ static void *choices(const tsr_ep_layer *ep, tsr_step_array array, int32_t row)
 tsr_status tsr_ep_layer_open(const tsr_plan *plan, const tsr_weights *weights, const tsr_step *step,
                              tsr_comm *comm, tsr_ep_layer *ret_ep)
 {
-    tsr_exchange_shape shape = tsr_exchange_shape_of(&plan->model, &plan->limits,
-                                                     tsr_device_activation_bytes(weights->device));
+    tsr_exchange_shape shape =
+        tsr_exchange_shape_of(&plan->model, &plan->limits, tsr_comm_size(comm),
+                              tsr_device_activation_bytes(weights->device));
     tsr_ep_layer ep = {
         .plan = plan,
         .weights = weights,
@@ -111,7 +111,7 @@ static tsr_status go(const tsr_ep_layer *ep, int32_t layer, const round_share *s
     };
     tsr_status st = tsr_op_pack(ep->device, &a, s);
     if (st == TSR_OK)
-        st = tsr_exchange_dispatch(ep->exchange, share->tokens, share->mark, s);
+        st = tsr_exchange_dispatch(ep->exchange, share->tokens, s);
     return st;
 }
 
@@ -218,7 +218,6 @@ tsr_status tsr_ep_layer_forward(const tsr_ep_layer *ep, const tsr_ep_step *step,
         round_share share = {
             .first = first,
             .tokens = smaller(most, step->tokens - first),
-            .mark = {.step = step->epoch, .stage = step->layer * rounds + r},
         };
         st = one_round(ep, step->layer, &share, stream);
     }

@@ -13,7 +13,7 @@
 #ifndef TSR_RUNTIME_MODEL_EP_LAYER_H
 #define TSR_RUNTIME_MODEL_EP_LAYER_H
 
-#include "comm/comm.h"
+#include "comm/exchange.h"
 #include "kernels/ops.h"
 #include "proto/plan.h"
 #include "runtime/base/status.h"
@@ -47,14 +47,14 @@ TSR_MUST_USE tsr_status tsr_ep_layer_tables(const tsr_ep_layer *ep, tsr_stream s
 
 /* What one call works on. */
 typedef struct tsr_ep_step {
-    uint64_t epoch;
     int32_t layer;
     int32_t tokens;          /* of this rank */
     int32_t max_rank_tokens; /* of any rank: how many rounds it takes */
 } tsr_ep_step;
 
 /*
- * Collective. Reads TSR_STEP_NORMED, adds to TSR_STEP_RESIDUAL.
+ * Collective, in a step that the exchange has begun. Reads TSR_STEP_NORMED, adds to
+ * TSR_STEP_RESIDUAL.
  *
  * TSR_ERR_TIMEOUT, TSR_ERR_PEER, TSR_ERR_MISMATCH, TSR_ERR_ARG
  */

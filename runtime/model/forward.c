@@ -209,7 +209,6 @@ static tsr_status mlp_block(const tsr_model *m, int32_t layer, const tsr_batch *
         return dense_mlp(m, w, b->tokens);
 
     const tsr_ep_step step = {
-        .epoch = b->epoch,
         .layer = layer,
         .tokens = b->tokens,
         .max_rank_tokens = b->max_rank_tokens,
@@ -235,6 +234,8 @@ static tsr_status head(const tsr_model *m, const tsr_batch *b)
 tsr_status tsr_model_forward(tsr_model *model, const tsr_batch *batch, float **ret_logits)
 {
     tsr_status st = put_batch(model, batch);
+    if (st == TSR_OK)
+        st = tsr_exchange_begin(model->ep.exchange, batch->epoch, model->stream);
     if (st == TSR_OK)
         st = embed(model, batch->tokens);
     for (int32_t l = 0; st == TSR_OK && l < model->plan->model.layers; l++) {

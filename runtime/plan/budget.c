@@ -1,6 +1,6 @@
 #include "runtime/plan/budget.h"
 
-#include "comm/comm.h"
+#include "comm/exchange.h"
 #include "runtime/plan/placement.h"
 #include "runtime/plan/shapes.h"
 
@@ -59,7 +59,7 @@ static uint64_t buffers_bytes(const tsr_budget *b, const tsr_setting *s)
 
     if (b->model->experts == 0)
         return 0;
-    shape = tsr_exchange_shape_of(b->model, &s->limits, b->target->activation_bytes);
+    shape = tsr_exchange_shape_of(b->model, &s->limits, s->ranks, b->target->activation_bytes);
     return tsr_exchange_bytes(&shape, s->ranks);
 }
 

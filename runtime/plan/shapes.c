@@ -44,11 +44,13 @@ tsr_work_shape tsr_work_shape_of(const tsr_model_facts *model, const tsr_engine_
 }
 
 tsr_exchange_shape tsr_exchange_shape_of(const tsr_model_facts *model,
-                                         const tsr_engine_limits *limits, size_t activation_bytes)
+                                         const tsr_engine_limits *limits, int32_t ranks,
+                                         size_t activation_bytes)
 {
     size_t answer = (size_t)model->hidden * activation_bytes;
     return (tsr_exchange_shape){
         .max_tokens = limits->exchange_tokens,
+        .max_arrivals = ranks * limits->exchange_tokens,
         .slots = model->top_k,
         .row_bytes = tsr_packed_row_bytes(activation_bytes, model->hidden, model->top_k),
         .return_row_bytes = (size_t)round_up(answer, ROW_ALIGN),

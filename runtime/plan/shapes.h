@@ -10,7 +10,7 @@
 #ifndef TSR_RUNTIME_PLAN_SHAPES_H
 #define TSR_RUNTIME_PLAN_SHAPES_H
 
-#include "comm/comm.h"
+#include "comm/exchange.h"
 #include "kernels/device.h"
 #include "proto/plan.h"
 #include "runtime/base/format.h"
@@ -26,7 +26,8 @@ tsr_work_shape tsr_work_shape_of(const tsr_model_facts *model, const tsr_engine_
 
 /* `activation_bytes` as tsr_device_activation_bytes. */
 tsr_exchange_shape tsr_exchange_shape_of(const tsr_model_facts *model,
-                                         const tsr_engine_limits *limits, size_t activation_bytes);
+                                         const tsr_engine_limits *limits, int32_t ranks,
+                                         size_t activation_bytes);
 
 /*
  * The arrays of a step, all in device memory. T is max_batched_tokens, S max_num_seqs, P

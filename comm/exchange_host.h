@@ -1,17 +1,18 @@
 /*
- * The memory of an exchange whose rows lie in host memory, in one block: what the caller sees, and
- * what the host backends keep beside it.
+ * The memory of an exchange between several ranks whose rows lie in host memory, in one block: what
+ * the caller sees, and what exchange_local and exchange_mpi keep beside it.
  */
-#ifndef TSR_COMM_HOST_EXCHANGE_H
-#define TSR_COMM_HOST_EXCHANGE_H
+#ifndef TSR_COMM_EXCHANGE_HOST_H
+#define TSR_COMM_EXCHANGE_HOST_H
 
-#include "comm/comm_ops.h"
+#include "comm/exchange_block.h"
+#include "comm/exchange_ops.h"
 #include "comm/exchange_plan.h"
 
-/* Writable faces of the buffers, and the books of one exchange. */
+/* Writable faces of the buffers, and the books of one exchange. First member of a host exchange. */
 typedef struct tsr_host_exchange {
-    tsr_exchange base;
-    void *block;
+    tsr_exchange base; /* first member */
+    tsr_exchange_block block;
 
     unsigned char *send_rows;
     int32_t *send_ranks;
@@ -34,34 +35,39 @@ typedef struct tsr_host_exchange {
     unsigned char *staged_answers; /* [max_tokens * slots, return_row_bytes] by rank */
 } tsr_host_exchange;
 
-/* The exchange that one of the host backends opened. */
+/* What the table's entries are called with. */
 static inline tsr_host_exchange *tsr_host_exchange_of(tsr_exchange *exchange)
 {
     return (tsr_host_exchange *)(void *)exchange;
 }
 
-/* Where the front doors send tsr_exchange_bytes: the size of the block. */
+/* The size of the block. */
 uint64_t tsr_host_exchange_bytes(const tsr_exchange_shape *shape, int32_t ranks);
 
 /*
- * Allocates the block and points everything into it. The staged areas are touched by the backend
- * that uses them alone, so that they cost address space elsewhere.
+ * Fills in a new exchange of the group: the base, and the block with everything that points into
+ * it. The staged areas are touched by exchange_mpi alone, so that they cost only address space
+ * elsewhere.
  *
  * TSR_ERR_MEMORY
  */
-TSR_MUST_USE tsr_status tsr_host_exchange_open(tsr_comm *comm, const tsr_exchange_shape *shape,
-                                               tsr_host_exchange **ret_exchange);
+TSR_MUST_USE tsr_status tsr_host_exchange_init(tsr_host_exchange *x, tsr_comm *comm,
+                                               const tsr_exchange_ops *ops,
+                                               const tsr_exchange_shape *shape);
 
 /*
  * After row_count is known: where each source's rows will lie, into row_first.
  *
- * TSR_ERR_MISMATCH, logged: a source announced more rows than the shape allows
+ * Errors are logged.
+ * TSR_ERR_MISMATCH  a source announced more rows than the shape allows
+ * TSR_ERR_CAPACITY  more arrive together than the shape allows
  */
 TSR_MUST_USE tsr_status tsr_host_exchange_place(tsr_host_exchange *x);
 
 /* After slot_ranks and rows have arrived: numbers the answers. */
 void tsr_host_exchange_number(tsr_host_exchange *x);
 
-void tsr_host_exchange_close(tsr_host_exchange *x);
+/* The block; the struct is its owner's. */
+void tsr_host_exchange_release(tsr_host_exchange *x);
 
 #endif

@@ -1,0 +1,227 @@
+/*
+ * The front doors of an exchange: arguments, order, step and stage are checked and counted here,
+ * once, for every exchange; the group remembers which one is pending (comm.c).
+ */
+#include "comm/exchange.h"
+
+#include "comm/exchange_host.h"
+#include "comm/exchange_ops.h"
+#include "comm/exchange_self.h"
+#include "runtime/base/log.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+enum { ROW_ALIGNMENT = 16, MAX_ROW_BYTES = 1 << 30, NO_STAGE = -1, CALL_BYTES = 48 };
+
+static bool row_allowed(size_t bytes)
+{
+    return bytes != 0 && bytes % ROW_ALIGNMENT == 0 && bytes <= MAX_ROW_BYTES;
+}
+
+/* Indices are 32 bits: the largest are those of a slot and of an answer. */
+static bool shape_allowed(const tsr_exchange_shape *shape, int32_t ranks)
+{
+    return shape->max_tokens >= 1 && shape->slots >= 1 && row_allowed(shape->row_bytes) &&
+           row_allowed(shape->return_row_bytes) && shape->max_arrivals >= 1 &&
+           shape->max_arrivals <= (int64_t)ranks * shape->max_tokens &&
+           (int64_t)shape->max_tokens * shape->slots <= INT32_MAX &&
+           (int64_t)shape->max_arrivals * shape->slots <= INT32_MAX;
+}
+
+tsr_status tsr_exchange_check_shape(const tsr_comm *comm, const tsr_exchange_shape *shape)
+{
+    if (shape_allowed(shape, comm->size))
+        return TSR_OK;
+    tsr_log(TSR_LOG_ERROR,
+            "exchange: %" PRId32 " rows of %zu bytes of which %" PRId32
+            " arrive, %" PRId32 " slots, answers of %zu bytes on %" PRId32
+            " ranks: rows are multiples of 16 bytes, answers at most 2^31, and no more arrive than "
+            "all ranks send",
+            shape->max_tokens, shape->row_bytes, shape->max_arrivals, shape->slots,
+            shape->return_row_bytes, comm->size);
+    return TSR_ERR_ARG;
+}
+
+tsr_exchange tsr_exchange_base(tsr_comm *comm, const tsr_exchange_ops *ops,
+                               const tsr_exchange_shape *shape)
+{
+    return (tsr_exchange){
+        .ops = ops,
+        .comm = comm,
+        .shape = *shape,
+        .number = comm->exchanges++,
+        .stage = NO_STAGE,
+    };
+}
+
+tsr_status tsr_exchange_overflow(const tsr_exchange *exchange, int64_t rows)
+{
+    tsr_log(TSR_LOG_ERROR,
+            "dispatch of step %" PRIu64 " stage %" PRId32 ": %" PRId64
+            " rows come to this rank, the exchange has room for %" PRId32 " arrivals",
+            exchange->step, exchange->stage, rows, exchange->shape.max_arrivals);
+    return TSR_ERR_CAPACITY;
+}
+
+tsr_status tsr_exchange_begin_nothing(tsr_exchange *exchange, tsr_stream stream)
+{
+    (void)exchange;
+    (void)stream;
+    return TSR_OK;
+}
+
+tsr_status tsr_exchange_poll_group(tsr_exchange *exchange)
+{
+    return exchange->comm->ops->cause(exchange->comm) == TSR_OK ? TSR_OK : TSR_ERR_PEER;
+}
+
+static int text_of(const tsr_exchange *x, size_t capacity, char *text)
+{
+    switch (x->phase) {
+    case TSR_PHASE_OPENED:
+        return snprintf(text, capacity, "no step");
+    case TSR_PHASE_STANDING:
+        return x->stage == NO_STAGE
+                   ? snprintf(text, capacity, "step %" PRIu64 " before stage 0", x->step)
+                   : snprintf(text, capacity, "step %" PRIu64 " after stage %" PRId32, x->step,
+                              x->stage);
+    case TSR_PHASE_ARRIVED:
+        return snprintf(text, capacity, "step %" PRIu64 " stage %" PRId32 ", rows arrived", x->step,
+                        x->stage);
+    case TSR_PHASE_DISPATCHED:
+    case TSR_PHASE_RETURNING:
+        return snprintf(text, capacity, "%s of step %" PRIu64 " stage %" PRId32,
+                        x->phase == TSR_PHASE_DISPATCHED ? "dispatch" : "return", x->step,
+                        x->stage);
+    }
+    return -1;
+}
+
+void tsr_exchange_text_base(const tsr_exchange *exchange, size_t capacity, char *text)
+{
+    if (text_of(exchange, capacity, text) < 0)
+        text[0] = '\0';
+}
+
+uint64_t tsr_exchange_bytes(const tsr_exchange_shape *shape, int32_t ranks)
+{
+    return ranks == 1 ? tsr_exchange_self_bytes(shape) : tsr_host_exchange_bytes(shape, ranks);
+}
+
+tsr_status tsr_exchange_open(tsr_comm *comm, const tsr_exchange_shape *shape,
+                             tsr_exchange **ret_exchange)
+{
+    tsr_status st = tsr_comm_in_turn(comm, "opening an exchange");
+    if (st == TSR_OK)
+        st = tsr_exchange_check_shape(comm, shape);
+    if (st == TSR_OK)
+        st = comm->size == 1 ? tsr_exchange_self_open(comm, shape, ret_exchange)
+                             : comm->ops->exchange_open(comm, shape, ret_exchange);
+    return tsr_comm_passed(comm, st);
+}
+
+const char *tsr_exchange_name(const tsr_exchange *exchange)
+{
+    return exchange->ops->name;
+}
+
+tsr_exchange_buffers tsr_exchange_buffers_of(const tsr_exchange *exchange)
+{
+    return exchange->buffers;
+}
+
+static tsr_status in_turn(const tsr_exchange *exchange, const char *verb)
+{
+    char call[CALL_BYTES];
+    if (snprintf(call, sizeof(call), "%s of exchange %" PRId32, verb, exchange->number) < 0)
+        return tsr_comm_in_turn(exchange->comm, verb);
+    return tsr_comm_in_turn(exchange->comm, call);
+}
+
+tsr_status tsr_exchange_begin(tsr_exchange *exchange, uint64_t step, tsr_stream stream)
+{
+    const tsr_status st = in_turn(exchange, "begin");
+    if (st != TSR_OK)
+        return st;
+    exchange->step = step;
+    exchange->stage = NO_STAGE;
+    exchange->phase = TSR_PHASE_STANDING;
+    return tsr_comm_passed(exchange->comm, exchange->ops->begin(exchange, stream));
+}
+
+/* What has been started is pending, in its exchange and in the group, until it is waited for. */
+static tsr_status started(tsr_exchange *exchange, tsr_exchange_phase phase, tsr_status st)
+{
+    if (st == TSR_OK) {
+        exchange->phase = phase;
+        exchange->comm->pending = exchange;
+    }
+    return tsr_comm_passed(exchange->comm, st);
+}
+
+tsr_status tsr_exchange_dispatch(tsr_exchange *exchange, int32_t tokens, tsr_stream stream)
+{
+    tsr_comm *comm = exchange->comm;
+    const tsr_status st = in_turn(exchange, "dispatch");
+    if (st != TSR_OK)
+        return st;
+    if (exchange->phase == TSR_PHASE_OPENED)
+        return tsr_comm_refused(comm, "dispatch: no step has begun");
+
+    exchange->stage++;
+    if (tokens < 0 || tokens > exchange->shape.max_tokens) {
+        tsr_log(TSR_LOG_ERROR,
+                "dispatch of step %" PRIu64 " stage %" PRId32 ": %" PRId32
+                " rows, the exchange holds %" PRId32,
+                exchange->step, exchange->stage, tokens, exchange->shape.max_tokens);
+        return tsr_comm_passed(comm, TSR_ERR_ARG);
+    }
+    exchange->tokens = tokens;
+    return started(exchange, TSR_PHASE_DISPATCHED, exchange->ops->dispatch(exchange, stream));
+}
+
+tsr_status tsr_exchange_return(tsr_exchange *exchange, tsr_stream stream)
+{
+    const tsr_status st = in_turn(exchange, "return");
+    if (st != TSR_OK)
+        return st;
+    if (exchange->phase != TSR_PHASE_ARRIVED)
+        return tsr_comm_refused(exchange->comm,
+                                "return: no rows have arrived that are unanswered");
+    return started(exchange, TSR_PHASE_RETURNING, exchange->ops->return_answers(exchange, stream));
+}
+
+tsr_status tsr_exchange_wait(tsr_exchange *exchange, tsr_stream stream)
+{
+    if (exchange->comm->pending != exchange)
+        return tsr_comm_refused(exchange->comm, "wait: nothing was started");
+
+    const tsr_status st = exchange->ops->wait(exchange, stream);
+    exchange->comm->pending = NULL;
+    exchange->phase = st == TSR_OK && exchange->phase == TSR_PHASE_DISPATCHED ? TSR_PHASE_ARRIVED
+                                                                              : TSR_PHASE_STANDING;
+    return tsr_comm_passed(exchange->comm, st);
+}
+
+tsr_status tsr_exchange_poll(tsr_exchange *exchange)
+{
+    return tsr_comm_passed(exchange->comm, exchange->ops->poll(exchange));
+}
+
+void tsr_exchange_text(const tsr_exchange *exchange, size_t capacity, char *text)
+{
+    exchange->ops->text(exchange, capacity, text);
+}
+
+void tsr_exchange_close(tsr_exchange *exchange)
+{
+    if (exchange == NULL)
+        return;
+    tsr_comm *comm = exchange->comm;
+    if (comm->pending == exchange) {
+        comm->ops->abort(comm, TSR_ERR_INTERNAL);
+        comm->pending = NULL;
+    }
+    exchange->ops->close(exchange);
+}

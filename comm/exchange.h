@@ -1,0 +1,127 @@
+/*
+ * How rows travel: each row once to every rank that one of its slots names, and one answer row back
+ * for every (row, slot).
+ *
+ *      rank 0                                   rank 1
+ *      send_rows[t]  --- once per named rank --> arrived_rows[i], answer_of[i, k]
+ *      send_ranks[t, k]                              |  (the caller computes)
+ *      returned_rows[t, k] <-- one per (row, slot) - answers[answer_of[i, k]]
+ *
+ * An exchange is opened over a group (comm.h), whose rules hold here too. Several can be open, of
+ * which one at a time travels:
+ *
+ *      begin(step)   dispatch  wait   return  wait      dispatch  wait   return  wait      begin ...
+ *                    |----------- stage 0 --------|     |----------- stage 1 --------|
+ *
+ * Buffers belong to the exchange, which registers them once; every array below, counts included,
+ * lies in its memory, so that on a GPU no host ever reads a count.
+ */
+#ifndef TSR_COMM_EXCHANGE_H
+#define TSR_COMM_EXCHANGE_H
+
+#include "comm/comm.h"
+#include "runtime/base/stream.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct tsr_exchange tsr_exchange;
+
+/* The dimensions of an exchange, the same on every rank. */
+typedef struct tsr_exchange_shape {
+    int32_t max_tokens;      /* most rows a rank sends at once, >= 1 */
+    int32_t max_arrivals;    /* most rows that arrive at a rank at once, 1..size * max_tokens */
+    int32_t slots;           /* K, ranks a row may name, >= 1 */
+    size_t row_bytes;        /* of a sent row, a multiple of 16, <= 1 GiB */
+    size_t return_row_bytes; /* of an answer row, likewise */
+} tsr_exchange_shape;
+
+/*
+ * Addresses in the exchange's memory, fixed for its life. With one rank what is sent is what has
+ * arrived, and what is answered is what has returned: the same addresses.
+ *
+ * Rows arrive in order of (source rank, row). Those that name this rank are among them; one that
+ * does not (where all rows are here anyway) has no answer.
+ */
+typedef struct tsr_exchange_buffers {
+    void *send_rows;              /* [max_tokens, row_bytes] written before dispatch */
+    int32_t *send_ranks;          /* [max_tokens, slots] the rank of each slot, -1: none */
+    const void *arrived_rows;     /* [arrived_capacity, row_bytes] */
+    const int32_t *arrived_count; /* [1] */
+    const int32_t *answer_of;     /* [arrived_capacity, slots] index into answers, each at most
+                                     once; -1: not this rank's slot */
+    const int32_t *answer_count;  /* [1] every index is below it */
+    void *answers;                /* [answer_capacity, return_row_bytes] written before return */
+    const void *returned_rows;    /* [max_tokens, slots, return_row_bytes] read after return; rows
+                                     of slots that name no rank are undefined */
+    int32_t arrived_capacity;     /* max_arrivals */
+    int32_t answer_capacity;      /* max_arrivals * slots */
+} tsr_exchange_buffers;
+
+/* Bytes that an exchange of this shape takes on each of so many ranks, with the exchange that takes
+ * most; the plan counts with it. */
+uint64_t tsr_exchange_bytes(const tsr_exchange_shape *shape, int32_t ranks);
+
+/*
+ * Collective. Allocates and registers every buffer: `self` in a group of one, else the group's own
+ * exchange through host memory. Close before the comm.
+ *
+ * TSR_ERR_ARG (also when an index would not fit 31 bits), TSR_ERR_MEMORY, TSR_ERR_TIMEOUT,
+ * TSR_ERR_PEER
+ * TSR_ERR_MISMATCH  a peer gave another shape
+ */
+TSR_MUST_USE tsr_status tsr_exchange_open(tsr_comm *comm, const tsr_exchange_shape *shape,
+                                          tsr_exchange **ret_exchange);
+
+/* "self", "local", "mpi". */
+const char *tsr_exchange_name(const tsr_exchange *exchange);
+
+tsr_exchange_buffers tsr_exchange_buffers_of(const tsr_exchange *exchange);
+
+/*
+ * Names the step that the next dispatches belong to; they are its stages 0, 1, 2 ..., and a return
+ * has its dispatch's stage. Not collective, but peers compare step and stage when rows travel, and
+ * messages show them. TSR_ERR_ARG, TSR_ERR_PEER
+ */
+TSR_MUST_USE tsr_status tsr_exchange_begin(tsr_exchange *exchange, uint64_t step,
+                                           tsr_stream stream);
+
+/*
+ * Collective. Starts sending the first `tokens` rows; ordered after what is on the stream. The
+ * arrived_ and answer_ arrays hold once tsr_exchange_wait has returned (on a GPU: for work put on
+ * the stream later).
+ *
+ * TSR_ERR_ARG (no step, tokens beyond max_tokens, a rank beyond size), TSR_ERR_TIMEOUT,
+ * TSR_ERR_PEER
+ * TSR_ERR_CAPACITY  more rows than max_arrivals come to this rank
+ * TSR_ERR_MISMATCH  a peer is at another step, stage or call
+ */
+TSR_MUST_USE tsr_status tsr_exchange_dispatch(tsr_exchange *exchange, int32_t tokens,
+                                              tsr_stream stream);
+
+/* Collective, after a dispatch. Starts sending every answer row back. Errors as above. */
+TSR_MUST_USE tsr_status tsr_exchange_return(tsr_exchange *exchange, tsr_stream stream);
+
+/*
+ * Finishes what the last dispatch or return started, within the deadline. Between starting and
+ * waiting the caller may compute on anything but the exchange's buffers.
+ */
+TSR_MUST_USE tsr_status tsr_exchange_wait(tsr_exchange *exchange, tsr_stream stream);
+
+/*
+ * Never waits. TSR_OK while all is well, also when rows are under way; else TSR_ERR_PEER or what is
+ * wrong with the exchange itself, and the group has ended. For a caller that waits for a device,
+ * which cannot hear of it.
+ */
+TSR_MUST_USE tsr_status tsr_exchange_poll(tsr_exchange *exchange);
+
+enum { TSR_EXCHANGE_TEXT_BYTES = 80 };
+
+/* What it is at, for messages: "dispatch of step 7 stage 2". Cut to `capacity`, >= 1; always ends
+ * in a zero byte. */
+void tsr_exchange_text(const tsr_exchange *exchange, size_t capacity, char *text);
+
+/* Closing what was started and not waited for aborts the group. NULL is allowed. */
+void tsr_exchange_close(tsr_exchange *exchange);
+
+#endif
