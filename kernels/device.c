@@ -1,9 +1,14 @@
 /*
- * The front doors of a device: arguments checked once, then the table.
+ * The front doors of a device: arguments checked once, then the table. What every backend has alike
+ * is done here: the rows within a block are taken, and a fault is told once.
+ *
+ *   tsr_device_reserve   | rows within a block (block_rows.c) | the backend's own workspace |
  */
 #include "kernels/device_ops.h"
 
 #include "runtime/base/log.h"
+
+#include <inttypes.h>
 
 const char *tsr_device_name(const tsr_device *device)
 {
@@ -12,8 +17,10 @@ const char *tsr_device_name(const tsr_device *device)
 
 void tsr_device_close(tsr_device *device)
 {
-    if (device)
-        device->table->close(device);
+    if (device == NULL)
+        return;
+    tsr_device_free(device, device->row_memory);
+    device->table->close(device);
 }
 
 size_t tsr_device_activation_bytes(const tsr_device *device)
@@ -28,7 +35,8 @@ tsr_status tsr_device_alloc(tsr_device *device, size_t bytes, void **ret_memory)
 
 void tsr_device_free(tsr_device *device, void *memory)
 {
-    device->table->release(device, memory);
+    if (memory != NULL)
+        device->table->release(device, memory);
 }
 
 tsr_status tsr_device_host_alloc(tsr_device *device, size_t bytes, void **ret_memory)
@@ -114,25 +122,51 @@ void tsr_device_recording_close(tsr_device *device, tsr_recording *recording)
 
 static void say_fault(const tsr_fault *f)
 {
+    const int row = (int)f->row;
+    const int slot = (int)f->slot;
+    const int value = (int)f->value;
+    const int limit = (int)f->limit;
+
     switch ((tsr_fault_kind)f->kind) {
     case TSR_FAULT_NONE:
         break;
     case TSR_FAULT_TOKEN:
-        tsr_log(TSR_LOG_ERROR, "embed: id %d of token %d is not in 0..%d", (int)f->value,
-                (int)f->row, (int)f->limit - 1);
+        tsr_log(TSR_LOG_ERROR, "embed: id %d of token %d is not in 0..%d", value, row, limit - 1);
+        break;
+    case TSR_FAULT_PLACE:
+        tsr_log(TSR_LOG_ERROR, "embed: slot %d, position %d of token %d is outside the text", slot,
+                value, row);
+        break;
+    case TSR_FAULT_SEQUENCE:
+        tsr_log(TSR_LOG_ERROR,
+                "attention: sequence %d, rows up to %d, positions up to %d, exceeds the step or "
+                "the %d positions reserved",
+                row, slot, value, limit);
+        break;
+    case TSR_FAULT_BLOCK:
+        tsr_log(TSR_LOG_ERROR, "attention: sequence %d holds block %d of %d", row, value, limit);
         break;
     case TSR_FAULT_ROWS:
-        tsr_log(TSR_LOG_ERROR, "expert mlp: %d rows, reserved were %d", (int)f->value,
-                (int)f->limit);
+        tsr_log(TSR_LOG_ERROR, "experts: %d rows, reserved were %d", value, limit);
         break;
     case TSR_FAULT_EXPERT:
-        tsr_log(TSR_LOG_ERROR, "expert mlp: row %d, slot %d asks for expert %d, which is not here",
-                (int)f->row, (int)f->slot, (int)f->value);
+        tsr_log(TSR_LOG_ERROR, "experts: row %d, slot %d asks for expert %d, which is not here",
+                row, slot, value);
         break;
     case TSR_FAULT_ANSWERS:
         tsr_log(TSR_LOG_ERROR,
-                "expert mlp: row %d, slot %d asks for one answer more than the %d reserved",
-                (int)f->row, (int)f->slot, (int)f->limit);
+                "experts: row %d, slot %d asks for one answer more than the %d reserved", row, slot,
+                limit);
+        break;
+    case TSR_FAULT_X_ROW:
+        tsr_log(TSR_LOG_ERROR, "predict: logits %d are those of row %d, reserved were %d", row,
+                value, limit);
+        break;
+    case TSR_FAULT_LOGIT_ROW:
+        tsr_log(TSR_LOG_ERROR, "predict: sample %d is of logits %d of %d", row, value, limit);
+        break;
+    case TSR_FAULT_SLOT:
+        tsr_log(TSR_LOG_ERROR, "predict: sample %d goes to slot %d of %d", row, value, limit);
         break;
     }
 }
@@ -149,31 +183,67 @@ tsr_status tsr_device_fault(tsr_device *device)
     return TSR_ERR_ARG;
 }
 
-tsr_status tsr_device_reserve(tsr_device *device, const tsr_work_shape *shape)
+static bool sizes_are_right(const tsr_work_shape *shape)
 {
     const int32_t sizes[] = {
-        shape->max_tokens,  shape->max_rows,         shape->max_answers,
-        shape->max_in,      shape->max_intermediate, shape->max_experts,
-        shape->max_context, shape->max_logit_rows,   shape->vocab,
-        shape->q_heads,     shape->head_dim,
+        shape->max_tokens,
+        shape->max_rows,
+        shape->max_answers,
+        shape->max_in,
+        shape->max_intermediate,
+        shape->max_experts,
+        shape->max_context,
+        shape->max_logit_rows,
+        shape->vocab,
+        shape->hidden,
+        shape->q_heads,
+        shape->kv_heads,
+        shape->head_dim,
+        shape->top_k,
     };
 
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-        if (sizes[i] < 0) {
-            tsr_log(TSR_LOG_ERROR, "reserve: a size of the workspace is negative");
-            return TSR_ERR_ARG;
-        }
+        if (sizes[i] < 0)
+            return false;
     }
-    if (device->reserved) {
-        tsr_log(TSR_LOG_ERROR, "reserve: the workspace is taken once, before the first operation");
+    return true;
+}
+
+static tsr_status reserve_rows(tsr_device *device, const tsr_work_shape *shape)
+{
+    const size_t activation = device->table->activation_bytes;
+    const uint64_t bytes = tsr_block_rows_bytes(shape, activation);
+    const tsr_status st = tsr_device_alloc(device, (size_t)bytes, &device->row_memory);
+
+    if (st != TSR_OK)
+        tsr_log(TSR_LOG_ERROR, "no memory for %" PRIu64 " bytes of rows within a block", bytes);
+    else
+        tsr_block_rows_layout(shape, activation, device->row_memory, &device->rows);
+    return st;
+}
+
+tsr_status tsr_device_reserve(tsr_device *device, const tsr_work_shape *shape)
+{
+    if (!sizes_are_right(shape)) {
+        tsr_log(TSR_LOG_ERROR, "reserve: a size of the workspace is negative");
         return TSR_ERR_ARG;
     }
-    const tsr_status st = device->table->reserve(device, shape);
-    if (st == TSR_OK) {
-        device->shape = *shape;
-        device->reserved = true;
+    if (device->reserved) {
+        tsr_log(TSR_LOG_ERROR, "reserve: the workspace is taken once, before the first block");
+        return TSR_ERR_ARG;
     }
-    return st;
+    tsr_status st = reserve_rows(device, shape);
+    if (st != TSR_OK)
+        return st;
+    st = device->table->reserve(device, shape);
+    if (st != TSR_OK) {
+        tsr_device_free(device, device->row_memory);
+        device->row_memory = NULL;
+        return st;
+    }
+    device->shape = *shape;
+    device->reserved = true;
+    return TSR_OK;
 }
 
 uint64_t tsr_device_linear_bytes(const tsr_device *device, tsr_weight_format format, int32_t out,
@@ -192,8 +262,8 @@ tsr_status tsr_device_load_linear(tsr_device *device, const tsr_linear_source *s
                                   tsr_linear *ret_linear)
 {
     if (source->format >= TSR_WEIGHT_FORMAT_COUNT || source->activation >= TSR_ACTIVATION_COUNT ||
-        source->out < 1 || source->in < 16 || source->in % 16 != 0 || !source->weight ||
-        (needs_scales(source->format) && !source->scales)) {
+        source->out < 1 || source->in < 16 || source->in % 16 != 0 || source->weight == NULL ||
+        (needs_scales(source->format) && source->scales == NULL)) {
         tsr_log(TSR_LOG_ERROR,
                 "load linear: format %d, activation %d, [%d, %d]; the width must be a multiple of "
                 "16 and nothing missing",

@@ -121,26 +121,35 @@ void tsr_device_recording_close(tsr_device *device, tsr_recording *recording);
  */
 TSR_MUST_USE tsr_status tsr_device_fault(tsr_device *device);
 
-/* The largest of everything that one operation will see; workspace is sized by it. */
+/* The largest of everything that one block will see; workspace is sized by it. */
 typedef struct tsr_work_shape {
-    int32_t max_tokens;       /* T of one operation */
-    int32_t max_rows;         /* arrived rows of one expert_mlp call */
-    int32_t max_answers;      /* (row, slot) pairs of one expert_mlp call */
+    int32_t max_tokens;       /* T of one block */
+    int32_t max_rows;         /* arrived rows of one experts block */
+    int32_t max_answers;      /* (row, slot) pairs of one experts block */
     int32_t max_in;           /* widest input of a linear */
     int32_t max_intermediate; /* widest I of an MLP */
     int32_t max_experts;      /* E */
     int32_t max_context;      /* longest sequence */
-    int32_t max_logit_rows;   /* rows sampled at once */
+    int32_t max_logit_rows;   /* rows of logits, and samples, of one predict block */
     int32_t vocab;            /* V */
+    int32_t hidden;           /* H */
     int32_t q_heads;
+    int32_t kv_heads;
     int32_t head_dim;
+    int32_t top_k; /* K */
 } tsr_work_shape;
 
-/* Bytes of workspace the CPU device takes for this shape with that many threads; the plan counts
- * with it. */
+/* Bytes of the rows that stand between the steps of one block (queries, keys, values, what is
+ * normed and what is added): the same on every device, beside its own workspace. The plan counts
+ * with it. A multiple of 64. */
+uint64_t tsr_block_rows_bytes(const tsr_work_shape *shape, size_t activation_bytes);
+
+/* Bytes of workspace the CPU device takes for this shape with that many threads, beside those rows;
+ * the plan counts with it. */
 uint64_t tsr_cpu_workspace_bytes(const tsr_work_shape *shape, int32_t threads);
 
-/* Takes the workspace. Once, before the first operation. TSR_ERR_MEMORY */
+/* Takes the workspace and the rows. Once, before the first block and before tsr_experts_make.
+ * TSR_ERR_MEMORY */
 TSR_MUST_USE tsr_status tsr_device_reserve(tsr_device *device, const tsr_work_shape *shape);
 
 /*

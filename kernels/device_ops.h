@@ -1,7 +1,12 @@
 /*
- * The private table behind device.h and ops.h. Every entry is required; the front doors have
+ * The private tables behind device.h and blocks.h. Every entry is required; the front doors have
  * checked the arguments against the shapes before they come here, except for what stands in device
  * memory.
+ *
+ *   device.h   device.c   table     memory, streams, loading
+ *   blocks.h   blocks.c   blocks    a kernel of its own for each block, or what compose.c makes
+ *                                   of the small operations
+ *              compose.c  ops       the small operations (ops.h)
  */
 #ifndef TSR_KERNELS_DEVICE_OPS_H
 #define TSR_KERNELS_DEVICE_OPS_H
@@ -11,10 +16,17 @@
 /* What a block found wrong. */
 typedef enum tsr_fault_kind {
     TSR_FAULT_NONE,
-    TSR_FAULT_TOKEN,   /* embed: row `row` reads id `value`, there are `limit` */
-    TSR_FAULT_ROWS,    /* experts: `value` rows have arrived, `limit` were reserved */
-    TSR_FAULT_EXPERT,  /* experts: slot `slot` of row `row` asks for expert `value`, not here */
-    TSR_FAULT_ANSWERS, /* experts: slot `slot` of row `row` is one answer more than `limit` */
+    TSR_FAULT_TOKEN,     /* embed: row `row` reads id `value`, there are `limit` */
+    TSR_FAULT_PLACE,     /* embed: row `row` is at slot `slot`, position `value` of no text */
+    TSR_FAULT_SEQUENCE,  /* attention: sequence `row` reaches to row `slot` of the step or to
+                            position `value` of `limit` */
+    TSR_FAULT_BLOCK,     /* attention: sequence `row` holds block `value` of `limit` */
+    TSR_FAULT_ROWS,      /* experts: `value` rows have arrived, `limit` were reserved */
+    TSR_FAULT_EXPERT,    /* experts: slot `slot` of row `row` asks for expert `value`, not here */
+    TSR_FAULT_ANSWERS,   /* experts: slot `slot` of row `row` is one answer more than `limit` */
+    TSR_FAULT_X_ROW,     /* predict: logit row `row` is of row `value`, `limit` were reserved */
+    TSR_FAULT_LOGIT_ROW, /* predict: sample `row` is of logit row `value` of `limit` */
+    TSR_FAULT_SLOT,      /* predict: sample `row` goes to slot `value` of `limit` */
 } tsr_fault_kind;
 
 /* The first one. Kinds that have no use for a field leave it 0. */
@@ -25,6 +37,22 @@ typedef struct tsr_fault {
     int32_t value;
     int32_t limit;
 } tsr_fault;
+
+/* Rows between the operations of one block, of activations unless they say otherwise; T is
+ * max_tokens, R max_logit_rows. */
+typedef struct tsr_block_rows {
+    void *normed;    /* [max(T, R), H] */
+    void *delta;     /* [T, H] what the block adds to x */
+    void *q;         /* [T, q_heads * D] */
+    void *k;         /* [T, kv_heads * D] */
+    void *v;         /* [T, kv_heads * D] */
+    void *attended;  /* [T, q_heads * D] */
+    int32_t *expert; /* [T, K] */
+} tsr_block_rows;
+
+/* Where they lie in `memory` (NULL: only counted). Returns the bytes. */
+uint64_t tsr_block_rows_layout(const tsr_work_shape *shape, size_t activation_bytes,
+                               unsigned char *memory, tsr_block_rows *ret_rows);
 
 /* Memory, streams and loading. */
 typedef struct tsr_device_table {
@@ -55,9 +83,21 @@ typedef struct tsr_device_table {
                               tsr_linear *ret_linear);
 } tsr_device_table;
 
-/* Math. */
+/* Blocks. */
+typedef struct tsr_block_table {
+    tsr_status (*embed)(tsr_device *device, const tsr_embed_block *b, tsr_stream s);
+    tsr_status (*attention)(tsr_device *device, const tsr_attention_block *b, tsr_stream s);
+    tsr_status (*mlp)(tsr_device *device, const tsr_mlp_block *b, tsr_stream s);
+    tsr_status (*choose)(tsr_device *device, const tsr_choose_block *b, tsr_stream s);
+    tsr_status (*shared)(tsr_device *device, const tsr_shared_block *b, tsr_stream s);
+    tsr_status (*experts)(tsr_device *device, const tsr_experts_block *b, tsr_stream s);
+    tsr_status (*combine)(tsr_device *device, const tsr_combine_block *b, tsr_stream s);
+    tsr_status (*predict)(tsr_device *device, const tsr_predict_block *b, tsr_stream s);
+} tsr_block_table;
+
+/* Small operations. */
 typedef struct tsr_op_table {
-    tsr_status (*embed)(tsr_device *device, const tsr_embed_args *a, tsr_stream s);
+    tsr_status (*embed)(tsr_device *device, const tsr_embed_block *a, tsr_stream s);
     tsr_status (*norm)(tsr_device *device, const tsr_norm_args *a, tsr_stream s);
     tsr_status (*linears)(tsr_device *device, const tsr_linears_args *a, tsr_stream s);
     tsr_status (*head)(tsr_device *device, const tsr_head_args *a, tsr_stream s);
@@ -67,19 +107,28 @@ typedef struct tsr_op_table {
     tsr_status (*router)(tsr_device *device, const tsr_router_args *a, tsr_stream s);
     tsr_status (*mlp)(tsr_device *device, const tsr_mlp_args *a, tsr_stream s);
     tsr_status (*pack)(tsr_device *device, const tsr_pack_args *a, tsr_stream s);
-    tsr_status (*expert_mlp)(tsr_device *device, const tsr_expert_mlp_args *a, tsr_stream s);
-    tsr_status (*combine)(tsr_device *device, const tsr_combine_args *a, tsr_stream s);
+    tsr_status (*experts)(tsr_device *device, const tsr_experts_block *a, tsr_stream s);
+    tsr_status (*combine)(tsr_device *device, const tsr_combine_block *a, tsr_stream s);
     tsr_status (*sample)(tsr_device *device, const tsr_sample_args *a, tsr_stream s);
 } tsr_op_table;
 
 /* First member of every backend's own struct. */
 struct tsr_device {
     const tsr_device_table *table;
+    const tsr_block_table *blocks;
     const tsr_op_table *ops;
     tsr_work_shape shape; /* as reserved; all zero before */
+    tsr_block_rows rows;
+    void *row_memory; /* behind `rows` */
     bool reserved;
     bool fault_told;
     char name[64];
 };
+
+/* A fault that the host can see by now: a block does nothing any more. */
+static inline bool tsr_device_is_faulty(tsr_device *device)
+{
+    return device->table->fault(device)->kind != TSR_FAULT_NONE;
+}
 
 #endif

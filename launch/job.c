@@ -163,7 +163,7 @@ typedef struct rank_run {
     bool ran; /* the engine, to its end */
 } rank_run;
 
-static tsr_status run_engine(rank_run *r, tsr_model *model, tsr_device *device)
+static tsr_status run_engine(rank_run *r, tsr_model *model)
 {
     const tsr_config *config = r->job->config;
     const tsr_engine_options options = {
@@ -175,7 +175,6 @@ static tsr_status run_engine(rank_run *r, tsr_model *model, tsr_device *device)
     const tsr_engine_args args = {
         .plan = r->plan,
         .model = model,
-        .device = device,
         .comm = r->comm,
         .options = &options,
         .source = r->coordinator ? &r->source : NULL,
@@ -184,6 +183,19 @@ static tsr_status run_engine(rank_run *r, tsr_model *model, tsr_device *device)
     const tsr_status st = tsr_engine_run(&args, r->coordinator ? &r->stats : NULL);
     r->ran = st == TSR_OK;
     return st;
+}
+
+static tsr_status open_model(const rank_run *r, tsr_device *device, const tsr_load_progress *report,
+                             tsr_model **ret_model)
+{
+    const tsr_model_args args = {
+        .plan = r->plan,
+        .device = device,
+        .comm = r->comm,
+        .open_exchange = tsr_exchange_open,
+        .progress = r->coordinator ? report : NULL,
+    };
+    return tsr_model_open(&args, ret_model);
 }
 
 /* Weights, then the engine. Everything that this opens is closed again. */
@@ -201,9 +213,9 @@ static tsr_status serve_plan(rank_run *r)
         tsr_log(TSR_LOG_INFO, "%d rank%s of %s, over %s", plan->ranks, plan->ranks > 1 ? "s" : "",
                 tsr_device_name(device), tsr_comm_name(r->comm));
     if (st == TSR_OK)
-        st = tsr_model_open(plan, device, r->comm, r->coordinator ? &report : NULL, &model);
+        st = open_model(r, device, &report, &model);
     if (st == TSR_OK)
-        st = run_engine(r, model, device);
+        st = run_engine(r, model);
     if (st != TSR_OK)
         tsr_comm_abort(r->comm, st);
     tsr_model_close(model);

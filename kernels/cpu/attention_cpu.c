@@ -14,9 +14,8 @@
 #include "kernels/cpu/dots.h"
 #include "kernels/cpu/kv_cpu.h"
 #include "kernels/cpu/lane_math.h"
-#include "runtime/base/log.h"
+#include "kernels/cpu/stream_cpu.h"
 
-#include <inttypes.h>
 #include <math.h>
 
 typedef struct attention_run {
@@ -226,29 +225,38 @@ static void write_share(const void *context, int32_t thread, int32_t threads)
     }
 }
 
-/* What stands in device memory is checked here, since the front door cannot read it. */
-static tsr_status check_sequence(const tsr_device *device, const tsr_attention_args *a, int32_t s)
+static int32_t clamped(int64_t count)
+{
+    if (count < INT32_MIN)
+        return INT32_MIN;
+    return count > INT32_MAX ? INT32_MAX : (int32_t)count;
+}
+
+/* What is wrong with a sequence, or a fault of no kind. */
+static tsr_fault fault_of(const tsr_device *device, const tsr_attention_args *a, int32_t s)
 {
     const tsr_attention_sequence *seq = &a->sequence[s];
     const int64_t end = (int64_t)seq->first_position + seq->rows;
+    const int32_t limit = device->shape.max_context;
 
     if (seq->rows < 0 || seq->first_row < 0 || seq->first_row > a->tokens - seq->rows ||
-        seq->first_position < 0 || end > device->shape.max_context || seq->first_block < 0) {
-        tsr_log(TSR_LOG_ERROR,
-                "attention: sequence %d, rows %d from %d of %d, positions up to %" PRId64 " of %d",
-                (int)s, (int)seq->rows, (int)seq->first_row, (int)a->tokens, end,
-                (int)device->shape.max_context);
-        return TSR_ERR_ARG;
+        seq->first_position < 0 || end > limit || seq->first_block < 0) {
+        return (tsr_fault){
+            .kind = TSR_FAULT_SEQUENCE,
+            .row = s,
+            .slot = clamped((int64_t)seq->first_row + seq->rows),
+            .value = clamped(end),
+            .limit = limit,
+        };
     }
     for (int64_t b = 0; seq->rows > 0 && b * a->cache->block_tokens < end; b++) {
         const int32_t block = a->blocks[seq->first_block + b];
         if (block < 0 || block >= a->cache->blocks) {
-            tsr_log(TSR_LOG_ERROR, "attention: sequence %d holds block %d of %d", (int)s,
-                    (int)block, (int)a->cache->blocks);
-            return TSR_ERR_ARG;
+            return (tsr_fault){
+                .kind = TSR_FAULT_BLOCK, .row = s, .value = block, .limit = a->cache->blocks};
         }
     }
-    return TSR_OK;
+    return (tsr_fault){.kind = TSR_FAULT_NONE};
 }
 
 /* As many heads at once as share a kv head, while every thread still gets some. */
@@ -271,13 +279,15 @@ tsr_status ISA(tsr_attention_cpu)(tsr_device *device, const tsr_attention_args *
         .work = &cpu->work,
         .heads = heads_together(a, tsr_threads_count(cpu->threads)),
     };
-    tsr_status st = TSR_OK;
 
     (void)s;
-    for (int32_t i = 0; i < a->sequences && st == TSR_OK; i++)
-        st = check_sequence(device, a, i);
-    if (st != TSR_OK)
-        return st;
+    for (int32_t i = 0; i < a->sequences; i++) {
+        const tsr_fault fault = fault_of(device, a, i);
+        if (fault.kind == TSR_FAULT_NONE)
+            continue;
+        tsr_set_fault_cpu(cpu, fault);
+        return TSR_OK;
+    }
     tsr_threads_run(cpu->threads, a->tokens, write_share, &run);
     tsr_threads_run(cpu->threads, (int64_t)a->tokens * (a->q_heads / run.heads), attend_share,
                     &run);

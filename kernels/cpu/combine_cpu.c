@@ -10,32 +10,31 @@
 enum { STRIP = 64 };
 
 /* `count` elements of one token, from element `first`. */
-static void combine_strip(const tsr_combine_args *a, size_t t, size_t first, size_t count)
+static void combine_strip(const tsr_combine_block *a, size_t t, size_t first, size_t count)
 {
     const size_t hidden = (size_t)a->hidden;
     const size_t slots = (size_t)a->top_k;
-    const float *residual = (const float *)a->residual + t * hidden + first;
-    float *out = (float *)a->out + t * hidden + first;
+    float *x = (float *)a->x + t * hidden + first;
     float sum[STRIP] = {0};
 
     for (size_t k = 0; k < slots; k++) {
         const float weight = a->weight[t * slots + k];
-        const float *row = (const float *)a->rows + (t * slots + k) * hidden + first;
+        const float *row = (const float *)a->answers + (t * slots + k) * hidden + first;
         for (size_t i = 0; i < count; i++)
             sum[i] += weight * row[i];
     }
-    if (a->shared) {
+    if (a->shared != NULL) {
         const float *shared = (const float *)a->shared + t * hidden + first;
         for (size_t i = 0; i < count; i++)
             sum[i] += shared[i];
     }
     for (size_t i = 0; i < count; i++)
-        out[i] = residual[i] + sum[i];
+        x[i] = x[i] + sum[i];
 }
 
 static void combine_share(const void *context, int32_t thread, int32_t threads)
 {
-    const tsr_combine_args *a = context;
+    const tsr_combine_block *a = context;
     const size_t hidden = (size_t)a->hidden;
     const tsr_thread_range mine = tsr_thread_share(a->tokens, thread, threads);
 
@@ -45,7 +44,7 @@ static void combine_share(const void *context, int32_t thread, int32_t threads)
     }
 }
 
-tsr_status ISA(tsr_combine_cpu)(tsr_device *device, const tsr_combine_args *a, tsr_stream s)
+tsr_status ISA(tsr_combine_cpu)(tsr_device *device, const tsr_combine_block *a, tsr_stream s)
 {
     (void)s;
     tsr_threads_run(tsr_cpu(device)->threads, a->tokens, combine_share, a);

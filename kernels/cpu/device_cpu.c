@@ -7,6 +7,7 @@
  */
 #include "kernels/cpu/device_cpu.h"
 
+#include "kernels/compose.h"
 #include "kernels/cpu/format/format_cpu.h"
 #include "kernels/cpu/stream_cpu.h"
 #include "runtime/base/log.h"
@@ -77,7 +78,7 @@ static tsr_status alloc_cpu(tsr_device *device, size_t bytes, void **ret_memory)
     if (size < bytes || size > SIZE_MAX - ALIGNMENT)
         return TSR_ERR_MEMORY;
     unsigned char *given = calloc(1, size + ALIGNMENT);
-    if (!given)
+    if (given == NULL)
         return TSR_ERR_MEMORY;
     unsigned char *memory = given + (ALIGNMENT - (uintptr_t)given % ALIGNMENT);
     memcpy(memory - sizeof(given), &given, sizeof(given));
@@ -90,7 +91,7 @@ static void release_cpu(tsr_device *device, void *memory)
     unsigned char *given = NULL;
 
     (void)device;
-    if (memory)
+    if (memory != NULL)
         memcpy(&given, (unsigned char *)memory - sizeof(given), sizeof(given));
     free(given);
 }
@@ -137,7 +138,7 @@ uint64_t tsr_cpu_linear_bytes(tsr_weight_format format, int32_t out, int32_t in,
 
 static bool all_finite(const float *x, int32_t count)
 {
-    for (int32_t i = 0; x && i < count; i++) {
+    for (int32_t i = 0; x != NULL && i < count; i++) {
         if (!isfinite(x[i]))
             return false;
     }
@@ -149,7 +150,7 @@ static const float *place(unsigned char **at, const float *from, int32_t count)
     float *to = (float *)(void *)*at;
     const size_t bytes = (size_t)count * sizeof(float);
 
-    if (!from)
+    if (from == NULL)
         return NULL;
     memcpy(to, from, bytes);
     *at += aligned(bytes);
@@ -223,6 +224,17 @@ static const tsr_device_table table_cpu = {
     .load_linear = load_linear_cpu,
 };
 
+static const tsr_block_table blocks_cpu = {
+    .embed = tsr_compose_embed,
+    .attention = tsr_compose_attention,
+    .mlp = tsr_compose_mlp,
+    .choose = tsr_compose_choose,
+    .shared = tsr_compose_shared,
+    .experts = tsr_compose_experts,
+    .combine = tsr_compose_combine,
+    .predict = tsr_compose_predict,
+};
+
 tsr_status tsr_device_open_cpu(int32_t threads, tsr_cpu_isa isa, tsr_device **ret_device)
 {
     const tsr_cpu_isa_table *table = choose_isa(isa);
@@ -232,13 +244,13 @@ tsr_status tsr_device_open_cpu(int32_t threads, tsr_cpu_isa isa, tsr_device **re
                 (int)threads);
         return TSR_ERR_ARG;
     }
-    if (!table) {
+    if (table == NULL) {
         tsr_log(TSR_LOG_ERROR, "this processor has no %s; leave the instruction set to auto",
                 isa == TSR_CPU_AVX512 ? "AVX-512 (F, BW, VL, DQ)" : "AVX2 with FMA and F16C");
         return TSR_ERR_DEVICE;
     }
     tsr_cpu_device *cpu = calloc(1, sizeof(*cpu));
-    if (!cpu)
+    if (cpu == NULL)
         return TSR_ERR_MEMORY;
     const tsr_status st = tsr_threads_open(threads, &cpu->threads);
     if (st != TSR_OK) {
@@ -246,6 +258,7 @@ tsr_status tsr_device_open_cpu(int32_t threads, tsr_cpu_isa isa, tsr_device **re
         return st;
     }
     cpu->base.table = &table_cpu;
+    cpu->base.blocks = &blocks_cpu;
     cpu->base.ops = &table->ops;
     cpu->isa = table;
     (void)snprintf(cpu->base.name, sizeof(cpu->base.name), "cpu %s, %d thread%s", table->name,

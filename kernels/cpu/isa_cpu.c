@@ -19,7 +19,7 @@ const tsr_cpu_isa_table ISA(tsr_cpu_isa_table) = {
             .router = ISA(tsr_router_cpu),
             .mlp = ISA(tsr_mlp_cpu),
             .pack = ISA(tsr_pack_cpu),
-            .expert_mlp = ISA(tsr_expert_mlp_cpu),
+            .experts = ISA(tsr_experts_cpu),
             .combine = ISA(tsr_combine_cpu),
             .sample = ISA(tsr_sample_cpu),
         },

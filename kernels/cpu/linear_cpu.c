@@ -49,7 +49,7 @@ static tile_ends ends_of(const tsr_linear *linear, const tsr_cpu_format *format,
 
     for (int32_t r = 0; r < rows; r++) {
         ends.scale[r] = format->row_scale(linear, first + r) * format->unit;
-        ends.bias[r] = linear->bias ? linear->bias[first + r] : 0.0F;
+        ends.bias[r] = linear->bias != NULL ? linear->bias[first + r] : 0.0F;
     }
     return ends;
 }
@@ -62,12 +62,12 @@ static void finish_tile(const tsr_linear_job *job, int32_t first, int32_t rows, 
     const tile_ends ends = ends_of(job->linear, format, first, rows);
 
     for (int32_t t = t0; t < t0 + tokens; t++, dots += TSR_CPU_TILE) {
-        const size_t row = (size_t)(job->row_of ? job->row_of[t] : t);
-        const float scale = job->scale ? job->scale[t] : 1.0F;
+        const size_t row = (size_t)(job->row_of != NULL ? job->row_of[t] : t);
+        const float scale = job->scale != NULL ? job->scale[t] : 1.0F;
         float *y = job->y + row * job->y_stride + (size_t)first;
         for (int32_t r = 0; r < rows; r++) {
             const float value = dots[r] * (scale * ends.scale[r]);
-            y[r] = job->linear->bias ? value + ends.bias[r] : value;
+            y[r] = job->linear->bias != NULL ? value + ends.bias[r] : value;
         }
     }
 }
@@ -226,32 +226,15 @@ tsr_status ISA(tsr_linears_cpu)(tsr_device *device, const tsr_linears_args *a, t
     return TSR_OK;
 }
 
+/* Activations are f32 here, as logits are everywhere: one linear like any other. */
 tsr_status ISA(tsr_head_cpu)(tsr_device *device, const tsr_head_args *a, tsr_stream s)
 {
-    tsr_cpu_device *cpu = tsr_cpu(device);
-
-    (void)s;
-    for (int32_t r0 = 0; r0 < a->rows; r0 += cpu->work.chunk) {
-        const int32_t rows = (int32_t)lesser(a->rows - r0, cpu->work.chunk);
-        const tsr_quantize_rows q = {
-            .to = cpu->work.rows[0],
-            .scale = cpu->work.scale[0],
-            .x = a->x,
-            .source = a->row + r0,
-            .x_stride = (size_t)a->head->in,
-            .linear = a->head,
-            .rows = rows,
-        };
-        const tsr_linear_job job = {
-            .y = a->logits + (size_t)r0 * (size_t)a->head->out,
-            .linear = a->head,
-            .x = q.to,
-            .scale = q.scale,
-            .y_stride = (size_t)a->head->out,
-            .tokens = rows,
-        };
-        ISA(tsr_quantize_run)(cpu, &q);
-        ISA(tsr_linear_run)(cpu, &job, 1);
-    }
-    return TSR_OK;
+    const tsr_linears_args linears = {
+        .out = {a->logits},
+        .linear = {a->head},
+        .x = a->x,
+        .count = 1,
+        .tokens = a->rows,
+    };
+    return ISA(tsr_linears_cpu)(device, &linears, s);
 }

@@ -19,13 +19,12 @@ bool tsr_linear_changes_rows(const tsr_linear *linear);
 /* True when both see the same quantized rows. */
 bool tsr_linears_share_rows(const tsr_linear *a, const tsr_linear *b);
 
-/* Rows to quantize: row i of `to` from row source[i], or i, of x. */
+/* Rows to quantize: row i of `to` from row i of x. */
 typedef struct tsr_quantize_rows {
     float *to;    /* [rows, linear->in] */
     float *scale; /* [rows] */
     const float *x;
-    const int32_t *source; /* [rows] or NULL */
-    size_t x_stride;       /* floats */
+    size_t x_stride; /* floats */
     const tsr_linear *linear;
     int32_t rows;
 } tsr_quantize_rows;

@@ -36,7 +36,7 @@ static void each_row(const stage *s, tsr_thread_range mine, row_step step)
 static void enter_row(const stage *s, const tsr_mlp *mlp, int32_t row)
 {
     const size_t in = (size_t)mlp->gate.in;
-    const size_t from = (size_t)(s->m->source ? s->m->source[row] : row);
+    const size_t from = (size_t)(s->m->source != NULL ? s->m->source[row] : row);
     const float *x = s->m->x + from * s->m->x_stride;
     const tsr_cpu_work *w = s->work;
 
@@ -110,11 +110,11 @@ static int32_t narrow_jobs(const tsr_cpu_work *w, const tsr_mlp_rows *m)
         const tsr_mlp_group *group = &m->group[g];
         const tsr_linear *down = &group->mlp->down;
         w->job[g] = (tsr_linear_job){
-            .y = m->target ? m->out : m->out + (size_t)group->first * m->out_stride,
+            .y = m->target != NULL ? m->out : m->out + (size_t)group->first * m->out_stride,
             .linear = down,
             .x = rows_of(w->gate, group, down->in),
             .scale = w->scale[0] + group->first,
-            .row_of = m->target ? m->target + group->first : NULL,
+            .row_of = m->target != NULL ? m->target + group->first : NULL,
             .y_stride = m->out_stride,
             .tokens = group->count,
         };
@@ -136,7 +136,7 @@ void ISA(tsr_mlp_run)(tsr_cpu_device *cpu, const tsr_mlp_rows *m)
 tsr_status ISA(tsr_mlp_cpu)(tsr_device *device, const tsr_mlp_args *a, tsr_stream s)
 {
     tsr_cpu_device *cpu = tsr_cpu(device);
-    const size_t in = (size_t)a->mlp->gate.in;
+    const size_t stride = a->x_row_bytes / sizeof(float);
     const size_t out = (size_t)a->mlp->down.out;
 
     (void)s;
@@ -146,10 +146,10 @@ tsr_status ISA(tsr_mlp_cpu)(tsr_device *device, const tsr_mlp_args *a, tsr_strea
         const tsr_mlp_group group = {.mlp = a->mlp, .first = 0, .count = rows};
         const tsr_mlp_rows m = {
             .out = (float *)a->out + (size_t)t0 * out,
-            .x = (const float *)a->x + (size_t)t0 * in,
+            .x = (const float *)a->x + (size_t)t0 * stride,
             .group = &group,
             .out_stride = out,
-            .x_stride = in,
+            .x_stride = stride,
             .groups = 1,
             .rows = rows,
         };

@@ -81,7 +81,7 @@ float ISA(tsr_quantize_row)(const tsr_linear *linear, const float *x, float *to)
 {
     const int32_t in = linear->in;
 
-    if (linear->pre_quant_scale) {
+    if (linear->pre_quant_scale != NULL) {
         for (int32_t i = 0; i < in; i++)
             to[i] = x[i] * linear->pre_quant_scale[i];
         x = to;
@@ -114,8 +114,7 @@ static void quantize_share(const void *context, int32_t thread, int32_t threads)
     const tsr_thread_range mine = tsr_thread_share(q->rows, thread, threads);
 
     for (int64_t i = mine.first; i < mine.last; i++) {
-        const int64_t from = q->source ? q->source[i] : i;
-        q->scale[i] = ISA(tsr_quantize_row)(q->linear, q->x + (size_t)from * q->x_stride,
+        q->scale[i] = ISA(tsr_quantize_row)(q->linear, q->x + (size_t)i * q->x_stride,
                                             q->to + (size_t)i * in);
     }
 }

@@ -24,7 +24,7 @@ static void heads(const tsr_rotary_args *a, float *x, int32_t count, const float
     const size_t at = (size_t)position * (size_t)half;
 
     for (int32_t h = 0; h < count; h++, x += a->head_dim) {
-        if (norm)
+        if (norm != NULL)
             ISA(tsr_norm_row)(x, x, norm, a->head_dim, a->eps);
         rotate(x, a->cos + at, a->sin + at, half);
     }

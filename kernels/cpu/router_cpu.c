@@ -83,17 +83,17 @@ static float group_score(const float *choice, int32_t size)
 /* Experts outside the best groups get the choice -inf. */
 static void keep_groups(const tsr_router_args *a, float *choice)
 {
-    const int32_t size = a->gate->out / a->groups;
+    const int32_t size = a->router->gate->out / a->router->groups;
     float score[TSR_MAX_EXPERTS] = {0};
     bool kept[TSR_MAX_EXPERTS] = {false};
 
-    if (a->top_groups == a->groups)
+    if (a->router->top_groups == a->router->groups)
         return;
-    for (int32_t g = 0; g < a->groups; g++)
+    for (int32_t g = 0; g < a->router->groups; g++)
         score[g] = group_score(choice + (size_t)g * (size_t)size, size);
-    for (int32_t i = 0; i < a->top_groups; i++)
-        kept[best_of(score, kept, a->groups)] = true;
-    for (int32_t g = 0; g < a->groups; g++) {
+    for (int32_t i = 0; i < a->router->top_groups; i++)
+        kept[best_of(score, kept, a->router->groups)] = true;
+    for (int32_t g = 0; g < a->router->groups; g++) {
         for (int32_t i = 0; i < size && !kept[g]; i++)
             choice[g * size + i] = -INFINITY;
     }
@@ -102,40 +102,40 @@ static void keep_groups(const tsr_router_args *a, float *choice)
 /* Fills one row of the answer. `score` are the weights, `choice` decides. */
 static void choose(const tsr_router_args *a, const float *score, const float *choice, int32_t row)
 {
-    int32_t *expert = a->expert + (size_t)row * (size_t)a->top_k;
-    float *weight = a->weight + (size_t)row * (size_t)a->top_k;
+    int32_t *expert = a->expert + (size_t)row * (size_t)a->router->top_k;
+    float *weight = a->weight + (size_t)row * (size_t)a->router->top_k;
     bool taken[TSR_MAX_EXPERTS] = {false};
     float sum = 0.0F;
 
-    for (int32_t k = 0; k < a->top_k; k++) {
-        expert[k] = best_of(choice, taken, a->gate->out);
+    for (int32_t k = 0; k < a->router->top_k; k++) {
+        expert[k] = best_of(choice, taken, a->router->gate->out);
         taken[expert[k]] = true;
         weight[k] = score[expert[k]];
         sum += weight[k];
     }
-    if (a->kind == TSR_ROUTER_SIGMOID)
+    if (a->router->kind == TSR_ROUTER_SIGMOID)
         sum += 1e-20F;
-    for (int32_t k = 0; k < a->top_k; k++) {
-        if (a->normalise)
+    for (int32_t k = 0; k < a->router->top_k; k++) {
+        if (a->router->normalise)
             weight[k] = weight[k] / sum;
-        if (a->kind == TSR_ROUTER_SIGMOID)
-            weight[k] = weight[k] * a->routed_scale;
+        if (a->router->kind == TSR_ROUTER_SIGMOID)
+            weight[k] = weight[k] * a->router->routed_scale;
     }
 }
 
 static void route_row(const tsr_router_args *a, float *logits, int32_t row)
 {
-    const int32_t experts = a->gate->out;
+    const int32_t experts = a->router->gate->out;
     float choice[TSR_MAX_EXPERTS] = {0};
 
-    if (a->kind == TSR_ROUTER_SOFTMAX) {
+    if (a->router->kind == TSR_ROUTER_SOFTMAX) {
         softmax(logits, experts);
         choose(a, logits, logits, row);
         return;
     }
     sigmoid(logits, experts);
     for (int32_t e = 0; e < experts; e++)
-        choice[e] = a->bias ? logits[e] + a->bias[e] : logits[e];
+        choice[e] = a->router->bias != NULL ? logits[e] + a->router->bias[e] : logits[e];
     keep_groups(a, choice);
     choose(a, logits, choice, row);
 }
@@ -146,7 +146,8 @@ static void router_share(const void *context, int32_t thread, int32_t threads)
     const tsr_thread_range mine = tsr_thread_share(r->rows, thread, threads);
 
     for (int64_t i = mine.first; i < mine.last; i++)
-        route_row(r->a, r->logits + (size_t)i * (size_t)r->a->gate->out, r->first + (int32_t)i);
+        route_row(r->a, r->logits + (size_t)i * (size_t)r->a->router->gate->out,
+                  r->first + (int32_t)i);
 }
 
 tsr_status ISA(tsr_router_cpu)(tsr_device *device, const tsr_router_args *a, tsr_stream s)
@@ -164,9 +165,9 @@ tsr_status ISA(tsr_router_cpu)(tsr_device *device, const tsr_router_args *a, tsr
         };
         const tsr_linear_job job = {
             .y = rows.logits,
-            .linear = a->gate,
-            .x = (const float *)a->x + (size_t)first * (size_t)a->gate->in,
-            .y_stride = (size_t)a->gate->out,
+            .linear = a->router->gate,
+            .x = (const float *)a->x + (size_t)first * (size_t)a->router->gate->in,
+            .y_stride = (size_t)a->router->gate->out,
             .tokens = rows.rows,
         };
         ISA(tsr_linear_run)(cpu, &job, 1);

@@ -19,7 +19,7 @@ static bool same_factors(const float *a, const float *b, int32_t count)
 {
     if (a == b)
         return true;
-    return a && b && memcmp(a, b, (size_t)count * sizeof(*a)) == 0;
+    return a != NULL && b != NULL && memcmp(a, b, (size_t)count * sizeof(*a)) == 0;
 }
 
 bool tsr_linears_share_rows(const tsr_linear *a, const tsr_linear *b)

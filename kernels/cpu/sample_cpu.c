@@ -1,5 +1,8 @@
 /*
- * From a row of logits to a token.
+ * From a row of logits to a token, which goes to whoever asked and into the text:
+ *
+ *   logits [rows, V] --logit_row--> x [V] --> token --> sampled[i]
+ *                                               '-----> text[slot, position]
  *
  *   temperature 0   the largest allowed logit, the lower id of equals
  *   otherwise       p = exp((logit - max) / temperature);
@@ -14,6 +17,7 @@
 
 #include "kernels/cpu/device_cpu.h"
 #include "kernels/cpu/lane_math.h"
+#include "kernels/cpu/stream_cpu.h"
 #include "kernels/cpu/top_cpu.h"
 
 #include <math.h>
@@ -92,11 +96,11 @@ static int32_t draw(const float *p, const int32_t *id, int32_t count, double tar
     double sum = 0.0;
 
     for (int32_t i = 0; i < count; i++) {
-        sum += (double)p[id ? id[i] : i];
+        sum += (double)p[id != NULL ? id[i] : i];
         if (sum > target)
-            return id ? id[i] : i;
+            return id != NULL ? id[i] : i;
     }
-    return id ? id[count - 1] : count - 1;
+    return id != NULL ? id[count - 1] : count - 1;
 }
 
 static double sum_of(const float *p, const int32_t *id, int32_t count)
@@ -104,7 +108,7 @@ static double sum_of(const float *p, const int32_t *id, int32_t count)
     double sum = 0.0;
 
     for (int32_t i = 0; i < count; i++)
-        sum += (double)p[id ? id[i] : i];
+        sum += (double)p[id != NULL ? id[i] : i];
     return sum;
 }
 
@@ -170,20 +174,46 @@ typedef struct sample_run {
     const tsr_cpu_work *work;
 } sample_run;
 
+/* Where the text goes so far: a last token may come just behind it. */
+static void write_text(const tsr_text_table *text, const tsr_sample_row *row, int32_t token)
+{
+    if (row->position >= 0 && row->position < text->positions)
+        text->ids[(size_t)row->slot * (size_t)text->positions + (size_t)row->position] = token;
+}
+
 static void sample_share(const void *context, int32_t thread, int32_t threads)
 {
     const sample_run *run = context;
     const tsr_sample_args *a = run->a;
-    const tsr_thread_range mine = tsr_thread_share(a->rows, thread, threads);
+    const tsr_thread_range mine = tsr_thread_share(a->samples, thread, threads);
     float *work = tsr_cpu_thread_work(run->work, thread);
 
-    for (int64_t r = mine.first; r < mine.last; r++) {
-        const float *x = a->logits + (size_t)r * (size_t)a->vocab;
+    for (int64_t i = mine.first; i < mine.last; i++) {
+        const tsr_sample_row *row = &a->row[i];
+        const float *x = a->logits + (size_t)row->logit_row * (size_t)a->vocab;
         const int32_t best = largest(x, a->allowed);
-        const int32_t token = choose(x, a->allowed, &a->row[r], best, work);
-        a->token[r] = token;
-        a->logprob[r] = log_probability(x, a->allowed, token, x[best]);
+        const int32_t token = choose(x, a->allowed, row, best, work);
+        a->sampled[i] = (tsr_sampled){.token = token,
+                                      .logprob = log_probability(x, a->allowed, token, x[best])};
+        write_text(&a->text, row, token);
     }
+}
+
+/* What is wrong with a sample, or a fault of no kind. */
+static tsr_fault fault_of(const tsr_sample_args *a, int32_t i)
+{
+    const tsr_sample_row *row = &a->row[i];
+    const bool written = row->position >= 0 && row->position < a->text.positions;
+
+    if (row->logit_row < 0 || row->logit_row >= a->rows) {
+        return (tsr_fault){
+            .kind = TSR_FAULT_LOGIT_ROW, .row = i, .value = row->logit_row, .limit = a->rows};
+    }
+    if (written && (row->slot < 0 || row->slot >= a->text.slots)) {
+        return (tsr_fault){
+            .kind = TSR_FAULT_SLOT, .row = i, .value = row->slot, .limit = a->text.slots};
+    }
+    return (tsr_fault){.kind = TSR_FAULT_NONE};
 }
 
 tsr_status ISA(tsr_sample_cpu)(tsr_device *device, const tsr_sample_args *a, tsr_stream s)
@@ -192,6 +222,13 @@ tsr_status ISA(tsr_sample_cpu)(tsr_device *device, const tsr_sample_args *a, tsr
     const sample_run run = {.a = a, .work = &cpu->work};
 
     (void)s;
-    tsr_threads_run(cpu->threads, a->rows, sample_share, &run);
+    for (int32_t i = 0; i < a->samples; i++) {
+        const tsr_fault fault = fault_of(a, i);
+        if (fault.kind == TSR_FAULT_NONE)
+            continue;
+        tsr_set_fault_cpu(cpu, fault);
+        return TSR_OK;
+    }
+    tsr_threads_run(cpu->threads, a->samples, sample_share, &run);
     return TSR_OK;
 }

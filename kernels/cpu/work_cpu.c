@@ -11,7 +11,7 @@ typedef struct cutter {
 
 static void *cut(cutter *c, uint64_t count, uint64_t size)
 {
-    void *piece = c->memory ? c->memory + c->used : NULL;
+    void *piece = c->memory != NULL ? c->memory + c->used : NULL;
 
     c->used += (count * size + 63U) & ~UINT64_C(63);
     return piece;

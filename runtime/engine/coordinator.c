@@ -1,7 +1,8 @@
 /*
- * Rank 0's loop.
+ * Rank 0's loop. Step N+1 is planned, sent and launched before step N is landed, where the device
+ * takes two; what ends a request then takes effect one step late, which the scheduler plans for.
  *
- *   take requests -> schedule -> broadcast -> compute -> absorb -> give tokens
+ *   take requests -> schedule N+1 -> broadcast -> launch N+1 -> land N -> absorb N -> give tokens
  *
  * An idle engine waits in the source, for as long as the other ranks may wait for a step.
  */
@@ -118,28 +119,39 @@ static tsr_status give_outputs(coordinator *c, uint32_t token_rows)
     return st;
 }
 
-static tsr_status run_step(coordinator *c, bool stop, bool *ret_stop)
+/* Plans, sends and launches the next step. */
+static tsr_status start_step(coordinator *c)
 {
-    const tsr_logits_taker taker = {.take = take_logits, .context = c};
+    const bool stop = c->ended && tsr_scheduler_idle(c->scheduler);
+    void *buffer = tsr_rank_step_buffer(c->rank_step);
     tsr_step_plan step;
-    uint32_t token_rows;
 
-    tsr_status st = tsr_scheduler_schedule(c->scheduler, stop, c->rank_step->buffer, &step);
+    tsr_status st = tsr_scheduler_schedule(c->scheduler, stop, buffer, &step);
     if (st != TSR_OK)
         return st;
-    const bool computes = step.header->max_rank_tokens > 0;
     const size_t bytes = tsr_step_plan_bytes(step.header->entries, step.header->blocks,
                                              step.header->admission_bytes);
-    if (computes && c->first_step_ns == 0)
+    if (step.header->max_rank_tokens > 0 && c->first_step_ns == 0)
         c->first_step_ns = tsr_clock_ns();
-    st = tsr_step_send(c->args->comm, c->rank_step->buffer, bytes);
+    st = tsr_step_send(c->args->comm, buffer, bytes);
+    return st == TSR_OK ? tsr_rank_step_launch(c->rank_step, bytes) : st;
+}
+
+/* Lands the oldest step and gives what came of it. */
+static tsr_status finish_step(coordinator *c, bool *ret_stop)
+{
+    const tsr_logits_taker taker = {.take = take_logits, .context = c};
+    tsr_landed_step landed;
+
+    tsr_status st = tsr_rank_step_land(c->rank_step, &taker, &landed);
     if (st == TSR_OK)
-        st = tsr_rank_step_run(c->rank_step, bytes, &taker, &token_rows, ret_stop);
-    if (st == TSR_OK)
-        st = give_outputs(c, token_rows);
-    if (computes)
+        st = give_outputs(c, landed.token_rows);
+    if (st != TSR_OK)
+        return st;
+    if (landed.computed)
         c->last_step_ns = tsr_clock_ns();
-    return st;
+    *ret_stop = landed.stop;
+    return TSR_OK;
 }
 
 tsr_status tsr_coordinator_run(tsr_rank_step *rank_step, tsr_engine_stats *ret_stats)
@@ -157,7 +169,9 @@ tsr_status tsr_coordinator_run(tsr_rank_step *rank_step, tsr_engine_stats *ret_s
     while (st == TSR_OK && !stopped) {
         st = take_requests(&c);
         if (st == TSR_OK)
-            st = run_step(&c, c.ended && tsr_scheduler_idle(c.scheduler), &stopped);
+            st = start_step(&c);
+        while (st == TSR_OK && tsr_rank_step_due(rank_step))
+            st = finish_step(&c, &stopped);
     }
 
     *ret_stats = tsr_scheduler_stats(c.scheduler);

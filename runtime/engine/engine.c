@@ -27,16 +27,18 @@ static tsr_status check_args(const tsr_engine_args *args)
 static tsr_status follow(tsr_rank_step *rank_step)
 {
     const size_t capacity = rank_step->state.shape.step_bytes;
-    uint32_t token_rows;
-    bool stopped = false;
+    tsr_landed_step landed = {0};
     tsr_status st = TSR_OK;
 
-    while (st == TSR_OK && !stopped) {
+    while (st == TSR_OK && !landed.stop) {
         const tsr_step_bounds bounds = tsr_rank_state_bounds(&rank_step->state);
         size_t bytes = 0;
-        st = tsr_step_receive(rank_step->args->comm, &bounds, rank_step->buffer, capacity, &bytes);
+        st = tsr_step_receive(rank_step->args->comm, &bounds, tsr_rank_step_buffer(rank_step),
+                              capacity, &bytes);
         if (st == TSR_OK)
-            st = tsr_rank_step_run(rank_step, bytes, NULL, &token_rows, &stopped);
+            st = tsr_rank_step_launch(rank_step, bytes);
+        while (st == TSR_OK && tsr_rank_step_due(rank_step))
+            st = tsr_rank_step_land(rank_step, NULL, &landed);
     }
     return st;
 }

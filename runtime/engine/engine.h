@@ -61,7 +61,6 @@ typedef struct tsr_engine_options {
 typedef struct tsr_engine_args {
     const tsr_plan *plan;
     tsr_model *model;
-    tsr_device *device;
     tsr_comm *comm;
     const tsr_engine_options *options; /* rank 0's decide; the others may give NULL */
     const tsr_source *source;          /* rank 0 only, else NULL */

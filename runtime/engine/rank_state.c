@@ -17,17 +17,16 @@ static bool take_memory(tsr_rank_state *s)
 
     s->sequence = calloc(slots, sizeof(*s->sequence));
     s->block_owner = calloc((size_t)s->shape.kv_blocks, sizeof(*s->block_owner));
-    s->token_memory = calloc(slots * tokens, sizeof(*s->token_memory));
     s->block_memory = calloc(slots * blocks, sizeof(*s->block_memory));
+    s->prompt = calloc(slots, sizeof(*s->prompt));
+    s->prompt_id = calloc((size_t)s->shape.prompt_ids, sizeof(*s->prompt_id));
     s->arrived_tokens = calloc(tokens, sizeof(*s->arrived_tokens));
-    if (s->sequence == NULL || s->block_owner == NULL || s->token_memory == NULL ||
-        s->block_memory == NULL || s->arrived_tokens == NULL)
+    if (s->sequence == NULL || s->block_owner == NULL || s->block_memory == NULL ||
+        s->prompt == NULL || s->prompt_id == NULL || s->arrived_tokens == NULL)
         return false;
 
-    for (size_t i = 0; i < slots; i++) {
-        s->sequence[i].tokens = s->token_memory + i * tokens;
+    for (size_t i = 0; i < slots; i++)
         s->sequence[i].blocks = s->block_memory + i * blocks;
-    }
     for (int32_t i = 0; i < s->shape.kv_blocks; i++)
         s->block_owner[i] = -1;
     return true;
@@ -56,8 +55,9 @@ void tsr_rank_state_close(tsr_rank_state *state)
     tsr_step_state_close(&state->steps);
     free(state->sequence);
     free(state->block_owner);
-    free(state->token_memory);
     free(state->block_memory);
+    free(state->prompt);
+    free(state->prompt_id);
     free(state->arrived_tokens);
     *state = (tsr_rank_state){0};
 }
@@ -112,9 +112,14 @@ static tsr_status admit(tsr_rank_state *s, const tsr_admission *a)
         if (a->tokens[i] >= s->plan->model.vocab)
             return disagree(s, a->slot, "a request is admitted with an id beyond the vocabulary");
     }
-    memcpy(q->tokens, a->tokens, a->token_count * sizeof(*q->tokens));
+    if (a->token_count > (uint32_t)(s->shape.prompt_ids - s->prompt_ids))
+        return disagree(s, a->slot, "a request is admitted beyond the ids that a step may bring");
+    memcpy(s->prompt_id + s->prompt_ids, a->tokens, a->token_count * sizeof(*a->tokens));
+    s->prompt_ids += (int32_t)a->token_count;
+    s->prompt[s->prompts++] =
+        (tsr_prompt){.slot = (int32_t)a->slot, .count = (int32_t)a->token_count};
     q->known = (int32_t)a->token_count;
-    q->last_token = -1;
+    q->sampled = 0;
     q->sampling = (tsr_sample_row){
         .seed = a->seed, .temperature = a->temperature, .top_p = a->top_p, .top_k = a->top_k};
     return TSR_OK;
@@ -129,6 +134,8 @@ static tsr_status admit_all(tsr_rank_state *s, const tsr_step_plan *step)
     bool more = true;
     tsr_status st = TSR_OK;
 
+    s->prompts = 0;
+    s->prompt_ids = 0;
     while (st == TSR_OK && more) {
         st = tsr_admission_next(&reader, s->arrived_tokens, (uint32_t)s->shape.max_model_len,
                                 &admission, &more);
@@ -158,7 +165,8 @@ static tsr_status add_blocks(tsr_rank_state *s, const tsr_step_plan *step, const
     return TSR_OK;
 }
 
-/* Whether this rank knows the tokens that an entry computes: of the prompt, or the last sampled. */
+/* Whether the text here holds the tokens that an entry computes by the time it is computed: of the
+ * prompt, or the one that a step before this samples. */
 static tsr_status check_tokens(const tsr_rank_state *s, const tsr_step_entry *e)
 {
     const tsr_sequence *q = &s->sequence[e->slot];
@@ -167,7 +175,8 @@ static tsr_status check_tokens(const tsr_rank_state *s, const tsr_step_entry *e)
 
     if (known == 0)
         return disagree(s, e->slot, "it is given tokens, but holds no sequence");
-    if (end > known && (e->first_position < known || e->tokens != 1 || q->last_token < 0))
+    if (end > known &&
+        (e->first_position < known || e->tokens != 1 || end > known + (uint32_t)q->sampled))
         return disagree(s, e->slot, "it is given positions whose tokens are not known here");
     if ((e->flags & TSR_ENTRY_SAMPLE) != 0 && end < known)
         return disagree(s, e->slot, "a token is sampled inside its prompt");
@@ -192,6 +201,8 @@ tsr_status tsr_rank_state_apply(tsr_rank_state *state, const tsr_step_plan *step
         st = check_tokens(state, e);
         if (st == TSR_OK)
             st = add_blocks(state, step, e);
+        if ((e->flags & TSR_ENTRY_SAMPLE) != 0)
+            state->sequence[e->slot].sampled++;
     }
     if (st == TSR_OK)
         st = tsr_step_state_apply(&state->steps, step, state->rank);

@@ -1,10 +1,11 @@
 /*
  * The sequences of one rank, as the steps so far leave them: what the owner of a sequence must
- * remember, because no step repeats it.
+ * remember, because no step repeats it. What it says is not here: the model has it on the device.
  *
- *   slot 0   tokens | prompt ........ |    sampling    last token    blocks | 9 | 4 |
+ *   slot 0   known 12, sampled 3    sampling    blocks | 9 | 4 |
  *   slot 1   free
  *   ...
+ *   admitted by the last step   prompt | slot 0, 12 ids |    prompt_id | 7 31 ... |
  *
  * All memory is taken when it is opened. A step is believed only after every check: a rank whose
  * sequences do not fit what a step says has lost its place, and says where.
@@ -12,22 +13,22 @@
 #ifndef TSR_RUNTIME_ENGINE_RANK_STATE_H
 #define TSR_RUNTIME_ENGINE_RANK_STATE_H
 
-#include "kernels/ops.h"
 #include "proto/plan.h"
 #include "proto/step_plan.h"
 #include "proto/step_state.h"
 #include "runtime/base/status.h"
 #include "runtime/engine/step_shape.h"
+#include "runtime/plan/batch.h"
+#include "runtime/plan/shapes.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
 /* One sequence. */
 typedef struct tsr_sequence {
-    int32_t *tokens;    /* [shape.max_model_len], the first `known` are known */
-    int32_t *blocks;    /* [block_count] in order of position */
-    int32_t known;      /* tokens of its admission; 0: the slot is free */
-    int32_t last_token; /* sampled last, -1: none yet */
+    int32_t *blocks; /* [block_count] in order of position */
+    int32_t known;   /* tokens of its admission; 0: the slot is free */
+    int32_t sampled; /* tokens that steps so far have sampled, landed or not */
     int32_t block_count;
     tsr_sample_row sampling; /* output_index is the entry's */
 } tsr_sequence;
@@ -39,9 +40,12 @@ typedef struct tsr_rank_state {
     tsr_step_state steps;    /* lengths of all ranks' sequences */
     tsr_sequence *sequence;  /* [shape.slots] */
     int32_t *block_owner;    /* [shape.kv_blocks] slot that holds it, -1: none */
-    int32_t *token_memory;   /* behind the sequences' tokens */
-    int32_t *block_memory;   /* behind their blocks */
+    int32_t *block_memory;   /* behind the sequences' blocks */
+    tsr_prompt *prompt;      /* [prompts] that the last step admitted here */
+    int32_t *prompt_id;      /* [prompt_ids] theirs, one after the other */
     int32_t *arrived_tokens; /* [shape.max_model_len] of the admission being read */
+    int32_t prompts;
+    int32_t prompt_ids;
 } tsr_rank_state;
 
 /* Close with tsr_rank_state_close. TSR_ERR_CAPACITY, logged; TSR_ERR_MEMORY */

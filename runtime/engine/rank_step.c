@@ -1,72 +1,48 @@
-/* One step on one rank. */
+/*
+ * One rank's steps. Every call below that meets other ranks is made by all of them in the same
+ * order: the broadcast of step N+1 comes before the gathers of step N wherever two are under way.
+ */
 #include "runtime/engine/rank_step.h"
+
+#include "runtime/base/sizes.h"
 
 #include <stdlib.h>
 
-/* Logits are brought to rank 0 in pieces of about this size. */
-enum { STAGED_BYTES = 4 * 1024 * 1024 };
-
-static int32_t staged_rows_of(const tsr_step_shape *shape, int32_t vocab)
-{
-    const int32_t rows = (int32_t)(STAGED_BYTES / ((size_t)vocab * sizeof(float)));
-    if (rows < 1)
-        return 1;
-    return rows < shape->logit_rows ? rows : shape->logit_rows;
-}
-
-static tsr_status take_host_memory(tsr_rank_step *s)
+static tsr_status take_memory(tsr_rank_step *s)
 {
     const tsr_step_shape *shape = &s->state.shape;
     const size_t slots = (size_t)shape->slots;
     const size_t ranks = (size_t)shape->ranks;
-    const size_t arrived = s->rank == 0 ? ranks * slots : 1;
+    const bool coordinates = s->rank == 0;
+    const size_t staged = (size_t)tsr_model_staged_rows(s->args->model) * (size_t)s->vocab;
 
-    s->staged_rows = staged_rows_of(shape, s->vocab);
-    s->buffer = calloc(1, shape->step_bytes);
-    s->token = calloc(slots, sizeof(*s->token));
-    s->logprob = calloc(slots, sizeof(*s->logprob));
     s->sent = calloc(slots, sizeof(*s->sent));
-    s->arrived = calloc(arrived, sizeof(*s->arrived));
+    s->arrived = calloc(coordinates ? ranks * slots : 1, sizeof(*s->arrived));
+    s->arrived_logits = calloc(coordinates && ranks > 1 ? staged : 1, sizeof(*s->arrived_logits));
     s->bytes_of = calloc(ranks, sizeof(*s->bytes_of));
-    s->staged = calloc((size_t)s->staged_rows * (size_t)s->vocab, sizeof(*s->staged));
-    if (s->buffer == NULL || s->token == NULL || s->logprob == NULL || s->sent == NULL ||
-        s->arrived == NULL || s->bytes_of == NULL || s->staged == NULL)
+    if (s->sent == NULL || s->arrived == NULL || s->arrived_logits == NULL || s->bytes_of == NULL)
         return TSR_ERR_MEMORY;
+    for (int32_t f = 0; f < s->flights; f++) {
+        s->flight[f].buffer = calloc(1, shape->step_bytes);
+        if (s->flight[f].buffer == NULL)
+            return TSR_ERR_MEMORY;
+    }
     return TSR_OK;
-}
-
-static tsr_status take_device_memory(tsr_rank_step *s)
-{
-    tsr_device *device = s->args->device;
-    const size_t slots = (size_t)s->state.shape.slots;
-    void *row = NULL;
-    void *token = NULL;
-    void *logprob = NULL;
-
-    tsr_status st = tsr_device_alloc(device, slots * sizeof(*s->device_row), &row);
-    if (st == TSR_OK)
-        st = tsr_device_alloc(device, slots * sizeof(*s->device_token), &token);
-    if (st == TSR_OK)
-        st = tsr_device_alloc(device, slots * sizeof(*s->device_logprob), &logprob);
-    s->device_row = row;
-    s->device_token = token;
-    s->device_logprob = logprob;
-    return st;
 }
 
 tsr_status tsr_rank_step_open(const tsr_engine_args *args, tsr_rank_step *ret_step)
 {
     tsr_rank_step s = {
-        .args = args, .rank = tsr_comm_rank(args->comm), .vocab = args->plan->model.vocab};
+        .args = args,
+        .rank = tsr_comm_rank(args->comm),
+        .vocab = args->plan->model.vocab,
+        .flights = tsr_model_flights(args->model),
+    };
 
     tsr_status st = tsr_rank_state_open(args->plan, s.rank, &s.state);
     if (st != TSR_OK)
         return st;
-    st = tsr_rank_batch_open(&s.state.shape, &s.batch);
-    if (st == TSR_OK)
-        st = take_host_memory(&s);
-    if (st == TSR_OK)
-        st = take_device_memory(&s);
+    st = take_memory(&s);
     if (st != TSR_OK) {
         tsr_rank_step_close(&s);
         return st;
@@ -75,83 +51,85 @@ tsr_status tsr_rank_step_open(const tsr_engine_args *args, tsr_rank_step *ret_st
     return TSR_OK;
 }
 
-static void free_on_device(tsr_device *device, void *memory)
-{
-    if (memory != NULL)
-        tsr_device_free(device, memory);
-}
-
 void tsr_rank_step_close(tsr_rank_step *rank_step)
 {
     tsr_rank_step *s = rank_step;
 
-    free_on_device(s->args->device, s->device_row);
-    free_on_device(s->args->device, s->device_token);
-    free_on_device(s->args->device, s->device_logprob);
-    free(s->buffer);
-    free(s->token);
-    free(s->logprob);
+    for (int32_t f = 0; f < s->flights; f++)
+        free(s->flight[f].buffer);
     free(s->sent);
     free(s->arrived);
+    free(s->arrived_logits);
     free(s->bytes_of);
-    free(s->staged);
-    tsr_rank_batch_close(&s->batch);
     tsr_rank_state_close(&s->state);
 }
 
-/* Samples `count` rows from `first` on, whose rows of logits follow one another. */
-static tsr_status sample_run(tsr_rank_step *s, const float *logits, int32_t first, int32_t count)
+static int32_t next_flight(const tsr_rank_step *s)
 {
-    const tsr_plan *plan = s->args->plan;
-    const int32_t logit_row = s->batch.sampled[first].logit_row;
-    const tsr_sample_args args = {
-        .token = s->device_token + first,
-        .logprob = s->device_logprob + first,
-        .logits = logits + (size_t)logit_row * (size_t)s->vocab,
-        .row = s->device_row + first,
-        .rows = count,
-        .vocab = s->vocab,
-        .allowed = plan->token_ids > 0 && plan->token_ids < s->vocab ? plan->token_ids : s->vocab,
-    };
-    return tsr_op_sample(s->args->device, &args, tsr_model_stream(s->args->model));
+    return (s->oldest + s->out) % s->flights;
 }
 
-/* Tokens for every sampled row, on the device, remembered here and made ready to send. */
-static tsr_status sample(tsr_rank_step *s, const float *logits)
+static bool computes(const tsr_rank_flight *flight)
 {
-    tsr_device *device = s->args->device;
-    const tsr_sampled_row *sampled = s->batch.sampled;
-    const int32_t rows = s->batch.sampled_count;
-    const size_t count = (size_t)rows;
+    return flight->step.header->max_rank_tokens > 0;
+}
 
-    if (rows == 0)
-        return TSR_OK;
-    tsr_status st =
-        tsr_device_put(device, s->device_row, s->batch.sampling, count * sizeof(*s->device_row),
-                       tsr_model_stream(s->args->model));
-    for (int32_t first = 0, end = 1; first < rows && st == TSR_OK; first = end++) {
-        while (end < rows && sampled[end].logit_row == sampled[end - 1].logit_row + 1)
-            end++;
-        st = sample_run(s, logits, first, end - first);
-    }
+void *tsr_rank_step_buffer(const tsr_rank_step *rank_step)
+{
+    return rank_step->flight[next_flight(rank_step)].buffer;
+}
+
+static tsr_status launch_batch(tsr_rank_step *s, int32_t number)
+{
+    tsr_rank_flight *flight = &s->flight[number];
+    const tsr_step_header *header = flight->step.header;
+    tsr_batch_sizes count;
+    const tsr_step_facts facts = {.epoch = header->epoch,
+                                  .max_rank_tokens = (int32_t)header->max_rank_tokens};
+    tsr_batch batch;
+
+    tsr_status st = tsr_rank_batch_count(&s->state, &flight->step, &count);
     if (st == TSR_OK)
-        st = tsr_device_get(device, s->token, s->device_token, count * sizeof(*s->token),
-                            tsr_model_stream(s->args->model));
+        st = tsr_model_batch(s->args->model, number, &count, &batch);
+    if (st != TSR_OK)
+        return st;
+    tsr_rank_batch_fill(&s->state, &flight->step, &batch);
+    flight->samples = count.samples;
+    return tsr_model_launch(s->args->model, number, &facts);
+}
+
+tsr_status tsr_rank_step_launch(tsr_rank_step *rank_step, size_t bytes)
+{
+    tsr_rank_step *s = rank_step;
+    const tsr_step_bounds bounds = tsr_rank_state_bounds(&s->state);
+    const int32_t number = next_flight(s);
+    tsr_rank_flight *flight = &s->flight[number];
+
+    flight->samples = 0;
+    tsr_status st = tsr_step_plan_open(flight->buffer, bytes, &bounds, &flight->step);
     if (st == TSR_OK)
-        st = tsr_device_get(device, s->logprob, s->device_logprob, count * sizeof(*s->logprob),
-                            tsr_model_stream(s->args->model));
-    for (int32_t i = 0; i < rows && st == TSR_OK; i++) {
-        s->state.sequence[sampled[i].slot].last_token = s->token[i];
-        s->sent[i] = (tsr_token_row){
-            .slot = (uint32_t)sampled[i].slot, .token = s->token[i], .logprob = s->logprob[i]};
-    }
+        st = tsr_rank_state_apply(&s->state, &flight->step);
+    if (st == TSR_OK && computes(flight))
+        st = launch_batch(s, number);
+    if (st == TSR_OK)
+        s->out++;
     return st;
 }
 
+bool tsr_rank_step_due(const tsr_rank_step *rank_step)
+{
+    const tsr_rank_step *s = rank_step;
+
+    if (s->out == 0)
+        return false;
+    return s->out == s->flights || !computes(&s->flight[(s->oldest + s->out - 1) % s->flights]);
+}
+
 /* Every rank knows from the step how many tokens each of them sends. */
-static tsr_status gather_tokens(tsr_rank_step *s, const tsr_step_plan *step,
+static tsr_status gather_tokens(tsr_rank_step *s, const tsr_rank_flight *flight,
                                 uint32_t *ret_token_rows)
 {
+    const tsr_step_plan *step = &flight->step;
     uint32_t rows = 0;
 
     for (int32_t r = 0; r < s->state.shape.ranks; r++)
@@ -165,104 +143,128 @@ static tsr_status gather_tokens(tsr_rank_step *s, const tsr_step_plan *step,
     *ret_token_rows = s->rank == 0 ? rows : 0;
     if (rows == 0)
         return TSR_OK;
-    return tsr_comm_gather(s->args->comm, 0, s->batch.sampled_count > 0 ? s->sent : NULL,
-                           s->bytes_of, s->rank == 0 ? s->arrived : NULL);
+    return tsr_comm_gather(s->args->comm, 0, flight->samples > 0 ? s->sent : NULL, s->bytes_of,
+                           s->rank == 0 ? s->arrived : NULL);
 }
 
-/* Brings `rows` rows of a rank's logits into rank 0's staged rows. `logits` is NULL on ranks that
- * have none of them; between rank 0 and itself nothing is sent. */
-static tsr_status bring_rows(tsr_rank_step *s, uint32_t from, const float *logits, int32_t rows)
+/* Makes this rank's tokens ready to send: one for each sampled entry, in order of the entries. */
+static void collect_tokens(tsr_rank_step *s, const tsr_rank_flight *flight,
+                           const tsr_sampled *sampled)
 {
-    const size_t bytes = (size_t)rows * (size_t)s->vocab * sizeof(float);
+    const tsr_step_plan *step = &flight->step;
+    int32_t count = 0;
+
+    for (uint32_t i = 0; i < step->header->entries; i++) {
+        const tsr_step_entry *e = &step->entry[i];
+        if (e->rank != (uint32_t)s->rank || (e->flags & TSR_ENTRY_SAMPLE) == 0)
+            continue;
+        s->sent[count] = (tsr_token_row){
+            .slot = e->slot, .token = sampled[count].token, .logprob = sampled[count].logprob};
+        count++;
+    }
+}
+
+/* Rows of an entry's logits on their way to rank 0. */
+typedef struct logit_piece {
+    uint32_t from;     /* the rank that has them */
+    int32_t first_row; /* among that rank's rows of logits */
+    int32_t rows;
+} logit_piece;
+
+/* *ret_rows is for rank 0, which has its own rows without sending them. */
+static tsr_status bring_rows(tsr_rank_step *s, int32_t number, const logit_piece *p,
+                             const float **ret_rows)
+{
+    const size_t bytes = (size_t)p->rows * (size_t)s->vocab * sizeof(float);
+    const bool own = p->from == (uint32_t)s->rank;
+    const float *rows = NULL;
     tsr_status st = TSR_OK;
 
-    if (logits != NULL)
-        st = tsr_device_get(s->args->device, s->staged, logits, bytes,
-                            tsr_model_stream(s->args->model));
-    if (st != TSR_OK || from == 0)
+    if (own)
+        st = tsr_model_logits(s->args->model, number, p->first_row, p->rows, &rows);
+    if (st != TSR_OK || p->from == 0) {
+        *ret_rows = rows;
         return st;
+    }
     for (int32_t r = 0; r < s->state.shape.ranks; r++)
-        s->bytes_of[r] = (uint32_t)r == from ? bytes : 0;
-    return tsr_comm_gather(s->args->comm, 0, logits != NULL ? s->staged : NULL, s->bytes_of,
-                           s->rank == 0 ? s->staged : NULL);
+        s->bytes_of[r] = (uint32_t)r == p->from ? bytes : 0;
+    *ret_rows = s->arrived_logits;
+    return tsr_comm_gather(s->args->comm, 0, rows, s->bytes_of,
+                           s->rank == 0 ? s->arrived_logits : NULL);
 }
 
-/* All rows of one entry, piece by piece. */
-static tsr_status bring_entry(tsr_rank_step *s, const tsr_step_plan *step, uint32_t index,
-                              const float *logits, const tsr_logits_taker *taker)
+/* All rows of one entry, piece by piece; `first_row` is the first among its rank's. */
+static tsr_status bring_entry(tsr_rank_step *s, int32_t number, uint32_t index, int32_t first_row,
+                              const tsr_logits_taker *taker)
 {
-    const tsr_step_entry *e = &step->entry[index];
+    const tsr_step_entry *e = &s->flight[number].step.entry[index];
+    const int32_t at_once = tsr_model_staged_rows(s->args->model);
     const int32_t total = (int32_t)e->tokens;
     tsr_status st = TSR_OK;
 
-    for (int32_t row = 0; row < total && st == TSR_OK; row += s->staged_rows) {
-        const int32_t rows = total - row < s->staged_rows ? total - row : s->staged_rows;
-        const float *from = logits == NULL ? NULL : logits + (size_t)row * (size_t)s->vocab;
-        st = bring_rows(s, e->rank, from, rows);
+    for (int32_t row = 0; row < total && st == TSR_OK; row += at_once) {
+        const logit_piece piece = {.from = e->rank,
+                                   .first_row = first_row + row,
+                                   .rows = tsr_smaller(at_once, total - row)};
+        const float *rows = NULL;
+        st = bring_rows(s, number, &piece, &rows);
         if (st == TSR_OK && taker != NULL)
-            st = taker->take(taker->context, index, (int32_t)e->first_position + row, rows,
-                             s->staged);
+            st = taker->take(taker->context, index, (int32_t)e->first_position + row, piece.rows,
+                             rows);
     }
     return st;
 }
 
-static tsr_status gather_logits(tsr_rank_step *s, const tsr_step_plan *step, const float *logits,
-                                const tsr_logits_taker *taker)
+static tsr_status gather_logits(tsr_rank_step *s, int32_t number, const tsr_logits_taker *taker)
 {
-    size_t own_rows = 0;
+    const tsr_step_plan *step = &s->flight[number].step;
+    uint32_t rank = 0;
+    int32_t first_row = 0; /* of the entry, among its rank's: entries are ordered by rank */
     tsr_status st = TSR_OK;
 
     for (uint32_t i = 0; i < step->header->entries && st == TSR_OK; i++) {
         const tsr_step_entry *e = &step->entry[i];
-        const bool own = e->rank == (uint32_t)s->rank;
+        if (e->rank != rank)
+            first_row = 0;
+        rank = e->rank;
         if ((e->flags & TSR_ENTRY_LOGITS) != 0)
-            st = bring_entry(s, step, i, own ? logits + own_rows * (size_t)s->vocab : NULL, taker);
-        if (own)
-            own_rows += tsr_step_entry_logit_rows(e);
+            st = bring_entry(s, number, i, first_row, taker);
+        first_row += (int32_t)tsr_step_entry_logit_rows(e);
     }
     return st;
 }
 
-/* A step with tokens. */
-static tsr_status compute(tsr_rank_step *s, const tsr_step_plan *step,
-                          const tsr_logits_taker *taker, uint32_t *ret_token_rows)
+static tsr_status land_batch(tsr_rank_step *s, int32_t number, const tsr_logits_taker *taker,
+                             uint32_t *ret_token_rows)
 {
-    float *logits = NULL;
+    const tsr_rank_flight *flight = &s->flight[number];
+    const tsr_sampled *sampled = NULL;
 
-    tsr_status st = tsr_rank_batch_fill(&s->batch, &s->state, step);
+    tsr_status st = tsr_model_land(s->args->model, number, &sampled);
+    if (st == TSR_OK) {
+        collect_tokens(s, flight, sampled);
+        st = gather_tokens(s, flight, ret_token_rows);
+    }
     if (st == TSR_OK)
-        st = tsr_model_forward(s->args->model, &s->batch.batch, &logits);
-    if (st == TSR_OK)
-        st = sample(s, logits);
-    if (st == TSR_OK)
-        st = gather_tokens(s, step, ret_token_rows);
-    if (st == TSR_OK)
-        st = gather_logits(s, step, logits, taker);
+        st = gather_logits(s, number, taker);
     return st;
 }
 
-tsr_status tsr_rank_step_run(tsr_rank_step *rank_step, size_t bytes, const tsr_logits_taker *taker,
-                             uint32_t *ret_token_rows, bool *ret_stop)
+tsr_status tsr_rank_step_land(tsr_rank_step *rank_step, const tsr_logits_taker *taker,
+                              tsr_landed_step *ret_landed)
 {
     tsr_rank_step *s = rank_step;
-    const tsr_step_bounds bounds = tsr_rank_state_bounds(&s->state);
-    tsr_step_plan step;
-    uint32_t token_rows = 0;
+    const int32_t number = s->oldest;
+    const tsr_rank_flight *flight = &s->flight[number];
+    tsr_landed_step landed = {.computed = computes(flight),
+                              .stop = (flight->step.header->flags & TSR_STEP_STOP) != 0};
 
-    tsr_status st = tsr_step_plan_open(s->buffer, bytes, &bounds, &step);
-    if (st == TSR_OK)
-        st = tsr_rank_state_apply(&s->state, &step);
+    const tsr_status st = landed.computed ? land_batch(s, number, taker, &landed.token_rows)
+                                          : tsr_comm_barrier(s->args->comm);
     if (st != TSR_OK)
         return st;
-
-    /* A step without tokens still meets every rank, so that a lost one is noticed. */
-    if (step.header->max_rank_tokens > 0)
-        st = compute(s, &step, taker, &token_rows);
-    else
-        st = tsr_comm_barrier(s->args->comm);
-    if (st != TSR_OK)
-        return st;
-    *ret_token_rows = token_rows;
-    *ret_stop = (step.header->flags & TSR_STEP_STOP) != 0;
+    s->oldest = (s->oldest + 1) % s->flights;
+    s->out--;
+    *ret_landed = landed;
     return TSR_OK;
 }

@@ -8,15 +8,11 @@
  */
 #include "proto/admission.h"
 #include "runtime/base/log.h"
+#include "runtime/base/sizes.h"
 #include "runtime/engine/scheduler_state.h"
 
 #include <inttypes.h>
 #include <string.h>
-
-static int32_t least(int32_t a, int32_t b)
-{
-    return a < b ? a : b;
-}
 
 /* Blocks it must be given to reach `positions`. */
 static int32_t missing_blocks(const tsr_scheduler *s, const tsr_live *live, int32_t positions)
@@ -92,16 +88,16 @@ static int32_t chunk_of(const tsr_scheduler *s, const tsr_live *live)
     const tsr_rank_load *load = &s->load[live->rank];
     const int64_t held = ((int64_t)live->block_count + load->blocks.count) * s->shape.block_tokens;
     const int32_t remaining = live->goal - live->length;
-    int32_t chunk = least(remaining, load->tokens_left);
+    int32_t chunk = tsr_smaller(remaining, load->tokens_left);
 
     if (s->options.prefill_chunk > 0)
-        chunk = least(chunk, s->options.prefill_chunk);
+        chunk = tsr_smaller(chunk, s->options.prefill_chunk);
     if (chunk > held - live->length)
         chunk = (int32_t)(held - live->length);
     if (live->want_logits) {
         /* Rows that were sent before it lost its blocks are not sent again. */
         const bool again = live->length < live->scored;
-        return least(chunk, again ? live->scored - live->length : load->rows_left);
+        return tsr_smaller(chunk, again ? live->scored - live->length : load->rows_left);
     }
     return chunk == remaining && load->rows_left == 0 ? chunk - 1 : chunk;
 }

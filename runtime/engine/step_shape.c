@@ -4,14 +4,11 @@
 #include "proto/admission.h"
 #include "proto/step_plan.h"
 #include "runtime/base/log.h"
+#include "runtime/base/sizes.h"
+#include "runtime/plan/batch.h"
 
 /* Room for more admissions in a step than the one that must fit. */
-enum { MORE_ADMISSIONS_BYTES = 64 * 1024 };
-
-static int32_t least(int32_t a, int32_t b)
-{
-    return a < b ? a : b;
-}
+enum { MORE_ADMISSIONS_BYTES = 5 * TSR_MORE_PROMPT_IDS }; /* an id takes up to 5 bytes */
 
 static bool limits_hold(const tsr_plan *plan)
 {
@@ -38,13 +35,14 @@ tsr_status tsr_step_shape_of(const tsr_plan *plan, tsr_step_shape *ret_shape)
 
     tsr_step_shape shape = {
         .ranks = plan->ranks,
-        .slots = least(least(l->max_num_seqs, l->max_batched_tokens), l->logit_rows),
+        .slots = tsr_smaller(tsr_smaller(l->max_num_seqs, l->max_batched_tokens), l->logit_rows),
         .max_batched_tokens = l->max_batched_tokens,
         .max_model_len = l->max_model_len,
         .logit_rows = l->logit_rows,
         .block_tokens = l->kv_block_tokens,
         .kv_blocks = l->kv_blocks,
     };
+    shape.prompt_ids = tsr_batch_most(l).prompt_ids;
     shape.sequence_blocks = tsr_blocks_for(&shape, l->max_model_len);
 
     /* A sequence that brings n tokens begins at most n / block_tokens + 1 blocks. */

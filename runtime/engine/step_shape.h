@@ -3,6 +3,7 @@
 #define TSR_RUNTIME_ENGINE_STEP_SHAPE_H
 
 #include "proto/plan.h"
+#include "runtime/base/sizes.h"
 #include "runtime/base/status.h"
 
 #include <stddef.h>
@@ -26,6 +27,7 @@ typedef struct tsr_step_shape {
     uint32_t entries;         /* most of a step: every slot released and taken again */
     uint32_t blocks;          /* most that a step gives */
     uint32_t admission_bytes; /* most of a step: at least one admission of max_model_len */
+    int32_t prompt_ids;       /* most that the admissions of a step hold */
     size_t step_bytes;        /* of a buffer for any step */
 } tsr_step_shape;
 
@@ -35,7 +37,7 @@ TSR_MUST_USE tsr_status tsr_step_shape_of(const tsr_plan *plan, tsr_step_shape *
 /* Blocks that hold so many positions. */
 static inline int32_t tsr_blocks_for(const tsr_step_shape *shape, int32_t positions)
 {
-    return positions / shape->block_tokens + (positions % shape->block_tokens != 0);
+    return tsr_pieces(positions, shape->block_tokens);
 }
 
 #endif

@@ -1,49 +1,57 @@
+/*
+ * A sparse layer as blocks and exchanges, round by round; ep_layer.h tells the story.
+ *
+ *   residual --choose--> send_rows ==dispatch==> arrived_rows --experts--> answers
+ *      ^                     |                                                |
+ *      |                  shared                                              |
+ *      '----combine------ [T, H] + returned_rows <=========return=============='
+ *
+ * On one rank arrived_rows are send_rows and returned_rows are answers: nothing is copied.
+ */
 #include "runtime/model/ep_layer.h"
 
 /* Where a round's share of this rank's tokens lies. */
 typedef struct round_share {
+    int32_t layer;
     int32_t first; /* token */
     int32_t tokens;
 } round_share;
 
-static size_t expert_row(const tsr_ep_layer *ep, int32_t layer)
+static void *row_of(const tsr_ep_layer *ep, tsr_step_array array, int32_t row, size_t row_bytes)
 {
-    return (size_t)layer * (size_t)ep->plan->model.experts;
-}
-
-static void *row_of(const tsr_ep_layer *ep, tsr_step_array array, int32_t row, int32_t width,
-                    size_t element)
-{
-    unsigned char *rows = ep->step->array[array];
-    return rows + (size_t)row * (size_t)width * element;
+    unsigned char *rows = tsr_step_shared_array(ep->step, array);
+    return rows + (size_t)row * row_bytes;
 }
 
 /* A row of activations. */
 static void *activations(const tsr_ep_layer *ep, tsr_step_array array, int32_t row)
 {
-    return row_of(ep, array, row, ep->plan->model.hidden, tsr_device_activation_bytes(ep->device));
+    const size_t element = tsr_device_activation_bytes(ep->device);
+    return row_of(ep, array, row, (size_t)ep->plan->model.hidden * element);
 }
 
-/* A row of the K choices of a token. */
-static void *choices(const tsr_ep_layer *ep, tsr_step_array array, int32_t row)
+/* The weights of the K choices of a token. */
+static float *weights_of(const tsr_ep_layer *ep, int32_t row)
 {
-    return row_of(ep, array, row, ep->plan->model.top_k, sizeof(int32_t));
+    return row_of(ep, TSR_STEP_WEIGHT, row, (size_t)ep->plan->model.top_k * sizeof(float));
 }
 
-tsr_status tsr_ep_layer_open(const tsr_plan *plan, const tsr_weights *weights, const tsr_step *step,
-                             tsr_comm *comm, tsr_ep_layer *ret_ep)
+tsr_status tsr_ep_layer_open(const tsr_model_args *args, const tsr_weights *weights,
+                             const tsr_step *step, tsr_arena *arena, tsr_ep_layer *ret_ep)
 {
-    tsr_exchange_shape shape =
-        tsr_exchange_shape_of(&plan->model, &plan->limits, tsr_comm_size(comm),
-                              tsr_device_activation_bytes(weights->device));
+    const tsr_plan *plan = args->plan;
+    const tsr_exchange_shape shape = tsr_exchange_shape_of(
+        &plan->model, &plan->limits, plan->ranks, tsr_device_activation_bytes(args->device));
     tsr_ep_layer ep = {
         .plan = plan,
         .weights = weights,
         .step = step,
-        .device = weights->device,
-        .row_bytes = shape.row_bytes,
+        .device = args->device,
+        .experts = tsr_arena_array(arena, (size_t)plan->model.layers, sizeof(*ep.experts)),
     };
-    tsr_status st = tsr_exchange_open(comm, &shape, &ep.exchange);
+    if (ep.experts == NULL)
+        return TSR_ERR_MEMORY;
+    const tsr_status st = args->open_exchange(args->comm, &shape, &ep.exchange);
     if (st != TSR_OK)
         return st;
     ep.buffers = tsr_exchange_buffers_of(ep.exchange);
@@ -51,136 +59,122 @@ tsr_status tsr_ep_layer_open(const tsr_plan *plan, const tsr_weights *weights, c
     return TSR_OK;
 }
 
-tsr_status tsr_ep_layer_tables(const tsr_ep_layer *ep, tsr_stream s)
+static tsr_router router_of(const tsr_model_facts *model, const tsr_layer_weights *w)
 {
-    size_t row_bytes = (size_t)ep->plan->model.experts * sizeof(int32_t);
-    int32_t *owner = ep->step->array[TSR_STEP_OWNER];
-    int32_t *local = ep->step->array[TSR_STEP_LOCAL];
-    tsr_mlp *mlps = ep->step->array[TSR_STEP_MLPS];
-    tsr_status st = TSR_OK;
-
-    for (int32_t l = 0; st == TSR_OK && l < ep->plan->model.layers; l++) {
-        const tsr_layer_weights *w = &ep->weights->layer[l];
-        if (!w->sparse)
-            continue;
-        size_t row = expert_row(ep, l);
-        st = tsr_device_put(ep->device, owner + row, ep->plan->expert_rank + row, row_bytes, s);
-        if (st == TSR_OK)
-            st = tsr_device_put(ep->device, local + row, w->local_of, row_bytes, s);
-        if (st == TSR_OK)
-            st = tsr_device_put(ep->device, mlps + row, w->experts,
-                                (size_t)w->local_experts * sizeof(*w->experts), s);
-    }
-    return st;
-}
-
-static tsr_status choose(const tsr_ep_layer *ep, const tsr_ep_step *step, tsr_stream s)
-{
-    const tsr_model_facts *model = &ep->plan->model;
-    const tsr_layer_weights *w = &ep->weights->layer[step->layer];
-    const tsr_router_args a = {
-        .expert = ep->step->array[TSR_STEP_EXPERT],
-        .weight = ep->step->array[TSR_STEP_WEIGHT],
-        .x = ep->step->array[TSR_STEP_NORMED],
+    return (tsr_router){
         .gate = &w->router,
         .bias = w->router_bias,
         .kind = model->router,
-        .tokens = step->tokens,
         .top_k = model->top_k,
         .groups = model->groups,
         .top_groups = model->top_groups,
         .normalise = model->norm_top_k,
         .routed_scale = model->routed_scale,
     };
-    return tsr_op_router(ep->device, &a, s);
 }
 
-static tsr_status go(const tsr_ep_layer *ep, int32_t layer, const round_share *share, tsr_stream s)
+tsr_status tsr_ep_layer_make_experts(const tsr_ep_layer *ep, void *image, tsr_stream stream)
 {
-    const int32_t *owner = ep->step->array[TSR_STEP_OWNER];
-    const tsr_pack_args a = {
-        .rows = ep->buffers.send_rows,
-        .tag = ep->buffers.send_ranks,
-        .x = activations(ep, TSR_STEP_NORMED, share->first),
-        .expert = choices(ep, TSR_STEP_EXPERT, share->first),
-        .tag_of = owner + expert_row(ep, layer),
-        .row_bytes = ep->row_bytes,
-        .tokens = share->tokens,
-        .hidden = ep->plan->model.hidden,
-        .top_k = ep->plan->model.top_k,
-    };
-    tsr_status st = tsr_op_pack(ep->device, &a, s);
-    if (st == TSR_OK)
-        st = tsr_exchange_dispatch(ep->exchange, share->tokens, s);
+    const tsr_model_facts *model = &ep->plan->model;
+    const uint64_t table_bytes = tsr_experts_bytes(model->experts, model->experts);
+    unsigned char *tables = tsr_step_shared_array(ep->step, TSR_STEP_EXPERTS);
+    tsr_status st = TSR_OK;
+
+    for (int32_t l = 0; st == TSR_OK && l < model->layers; l++) {
+        const tsr_layer_weights *w = &ep->weights->layer[l];
+        const size_t at = (size_t)l * table_bytes;
+        if (!w->sparse)
+            continue;
+        const tsr_experts_source source = {
+            .router = router_of(model, w),
+            .mlps = w->experts,
+            .local_of = w->local_of,
+            .tag_of = ep->plan->expert_rank + (size_t)l * (size_t)model->experts,
+            .experts = model->experts,
+            .local = w->local_experts,
+            .hidden = model->hidden,
+        };
+        st = tsr_experts_make(ep->device, &source, (unsigned char *)image + at, tables + at, stream,
+                              &ep->experts[l]);
+    }
     return st;
 }
 
-static tsr_status share_experts(const tsr_ep_layer *ep, int32_t layer, const round_share *share,
-                                tsr_stream s)
+/* Rows to travel, and to whom: an expert's tag is its rank. */
+static tsr_status choose(const tsr_ep_layer *ep, const round_share *share, tsr_stream s)
+{
+    const tsr_choose_block block = {
+        .rows = ep->buffers.send_rows,
+        .tag = ep->buffers.send_ranks,
+        .weight = weights_of(ep, share->first),
+        .x = activations(ep, TSR_STEP_RESIDUAL, share->first),
+        .norm = ep->weights->layer[share->layer].post_norm,
+        .experts = &ep->experts[share->layer],
+        .tokens = share->tokens,
+        .eps = ep->plan->model.norm_eps,
+    };
+    return tsr_block_choose(ep->device, &block, s);
+}
+
+static tsr_status share_experts(const tsr_ep_layer *ep, const round_share *share, tsr_stream s)
 {
     if (ep->plan->model.shared_intermediate == 0)
         return TSR_OK;
-    const tsr_mlp_args a = {
-        .out = activations(ep, TSR_STEP_DELTA, share->first),
-        .x = activations(ep, TSR_STEP_NORMED, share->first),
-        .mlp = &ep->weights->layer[layer].mlp,
+    const tsr_shared_block block = {
+        .out = activations(ep, TSR_STEP_SHARED, share->first),
+        .rows = ep->buffers.send_rows,
+        .mlp = &ep->weights->layer[share->layer].mlp,
+        .row_bytes = ep->experts[share->layer].row_bytes,
         .tokens = share->tokens,
     };
-    return tsr_op_mlp(ep->device, &a, s);
+    return tsr_block_shared(ep->device, &block, s);
 }
 
-static tsr_status compute(const tsr_ep_layer *ep, int32_t layer, tsr_stream s)
+static tsr_status compute(const tsr_ep_layer *ep, const round_share *share, tsr_stream s)
 {
-    const tsr_model_facts *model = &ep->plan->model;
-    const int32_t *local = ep->step->array[TSR_STEP_LOCAL];
-    const tsr_mlp *mlps = ep->step->array[TSR_STEP_MLPS];
-    const tsr_expert_mlp_args a = {
+    const tsr_experts_block block = {
         .answers = ep->buffers.answers,
         .rows = ep->buffers.arrived_rows,
         .row_count = ep->buffers.arrived_count,
         .answer_of = ep->buffers.answer_of,
-        .mlps = mlps + expert_row(ep, layer),
-        .local_of = local + expert_row(ep, layer),
-        .row_bytes = ep->row_bytes,
-        .hidden = model->hidden,
-        .top_k = model->top_k,
-        .local_experts = ep->weights->layer[layer].local_experts,
-        .experts = model->experts,
+        .experts = &ep->experts[share->layer],
     };
-    return tsr_op_expert_mlp(ep->device, &a, s);
+    return tsr_block_experts(ep->device, &block, s);
 }
 
 static tsr_status combine(const tsr_ep_layer *ep, const round_share *share, tsr_stream s)
 {
-    void *residual = activations(ep, TSR_STEP_RESIDUAL, share->first);
-    bool shared = ep->plan->model.shared_intermediate > 0;
-    const tsr_combine_args a = {
-        .out = residual,
-        .rows = ep->buffers.returned_rows,
-        .weight = choices(ep, TSR_STEP_WEIGHT, share->first),
-        .shared = shared ? activations(ep, TSR_STEP_DELTA, share->first) : NULL,
-        .residual = residual,
+    const tsr_model_facts *model = &ep->plan->model;
+    const bool shared = model->shared_intermediate > 0;
+    const tsr_combine_block block = {
+        .x = activations(ep, TSR_STEP_RESIDUAL, share->first),
+        .answers = ep->buffers.returned_rows,
+        .weight = weights_of(ep, share->first),
+        .shared = shared ? activations(ep, TSR_STEP_SHARED, share->first) : NULL,
         .tokens = share->tokens,
-        .hidden = ep->plan->model.hidden,
-        .top_k = ep->plan->model.top_k,
+        .hidden = model->hidden,
+        .top_k = model->top_k,
     };
-    return tsr_op_combine(ep->device, &a, s);
+    return tsr_block_combine(ep->device, &block, s);
 }
 
 /* One exchange there and back, with this rank's share of the round, which may be nothing. */
-static tsr_status one_round(const tsr_ep_layer *ep, int32_t layer, const round_share *share,
-                            tsr_stream s)
+static tsr_status one_round(const tsr_ep_layer *ep, const round_share *share, tsr_stream s)
 {
+    /* choose */
+    tsr_status st = choose(ep, share, s);
+
     /* go */
-    tsr_status st = go(ep, layer, share, s);
+    if (st == TSR_OK)
+        st = tsr_exchange_dispatch(ep->exchange, share->tokens, s);
 
     /* compute: at home while the rows travel, then what has arrived */
     if (st == TSR_OK)
-        st = share_experts(ep, layer, share, s);
+        st = share_experts(ep, share, s);
     if (st == TSR_OK)
         st = tsr_exchange_wait(ep->exchange, s);
     if (st == TSR_OK)
-        st = compute(ep, layer, s);
+        st = compute(ep, share, s);
 
     /* come back */
     if (st == TSR_OK)
@@ -194,32 +188,23 @@ static tsr_status one_round(const tsr_ep_layer *ep, int32_t layer, const round_s
     return st;
 }
 
-static int32_t smaller(int32_t a, int32_t b)
+tsr_status tsr_ep_layer_forward(const tsr_ep_layer *ep, int32_t layer, int32_t tokens,
+                                const tsr_step_facts *facts, tsr_stream stream)
 {
-    return a < b ? a : b;
-}
-
-/* At least one, so that an idle step still notices a rank that is gone. */
-static int32_t rounds_of(int32_t tokens, int32_t exchange_tokens)
-{
-    return tokens == 0 ? 1 : (tokens - 1) / exchange_tokens + 1;
-}
-
-tsr_status tsr_ep_layer_forward(const tsr_ep_layer *ep, const tsr_ep_step *step, tsr_stream stream)
-{
-    int32_t most = ep->plan->limits.exchange_tokens;
-    int32_t rounds = rounds_of(step->max_rank_tokens, most);
-
-    /* choose */
-    tsr_status st = choose(ep, step, stream);
+    /* At least one round, so that a step without tokens still notices a rank that is gone. */
+    const int32_t most = ep->plan->limits.exchange_tokens;
+    const int32_t rounds =
+        facts->max_rank_tokens > 0 ? tsr_pieces(facts->max_rank_tokens, most) : 1;
+    tsr_status st = TSR_OK;
 
     for (int32_t r = 0; st == TSR_OK && r < rounds; r++) {
-        int32_t first = smaller(r * most, step->tokens);
-        round_share share = {
+        const int32_t first = tsr_smaller(r * most, tokens);
+        const round_share share = {
+            .layer = layer,
             .first = first,
-            .tokens = smaller(most, step->tokens - first),
+            .tokens = tsr_smaller(most, tokens - first),
         };
-        st = one_round(ep, step->layer, &share, stream);
+        st = one_round(ep, &share, stream);
     }
     return st;
 }

@@ -1,7 +1,7 @@
 /*
  * The expert-parallel layer: the one place where experts and ranks are both known.
  *
- *   choose     router: each token's K experts and their weights
+ *   choose     router: each token's K experts and their weights, packed to travel
  *   go         each token once to each rank that owns one of its experts
  *   compute    the owners' expert MLPs; meanwhile, at home, the shared experts
  *   come back  one row per (token, slot)
@@ -14,10 +14,12 @@
 #define TSR_RUNTIME_MODEL_EP_LAYER_H
 
 #include "comm/exchange.h"
-#include "kernels/ops.h"
+#include "kernels/blocks.h"
 #include "proto/plan.h"
+#include "runtime/base/arena.h"
 #include "runtime/base/status.h"
 #include "runtime/base/stream.h"
+#include "runtime/model/model.h"
 #include "runtime/model/step.h"
 #include "runtime/model/weights.h"
 
@@ -28,38 +30,36 @@ typedef struct tsr_ep_layer {
     const tsr_weights *weights;
     const tsr_step *step;
     tsr_device *device;
+    tsr_experts *experts; /* [layers]; of dense layers nothing */
     tsr_exchange *exchange;
     tsr_exchange_buffers buffers;
-    size_t row_bytes; /* of a packed row */
 } tsr_ep_layer;
 
 /*
- * Collective. Opens the exchange; the other parts are borrowed.
+ * Collective. Opens the exchange; the other parts are borrowed, `experts` comes from the arena.
  *
  * TSR_ERR_MEMORY, TSR_ERR_MISMATCH, TSR_ERR_TIMEOUT, TSR_ERR_PEER
  */
-TSR_MUST_USE tsr_status tsr_ep_layer_open(const tsr_plan *plan, const tsr_weights *weights,
-                                          const tsr_step *step, tsr_comm *comm,
+TSR_MUST_USE tsr_status tsr_ep_layer_open(const tsr_model_args *args, const tsr_weights *weights,
+                                          const tsr_step *step, tsr_arena *arena,
                                           tsr_ep_layer *ret_ep);
 
-/* Puts the tables of experts into device memory, once the weights are there. */
-TSR_MUST_USE tsr_status tsr_ep_layer_tables(const tsr_ep_layer *ep, tsr_stream stream);
-
-/* What one call works on. */
-typedef struct tsr_ep_step {
-    int32_t layer;
-    int32_t tokens;          /* of this rank */
-    int32_t max_rank_tokens; /* of any rank: how many rounds it takes */
-} tsr_ep_step;
+/*
+ * Makes the layers' experts, once the weights are there.
+ *
+ *   image  tsr_step_array_bytes of TSR_STEP_EXPERTS in host memory of the device, untouched until
+ *          the stream has passed
+ */
+TSR_MUST_USE tsr_status tsr_ep_layer_make_experts(const tsr_ep_layer *ep, void *image,
+                                                  tsr_stream stream);
 
 /*
- * Collective, in a step that the exchange has begun. Reads TSR_STEP_NORMED, adds to
- * TSR_STEP_RESIDUAL.
+ * Collective. x += experts(norm(x)) over the first `tokens` rows of TSR_STEP_RESIDUAL.
  *
  * TSR_ERR_TIMEOUT, TSR_ERR_PEER, TSR_ERR_MISMATCH, TSR_ERR_ARG
  */
-TSR_MUST_USE tsr_status tsr_ep_layer_forward(const tsr_ep_layer *ep, const tsr_ep_step *step,
-                                             tsr_stream stream);
+TSR_MUST_USE tsr_status tsr_ep_layer_forward(const tsr_ep_layer *ep, int32_t layer, int32_t tokens,
+                                             const tsr_step_facts *facts, tsr_stream stream);
 
 /* NULL and a zeroed struct are allowed. */
 void tsr_ep_layer_close(tsr_ep_layer *ep);

@@ -8,7 +8,7 @@
 #ifndef TSR_RUNTIME_MODEL_KV_CACHE_H
 #define TSR_RUNTIME_MODEL_KV_CACHE_H
 
-#include "kernels/ops.h"
+#include "kernels/blocks.h"
 #include "proto/plan.h"
 #include "runtime/base/arena.h"
 #include "runtime/base/status.h"

@@ -6,6 +6,7 @@
 #include "runtime/base/log.h"
 #include "runtime/model/load_weights.h"
 #include "runtime/model/model_parts.h"
+#include "runtime/model/rotary_table.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -79,12 +80,76 @@ static tsr_status load(tsr_model *m, const tsr_load_progress *progress)
     return st;
 }
 
+/* Waits for what was put on the stream while the model is built. */
+static tsr_status settle(const tsr_model *m)
+{
+    const tsr_status st = tsr_device_mark(m->device, m->read, m->stream);
+    return st == TSR_OK ? tsr_wait_for_mark(m, m->read, 0) : st;
+}
+
 static void scale_cache(tsr_model *m)
 {
     for (int32_t l = 0; l < m->plan->model.layers; l++) {
         m->cache.layer[l].key_scale = m->weights.layer[l].key_scale;
         m->cache.layer[l].value_scale = m->weights.layer[l].value_scale;
     }
+}
+
+/* Cosines and sines of all positions, computed on the host, put in one copy each. */
+static tsr_status fill_rotary(const tsr_model *m)
+{
+    const size_t width = (size_t)m->plan->model.rotary_dim / 2;
+    const size_t positions = (size_t)m->plan->limits.max_model_len;
+    const size_t bytes = positions * width * sizeof(float);
+    void *memory = NULL;
+    tsr_status st = tsr_device_host_alloc(m->device, 2 * bytes, &memory);
+    if (st != TSR_OK)
+        return st;
+
+    float *cosines = memory;
+    float *sines = cosines + positions * width;
+    for (size_t p = 0; p < positions; p++)
+        tsr_rotary_row(m->plan->model.rope_theta, m->plan->model.rotary_dim, (int32_t)p,
+                       cosines + p * width, sines + p * width);
+    st = tsr_device_put(m->device, tsr_step_shared_array(&m->step, TSR_STEP_COS), cosines, bytes,
+                        m->stream);
+    if (st == TSR_OK)
+        st = tsr_device_put(m->device, tsr_step_shared_array(&m->step, TSR_STEP_SIN), sines, bytes,
+                            m->stream);
+    if (st == TSR_OK)
+        st = settle(m);
+    tsr_device_host_free(m->device, memory);
+    return st;
+}
+
+static tsr_status make_experts(const tsr_model *m)
+{
+    const size_t element = tsr_device_activation_bytes(m->device);
+    void *image = NULL;
+    tsr_status st = tsr_device_host_alloc(
+        m->device,
+        tsr_step_array_bytes(TSR_STEP_EXPERTS, &m->plan->model, &m->plan->limits, element), &image);
+    if (st == TSR_OK)
+        st = tsr_ep_layer_make_experts(&m->ep, image, m->stream);
+    if (st == TSR_OK)
+        st = settle(m);
+    tsr_device_host_free(m->device, image);
+    return st;
+}
+
+static tsr_status take_flights(tsr_model *m)
+{
+    const tsr_model_facts *model = &m->plan->model;
+    const size_t staged_rows = (size_t)tsr_staged_rows(model, &m->plan->limits);
+    void *staged = NULL;
+    tsr_status st = TSR_OK;
+    for (int32_t f = 0; st == TSR_OK && f < m->flights; f++)
+        st = tsr_flight_open(m->plan, &m->step, f, &m->flight[f]);
+    if (st == TSR_OK)
+        st = tsr_device_host_alloc(m->device, staged_rows * (size_t)model->vocab * sizeof(float),
+                                   &staged);
+    m->staged = staged;
+    return st;
 }
 
 static tsr_status take_memory(tsr_model *m)
@@ -99,7 +164,9 @@ static tsr_status take_memory(tsr_model *m)
     if (st == TSR_OK)
         st = tsr_kv_cache_open(plan, m->device, m->arena, &m->cache);
     if (st == TSR_OK)
-        st = tsr_step_open(plan, m->device, &m->step);
+        st = tsr_step_open(plan, m->device, m->flights, &m->step);
+    if (st == TSR_OK)
+        st = take_flights(m);
     if (st == TSR_OK)
         st = tsr_device_reserve(m->device, &work);
     if (st != TSR_OK)
@@ -110,29 +177,43 @@ static tsr_status take_memory(tsr_model *m)
     return st;
 }
 
+static tsr_status open_streams(tsr_model *m)
+{
+    tsr_status st = tsr_device_stream_open(m->device, &m->stream);
+    if (st == TSR_OK)
+        st = tsr_device_stream_open(m->device, &m->reading);
+    if (st == TSR_OK)
+        st = tsr_device_mark_open(m->device, &m->read);
+    return st;
+}
+
 /* Each step is collective from the exchange on; a rank that fails before it aborts the group, so
  * that its peers do not wait. */
-static tsr_status build(tsr_model *m, const tsr_load_progress *progress)
+static tsr_status build(tsr_model *m, const tsr_model_args *args)
 {
-    tsr_status st = take_memory(m);
+    tsr_status st = open_streams(m);
     if (st == TSR_OK)
-        st = tsr_ep_layer_open(m->plan, &m->weights, &m->step, m->comm, &m->ep);
+        st = take_memory(m);
     if (st == TSR_OK)
-        st = load(m, progress);
+        st = tsr_ep_layer_open(args, &m->weights, &m->step, m->arena, &m->ep);
+    if (st == TSR_OK)
+        st = fill_rotary(m);
+    if (st == TSR_OK)
+        st = load(m, args->progress);
     if (st != TSR_OK)
         return st;
     scale_cache(m);
-    return tsr_ep_layer_tables(&m->ep, m->stream);
+    return make_experts(m);
 }
 
-tsr_status tsr_model_open(const tsr_plan *plan, tsr_device *device, tsr_comm *comm,
-                          const tsr_load_progress *progress, tsr_model **ret_model)
+tsr_status tsr_model_open(const tsr_model_args *args, tsr_model **ret_model)
 {
+    const int32_t size = tsr_comm_size(args->comm);
     tsr_status st = TSR_OK;
     tsr_model *m = NULL;
-    if (plan->ranks != tsr_comm_size(comm)) {
-        tsr_log(TSR_LOG_ERROR, "the plan is for %d ranks, but %d have come", plan->ranks,
-                tsr_comm_size(comm));
+    if (args->plan->ranks != size) {
+        tsr_log(TSR_LOG_ERROR, "the plan is for %d ranks, but %d have come", args->plan->ranks,
+                size);
         st = TSR_ERR_ARG;
     }
     if (st == TSR_OK) {
@@ -140,29 +221,32 @@ tsr_status tsr_model_open(const tsr_plan *plan, tsr_device *device, tsr_comm *co
         st = m != NULL ? TSR_OK : TSR_ERR_MEMORY;
     }
     if (st == TSR_OK) {
-        m->plan = plan;
-        m->device = device;
-        m->comm = comm;
-        st = build(m, progress);
+        m->plan = args->plan;
+        m->device = args->device;
+        m->comm = args->comm;
+        m->flights = tsr_device_flights(args->device);
+        st = build(m, args);
     }
     if (st == TSR_OK) {
         *ret_model = m;
     } else {
-        tsr_comm_abort(comm, st);
+        tsr_comm_abort(args->comm, st);
         tsr_model_close(m);
     }
     return st;
 }
 
-tsr_stream tsr_model_stream(const tsr_model *model)
-{
-    return model->stream;
-}
-
+/* The stream goes first: what is on it works in the memory of the others. */
 void tsr_model_close(tsr_model *model)
 {
     if (model == NULL)
         return;
+    tsr_device_stream_close(model->device, model->stream);
+    tsr_device_stream_close(model->device, model->reading);
+    tsr_device_mark_close(model->device, model->read);
+    tsr_device_host_free(model->device, model->staged);
+    for (int32_t f = 0; f < TSR_MAX_FLIGHTS; f++)
+        tsr_flight_close(&model->flight[f]);
     tsr_ep_layer_close(&model->ep);
     tsr_step_close(&model->step);
     tsr_kv_cache_close(&model->cache);

@@ -1,17 +1,27 @@
 /*
- * A rank's weights and its forward pass: one step in, logits out.
+ * A rank's weights and its forward pass: one step in, sampled tokens out.
  *
  * Built from a plan alone; the config files are not read again. Every rank of the group makes the
  * same calls in the same order.
+ *
+ * A step is launched, and landed later; landing is the only wait. What sequences say stays on the
+ * device, so that a step needs nothing from the host of the one before it:
+ *
+ *   host     launch 1   launch 2   land 1   launch 3   land 2
+ *   device   |--------- 1 --------||--------- 2 --------||--------- 3 ---
+ *
+ * How many may be under way is the device's word: 2 where it computes by itself, 1 where it
+ * computes inside launch.
  */
 #ifndef TSR_RUNTIME_MODEL_MODEL_H
 #define TSR_RUNTIME_MODEL_MODEL_H
 
 #include "comm/comm.h"
-#include "kernels/ops.h"
+#include "comm/exchange.h"
+#include "kernels/device.h"
 #include "proto/plan.h"
 #include "runtime/base/status.h"
-#include "runtime/base/stream.h"
+#include "runtime/plan/batch.h"
 
 #include <stdint.h>
 
@@ -23,11 +33,23 @@ typedef struct tsr_load_progress {
     void *context;
 } tsr_load_progress;
 
+/* How the rows of tokens will travel: opens an exchange over the control group, as
+ * tsr_exchange_open does. */
+typedef tsr_status (*tsr_exchange_opener)(tsr_comm *comm, const tsr_exchange_shape *shape,
+                                          tsr_exchange **ret_exchange);
+
+/* What a model is opened with. All of it is borrowed and outlives the model. */
+typedef struct tsr_model_args {
+    const tsr_plan *plan;
+    tsr_device *device;
+    tsr_comm *comm;
+    tsr_exchange_opener open_exchange; /* one whose buffers the device can read */
+    const tsr_load_progress *progress; /* may be NULL */
+} tsr_model_args;
+
 /*
  * Collective. Allocates everything a step will need, opens the exchange, reads this rank's byte
  * ranges with large sequential reads, checks and lays out every tensor.
- *
- *   plan, device, comm  borrowed; they outlive the model
  *
  * TSR_ERR_CHECKPOINT, logged with file and tensor: a short file, a NaN scale, an impossible value
  * TSR_ERR_ARG, logged  the plan is for another number of ranks
@@ -35,38 +57,65 @@ typedef struct tsr_load_progress {
  *
  * On error the comm is aborted before it returns: the others get TSR_ERR_PEER.
  */
-TSR_MUST_USE tsr_status tsr_model_open(const tsr_plan *plan, tsr_device *device, tsr_comm *comm,
-                                       const tsr_load_progress *progress, tsr_model **ret_model);
+TSR_MUST_USE tsr_status tsr_model_open(const tsr_model_args *args, tsr_model **ret_model);
 
-/* NULL is allowed. */
+/* What is still under way is lost. NULL is allowed. */
 void tsr_model_close(tsr_model *model);
 
-/* What a forward pass is ordered on; work on its logits goes there too. */
-tsr_stream tsr_model_stream(const tsr_model *model);
-
-/* This rank's share of one step. Arrays are in host memory. */
-typedef struct tsr_batch {
-    const int32_t *token;                   /* [T] ids */
-    const int32_t *position;                /* [T] */
-    const tsr_attention_sequence *sequence; /* [sequences] */
-    const int32_t *blocks;                  /* block tables of the sequences, one after the other */
-    const int32_t
-        *logit_row; /* [logit_rows] rows of the batch whose logits are wanted, ascending */
-    int32_t tokens; /* T, may be 0 */
-    int32_t sequences;
-    int32_t block_count;     /* entries of blocks */
-    int32_t logit_rows;      /* <= limits.logit_rows */
-    int32_t max_rank_tokens; /* most tokens of any rank in this step */
-    uint64_t epoch;          /* of the step */
-} tsr_batch;
+/* Steps that may be under way at once. */
+int32_t tsr_model_flights(const tsr_model *model);
 
 /*
- * Collective. One step: embeds, runs every layer, writes the KV cache, and leaves the logits of
- * logit_row in *ret_logits: f32 [logit_rows, V] in device memory, valid until the next call.
+ * Room for the batch of a flight that is not under way, to be filled and launched. It stays
+ * untouched until the flight has landed.
+ *
+ * TSR_ERR_ARG, logged: more of something than the plan's limits allow
+ */
+TSR_MUST_USE tsr_status tsr_model_batch(tsr_model *model, int32_t flight,
+                                        const tsr_batch_sizes *count, tsr_batch *ret_batch);
+
+/* What a launch has to know of the step beside the batch. */
+typedef struct tsr_step_facts {
+    uint64_t epoch;          /* 1, 2, 3 ... */
+    int32_t max_rank_tokens; /* most tokens of any rank in this step */
+} tsr_step_facts;
+
+/*
+ * Collective. Sends the flight's batch on its way through the model: prompts into the text, then
+ * embedding, every layer, logits, samples into the text. Never waits where the device computes by
+ * itself.
+ *
+ * TSR_ERR_ARG, logged: the batch contradicts the plan. On error the comm is aborted before it
+ * returns.
+ */
+TSR_MUST_USE tsr_status tsr_model_launch(tsr_model *model, int32_t flight,
+                                         const tsr_step_facts *facts);
+
+/*
+ * Waits for a flight, the one launched first, polling device and exchange until the group's
+ * deadline.
+ *
+ *   ret_sampled  [samples] in host memory, until the flight is launched again
+ *
+ * TSR_ERR_TIMEOUT, logged with what it waited for; TSR_ERR_PEER; TSR_ERR_DEVICE
+ * TSR_ERR_ARG, logged: a block found something wrong in device memory
  *
  * On error the comm is aborted before it returns.
  */
-TSR_MUST_USE tsr_status tsr_model_forward(tsr_model *model, const tsr_batch *batch,
-                                          float **ret_logits);
+TSR_MUST_USE tsr_status tsr_model_land(tsr_model *model, int32_t flight,
+                                       const tsr_sampled **ret_sampled);
+
+/* Rows of logits that tsr_model_logits brings at once; the same on every rank. */
+int32_t tsr_model_staged_rows(const tsr_model *model);
+
+/*
+ * Rows first_row ... of the logits of a flight that has landed and was not launched again. Waits as
+ * tsr_model_land does.
+ *
+ *   rows      1..tsr_model_staged_rows
+ *   ret_rows  [rows, V] in host memory, until the next call
+ */
+TSR_MUST_USE tsr_status tsr_model_logits(tsr_model *model, int32_t flight, int32_t first_row,
+                                         int32_t rows, const float **ret_rows);
 
 #endif

@@ -3,14 +3,16 @@
  *
  *   plan (borrowed) --> weights   views of this rank's tensors
  *                   --> cache     keys and values
- *                   --> step      arrays of one step, tables
- *                   --> ep        exchange and tables of experts
+ *                   --> step      arrays of steps, tables
+ *                   --> ep        exchange and the experts of every layer
+ *                   --> flight    of each step that may be under way: batch, results, mark
  */
 #ifndef TSR_RUNTIME_MODEL_MODEL_PARTS_H
 #define TSR_RUNTIME_MODEL_MODEL_PARTS_H
 
 #include "runtime/base/arena.h"
 #include "runtime/model/ep_layer.h"
+#include "runtime/model/flight.h"
 #include "runtime/model/kv_cache.h"
 #include "runtime/model/model.h"
 #include "runtime/model/step.h"
@@ -25,7 +27,19 @@ struct tsr_model {
     tsr_kv_cache cache;
     tsr_step step;
     tsr_ep_layer ep;
-    tsr_stream stream;
+    tsr_flight flight[TSR_MAX_FLIGHTS];
+    int32_t flights;
+    tsr_stream stream;  /* steps, one after the other */
+    tsr_stream reading; /* logits of a landed flight, while the next one computes */
+    tsr_mark *read;     /* on `reading` */
+    float *staged;      /* [tsr_staged_rows, V] host memory of the device */
 };
+
+/* Puts everything that a flight computes on the model's stream: text in, samples out. */
+TSR_MUST_USE tsr_status tsr_forward(const tsr_model *model, const tsr_flight *flight,
+                                    const tsr_step_facts *facts);
+
+/* Waits until a stream has passed a mark, as tsr_model_land does. */
+TSR_MUST_USE tsr_status tsr_wait_for_mark(const tsr_model *model, tsr_mark *mark, uint64_t epoch);
 
 #endif

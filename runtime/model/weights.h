@@ -13,7 +13,7 @@
 #ifndef TSR_RUNTIME_MODEL_WEIGHTS_H
 #define TSR_RUNTIME_MODEL_WEIGHTS_H
 
-#include "kernels/ops.h"
+#include "kernels/experts.h"
 #include "proto/plan.h"
 #include "runtime/base/arena.h"
 #include "runtime/base/status.h"

@@ -3,6 +3,7 @@
 #include "runtime/base/text_buffer.h"
 #include "runtime/plan/byte_count.h"
 #include "runtime/plan/limits.h"
+#include "runtime/plan/shapes.h"
 
 enum { MOST_RANKS = 1024, SHORT_MODEL_LEN = 512, FEW_TOKENS = 256, FEWEST_TOKENS = 16 };
 

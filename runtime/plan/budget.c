@@ -49,8 +49,13 @@ static uint64_t workspace_bytes(const tsr_budget *b, const tsr_setting *s)
 {
     tsr_work_shape shape = tsr_work_shape_of(b->model, &s->limits, s->ranks);
 
-    return b->target->reserve_bytes + b->target->work_bytes(&shape, s->limits.threads) +
-           tsr_step_bytes(b->model, &s->limits, b->target->activation_bytes);
+    const tsr_target *target = b->target;
+    const uint64_t host =
+        target->host ? tsr_step_host_bytes(b->model, &s->limits, target->flights) : 0;
+
+    return target->reserve_bytes + target->work_bytes(&shape, s->limits.threads) +
+           tsr_block_rows_bytes(&shape, target->activation_bytes) +
+           tsr_step_bytes(b->model, &s->limits, target->activation_bytes, target->flights) + host;
 }
 
 static uint64_t buffers_bytes(const tsr_budget *b, const tsr_setting *s)
@@ -119,11 +124,6 @@ uint64_t tsr_budget_need(const tsr_budget *budget, const tsr_setting *setting)
     return budget->shared_bytes + most_expert_bytes(budget, setting->ranks) +
            tsr_kv_bytes(budget->model, &setting->limits, setting->kv_format) +
            workspace_bytes(budget, setting) + buffers_bytes(budget, setting);
-}
-
-int32_t tsr_blocks_of_sequence(const tsr_engine_limits *limits)
-{
-    return (limits->max_model_len + limits->kv_block_tokens - 1) / limits->kv_block_tokens;
 }
 
 bool tsr_budget_fits(const tsr_budget *budget, const tsr_setting *setting)

@@ -47,9 +47,6 @@ int32_t tsr_budget_largest_rank(const tsr_budget *budget, int32_t ranks);
 /* Bytes of the rank that needs most. */
 uint64_t tsr_budget_need(const tsr_budget *budget, const tsr_setting *setting);
 
-/* Blocks that hold one sequence of max_model_len. */
-int32_t tsr_blocks_of_sequence(const tsr_engine_limits *limits);
-
 /* True when every rank has room for one sequence of max_model_len, whatever kv_blocks says. */
 bool tsr_budget_fits(const tsr_budget *budget, const tsr_setting *setting);
 

@@ -1,19 +1,10 @@
 /* The sizes of shapes.h, in 64 bits throughout: limits are checked before they get here. */
 #include "runtime/plan/shapes.h"
 
-#include "kernels/ops.h"
+#include "kernels/blocks.h"
+#include "runtime/plan/batch.h"
 
-enum { ALIGN = 64, ROW_ALIGN = 16 };
-
-static uint64_t round_up(uint64_t bytes, uint64_t to)
-{
-    return (bytes + to - 1) / to * to;
-}
-
-static int32_t larger(int32_t a, int32_t b)
-{
-    return a > b ? a : b;
-}
+enum { ALIGN = 64, ROW_ALIGN = 16, STAGED_BYTES = 4 << 20 };
 
 static uint64_t product(int32_t a, int32_t b)
 {
@@ -23,23 +14,26 @@ static uint64_t product(int32_t a, int32_t b)
 tsr_work_shape tsr_work_shape_of(const tsr_model_facts *model, const tsr_engine_limits *limits,
                                  int32_t ranks)
 {
-    int32_t intermediate = larger(model->dense_intermediate, model->expert_intermediate);
-    intermediate = larger(intermediate, model->shared_intermediate);
-    int32_t in = larger(model->hidden, model->q_heads * model->head_dim);
+    int32_t intermediate = tsr_larger(model->dense_intermediate, model->expert_intermediate);
+    intermediate = tsr_larger(intermediate, model->shared_intermediate);
+    int32_t in = tsr_larger(model->hidden, model->q_heads * model->head_dim);
     int32_t rows = ranks * limits->exchange_tokens;
 
     return (tsr_work_shape){
         .max_tokens = limits->max_batched_tokens,
         .max_rows = rows,
         .max_answers = rows * model->top_k,
-        .max_in = larger(in, intermediate),
+        .max_in = tsr_larger(in, intermediate),
         .max_intermediate = intermediate,
         .max_experts = model->experts,
         .max_context = limits->max_model_len,
         .max_logit_rows = limits->logit_rows,
         .vocab = model->vocab,
+        .hidden = model->hidden,
         .q_heads = model->q_heads,
+        .kv_heads = model->kv_heads,
         .head_dim = model->head_dim,
+        .top_k = model->top_k,
     };
 }
 
@@ -53,57 +47,38 @@ tsr_exchange_shape tsr_exchange_shape_of(const tsr_model_facts *model,
         .max_arrivals = ranks * limits->exchange_tokens,
         .slots = model->top_k,
         .row_bytes = tsr_packed_row_bytes(activation_bytes, model->hidden, model->top_k),
-        .return_row_bytes = (size_t)round_up(answer, ROW_ALIGN),
+        .return_row_bytes = (size_t)tsr_aligned(answer, ROW_ALIGN),
     };
-}
-
-static uint64_t blocks_of_a_sequence(const tsr_engine_limits *limits)
-{
-    return ((uint64_t)limits->max_model_len + (uint64_t)limits->kv_block_tokens - 1) /
-           (uint64_t)limits->kv_block_tokens;
 }
 
 /* Elements times bytes of an element. */
 static uint64_t plain_bytes(tsr_step_array array, const tsr_model_facts *m,
                             const tsr_engine_limits *l, size_t activation_bytes)
 {
-    uint64_t tokens = (uint64_t)l->max_batched_tokens;
-    uint64_t experts = product(m->layers, m->experts);
-    uint64_t angles = product(l->max_model_len, m->rotary_dim / 2);
+    const uint64_t rows = product(l->max_batched_tokens, m->hidden) * activation_bytes;
+    const uint64_t angles = product(l->max_model_len, m->rotary_dim / 2) * sizeof(float);
+    const tsr_batch_sizes most = tsr_batch_most(l);
 
     switch (array) {
     case TSR_STEP_RESIDUAL:
-    case TSR_STEP_NORMED:
-    case TSR_STEP_DELTA:
-        return tokens * (uint64_t)m->hidden * activation_bytes;
-    case TSR_STEP_Q:
-    case TSR_STEP_ATTENDED:
-        return tokens * product(m->q_heads, m->head_dim) * activation_bytes;
-    case TSR_STEP_K:
-    case TSR_STEP_V:
-        return tokens * product(m->kv_heads, m->head_dim) * activation_bytes;
-    case TSR_STEP_EXPERT:
+        return rows;
     case TSR_STEP_WEIGHT:
-        return tokens * (uint64_t)m->top_k * sizeof(float);
-    case TSR_STEP_LOGITS:
-        return product(l->logit_rows, m->vocab) * sizeof(float);
-    case TSR_STEP_TOKEN:
-    case TSR_STEP_POSITION:
-        return tokens * sizeof(int32_t);
-    case TSR_STEP_SEQUENCE:
-        return (uint64_t)l->max_num_seqs * sizeof(tsr_attention_sequence);
-    case TSR_STEP_BLOCK:
-        return (uint64_t)l->max_num_seqs * blocks_of_a_sequence(l) * sizeof(int32_t);
-    case TSR_STEP_LOGIT_ROW:
-        return (uint64_t)l->logit_rows * sizeof(int32_t);
+        return product(l->max_batched_tokens, m->top_k) * sizeof(float);
+    case TSR_STEP_SHARED:
+        return m->shared_intermediate > 0 ? rows : 0;
     case TSR_STEP_COS:
     case TSR_STEP_SIN:
-        return angles * sizeof(float);
-    case TSR_STEP_OWNER:
-    case TSR_STEP_LOCAL:
-        return experts * sizeof(int32_t);
-    case TSR_STEP_MLPS:
-        return experts * sizeof(tsr_mlp);
+        return angles;
+    case TSR_STEP_EXPERTS:
+        return (uint64_t)m->layers * tsr_experts_bytes(m->experts, m->experts);
+    case TSR_STEP_TEXT:
+        return product(l->max_num_seqs, l->max_model_len) * sizeof(int32_t);
+    case TSR_STEP_BATCH:
+        return tsr_batch_device_bytes(&most);
+    case TSR_STEP_SAMPLED:
+        return (uint64_t)l->max_num_seqs * sizeof(tsr_sampled);
+    case TSR_STEP_LOGITS:
+        return product(l->logit_rows, m->vocab) * sizeof(float);
     case TSR_STEP_ARRAYS:
         break;
     }
@@ -113,16 +88,36 @@ static uint64_t plain_bytes(tsr_step_array array, const tsr_model_facts *m,
 uint64_t tsr_step_array_bytes(tsr_step_array array, const tsr_model_facts *model,
                               const tsr_engine_limits *limits, size_t activation_bytes)
 {
-    return round_up(plain_bytes(array, model, limits, activation_bytes), ALIGN);
+    return tsr_aligned(plain_bytes(array, model, limits, activation_bytes), ALIGN);
 }
 
 uint64_t tsr_step_bytes(const tsr_model_facts *model, const tsr_engine_limits *limits,
-                        size_t activation_bytes)
+                        size_t activation_bytes, int32_t flights)
 {
     uint64_t sum = 0;
-    for (int32_t a = 0; a < TSR_STEP_ARRAYS; a++)
-        sum += tsr_step_array_bytes((tsr_step_array)a, model, limits, activation_bytes);
+    for (int32_t i = 0; i < TSR_STEP_ARRAYS; i++) {
+        const tsr_step_array a = (tsr_step_array)i;
+        const uint64_t copies = tsr_step_array_of_flight(a) ? (uint64_t)flights : 1;
+        sum += copies * tsr_step_array_bytes(a, model, limits, activation_bytes);
+    }
     return sum;
+}
+
+int32_t tsr_staged_rows(const tsr_model_facts *model, const tsr_engine_limits *limits)
+{
+    const int32_t rows = (int32_t)(STAGED_BYTES / ((size_t)model->vocab * sizeof(float)));
+    if (rows < 1)
+        return 1;
+    return rows < limits->logit_rows ? rows : limits->logit_rows;
+}
+
+uint64_t tsr_step_host_bytes(const tsr_model_facts *model, const tsr_engine_limits *limits,
+                             int32_t flights)
+{
+    const tsr_batch_sizes most = tsr_batch_most(limits);
+    const uint64_t sampled = tsr_step_array_bytes(TSR_STEP_SAMPLED, model, limits, 1);
+    const uint64_t staged = product(tsr_staged_rows(model, limits), model->vocab) * sizeof(float);
+    return (uint64_t)flights * (tsr_batch_bytes(&most) + sampled) + 2 * staged;
 }
 
 uint64_t tsr_kv_half_bytes(const tsr_model_facts *model, const tsr_engine_limits *limits,
@@ -130,7 +125,7 @@ uint64_t tsr_kv_half_bytes(const tsr_model_facts *model, const tsr_engine_limits
 {
     uint64_t positions = product(limits->kv_blocks, limits->kv_block_tokens);
     uint64_t width = product(model->kv_heads, model->head_dim);
-    return round_up(positions * width * (uint64_t)tsr_kv_format_bytes(format), ALIGN);
+    return tsr_aligned(positions * width * (uint64_t)tsr_kv_format_bytes(format), ALIGN);
 }
 
 uint64_t tsr_kv_bytes(const tsr_model_facts *model, const tsr_engine_limits *limits,
@@ -143,7 +138,7 @@ uint64_t tsr_vector_bytes(const tsr_vector_plan *vector)
 {
     if (vector->role == TSR_ROLE_K_SCALE || vector->role == TSR_ROLE_V_SCALE)
         return 0;
-    return round_up((uint64_t)vector->elements * sizeof(float), ALIGN);
+    return tsr_aligned((uint64_t)vector->elements * sizeof(float), ALIGN);
 }
 
 bool tsr_rank_holds(const tsr_plan *plan, const tsr_linear_plan *linear, int32_t rank)

@@ -4,7 +4,7 @@
  *
  *   workspace   what the device needs inside an operation
  *   exchange    rows between ranks
- *   step        the arrays a forward pass goes through, and the tables it reads
+ *   step        the arrays that blocks hand to each other, the tables they read, host memory
  *   kv          keys and values of one layer
  */
 #ifndef TSR_RUNTIME_PLAN_SHAPES_H
@@ -15,6 +15,7 @@
 #include "proto/plan.h"
 #include "runtime/base/format.h"
 #include "runtime/base/model_facts.h"
+#include "runtime/base/sizes.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -30,40 +31,53 @@ tsr_exchange_shape tsr_exchange_shape_of(const tsr_model_facts *model,
                                          size_t activation_bytes);
 
 /*
- * The arrays of a step, all in device memory. T is max_batched_tokens, S max_num_seqs, P
- * max_model_len, R logit_rows, r rotary_dim.
+ * The arrays that blocks hand to each other and the tables they read, all in device memory. T is
+ * max_batched_tokens, S max_num_seqs, P max_model_len, R logit_rows, r rotary_dim. Those of a
+ * flight are there once for each step that may be under way.
  */
 typedef enum tsr_step_array {
-    TSR_STEP_RESIDUAL,  /* [T, H] */
-    TSR_STEP_NORMED,    /* [T, H] */
-    TSR_STEP_DELTA,     /* [T, H] what a block adds to the residual; the shared experts' output */
-    TSR_STEP_Q,         /* [T, q_heads * D] */
-    TSR_STEP_K,         /* [T, kv_heads * D] */
-    TSR_STEP_V,         /* [T, kv_heads * D] */
-    TSR_STEP_ATTENDED,  /* [T, q_heads * D] */
-    TSR_STEP_EXPERT,    /* [T, K] i32 */
-    TSR_STEP_WEIGHT,    /* [T, K] f32 */
-    TSR_STEP_LOGITS,    /* [R, V] f32 */
-    TSR_STEP_TOKEN,     /* [T] i32 */
-    TSR_STEP_POSITION,  /* [T] i32 */
-    TSR_STEP_SEQUENCE,  /* [S] tsr_attention_sequence */
-    TSR_STEP_BLOCK,     /* [S * ceil(P / block_tokens)] i32 */
-    TSR_STEP_LOGIT_ROW, /* [R] i32 */
-    TSR_STEP_COS,       /* [P, r / 2] f32 */
-    TSR_STEP_SIN,       /* [P, r / 2] f32 */
-    TSR_STEP_OWNER,     /* [layers, E] i32: the rank of each expert */
-    TSR_STEP_LOCAL,     /* [layers, E] i32: the place of each expert on this rank */
-    TSR_STEP_MLPS,      /* [layers, E] tsr_mlp: views of this rank's experts, room for all */
+    TSR_STEP_RESIDUAL, /* [T, H] */
+    TSR_STEP_WEIGHT,   /* [T, K] f32 of the chosen experts */
+    TSR_STEP_SHARED,   /* [T, H] what the shared experts answer; empty without them */
+    TSR_STEP_COS,      /* [P, r / 2] f32 */
+    TSR_STEP_SIN,      /* [P, r / 2] f32 */
+    TSR_STEP_EXPERTS,  /* [layers] tables of tsr_experts, room for all E on one rank */
+    TSR_STEP_TEXT,     /* [S, P] i32 what sequences say */
+    TSR_STEP_BATCH,    /* the device's copy of a batch; of a flight, as are the next two */
+    TSR_STEP_SAMPLED,  /* [S] tsr_sampled */
+    TSR_STEP_LOGITS,   /* [R, V] f32 */
     TSR_STEP_ARRAYS
 } tsr_step_array;
 
-/* A multiple of 64. */
+/* Steps that may be under way at once, on any device. */
+enum { TSR_MAX_FLIGHTS = 2 };
+
+static inline bool tsr_step_array_of_flight(tsr_step_array array)
+{
+    return array >= TSR_STEP_BATCH;
+}
+
+/* Of one copy; a multiple of 64. */
 uint64_t tsr_step_array_bytes(tsr_step_array array, const tsr_model_facts *model,
                               const tsr_engine_limits *limits, size_t activation_bytes);
 
-/* Of all arrays together. */
+/* Of all arrays together, with as many flights. */
 uint64_t tsr_step_bytes(const tsr_model_facts *model, const tsr_engine_limits *limits,
-                        size_t activation_bytes);
+                        size_t activation_bytes, int32_t flights);
+
+/* Rows of logits that are brought to the host at once: about 4 MiB, at most R. */
+int32_t tsr_staged_rows(const tsr_model_facts *model, const tsr_engine_limits *limits);
+
+/* Bytes of host memory that steps go through: images of batches and what comes back of each flight,
+ * and rows of logits, staged here and arrived from another rank. */
+uint64_t tsr_step_host_bytes(const tsr_model_facts *model, const tsr_engine_limits *limits,
+                             int32_t flights);
+
+/* KV blocks that hold a sequence of max_model_len. */
+static inline int32_t tsr_blocks_of_sequence(const tsr_engine_limits *limits)
+{
+    return tsr_pieces(limits->max_model_len, limits->kv_block_tokens);
+}
 
 /* Bytes of one layer's keys, the same as of its values; a multiple of 64. */
 uint64_t tsr_kv_half_bytes(const tsr_model_facts *model, const tsr_engine_limits *limits,

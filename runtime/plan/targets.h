@@ -17,6 +17,7 @@ struct tsr_target {
     uint64_t memory_bytes;   /* usable by one rank; host: 0 */
     uint64_t reserve_bytes;  /* taken by driver, libraries and graphs */
     size_t activation_bytes; /* of one element of a row */
+    int32_t flights;         /* steps under way at once, as tsr_device_flights */
     tsr_kv_format plain_kv;  /* keys and values where nothing is declared */
     int32_t max_num_seqs;    /* defaults */
     int32_t max_batched_tokens;

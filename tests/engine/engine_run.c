@@ -151,11 +151,12 @@ static void run_rank(rank_run *r, const tsr_plan *plan)
     sink.context = r->desk;
     options.drain = &r->desk->drain;
     r->status = tsr_device_open_cpu(plan->limits.threads, TSR_CPU_AUTO, &device);
+    const tsr_model_args opening = {
+        .plan = plan, .device = device, .comm = r->comm, .open_exchange = tsr_exchange_open};
     if (r->status == TSR_OK)
-        r->status = tsr_model_open(plan, device, r->comm, NULL, &model);
+        r->status = tsr_model_open(&opening, &model);
     const tsr_engine_args args = {.plan = plan,
                                   .model = model,
-                                  .device = device,
                                   .comm = r->comm,
                                   .options = coordinates ? &options : NULL,
                                   .source = coordinates ? &source : NULL,

@@ -44,7 +44,9 @@ void sim_open(sim *s, const tsr_plan *plan)
     s->plan = *plan;
     for (int32_t r = 0; r < plan->ranks; r++) {
         ASSERT_STATUS(TSR_OK, tsr_rank_state_open(&s->plan, r, &s->state[r]));
-        ASSERT_STATUS(TSR_OK, tsr_rank_batch_open(&s->state[r].shape, &s->batch[r]));
+        s->text[r] = calloc((size_t)plan->limits.max_num_seqs * (size_t)plan->limits.max_model_len,
+                            sizeof(int32_t));
+        assert_non_null(s->text[r]);
         s->cache[r] = calloc((size_t)plan->limits.kv_blocks * (size_t)plan->limits.kv_block_tokens,
                              sizeof(int32_t));
         assert_non_null(s->cache[r]);
@@ -55,7 +57,7 @@ void sim_close(sim *s)
 {
     for (int32_t r = 0; r < s->plan.ranks; r++) {
         tsr_rank_state_close(&s->state[r]);
-        tsr_rank_batch_close(&s->batch[r]);
+        free(s->text[r]);
         free(s->cache[r]);
     }
 }
@@ -91,19 +93,34 @@ static void note_starved(sim *s, int32_t rank, const tsr_step_plan *step)
 {
     const tsr_rank_state *state = &s->state[rank];
     for (int32_t i = 0; i < state->shape.slots; i++) {
-        if (state->sequence[i].known > 0 && state->sequence[i].last_token >= 0 &&
+        if (state->sequence[i].known > 0 && state->sequence[i].sampled > 0 &&
             !mentions(step, (uint32_t)rank, (uint32_t)i))
             s->starved = true;
     }
 }
 
-/* Writes the batch's tokens into the cache; hash_of[row] is what the cache holds up to each row. */
-static void compute(const sim *s, int32_t rank, uint64_t *hash_of)
+static int32_t *text_of(const sim *s, int32_t rank, int32_t slot)
 {
-    const tsr_batch *b = &s->batch[rank].batch;
+    return s->text[rank] + (size_t)slot * (size_t)s->plan.limits.max_model_len;
+}
+
+static void write_prompts(const sim *s, int32_t rank, const tsr_batch *b)
+{
+    const int32_t *ids = b->prompt_id;
+
+    for (int32_t i = 0; i < b->count.prompts; i++) {
+        const int32_t count = b->prompt[i].count;
+        memcpy(text_of(s, rank, b->prompt[i].slot), ids, (size_t)count * sizeof(*ids));
+        ids += count;
+    }
+}
+
+/* Writes the batch's tokens into the cache; hash_of[row] is what the cache holds up to each row. */
+static void compute(const sim *s, int32_t rank, const tsr_batch *b, uint64_t *hash_of)
+{
     const int32_t block_tokens = s->plan.limits.kv_block_tokens;
 
-    for (int32_t q = 0; q < b->sequences; q++) {
+    for (int32_t q = 0; q < b->count.sequences; q++) {
         const tsr_attention_sequence *seq = &b->sequence[q];
         const int32_t *blocks = b->blocks + seq->first_block;
         const int32_t end = seq->first_position + seq->rows;
@@ -111,9 +128,10 @@ static void compute(const sim *s, int32_t rank, uint64_t *hash_of)
 
         for (int32_t i = 0; i < seq->rows; i++) {
             const int32_t p = seq->first_position + i;
-            assert_int_equal(p, b->position[seq->first_row + i]);
+            const int32_t row = seq->first_row + i;
+            assert_int_equal(p, b->position[row]);
             s->cache[rank][blocks[p / block_tokens] * block_tokens + p % block_tokens] =
-                b->token[seq->first_row + i];
+                text_of(s, rank, b->slot[row])[p];
         }
         for (int32_t p = 0; p < end; p++) {
             h = mix(h, (uint64_t)s->cache[rank][blocks[p / block_tokens] * block_tokens +
@@ -125,18 +143,34 @@ static void compute(const sim *s, int32_t rank, uint64_t *hash_of)
     }
 }
 
-static void sample(sim *s, int32_t rank, const uint64_t *hash_of)
+static void sample(sim *s, int32_t rank, const tsr_batch *b, const uint64_t *hash_of)
 {
-    const tsr_rank_batch *b = &s->batch[rank];
-
-    for (int32_t i = 0; i < b->sampled_count; i++) {
-        const uint64_t hash = hash_of[b->logit_row[b->sampled[i].logit_row]];
-        const int32_t token =
-            token_of(hash, b->sampling[i].seed, b->sampling[i].output_index) % SIM_VOCAB;
-        s->state[rank].sequence[b->sampled[i].slot].last_token = token;
+    for (int32_t i = 0; i < b->count.samples; i++) {
+        const tsr_sample_row *row = &b->sample[i];
+        const uint64_t hash = hash_of[b->logit_row[row->logit_row]];
+        const int32_t token = token_of(hash, row->seed, row->output_index) % SIM_VOCAB;
+        if (row->position < s->plan.limits.max_model_len)
+            text_of(s, rank, row->slot)[row->position] = token;
         assert_in_range(s->rows, 0, SIM_ROWS - 1);
-        s->row[s->rows++] = (tsr_token_row){.slot = (uint32_t)b->sampled[i].slot, .token = token};
+        s->row[s->rows++] = (tsr_token_row){.slot = (uint32_t)row->slot, .token = token};
     }
+}
+
+/* This rank's share of the step, in memory of the test's own. */
+static void follow_batch(sim *s, int32_t rank, const tsr_step_plan *step, uint64_t *hash_of)
+{
+    tsr_batch_sizes count;
+
+    ASSERT_STATUS(TSR_OK, tsr_rank_batch_count(&s->state[rank], step, &count));
+    void *image = aligned_alloc(64, tsr_batch_bytes(&count) + 64);
+    assert_non_null(image);
+    assert_in_range(count.tokens, 0, SIM_ROWS);
+    tsr_batch batch = tsr_batch_over(image, &count);
+    tsr_rank_batch_fill(&s->state[rank], step, &batch);
+    write_prompts(s, rank, &batch);
+    compute(s, rank, &batch, hash_of);
+    sample(s, rank, &batch, hash_of);
+    free(image);
 }
 
 static void score(sim *s, int32_t rank, const tsr_step_plan *step, const uint64_t *hash_of)
@@ -175,10 +209,7 @@ void sim_follow(sim *s, const tsr_step_plan *step)
         note_starved(s, r, step);
         ASSERT_STATUS(TSR_OK, tsr_step_plan_open(copy, bytes, &bounds, &own));
         ASSERT_STATUS(TSR_OK, tsr_rank_state_apply(&s->state[r], &own));
-        ASSERT_STATUS(TSR_OK, tsr_rank_batch_fill(&s->batch[r], &s->state[r], &own));
-        assert_in_range(s->batch[r].batch.tokens, 0, SIM_ROWS);
-        compute(s, r, hash_of);
-        sample(s, r, hash_of);
+        follow_batch(s, r, &own, hash_of);
         score(s, r, &own, hash_of);
         free(copy);
     }

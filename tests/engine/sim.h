@@ -28,7 +28,7 @@ typedef struct sim_score {
 typedef struct sim {
     tsr_plan plan;
     tsr_rank_state state[SIM_RANKS];
-    tsr_rank_batch batch[SIM_RANKS];
+    int32_t *text[SIM_RANKS];  /* [slots, max_model_len] */
     int32_t *cache[SIM_RANKS]; /* [kv_blocks, block_tokens] */
     /* of the last step that was followed */
     tsr_token_row row[SIM_ROWS];

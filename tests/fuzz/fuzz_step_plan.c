@@ -19,12 +19,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CAPACITY = 8192, HEAD = 4, RANKS = 2 };
+enum { CAPACITY = 8192, HEAD = 4, RANKS = 2, SLOTS = 3, CONTEXT = 24, IMAGE_BYTES = 4096 };
 enum { FIX_TOTALS = 1, GO_ON = 2, ADMIT = 4, AS_IS = 128 };
 
 static const tsr_plan plan = {.model = {.vocab = 64},
-                              .limits = {.max_model_len = 24,
-                                         .max_num_seqs = 3,
+                              .limits = {.max_model_len = CONTEXT,
+                                         .max_num_seqs = SLOTS,
                                          .max_batched_tokens = 8,
                                          .logit_rows = 4,
                                          .kv_block_tokens = 4,
@@ -126,54 +126,81 @@ static bool take_step(const uint8_t **data, size_t *size, const tsr_rank_state *
     return true;
 }
 
-/* A step that was opened is followed; whatever a rank then computes lies within its batch. */
-static bool follow(tsr_rank_state *state, tsr_rank_batch *batch, unsigned char *bytes, size_t count)
+/* What the sequences of the rank say, as far as anybody wrote it; -1: nobody has. */
+typedef struct texts {
+    _Alignas(64) unsigned char image[IMAGE_BYTES];
+    int32_t id[SLOTS][CONTEXT];
+} texts;
+
+/* What a device would do: prompts are written, rows read what was written before, samples are
+ * written. Whatever it reads or writes lies within its bounds. */
+static void compute(const tsr_batch *b, texts *t)
+{
+    const int32_t *ids = b->prompt_id;
+
+    for (int32_t i = 0; i < b->count.prompts; i++) {
+        for (int32_t p = 0; p < b->prompt[i].count; p++)
+            t->id[b->prompt[i].slot][p] = *ids++;
+    }
+    for (int32_t i = 0; i < b->count.tokens; i++) {
+        const int32_t id = t->id[b->slot[i]][b->position[i]];
+        if (id < 0 || id >= plan.model.vocab)
+            abort();
+    }
+    for (int32_t i = 0; i < b->count.samples; i++) {
+        if (b->sample[i].position < CONTEXT)
+            t->id[b->sample[i].slot][b->sample[i].position] = i;
+    }
+}
+
+/* A step that was opened is followed; the batch it makes is no larger than the largest. */
+static bool follow(tsr_rank_state *state, texts *t, unsigned char *bytes, size_t count)
 {
     const tsr_step_bounds bounds = tsr_rank_state_bounds(state);
+    tsr_batch_sizes sizes;
     tsr_step_plan step;
 
     if (tsr_step_plan_open(bytes, count, &bounds, &step) != TSR_OK ||
         tsr_rank_state_apply(state, &step) != TSR_OK ||
-        tsr_rank_batch_fill(batch, state, &step) != TSR_OK)
+        tsr_rank_batch_count(state, &step, &sizes) != TSR_OK)
         return false;
-    for (int32_t i = 0; i < batch->batch.tokens; i++) {
-        if (batch->token[i] < 0 || batch->token[i] >= plan.model.vocab)
-            abort();
-    }
-    for (int32_t i = 0; i < batch->sampled_count; i++)
-        state->sequence[batch->sampled[i].slot].last_token = i;
+    if (sizes.prompts > SLOTS || sizes.sequences > SLOTS ||
+        sizes.tokens > plan.limits.max_batched_tokens ||
+        sizes.prompt_ids > tsr_batch_most(&plan.limits).prompt_ids ||
+        tsr_batch_bytes(&sizes) > IMAGE_BYTES)
+        abort();
+    tsr_batch batch = tsr_batch_over(t->image, &sizes);
+    tsr_rank_batch_fill(state, &step, &batch);
+    compute(&batch, t);
     return true;
 }
 
-static void follow_all(tsr_rank_state *state, tsr_rank_batch *batch, const uint8_t *data,
-                       size_t size)
+static void follow_all(tsr_rank_state *state, texts *t, const uint8_t *data, size_t size)
 {
     _Alignas(8) static unsigned char buffer[CAPACITY];
     size_t count = 0;
 
     if (size > 0 && size <= CAPACITY && (data[0] & AS_IS) != 0) {
         memcpy(buffer, data + 1, size - 1);
-        (void)follow(state, batch, buffer, size - 1);
+        (void)follow(state, t, buffer, size - 1);
         return;
     }
     while (take_step(&data, &size, state, buffer, &count)) {
-        if (!follow(state, batch, buffer, count))
+        if (!follow(state, t, buffer, count))
             return;
     }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)
 {
+    static texts t;
     tsr_rank_state state;
-    tsr_rank_batch batch;
 
     tsr_log_set_sink(quiet, NULL);
+    memset(&t, 0xff, sizeof(t));
     if (tsr_rank_state_open(&plan, 1, &state) != TSR_OK)
         abort();
-    if (tsr_rank_batch_open(&state.shape, &batch) != TSR_OK)
-        abort();
-    follow_all(&state, &batch, bytes, count);
-    tsr_rank_batch_close(&batch);
+    follow_all(&state, &t, bytes, count);
     tsr_rank_state_close(&state);
     return 0;
 }

@@ -6,6 +6,7 @@
 #include "comm/comm.h"
 #include "runtime/base/log.h"
 #include "runtime/base/numeric.h"
+#include "runtime/base/sizes.h"
 #include "runtime/checkpoint/checkpoint.h"
 #include "runtime/model/model.h"
 #include "runtime/plan/plan_build.h"
@@ -90,16 +91,6 @@ typedef struct rank_run {
     int32_t rank;
 } rank_run;
 
-/* A step of one rank while it is put together. */
-typedef struct step_arrays {
-    int32_t token[SERVED_STEP_TOKENS];
-    int32_t position[SERVED_STEP_TOKENS];
-    int32_t logit_row[SERVED_STEP_TOKENS];
-    tsr_attention_sequence sequence[SERVED_SEQUENCES];
-    int32_t blocks[SERVED_SEQUENCES * SERVED_MODEL_LEN];
-    tsr_batch batch;
-} step_arrays;
-
 /* First position and positions of a sequence in a step. */
 static int32_t share(const served_sequence *s, int32_t step, int32_t *ret_first)
 {
@@ -136,75 +127,100 @@ static int32_t most_tokens(const rank_run *run, int32_t step)
     return most;
 }
 
+static int32_t blocks_of_sequence(const rank_run *run)
+{
+    return tsr_pieces(SERVED_MODEL_LEN, run->plan->limits.kv_block_tokens);
+}
+
+/* What this rank's sequences bring to a step; all of a sequence's ids come with its first chunk. */
+static tsr_batch_sizes count_step(const rank_run *run, int32_t step)
+{
+    tsr_batch_sizes n = {0};
+    for (size_t i = 0; i < run->count; i++) {
+        const served_sequence *s = &run->sequences[i];
+        int32_t first = 0;
+        int32_t rows = share(s, step, &first);
+        if (s->rank != run->rank || rows == 0)
+            continue;
+        n.sequences++;
+        n.tokens += rows;
+        n.logit_rows += rows;
+        n.blocks += blocks_of_sequence(run);
+        n.prompts += first == 0;
+        n.prompt_ids += first == 0 ? s->count : 0;
+    }
+    return n;
+}
+
 /* Block tables run downwards through the cache, so that neighbours in a sequence are none in
  * memory. */
-static void add_sequence(step_arrays *a, const rank_run *run, size_t index, int32_t step)
+static void add_sequence(const rank_run *run, size_t index, int32_t step, tsr_batch *b,
+                         tsr_batch_sizes *n)
 {
     const served_sequence *s = &run->sequences[index];
+    const int32_t of_sequence = blocks_of_sequence(run);
     int32_t first = 0;
     int32_t rows = share(s, step, &first);
     if (s->rank != run->rank || rows == 0)
         return;
 
-    const tsr_engine_limits *limits = &run->plan->limits;
-    tsr_batch *b = &a->batch;
-    int32_t of_sequence =
-        (SERVED_MODEL_LEN + limits->kv_block_tokens - 1) / limits->kv_block_tokens;
-    a->sequence[b->sequences++] = (tsr_attention_sequence){.first_row = b->tokens,
-                                                           .rows = rows,
-                                                           .first_position = first,
-                                                           .first_block = b->block_count};
+    b->sequence[n->sequences++] = (tsr_attention_sequence){
+        .first_row = n->tokens, .rows = rows, .first_position = first, .first_block = n->blocks};
     for (int32_t p = 0; p < of_sequence; p++)
-        a->blocks[b->block_count++] = limits->kv_blocks - 1 - ((int32_t)index * of_sequence + p);
-    for (int32_t t = 0; t < rows; t++, b->tokens++) {
-        a->token[b->tokens] = s->tokens[first + t];
-        a->position[b->tokens] = first + t;
-        a->logit_row[b->logit_rows++] = b->tokens;
+        b->blocks[n->blocks++] =
+            run->plan->limits.kv_blocks - 1 - ((int32_t)index * of_sequence + p);
+    for (int32_t t = 0; t < rows; t++, n->tokens++) {
+        b->slot[n->tokens] = (int32_t)index;
+        b->position[n->tokens] = first + t;
+        b->logit_row[n->logit_rows++] = n->tokens;
     }
+    if (first > 0)
+        return;
+    b->prompt[n->prompts++] = (tsr_prompt){.slot = (int32_t)index, .count = s->count};
+    memcpy(b->prompt_id + n->prompt_ids, s->tokens, (size_t)s->count * sizeof(*s->tokens));
+    n->prompt_ids += s->count;
 }
 
-static tsr_status keep_logits(const rank_run *run, tsr_device *device, const float *logits,
-                              int32_t step)
+/* One row at a time, so that tables larger than what is staged are met. */
+static tsr_status keep_logits(const rank_run *run, tsr_model *model, int32_t step)
 {
     size_t vocab = (size_t)run->plan->model.vocab;
-    size_t row = 0;
+    int32_t row = 0;
     tsr_status st = TSR_OK;
-    for (size_t i = 0; st == TSR_OK && i < run->count; i++) {
+    for (size_t i = 0; i < run->count; i++) {
         served_sequence *s = &run->sequences[i];
         int32_t first = 0;
         int32_t rows = share(s, step, &first);
-        if (s->rank != run->rank || rows == 0)
+        if (s->rank != run->rank)
             continue;
-        st = tsr_device_get(device, s->logits + (size_t)first * vocab, logits + row * vocab,
-                            (size_t)rows * vocab * sizeof(float), (tsr_stream){0});
-        row += (size_t)rows;
+        for (int32_t t = 0; st == TSR_OK && t < rows; t++, row++) {
+            const float *logits = NULL;
+            st = tsr_model_logits(model, 0, row, 1, &logits);
+            if (st == TSR_OK)
+                memcpy(s->logits + (size_t)(first + t) * vocab, logits, vocab * sizeof(float));
+        }
     }
     return st;
 }
 
-static tsr_status one_step(const rank_run *run, tsr_device *device, tsr_model *model, int32_t step)
+static tsr_status one_step(const rank_run *run, tsr_model *model, int32_t step)
 {
-    step_arrays *a = calloc(1, sizeof(*a));
-    if (a == NULL)
-        return TSR_ERR_MEMORY;
-    a->batch = (tsr_batch){
-        .token = a->token,
-        .position = a->position,
-        .sequence = a->sequence,
-        .blocks = a->blocks,
-        .logit_row = a->logit_row,
-        .max_rank_tokens = most_tokens(run, step),
-        .epoch = (uint64_t)step + 1,
-    };
-    for (size_t i = 0; i < run->count; i++)
-        add_sequence(a, run, i, step);
+    const tsr_batch_sizes count = count_step(run, step);
+    const tsr_step_facts facts = {.epoch = (uint64_t)step + 1,
+                                  .max_rank_tokens = most_tokens(run, step)};
+    const tsr_sampled *sampled = NULL;
+    tsr_batch_sizes filled = {0};
+    tsr_batch batch;
 
-    float *logits = NULL;
-    tsr_status st = tsr_model_forward(model, &a->batch, &logits);
+    tsr_status st = tsr_model_batch(model, 0, &count, &batch);
+    if (st != TSR_OK)
+        return st;
+    for (size_t i = 0; i < run->count; i++)
+        add_sequence(run, i, step, &batch, &filled);
+    st = tsr_model_launch(model, 0, &facts);
     if (st == TSR_OK)
-        st = keep_logits(run, device, logits, step);
-    free(a);
-    return st;
+        st = tsr_model_land(model, 0, &sampled);
+    return st == TSR_OK ? keep_logits(run, model, step) : st;
 }
 
 static void *run_rank(void *argument)
@@ -216,10 +232,12 @@ static void *run_rank(void *argument)
 
     tsr_status st =
         tsr_device_open_cpu(or_default(run->device.threads, 1), run->device.isa, &device);
+    const tsr_model_args args = {
+        .plan = run->plan, .device = device, .comm = run->comm, .open_exchange = tsr_exchange_open};
     if (st == TSR_OK)
-        st = tsr_model_open(run->plan, device, run->comm, NULL, &model);
+        st = tsr_model_open(&args, &model);
     for (int32_t step = 0; st == TSR_OK && step < steps_of(run); step++)
-        st = one_step(run, device, model, step);
+        st = one_step(run, model, step);
 
     tsr_model_close(model);
     tsr_device_close(device);

@@ -1,0 +1,56 @@
+/*
+ * The rows that stand between the operations of one block: one allocation for every backend, cut up
+ * here and nowhere else, so that the bytes the plan counts are the bytes that are taken.
+ *
+ *   attention   x -> normed -> q, k, v -> attended -> delta -> x
+ *   mlp         x -> normed ---------------------> delta -> x
+ *   choose      x -> normed -> expert                     -> packed rows
+ *   predict     x -> normed                               -> logits
+ *
+ *   | normed | delta | q | k | v | attended | expert |        each on 64 bytes
+ *
+ * Blocks follow each other, so they share the pieces.
+ */
+#include "kernels/device_ops.h"
+
+typedef struct cutter {
+    unsigned char *memory;
+    uint64_t used;
+} cutter;
+
+static void *cut(cutter *c, uint64_t rows, uint64_t row_bytes)
+{
+    void *piece = c->memory != NULL ? c->memory + c->used : NULL;
+
+    c->used += (rows * row_bytes + 63U) & ~UINT64_C(63);
+    return piece;
+}
+
+uint64_t tsr_block_rows_layout(const tsr_work_shape *shape, size_t activation_bytes,
+                               unsigned char *memory, tsr_block_rows *ret_rows)
+{
+    const uint64_t tokens = (uint64_t)shape->max_tokens;
+    const uint64_t logit_rows = (uint64_t)shape->max_logit_rows;
+    const uint64_t head = (uint64_t)shape->head_dim * activation_bytes;
+    const uint64_t hidden = (uint64_t)shape->hidden * activation_bytes;
+    const uint64_t q = (uint64_t)shape->q_heads * head;
+    const uint64_t kv = (uint64_t)shape->kv_heads * head;
+    cutter c = {.memory = memory};
+    tsr_block_rows rows;
+
+    rows.normed = cut(&c, tokens > logit_rows ? tokens : logit_rows, hidden);
+    rows.delta = cut(&c, tokens, hidden);
+    rows.q = cut(&c, tokens, q);
+    rows.k = cut(&c, tokens, kv);
+    rows.v = cut(&c, tokens, kv);
+    rows.attended = cut(&c, tokens, q);
+    rows.expert = cut(&c, tokens, (uint64_t)shape->top_k * sizeof(*rows.expert));
+    *ret_rows = rows;
+    return c.used;
+}
+
+uint64_t tsr_block_rows_bytes(const tsr_work_shape *shape, size_t activation_bytes)
+{
+    tsr_block_rows unused;
+    return tsr_block_rows_layout(shape, activation_bytes, NULL, &unused);
+}

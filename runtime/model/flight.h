@@ -1,0 +1,53 @@
+/*
+ * What a step under way keeps to itself, so that the next one can be launched beside it:
+ *
+ *   host     image | prompts ... ids |          results
+ *                |            |                    ^
+ *   stream     put          put, each to text     get   mark
+ *                v            v                    |
+ *   device   batch        text [slot]     sampled, logits
+ */
+#ifndef TSR_RUNTIME_MODEL_FLIGHT_H
+#define TSR_RUNTIME_MODEL_FLIGHT_H
+
+#include "kernels/blocks.h"
+#include "runtime/base/status.h"
+#include "runtime/model/step.h"
+#include "runtime/plan/batch.h"
+
+#include <stdbool.h>
+
+typedef struct tsr_flight {
+    tsr_batch batch;      /* in `image` */
+    tsr_batch on_device;  /* the same views of the device's copy; it has no prompts */
+    void *image;          /* host memory of the device, as is the next one */
+    tsr_sampled *results; /* [max_num_seqs] */
+    void *block;          /* device memory, as are the next two */
+    tsr_sampled *sampled; /* [max_num_seqs] */
+    float *logits;        /* [logit_rows, V] */
+    tsr_mark *mark;       /* behind everything */
+    tsr_device *device;
+    uint64_t epoch;
+    bool out; /* launched and not landed */
+} tsr_flight;
+
+/* Flight `number` of the step's arrays. TSR_ERR_MEMORY, TSR_ERR_DEVICE */
+TSR_MUST_USE tsr_status tsr_flight_open(const tsr_plan *plan, const tsr_step *step, int32_t number,
+                                        tsr_flight *ret_flight);
+
+/* Lays a batch out. TSR_ERR_ARG, logged: more than the limits */
+TSR_MUST_USE tsr_status tsr_flight_lay_out(tsr_flight *flight, const tsr_plan *plan,
+                                           const tsr_batch_sizes *count);
+
+/* Puts the batch on the stream, its prompts into the text. TSR_ERR_ARG, logged: a prompt, a slot or
+ * a position beyond the limits */
+TSR_MUST_USE tsr_status tsr_flight_put(const tsr_flight *flight, const tsr_plan *plan,
+                                       const tsr_text_table *text, tsr_stream stream);
+
+/* Gets the results and sets the mark. */
+TSR_MUST_USE tsr_status tsr_flight_get(const tsr_flight *flight, tsr_stream stream);
+
+/* A zeroed struct is allowed. */
+void tsr_flight_close(tsr_flight *flight);
+
+#endif

@@ -1,0 +1,164 @@
+/*
+ * Launching and landing: the only file here that waits while steps run, and it does so in one
+ * place.
+ */
+#include "runtime/model/model_parts.h"
+
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+
+#include <inttypes.h>
+#include <sched.h>
+#include <time.h>
+
+/* A device is done within microseconds or within milliseconds: after some turns without news the
+ * core is left to others. */
+enum { EAGER_TURNS = 200, REST_NS = 20000, TEXT_BYTES = 160 };
+
+static void rest(int32_t turns)
+{
+    const struct timespec a_while = {.tv_nsec = REST_NS};
+    if (turns < EAGER_TURNS)
+        (void)sched_yield();
+    else
+        (void)nanosleep(&a_while, NULL);
+}
+
+static tsr_status time_out(const tsr_model *m, uint64_t epoch, int32_t deadline_ms)
+{
+    char at[TEXT_BYTES];
+    tsr_exchange_text(m->ep.exchange, sizeof(at), at);
+    tsr_log(TSR_LOG_ERROR,
+            "step %" PRIu64 ": %s is not done with it after %" PRId32
+            " ms, with the %s exchange at the %s",
+            epoch, tsr_device_name(m->device), deadline_ms, tsr_exchange_name(m->ep.exchange), at);
+    return TSR_ERR_TIMEOUT;
+}
+
+tsr_status tsr_wait_for_mark(const tsr_model *model, tsr_mark *mark, uint64_t epoch)
+{
+    const int32_t deadline_ms = tsr_comm_deadline_ms(model->comm);
+    const int64_t until_ms = tsr_clock_ms() + deadline_ms;
+    bool passed = false;
+
+    tsr_status st = tsr_device_passed(model->device, mark, &passed);
+    for (int32_t turns = 0; st == TSR_OK && !passed; turns++) {
+        st = tsr_exchange_poll(model->ep.exchange);
+        if (st == TSR_OK && tsr_clock_ms() > until_ms)
+            st = time_out(model, epoch, deadline_ms);
+        if (st == TSR_OK) {
+            rest(turns);
+            st = tsr_device_passed(model->device, mark, &passed);
+        }
+    }
+    return st;
+}
+
+/* Nobody waits for a rank that has left. */
+static tsr_status ended(const tsr_model *m, tsr_status status)
+{
+    if (status != TSR_OK)
+        tsr_comm_abort(m->comm, status);
+    return status;
+}
+
+int32_t tsr_model_flights(const tsr_model *model)
+{
+    return model->flights;
+}
+
+/* The flight, or NULL, logged, when it is none or not as it must be. */
+static tsr_flight *flight_of(tsr_model *m, int32_t flight, bool out)
+{
+    if (flight >= 0 && flight < m->flights && m->flight[flight].out == out)
+        return &m->flight[flight];
+    tsr_log(TSR_LOG_ERROR, "flight %" PRId32 " of %" PRId32 " is %s", flight, m->flights,
+            out ? "not under way" : "still under way, or there is none");
+    return NULL;
+}
+
+tsr_status tsr_model_batch(tsr_model *model, int32_t flight, const tsr_batch_sizes *count,
+                           tsr_batch *ret_batch)
+{
+    tsr_flight *f = flight_of(model, flight, false);
+    if (f == NULL)
+        return TSR_ERR_ARG;
+    const tsr_status st = tsr_flight_lay_out(f, model->plan, count);
+    if (st == TSR_OK)
+        *ret_batch = f->batch;
+    return st;
+}
+
+static tsr_status launch(tsr_model *m, tsr_flight *f, const tsr_step_facts *facts)
+{
+    const tsr_engine_limits *limits = &m->plan->limits;
+    const tsr_text_table text = {
+        .ids = tsr_step_shared_array(&m->step, TSR_STEP_TEXT),
+        .slots = limits->max_num_seqs,
+        .positions = limits->max_model_len,
+    };
+    if (facts->max_rank_tokens < f->batch.count.tokens ||
+        facts->max_rank_tokens > limits->max_batched_tokens) {
+        tsr_log(TSR_LOG_ERROR, "step: max_rank_tokens is %" PRId32 ", this rank brings %" PRId32,
+                facts->max_rank_tokens, f->batch.count.tokens);
+        return TSR_ERR_ARG;
+    }
+    tsr_status st = tsr_flight_put(f, m->plan, &text, m->stream);
+    if (st == TSR_OK)
+        st = tsr_exchange_begin(m->ep.exchange, facts->epoch, m->stream);
+    if (st == TSR_OK)
+        st = tsr_forward(m, f, facts);
+    if (st == TSR_OK)
+        st = tsr_flight_get(f, m->stream);
+    return st;
+}
+
+tsr_status tsr_model_launch(tsr_model *model, int32_t flight, const tsr_step_facts *facts)
+{
+    tsr_flight *f = flight_of(model, flight, false);
+    const tsr_status st = f != NULL ? launch(model, f, facts) : TSR_ERR_ARG;
+    if (st == TSR_OK) {
+        f->out = true;
+        f->epoch = facts->epoch;
+    }
+    return ended(model, st);
+}
+
+tsr_status tsr_model_land(tsr_model *model, int32_t flight, const tsr_sampled **ret_sampled)
+{
+    tsr_flight *f = flight_of(model, flight, true);
+    tsr_status st = f != NULL ? tsr_wait_for_mark(model, f->mark, f->epoch) : TSR_ERR_ARG;
+    if (st == TSR_OK)
+        st = tsr_device_fault(model->device);
+    if (st == TSR_OK) {
+        f->out = false;
+        *ret_sampled = f->results;
+    }
+    return ended(model, st);
+}
+
+int32_t tsr_model_staged_rows(const tsr_model *model)
+{
+    return tsr_staged_rows(&model->plan->model, &model->plan->limits);
+}
+
+tsr_status tsr_model_logits(tsr_model *model, int32_t flight, int32_t first_row, int32_t rows,
+                            const float **ret_rows)
+{
+    const size_t vocab = (size_t)model->plan->model.vocab;
+    tsr_flight *f = flight_of(model, flight, false);
+    if (f == NULL || first_row < 0 || rows < 1 || rows > tsr_model_staged_rows(model) ||
+        rows > f->batch.count.logit_rows - first_row)
+        return ended(model, TSR_ERR_ARG);
+
+    tsr_status st =
+        tsr_device_get(model->device, model->staged, f->logits + (size_t)first_row * vocab,
+                       (size_t)rows * vocab * sizeof(float), model->reading);
+    if (st == TSR_OK)
+        st = tsr_device_mark(model->device, model->read, model->reading);
+    if (st == TSR_OK)
+        st = tsr_wait_for_mark(model, model->read, f->epoch);
+    if (st == TSR_OK)
+        *ret_rows = model->staged;
+    return ended(model, st);
+}
