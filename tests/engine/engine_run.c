@@ -138,6 +138,24 @@ static tsr_plan *make_plan(const run_setup *setup)
     return plan;
 }
 
+static tsr_status open_device(const rank_run *r, const tsr_plan *plan, tsr_device **ret_device)
+{
+    const run_device kind = r->setup->device;
+    tsr_device *cpu = NULL;
+
+    const tsr_status st = tsr_device_open_cpu(plan->limits.threads, TSR_CPU_AUTO, &cpu);
+    if (st != TSR_OK || kind == RUN_ON_CPU) {
+        *ret_device = cpu;
+        return st;
+    }
+    late_order order = LATE_AS_LATE_AS_CAN_BE;
+    if (kind == RUN_LATE_READ_LAST && plan->ranks == 1)
+        order = LATE_OTHERS_FIRST;
+    else if (kind == RUN_STUCK)
+        order = LATE_NEVER;
+    return late_device_open(cpu, order, ret_device);
+}
+
 static void run_rank(rank_run *r, const tsr_plan *plan)
 {
     static const tsr_sink sink_of = {.token = token, .logits = logits};
@@ -150,9 +168,12 @@ static void run_rank(rank_run *r, const tsr_plan *plan)
 
     sink.context = r->desk;
     options.drain = &r->desk->drain;
-    r->status = tsr_device_open_cpu(plan->limits.threads, TSR_CPU_AUTO, &device);
+    r->status = open_device(r, plan, &device);
     const tsr_model_args opening = {
-        .plan = plan, .device = device, .comm = r->comm, .open_exchange = tsr_exchange_open};
+        .plan = plan,
+        .device = device,
+        .comm = r->comm,
+        .open_exchange = r->setup->device == RUN_ON_CPU ? tsr_exchange_open : late_exchange_open};
     if (r->status == TSR_OK)
         r->status = tsr_model_open(&opening, &model);
     const tsr_engine_args args = {.plan = plan,
@@ -167,6 +188,8 @@ static void run_rank(rank_run *r, const tsr_plan *plan)
     else if (r->status == TSR_OK)
         r->status = tsr_engine_run(&args, coordinates ? &r->desk->result->stats : NULL);
     tsr_model_close(model);
+    if (device != NULL && coordinates && r->setup->device != RUN_ON_CPU)
+        r->desk->result->ahead = late_device_ahead(device);
     tsr_device_close(device);
 }
 

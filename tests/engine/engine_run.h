@@ -8,6 +8,7 @@
 #include "proto/plan.h"
 #include "runtime/base/status.h"
 #include "runtime/engine/engine.h"
+#include "tests/engine/late_device.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -27,8 +28,18 @@ typedef struct run_answer {
     char refusal[128];
 } run_answer;
 
+/* What the ranks compute on. */
+typedef enum run_device {
+    RUN_ON_CPU,         /* one step at a time */
+    RUN_LATE,           /* two, computed when they are landed: late_device.h */
+    RUN_LATE_READ_LAST, /* and, on one rank, the next one before the logits of the last are read */
+    RUN_DEVICES,
+    RUN_STUCK, /* a device that no step ever comes back from */
+} run_device;
+
 /* How to run. Zero stands for the default of each field. */
 typedef struct run_setup {
+    run_device device;
     const char *fixture;        /* folder in tests/data; "qwen3-mixed" */
     int32_t ranks;              /* 1 */
     int32_t threads;            /* of each rank; 1 */
@@ -59,6 +70,7 @@ typedef struct run_result {
     tsr_engine_stats stats;
     int32_t vocab;
     int32_t given; /* requests that the source gave */
+    int32_t ahead; /* steps that rank 0 launched while an earlier one was still to compute */
 } run_result;
 
 /* Runs requests of ids 0..count-1. Failures outside the engine fail the test. Close *ret_result. */

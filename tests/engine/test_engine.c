@@ -19,12 +19,18 @@ static tsr_request greedy(uint64_t id, int32_t prompt_tokens, int32_t max_tokens
                          .ignore_eos = true};
 }
 
+/* Every test runs on each device. */
+static run_device device;
+
 static void run(const run_setup *setup, const tsr_request *requests, int32_t count,
                 tsr_status expected, run_result *ret_result)
 {
+    run_setup own = *setup;
+
+    own.device = device;
     log_lines_clear(&lines);
-    engine_run(setup, requests, count, ret_result);
-    engine_run_ended(setup, ret_result, expected);
+    engine_run(&own, requests, count, ret_result);
+    engine_run_ended(&own, ret_result, expected);
 }
 
 static void stop_ids_and_eos_end_an_answer_with_their_token(void **state)
@@ -243,5 +249,8 @@ int main(void)
         cmocka_unit_test(a_draining_engine_finishes_what_it_took_and_takes_no_more),
         cmocka_unit_test(an_idle_engine_outlasts_the_deadline),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = 0;
+    for (device = RUN_ON_CPU; device < RUN_DEVICES; device++)
+        failed += cmocka_run_group_tests(tests, NULL, NULL);
+    return failed;
 }

@@ -86,17 +86,21 @@ static void the_same_bits_however_requests_are_served(void **state)
     assert_int_equal(requests[REQUESTS - 1].prompt_tokens,
                      reference.answer[REQUESTS - 1].logit_rows);
 
-    for (size_t w = 0; w < sizeof(ways) / sizeof(ways[0]); w++) {
+    const int32_t count = (int32_t)(sizeof(ways) / sizeof(ways[0]));
+    for (int32_t i = 0; i < count * RUN_DEVICES; i++) {
+        const int32_t w = i % count;
         run_setup setup = ways[w].setup;
         setup.fixture = "demo-mixed";
+        setup.device = (run_device)(i / count);
         engine_run(&setup, requests, REQUESTS, &other);
         engine_run_ended(&setup, &other, TSR_OK);
         if (ways[w].preempts)
             assert_in_range(other.stats.preemptions, 1, 100);
-        for (int32_t i = 0; i < REQUESTS; i++) {
+        for (int32_t q = 0; q < REQUESTS; q++) {
             char what[160];
-            (void)snprintf(what, sizeof(what), "%s, request %d", ways[w].name, i);
-            engine_run_same(what, &reference.answer[i], &other.answer[i], reference.vocab);
+            (void)snprintf(what, sizeof(what), "device %d, %s, request %d", (int)setup.device,
+                           ways[w].name, q);
+            engine_run_same(what, &reference.answer[q], &other.answer[q], reference.vocab);
         }
         engine_run_close(&other);
     }
