@@ -89,6 +89,36 @@ tsr_status tsr_model_batch(tsr_model *model, int32_t flight, const tsr_batch_siz
     return st;
 }
 
+/* The forward pass, played from a recording where the device has one of such a step. */
+static tsr_status run(tsr_model *m, tsr_flight *f, const tsr_step_facts *facts)
+{
+    const tsr_batch_sizes *batch = &f->batch.count;
+    const tsr_step_sizes sizes = {
+        .flight = (int32_t)(f - m->flight),
+        .tokens = batch->tokens,
+        .logit_rows = batch->logit_rows,
+        .samples = batch->samples,
+        .max_rank_tokens = facts->max_rank_tokens,
+    };
+    bool again = false;
+
+    if (!tsr_is_recordable(batch))
+        return tsr_forward(m, f, facts);
+    tsr_recorded_step *step = tsr_recordings_find(&m->recordings, m->device, &sizes, &again);
+    if (!again)
+        return tsr_forward(m, f, facts);
+    if (step->recording == NULL) {
+        tsr_status st = tsr_device_record(m->device, m->stream);
+        if (st == TSR_OK)
+            st = tsr_forward(m, f, facts);
+        if (st == TSR_OK)
+            st = tsr_device_recorded(m->device, m->stream, &step->recording);
+        if (st != TSR_OK || step->recording == NULL)
+            return st;
+    }
+    return tsr_device_replay(m->device, step->recording, m->stream);
+}
+
 static tsr_status launch(tsr_model *m, tsr_flight *f, const tsr_step_facts *facts)
 {
     const tsr_engine_limits *limits = &m->plan->limits;
@@ -107,7 +137,7 @@ static tsr_status launch(tsr_model *m, tsr_flight *f, const tsr_step_facts *fact
     if (st == TSR_OK)
         st = tsr_exchange_begin(m->ep.exchange, facts->epoch, m->stream);
     if (st == TSR_OK)
-        st = tsr_forward(m, f, facts);
+        st = run(m, f, facts);
     if (st == TSR_OK)
         st = tsr_flight_get(f, m->stream);
     return st;

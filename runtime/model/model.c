@@ -236,13 +236,15 @@ tsr_status tsr_model_open(const tsr_model_args *args, tsr_model **ret_model)
     return st;
 }
 
-/* The stream goes first: what is on it works in the memory of the others. */
+/* The streams go first: what is on them works in the memory of the others. Then the recordings,
+ * before the exchange whose work they hold. */
 void tsr_model_close(tsr_model *model)
 {
     if (model == NULL)
         return;
     tsr_device_stream_close(model->device, model->stream);
     tsr_device_stream_close(model->device, model->reading);
+    tsr_recordings_close(&model->recordings, model->device);
     tsr_device_mark_close(model->device, model->read);
     tsr_device_host_free(model->device, model->staged);
     for (int32_t f = 0; f < TSR_MAX_FLIGHTS; f++)

@@ -6,6 +6,7 @@
  *                   --> step      arrays of steps, tables
  *                   --> ep        exchange and the experts of every layer
  *                   --> flight    of each step that may be under way: batch, results, mark
+ *                   --> recordings    steps that are played again
  */
 #ifndef TSR_RUNTIME_MODEL_MODEL_PARTS_H
 #define TSR_RUNTIME_MODEL_MODEL_PARTS_H
@@ -15,6 +16,7 @@
 #include "runtime/model/flight.h"
 #include "runtime/model/kv_cache.h"
 #include "runtime/model/model.h"
+#include "runtime/model/recordings.h"
 #include "runtime/model/step.h"
 #include "runtime/model/weights.h"
 
@@ -29,6 +31,7 @@ struct tsr_model {
     tsr_ep_layer ep;
     tsr_flight flight[TSR_MAX_FLIGHTS];
     int32_t flights;
+    tsr_recordings recordings;
     tsr_stream stream;  /* steps, one after the other */
     tsr_stream reading; /* logits of a landed flight, while the next one computes */
     tsr_mark *read;     /* on `reading` */

@@ -188,8 +188,10 @@ static void run_rank(rank_run *r, const tsr_plan *plan)
     else if (r->status == TSR_OK)
         r->status = tsr_engine_run(&args, coordinates ? &r->desk->result->stats : NULL);
     tsr_model_close(model);
-    if (device != NULL && coordinates && r->setup->device != RUN_ON_CPU)
+    if (device != NULL && coordinates && r->setup->device != RUN_ON_CPU) {
         r->desk->result->ahead = late_device_ahead(device);
+        r->desk->result->replays = late_device_replays(device);
+    }
     tsr_device_close(device);
 }
 

@@ -69,8 +69,9 @@ typedef struct run_result {
     tsr_status status[RUN_RANKS];    /* that each rank's engine returned */
     tsr_engine_stats stats;
     int32_t vocab;
-    int32_t given; /* requests that the source gave */
-    int32_t ahead; /* steps that rank 0 launched while an earlier one was still to compute */
+    int32_t given;   /* requests that the source gave */
+    int32_t replays; /* steps that rank 0 played from a recording */
+    int32_t ahead;   /* steps that rank 0 launched while an earlier one was still to compute */
 } run_result;
 
 /* Runs requests of ids 0..count-1. Failures outside the engine fail the test. Close *ret_result. */

@@ -51,6 +51,7 @@ struct late_device {
     late_order order;
     tsr_status status; /* the first error of what ran */
     int32_t ahead;
+    int32_t replays;
     bool stuck;
 };
 
@@ -232,7 +233,7 @@ static tsr_status late_recorded(tsr_device *device, tsr_stream stream,
 static tsr_status late_replay(tsr_device *device, tsr_recording *recording, tsr_stream stream)
 {
     tsr_status st = TSR_OK;
-    (void)device;
+    late(device)->replays++;
     for (const item *i = recording->items.first; i != NULL && st == TSR_OK; i = i->next)
         st = put_item(stream.native, i, i->arguments);
     return st;
@@ -444,4 +445,9 @@ tsr_status late_exchange_open(tsr_comm *comm, const tsr_exchange_shape *shape,
 int32_t late_device_ahead(const tsr_device *device)
 {
     return ((const late_device *)(const void *)device)->ahead;
+}
+
+int32_t late_device_replays(const tsr_device *device)
+{
+    return ((const late_device *)(const void *)device)->replays;
 }

@@ -31,6 +31,9 @@ tsr_status late_device_open(tsr_device *cpu, late_order order, tsr_device **ret_
 /* Steps that were launched, their marks set, while an earlier one was still to compute. */
 int32_t late_device_ahead(const tsr_device *device);
 
+/* Steps that were played from a recording. */
+int32_t late_device_replays(const tsr_device *device);
+
 /* An opener of exchanges: tsr_model_args.open_exchange. */
 tsr_status late_exchange_open(tsr_comm *comm, const tsr_exchange_shape *shape,
                               tsr_exchange **ret_exchange);

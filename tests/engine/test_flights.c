@@ -82,6 +82,33 @@ static void the_next_step_is_launched_before_one_has_landed(void **state)
     }
 }
 
+/* Requests of one length decode side by side: on each flight their sizes are seen, recorded, and
+ * then only played, with other contents. */
+static void a_step_of_known_sizes_is_played_from_its_recording(void **state)
+{
+    (void)state;
+    static run_result one;
+    static run_result two;
+    tsr_request requests[REQUESTS];
+
+    make_requests(requests);
+    for (int32_t i = 0; i < REQUESTS; i++)
+        requests[i].max_tokens = 40;
+    for (size_t i = 0; i < 4; i++) {
+        run_setup setup = {.ranks = ranks[i / 2]};
+        engine_run(&setup, requests, REQUESTS, &one);
+        engine_run_ended(&setup, &one, TSR_OK);
+        setup.device = late[i % 2];
+        engine_run(&setup, requests, REQUESTS, &two);
+        engine_run_ended(&setup, &two, TSR_OK);
+
+        for (int32_t q = 0; q < REQUESTS; q++)
+            engine_run_same("played", &one.answer[q], &two.answer[q], one.vocab);
+        /* One step for the prompts, and one on each flight to see the sizes. */
+        assert_int_equal(two.stats.steps - 3, two.replays);
+    }
+}
+
 /* Requests 0 to 3 end by cancel, by a stop id, by the model's eos and by length, all with a step
  * under way that goes on without knowing; the others go on. */
 static void what_ends_in_the_flight_between_ends_with_its_own_tokens(void **state)
@@ -186,6 +213,7 @@ int main(void)
     tsr_log_set_sink(log_lines_catch, &lines);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_next_step_is_launched_before_one_has_landed),
+        cmocka_unit_test(a_step_of_known_sizes_is_played_from_its_recording),
         cmocka_unit_test(what_ends_in_the_flight_between_ends_with_its_own_tokens),
         cmocka_unit_test(preemption_and_cancel_with_two_steps_under_way),
         cmocka_unit_test(a_device_that_never_comes_back_is_named),
