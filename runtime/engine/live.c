@@ -1,4 +1,12 @@
-/* A request's copy, and the reasons to refuse one. */
+/*
+ * A request's copy, and the reasons to refuse one.
+ *
+ *   one arena | tsr_live | prompt and max_tokens | stop ids | ids of all blocks it may ever hold |
+ *
+ * All of it is measured and taken at submission, since a running step takes no memory. Refused is
+ * only what could never run, on an empty rank and alone; what does not fit today waits. The last
+ * token of an answer is never computed with, so it needs no position.
+ */
 #include "runtime/engine/live.h"
 
 #include <math.h>

@@ -1,4 +1,14 @@
-/* The sequences of one rank, moved on by steps. */
+/*
+ * The sequences of one rank, moved on by steps. A step says what changes, never how things stand:
+ *
+ *   1  RELEASE slot 3            sequence[3].known = 0      block_owner of its blocks = -1
+ *   2  admission to slot 3       known = 12, sampled = 0    its ids wait for the batch
+ *   3  tokens of slot 3, of 5    sampled++                  block_owner of its new blocks = slot
+ *
+ * In this order, because one step may take a slot and its blocks from one sequence and give them to
+ * another. What the coordinator has computed is checked here again: a rank that lost its place
+ * would otherwise answer, with the wrong keys and values.
+ */
 #include "runtime/engine/rank_state.h"
 
 #include "proto/admission.h"

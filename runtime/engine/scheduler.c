@@ -1,4 +1,16 @@
-/* Requests as they come and go, and what the results of a step mean for them. */
+/*
+ * Requests as they come and go, and what the results of a step mean for them.
+ *
+ *               admitted                eos, stop id, length, scored
+ *   WAITING --------------------> RUNNING ------------------------> ENDED -> freed
+ *      ^                           |   |                              ^       when no flight
+ *      '-- its blocks were taken --'   '------------ cancel ----------'       speaks of it
+ *
+ * A flight is a step that was planned and not yet absorbed; there may be two. Its notes say whom
+ * each entry belongs to, for the entry itself has left. A request that ends gives slot and blocks
+ * back at once, while a flight may still compute with them: steps run one after the other, so
+ * whoever gets them next writes later. Only the request's own memory has to wait for that flight.
+ */
 #include "runtime/engine/scheduler.h"
 
 #include "runtime/base/log.h"
@@ -193,6 +205,7 @@ tsr_status tsr_scheduler_submit(tsr_scheduler *scheduler, const tsr_request *req
 {
     const tsr_live_bounds bounds = {.shape = &scheduler->shape,
                                     .vocab = scheduler->plan->model.vocab};
+    /* A refused request has its place too: the seeds of those behind it do not depend on it. */
     const uint64_t order = scheduler->arrivals++;
     tsr_live *live;
 

@@ -5,6 +5,15 @@
  *            prompts under way, oldest first         what is left     of free blocks
  *            the queue, in order of arrival          what is left     where the prompt fits
  *   lay out  releases and entries by rank and slot, new block ids, admissions
+ *
+ * Nothing here asks which token came out, so that a step is planned while the last one computes:
+ *
+ *   prompt of 5    planned: length 5, sampled 1    back: token_count 5      step n samples
+ *                  planned: length 6, sampled 2    back: token_count 5      step n+1, on the way
+ *                  planned: length 6, sampled 2    back: token_count 6      step n has come back
+ *
+ * A long prompt takes what is left, never the token that another sequence is due in this step. The
+ * order of entries is the order in which all ranks' tokens and logits come back.
  */
 #include "proto/admission.h"
 #include "runtime/base/log.h"
@@ -99,6 +108,7 @@ static int32_t chunk_of(const tsr_scheduler *s, const tsr_live *live)
         const bool again = live->length < live->scored;
         return tsr_smaller(chunk, again ? live->scored - live->length : load->rows_left);
     }
+    /* The last token of a prompt is sampled, which takes a row; without one it waits. */
     return chunk == remaining && load->rows_left == 0 ? chunk - 1 : chunk;
 }
 
@@ -349,6 +359,7 @@ tsr_status tsr_scheduler_schedule(tsr_scheduler *scheduler, bool stop, void *buf
     step.header->state_digest = s->state.digest;
     step.header->flags = stop ? TSR_STEP_STOP : 0;
     step.header->max_rank_tokens = count.max_rank_tokens;
+    /* The header holds the digest in front of this step; the state goes on behind it. */
     if (tsr_step_state_apply(&s->state, &step, 0) != TSR_OK)
         return TSR_ERR_INTERNAL;
     tsr_step_plan_seal(&step);
