@@ -1,3 +1,8 @@
+/*
+ * Decided here, once for each linear, and carried in the plan: a kernel is told what to do with
+ * rows and never asks what was declared or which device this is. So a CPU can compute what an H200
+ * would.
+ */
 #include "runtime/plan/activations.h"
 
 #include "runtime/plan/algos.h"

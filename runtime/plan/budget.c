@@ -1,3 +1,13 @@
+/*
+ * The sums of budget.h, kept so that they can be asked again: advice.c tries other numbers of
+ * ranks, lengths and tokens, and reads no file for it. So an expert's bytes are held by layer and
+ * expert, and summed up for a rank when its number is known.
+ *
+ *   devices   | rank 0 ........ | rank 1 ........ |      each has memory_bytes
+ *   a host    | rank 0 | rank 1 | rank 2 | rank 3 |    machine_bytes for all: fewer have more each
+ *
+ * Ranks differ in their experts alone; the one that holds most decides whether it fits.
+ */
 #include "runtime/plan/budget.h"
 
 #include "comm/exchange.h"
@@ -99,7 +109,8 @@ int32_t tsr_budget_largest_rank(const tsr_budget *budget, int32_t ranks)
     return largest;
 }
 
-/* All ranks have the same KV, workspace and buffers; only the experts differ. */
+/* All ranks have the same KV, workspace and buffers; only the experts differ. A rank's experts are
+ * consecutive (placement.h), so one pass over them sums up every rank in turn. */
 static uint64_t most_expert_bytes(const tsr_budget *b, int32_t ranks)
 {
     const tsr_model_facts *m = b->model;

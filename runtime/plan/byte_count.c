@@ -1,3 +1,4 @@
+/* Three digits: enough to compare by, few enough to read. */
 #include "runtime/plan/byte_count.h"
 
 #include <stddef.h>

@@ -1,3 +1,13 @@
+/*
+ * Tensors are told apart by their names; what is in them is for prove.c to judge.
+ *
+ *   ...up_proj.weight          -> weight        consumed
+ *   ...up_proj.weight_scale_2  -> global_scale  consumed
+ *   ...up_proj.qweight         -> foreign       consumed: whose layout it is, for a message
+ *   ...up_proj.zeros           -> no slot       left over, and refused as that
+ *
+ * What the tensors look like is only ever said in a message: a format is not guessed from them.
+ */
 #include "runtime/plan/evidence.h"
 
 #include <stdio.h>

@@ -1,3 +1,14 @@
+/*
+ * Every limit, in the order in which they take memory.
+ *
+ *   | weights of the fullest rank | workspace | buffers | one sequence | further sequences |
+ *     the model's own               tokens of a step,     as long as     as many as were
+ *                                   then the exchange     fits           asked for and fit
+ *
+ * Workspace grows with the length of a sequence too, so the longest that fits is searched for, not
+ * computed. One sequence comes before many: a plan that holds no full one would refuse requests
+ * that the model can answer.
+ */
 #include "runtime/plan/limits.h"
 
 #include "runtime/plan/shapes.h"

@@ -1,3 +1,8 @@
+/*
+ * A formula, no table, so that it can be asked about any number of ranks before there is a plan:
+ * the budget and its advice try many. The plan carries the table all the same, and every rank
+ * follows that.
+ */
 #include "runtime/plan/placement.h"
 
 #include <stddef.h>

@@ -1,3 +1,15 @@
+/*
+ * The stations of a plan, and who owns what on the way.
+ *
+ *   checkpoint --precision_read--> linears, vectors -----take_records----> plan.linears, vectors
+ *        |                                 '--budget--> plan.limits, plan.budget
+ *        '-------copy_files------> plan.folder, files, marks       then the checkpoint may close
+ *
+ * Bytes are counted before the records change hands, for the budget reads them. A plan that does
+ * not fit is finished all the same: `tessera plan` shows what it would take. Paths become absolute
+ * and files carry their mark, because other ranks open them by this plan alone, wherever they
+ * started.
+ */
 #include "runtime/plan/plan_build.h"
 
 #include "runtime/base/file.h"

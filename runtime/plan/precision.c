@@ -1,3 +1,8 @@
+/*
+ * All claims are made before the first is proven, since experts of a layer are claimed together. KV
+ * scales without a declared FP8 cache are not looked for, and so end as leftovers, which are
+ * refused.
+ */
 #include "runtime/plan/precision.h"
 
 #include "runtime/plan/modules.h"

@@ -1,3 +1,16 @@
+/*
+ * Declared against stored: both must say the same, for each alone can be wrong without a sign.
+ *
+ *   claim    weight            weight_scale           weight_scale_2
+ *   NVFP4    U8 [o, i / 2]     F8_E4M3 [o, i / 16]    one value         proven
+ *   FP8      F8_E4M3 [o, i]    one value              -                 proven
+ *   none     BF16 [o, i]       -                      -                 proven
+ *   none     BF16 [o, i]       one value              -                 refused: read by nobody
+ *   FP8      BF16 [o, i]       -                      -                 refused: contradicted
+ *
+ * Every tensor that finds a use is marked; what is left in the end belongs to nothing and is
+ * refused too. All linears are looked at before anybody gives up, so that one run names everything.
+ */
 #include "runtime/plan/prove.h"
 
 #include "runtime/checkpoint/module_name.h"

@@ -1,3 +1,17 @@
+/*
+ * From what a checkpoint declares to a claim for every linear, layer by layer.
+ *
+ *   model.layers.3.mlp.experts.7.up_proj
+ *     exclusion   model.layers.3.mlp*                          wins; a key beside it is a warning
+ *     own key     ...experts.7.up_proj, ...gate_up_proj        both: they must agree
+ *     block key   model.layers.3.mlp.experts                   per-expert keys beside it must agree
+ *     nothing     uniform: its format; MIXED_PRECISION: none   never what expert 6 or layer 2 has
+ *
+ * Names are compared whole: layer 1 is no beginning of layer 10, mlp.gate none of mlp.gate_proj.
+ * Keys for some experts of a layer but not all are an error, since either reading of the others
+ * would be a guess. A format that is not served stops nothing where an exclusion wins over it, or
+ * in a layer that is skipped.
+ */
 #include "runtime/plan/resolve.h"
 
 #include "runtime/checkpoint/module_name.h"

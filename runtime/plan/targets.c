@@ -1,3 +1,7 @@
+/*
+ * A row for each device, compiled everywhere, so that a plan for eight H200s is made on a laptop.
+ * What a board keeps to itself and what its kernels will want are estimates, and are called that.
+ */
 #include "runtime/plan/targets.h"
 
 #include <stdio.h>

@@ -1,3 +1,5 @@
+/* Over the checkpoint's sorted list, where the tensors of a module stand together behind its name
+ * and a dot: they are found by one search, and experts.1 does not find experts.10. */
 #include "runtime/plan/tensor_index.h"
 
 #include <stdio.h>
