@@ -1,3 +1,12 @@
+/*
+ * One piece of device memory for all layers, taken once, cut here and never moved:
+ *
+ *   | layer 0 keys: block 0, 1, ... | layer 0 values: block 0, 1, ... | layer 1 keys: ...
+ *   '----------- half --------------'
+ *
+ * A block has the same number in every half, so one table of ids serves all layers of a sequence.
+ * Nobody writes it before tokens come: on a host, blocks that are never given stay untouched pages.
+ */
 #include "runtime/model/kv_cache.h"
 
 #include "runtime/plan/shapes.h"

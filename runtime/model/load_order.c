@@ -1,3 +1,14 @@
+/*
+ * A sorted list of what to read, so that files are read forward and in long stretches:
+ *
+ *   file     | norm | scales ...... | weight | weight | an expert elsewhere | weight | ...
+ *   1st pass   ######################                                                  small ones
+ *   2nd pass                          #################                       ########  by offset
+ *
+ * Small ones come first, since a weight is laid out with its scales at hand. A small gap is read
+ * over rather than sought over; a large one, another rank's experts, begins a new stretch. The
+ * order is total: the same plan reads alike in every run.
+ */
 #include "runtime/model/load_order.h"
 
 #include "runtime/base/log.h"
@@ -190,6 +201,7 @@ static int before(uint64_t a, uint64_t b)
     return (a > b) - (a < b);
 }
 
+/* By turn, small ones first, as they lie; the rest only makes the order total. */
 static int compare(const void *left, const void *right)
 {
     const tsr_piece *a = left;

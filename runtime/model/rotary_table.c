@@ -1,3 +1,5 @@
+/* Tables, made on the host and given to the device, so that no backend computes an angle: whichever
+ * it is, a position turns by the same bits. */
 #include "runtime/model/rotary_table.h"
 
 #include <math.h>

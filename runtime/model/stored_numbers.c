@@ -1,3 +1,5 @@
+/* Small tensors lie at any offset of what was read, so numbers are copied out, never pointed at.
+ * What their values may be is looked at here, once: kernels divide by scales without asking. */
 #include "runtime/model/stored_numbers.h"
 
 #include "runtime/base/numeric.h"
