@@ -1,3 +1,12 @@
+/*
+ * A folder is read by two threads, because both halves are long and neither needs the other:
+ *
+ *   this thread   config.json, hf_quant_config.json ...  -> arena, problems --+
+ *   another       the header of every file               -> arena, problems --+--> one checkpoint
+ *
+ * An arena belongs to one thread, so each has its own. Problems are joined in one fixed order: a
+ * run says the same as the last one.
+ */
 #include "runtime/checkpoint/checkpoint.h"
 
 #include "runtime/base/arena.h"

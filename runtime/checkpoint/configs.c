@@ -1,3 +1,8 @@
+/*
+ * Reading goes on after an error where it can, so that one run names what is wrong in every file.
+ * An overlay that would change the declarations is refused: left unread, it would change them in
+ * silence.
+ */
 #include "runtime/checkpoint/configs.h"
 
 #include "runtime/checkpoint/folder_json.h"

@@ -1,3 +1,4 @@
+/* Only objects of bounded size are let through: no reader behind has to ask. */
 #include "runtime/checkpoint/folder_json.h"
 
 #include "runtime/base/file.h"

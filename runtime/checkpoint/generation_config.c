@@ -1,3 +1,5 @@
+/* A value that the file leaves out stays out, so that a request's own, the command line's and
+ * OpenAI's can come after it. do_sample: false is temperature 0, whatever temperature says. */
 #include "runtime/checkpoint/generation_config.h"
 
 tsr_status tsr_generation_config_read(const tsr_fields *generation,

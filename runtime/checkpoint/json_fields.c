@@ -1,3 +1,5 @@
+/* A rule is a struct of named fields, so that a range stands beside the name it is for. Of two
+ * spellings of one field both may be given, and then they must agree. */
 #include "runtime/checkpoint/json_fields.h"
 
 #include <stdarg.h>

@@ -1,3 +1,8 @@
+/*
+ * What would change the computation and is not built is refused by name; it is never left out in
+ * silence. Checks go on after an error, as far as their numbers are there, so that all is said at
+ * once.
+ */
 #include "runtime/checkpoint/model_config.h"
 
 #include "runtime/checkpoint/checkpoint.h"

@@ -1,3 +1,5 @@
+/* Names are spelled one way as soon as they are read, the original kept for messages: everything
+ * behind compares whole names with strcmp. */
 #include "runtime/checkpoint/module_name.h"
 
 #include <string.h>

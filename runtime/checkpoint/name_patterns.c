@@ -1,3 +1,13 @@
+/*
+ * Every pattern is asked about every linear, tens of thousands, and about all its ancestors:
+ *
+ *   model.layers.3.mlp.experts.7.up_proj     its own name
+ *   model.layers.3.mlp.experts.7             asked once for its three projections
+ *   model.layers.3.mlp.experts               asked once for all experts, and so on up
+ *
+ * So the answers about the last name's ancestors are kept. Plain names are found by search, globs
+ * fail at their literal parts, and an expression of the checkpoint's may take only so many steps.
+ */
 #define PCRE2_CODE_UNIT_WIDTH 8
 
 #include "runtime/checkpoint/module_name.h"

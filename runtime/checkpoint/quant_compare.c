@@ -1,3 +1,5 @@
+/* Differences are warnings, for one of the two files is used whole and nothing of the other.
+ * However many keys differ, they are one line, with the first of them. */
 #include "runtime/checkpoint/quant_compare.h"
 
 #include <stdlib.h>

@@ -1,3 +1,17 @@
+/*
+ * Which of the two files is believed:
+ *
+ *   config.json says    hf_quant_config.json    what is used
+ *   nothing             none                    not quantized
+ *   nothing             there                   hf_quant_config.json
+ *   modelopt            none                    config.json
+ *   modelopt            there                   hf_quant_config.json; differences are warnings
+ *   fp8                 none                    config.json: 128x128 blocks but for listed modules
+ *   fp8                 there                   hf_quant_config.json, over a model in FP8 blocks:
+ *                                               what it leaves alone may still be stored in them
+ *
+ * Formats are kept as they are spelled: whether one is served is the plan's question.
+ */
 #include "runtime/checkpoint/quant_config.h"
 
 #include "runtime/checkpoint/json_fields.h"
@@ -292,7 +306,8 @@ static tsr_status read_method(const tsr_fields *fields, method *ret_method)
                              "\"%.64s\" is not supported; export with ModelOpt", name);
 }
 
-/* Both files are there. */
+/* Both files are there. config.json of an FP8 model speaks of the model before it was quantized
+ * again, so there is nothing to compare. */
 static tsr_status read_both(const tsr_fields *config, method said, const tsr_fields *hf_quant,
                             tsr_arena *memory, tsr_declarations *ret_declared)
 {

@@ -1,3 +1,5 @@
+/* Sorted by canonical name, so that the plan finds a key by search. Two keys that become one name
+ * must say the same: which of them was meant cannot be known. */
 #include "runtime/checkpoint/quant_table.h"
 
 #include "runtime/checkpoint/module_name.h"

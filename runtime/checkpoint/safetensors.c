@@ -1,3 +1,14 @@
+/*
+ * A header is a stranger's word on where to read. It is believed step by step, what is cheap first:
+ *
+ *   file size > u64 n > JSON of n bytes > each tensor: dtype, shape and offsets agree
+ *                                       > the last one ends where the file ends
+ *                                       > sorted by offset: no overlap, no hole
+ *
+ * A file cut short is one line, not one for each tensor behind the cut. Nothing is multiplied or
+ * added before it is known to fit 63 bits. Offsets become the file's own only when everything
+ * holds.
+ */
 #include "runtime/checkpoint/safetensors.h"
 
 #include "runtime/base/file.h"

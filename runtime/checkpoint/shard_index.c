@@ -1,3 +1,8 @@
+/*
+ * Index and headers are compared both ways, since either can lack what the other has: a tensor that
+ * is nowhere, or one that a stale file still holds. Names are the files' own here, not yet
+ * canonical.
+ */
 #include "runtime/checkpoint/shard_index.h"
 
 #include "runtime/checkpoint/checkpoint.h"

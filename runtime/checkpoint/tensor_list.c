@@ -1,3 +1,5 @@
+/* One list of all files, sorted by name: a tensor is found by search, and those of a module stand
+ * together. A name that two files hold is refused, for either could be the right one. */
 #include "runtime/checkpoint/tensor_list.h"
 
 #include "runtime/base/file.h"
