@@ -1,3 +1,13 @@
+/*
+ * Sorted, and walked byte by byte: tokens that agree so far are one range, which narrows.
+ *
+ *   sorted          <think>  <|endoftext|>  <|im_end|>  <|im_start|>
+ *   after "<|"               '-------------------------------------'
+ *   after "<|im_"                           '----------------------'
+ *   after "<|im_s"                                      '----------'
+ *
+ * A few hundred tokens need no tree; most places of a text fail at their first byte.
+ */
 #include "runtime/text/added_tokens.h"
 
 #include <stdlib.h>

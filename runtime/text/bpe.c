@@ -1,3 +1,15 @@
+/*
+ * Merging in O(n log n), because a word may be as long as the text. Symbols are linked by the index
+ * of their first byte; pairs wait in a heap, by rank and then by place.
+ *
+ *   merges    0: (e, r)    1: (w, e)    2: (w, er)
+ *   w e r     heap   0 at e    1 at w
+ *   w er -    heap   1 at w    2 at w      merge 1 has lost its e, and stays
+ *   w er -    heap   2 at w                it came up: w and er become wer, not we: dropped
+ *   wer - -
+ *
+ * To look for pairs that are gone would cost more than to meet them.
+ */
 #include "runtime/text/bpe.h"
 
 #include <stdlib.h>

@@ -1,3 +1,12 @@
+/*
+ * Between the checkpoint's files, the caller's JSON and the interpreter in jinja/.
+ *
+ *   open     chat_template.jinja, else tokenizer_config.json --parse--> nodes, for all renders
+ *   render   JSON --convert--> values --run--> text             in an arena of its own, thrown away
+ *
+ * Parsed once, in front, so that what can be refused unseen is refused before the weights are read.
+ * Each render has steps and memory of its own, and its text appears only when it is whole.
+ */
 #include "runtime/text/chat_template.h"
 
 #include "runtime/base/file.h"

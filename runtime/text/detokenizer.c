@@ -1,3 +1,12 @@
+/*
+ * A byte goes out as soon as nothing that follows could change what it means:
+ *
+ *   token | 20 e2 82 |   out 20   held | e2 82 |
+ *   token | ac 20 |      out e2 82 ac 20         a character that two tokens share
+ *
+ * At most three bytes wait. They are looked at again together with what comes, so that cutting text
+ * into tokens never shows.
+ */
 #include "runtime/text/detokenizer.h"
 
 #include "runtime/text/utf8.h"

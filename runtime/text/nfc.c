@@ -1,3 +1,9 @@
+/*
+ * utf8proc does the work, on the stretches where there is any: most of a text is ASCII or
+ * ideographs and is copied. Marks are ordered by counting, since a hostile text may be one run of
+ * them. Its tables are newer than the reference's: what the reference does not know yet is kept
+ * from it.
+ */
 #include "runtime/text/nfc.h"
 
 #include "runtime/text/utf8.h"

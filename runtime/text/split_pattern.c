@@ -1,3 +1,8 @@
+/*
+ * The checkpoint's pattern is read construct by construct, and what is not known to mean the same
+ * in both engines is refused: it would cut some words otherwise, and no one would notice. A group
+ * is not repeated and steps are counted, so that no text takes time without end.
+ */
 #include "runtime/text/split_pattern.h"
 
 #include "runtime/base/text_buffer.h"

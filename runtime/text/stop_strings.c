@@ -1,3 +1,10 @@
+/*
+ * A stop string may begin in one token and end three later. What the text so far ends with is one
+ * number for each of them, so that a byte costs the same however the text is cut or repeats itself.
+ *
+ *   stop "abc"    text "xyab"    out "xy"     held "ab": the most that any of them has matched
+ *                 then "d"       out "abd"    held ""
+ */
 #include "runtime/text/stop_strings.h"
 
 #include <stdlib.h>

@@ -1,3 +1,11 @@
+/*
+ * The stations in the reference's order, each on what the one before has left over:
+ *
+ *   text -> valid UTF-8 -> added tokens -> NFC -> added tokens -> words -> merges -> ids
+ *                          as written             normalised
+ *
+ * A tokenizer is never written after it is open; what an encoding needs to scribble on is its own.
+ */
 #include "runtime/text/tokenizer.h"
 
 #include "runtime/base/file.h"

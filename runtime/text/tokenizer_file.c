@@ -1,3 +1,5 @@
+/* Every switch of the file that would change an id is read or refused by name. Ids of added tokens
+ * are those that the reference would give by their place, and the file must say the same. */
 #include "runtime/text/tokenizer_file.h"
 
 #include "runtime/text/nfc.h"

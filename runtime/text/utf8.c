@@ -1,3 +1,5 @@
+/* A lead byte tells how many follow and what the second may be; with that, overlong forms,
+ * surrogates and code points beyond the last cannot arise, and need no check behind. */
 #include "runtime/text/utf8.h"
 
 #include <string.h>

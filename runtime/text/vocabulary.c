@@ -1,3 +1,5 @@
+/* All spellings in one text and all bytes in another, tokens holding offsets: 150,000 tokens are a
+ * few allocations. Bytes are unspelled once, here, so that a token on its way out is a copy. */
 #include "runtime/text/vocabulary.h"
 
 #include "runtime/text/utf8.h"
