@@ -1,3 +1,12 @@
+/*
+ * Blocks that are never given back singly:
+ *
+ *   grow    | block 0 | -> | block 1: twice as large, or as asked | -> ...        so they are few
+ *   reset   every block empty and all kept: what fitted once fits again, sealed or not
+ *
+ * Every allocation begins on a cache line, which is also the widest vector, and is zero. The rest
+ * of a block that is too small for what comes next is lost until the reset.
+ */
 #include "runtime/base/arena.h"
 
 #include <stdbool.h>

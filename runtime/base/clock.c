@@ -1,3 +1,5 @@
+/* Monotonic throughout: a wall clock that is set back would let a wait outlast its deadline.
+ * Conditions wait by the same clock, since a deadline of one clock means nothing to another. */
 #include "runtime/base/clock.h"
 
 enum { MS_PER_S = 1000, NS_PER_MS = 1000000, NS_PER_S = 1000000000 };

@@ -1,3 +1,5 @@
+/* A row for each type of the format, also those that no model here uses: a tensor of such a type is
+ * named, not called unknown. */
 #include "runtime/base/dtype.h"
 
 #include <string.h>

@@ -1,3 +1,5 @@
+/* Read by pread and not mapped: a file that became shorter, or a disk that fails, is then a status
+ * with a name, where a mapping would be a signal inside a kernel. */
 #include "runtime/base/file.h"
 
 #include <errno.h>

@@ -1,3 +1,5 @@
+/* A key that stands twice is refused, for two readers could believe different ones. Zero bytes are
+ * let in, so that whoever wants text can refuse them with the field's name. */
 #include "runtime/base/json_file.h"
 
 #include "runtime/base/file.h"

@@ -1,3 +1,5 @@
+/* A line is put together first and written at once, so that lines of ranks which share a stderr
+ * stay whole. Nothing is allocated: what has gone wrong may be memory. */
 #include "runtime/base/log.h"
 
 #include <stdarg.h>

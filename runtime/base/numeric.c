@@ -1,3 +1,9 @@
+/*
+ * Rounding is done on the bits and without the C library, so that it is the same everywhere, and
+ * quick, since activations pass here:
+ *
+ *   bf16   u + 0x7fff + (lowest bit that stays)      carries above half, and at half to even
+ */
 #include "runtime/base/numeric.h"
 
 #include <math.h>

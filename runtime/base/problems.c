@@ -1,3 +1,5 @@
+/* Hostile input can be wrong in a million places, so the list ends at a thousand. Errors take the
+ * place of warnings then: a refusal never goes without its reason. */
 #include "runtime/base/problems.h"
 
 #include "runtime/base/log.h"

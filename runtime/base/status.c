@@ -1,3 +1,4 @@
+/* Made from the one list in status.h: no status can lack its text or its exit code. */
 #include "runtime/base/status.h"
 
 #include <stddef.h>

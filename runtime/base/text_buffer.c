@@ -1,3 +1,5 @@
+/* Doubles when it is full, so that adding byte by byte costs no more than adding at once; sizes are
+ * checked before they are added, for the text may come from outside. */
 #include "runtime/base/text_buffer.h"
 
 #include <stdarg.h>
