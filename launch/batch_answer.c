@@ -1,3 +1,4 @@
+/* Flushed line by line, so that what a killed job has answered is in the file. */
 #include "launch/batch_answer.h"
 
 #include <string.h>

@@ -1,3 +1,14 @@
+/*
+ * From lines to requests and back. A request's id is the address of its answer:
+ *
+ *   line 8 of 3 prompts  -> live[2] -> requests 2 << 16 | 0, 2 << 16 | 1, 2 << 16 | 2
+ *   token of 2 << 16 | 1 -> live[2]->choices[1]
+ *   all three finished   -> one line of output, live[2] is free
+ *
+ * At most MAX_LIVE lines are held, so a file of any length takes bounded memory. A line that fails
+ * is answered at once (its number becomes 0), but stays until the engine has let go of its other
+ * prompts, which still carry its address.
+ */
 #include "launch/batch_file.h"
 
 #include "launch/batch_answer.h"

@@ -1,3 +1,5 @@
+/* One way in for every value: presets or the environment, then the command line go through the same
+ * store, each over the one before, and are refused in the same words. */
 #include "launch/config.h"
 
 #include "launch/option_table.h"

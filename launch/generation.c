@@ -1,3 +1,5 @@
+/* A refusal is written where the mistake is found and travels up as TSR_ERR_ARG, because the one
+ * who reads a body does not know whether it came from a line of a file or from the terminal. */
 #include "launch/generation.h"
 
 #include <stdarg.h>

@@ -1,3 +1,10 @@
+/*
+ * What a rank may use of its machine. Only all ranks together know how many share one:
+ *
+ *   every rank: name, memory, cores --gather--> rank 0 divides by name --broadcast--> its share
+ *
+ * By host name, not by MPI's own grouping, so that threads and processes are divided alike.
+ */
 #define _GNU_SOURCE /* sched_getaffinity */
 #include "launch/host.h"
 

@@ -1,3 +1,5 @@
+/* Shows what can be shown, then what is wrong: a checkpoint that contradicts itself is drawn all
+ * the same, and the exit code says that it would not be served. */
 #include "launch/inspect_command.h"
 
 #include "launch/precision_map.h"

@@ -1,3 +1,15 @@
+/*
+ * A job from its folder to its end. Whatever can be refused is refused on rank 0, and before a
+ * weight is read:
+ *
+ *   rank 0   share --> checkpoint, prepare, plan --> begin --> weights, engine --> finish
+ *              |                                 |                  |
+ *   others   share ----------------------------> plan ------> weights, engine
+ *
+ * In front of the plan goes a notice that says whether there is one: the others then end with rank
+ * 0's status and need not say a word. If `begin` fails, they are reading weights already, and the
+ * abort reaches them at their next meeting.
+ */
 #include "launch/job.h"
 
 #include "kernels/device.h"

@@ -1,3 +1,10 @@
+/*
+ * Bytes are searched once for their line end (`looked`), however small the pieces they come in, and
+ * those of a line that is too long are dropped as they come: no file makes this grow beyond a line.
+ *
+ *   text   | given | line at hand | not looked at |
+ *                  ^ first        ^ looked
+ */
 #include "launch/line_file.h"
 
 #include "runtime/base/clock.h"

@@ -1,3 +1,5 @@
+/* Linears fall into a line when they are computed alike, so that a model of 10,000 linears is a few
+ * lines. The plan alone decides what is computed; the request only says why. */
 #include "launch/path_report.h"
 
 #include "launch/precision_map.h"

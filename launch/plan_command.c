@@ -1,3 +1,5 @@
+/* The same builder as a job's: what is shown is what would be counted there. Free memory is read
+ * once, in front, so that the number shown is the number the limits were chosen by. */
 #include "launch/plan_command.h"
 
 #include "launch/path_report.h"

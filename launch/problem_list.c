@@ -1,3 +1,8 @@
+/*
+ * For `inspect` and `plan` the problems are the answer: all of them go to stdout, where a job logs
+ * the first few. An answer that could not be written is an error too: a full disk must not exit
+ * with 0.
+ */
 #include "launch/problem_list.h"
 
 #include "runtime/base/log.h"

@@ -1,3 +1,5 @@
+/* On a terminal a line rewrites itself; in a log every line stays, so there is one in ten seconds
+ * at most, and the last. */
 #include "launch/progress.h"
 
 #include "runtime/base/clock.h"

@@ -1,3 +1,5 @@
+/* One prompt is a source of one request and a sink that prints. The text goes out as it comes, a
+ * flush for each token: whoever reads at the other end of a pipe sees it at once. */
 #include "launch/prompt_session.h"
 
 #include "runtime/base/log.h"

@@ -1,3 +1,13 @@
+/*
+ * Ranks as processes or as threads; rank_main cannot tell which.
+ *
+ *   mpirun -n 4         process = rank       a comm each, opened over MPI
+ *   --local-ranks 4     thread = rank        4 comms of one group, opened before any thread starts
+ *   neither             one thread           the same way, so that it is no case of its own
+ *
+ * A rank that fails aborts its group before it leaves: nobody waits out a deadline for it. Of
+ * several errors the cause counts, not the echo that a peer has gone.
+ */
 #include "launch/ranks.h"
 
 #include "runtime/base/log.h"
@@ -35,6 +45,7 @@ static void *thread_main(void *argument)
     return NULL;
 }
 
+/* The first cause; TSR_ERR_PEER is only its echo. */
 static tsr_status worse(tsr_status a, tsr_status b)
 {
     if (a == TSR_OK || (a == TSR_ERR_PEER && b != TSR_OK))

@@ -1,3 +1,8 @@
+/*
+ * A parameter of OpenAI's or vLLM's that changes answers and is not built is refused by name unless
+ * it asks for nothing: ignored in silence it would give a wrong answer. A field nobody knows is
+ * logged and passed over, since clients send their own.
+ */
 #include "launch/request_body.h"
 
 #include "launch/request_prompt.h"

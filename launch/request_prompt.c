@@ -1,3 +1,10 @@
+/*
+ * What a client sends is not what templates are written for: parts become a string, arguments that
+ * are JSON in a string become JSON. Done on a copy, for the body is the caller's.
+ *
+ * What the template sees, the later over the earlier: our defaults, --default-chat-template-kwargs,
+ * the body's add_generation_prompt, its chat_template_kwargs, its messages.
+ */
 #include "launch/request_prompt.h"
 
 #include <stdlib.h>

@@ -1,3 +1,5 @@
+/* The command line becomes the body of a request, so that there is one reader of requests and one
+ * set of rules. The tokenizer is opened before there is a plan, which wants to know its ids. */
 #include "launch/run_command.h"
 
 #include "launch/batch_file.h"

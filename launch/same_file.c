@@ -1,3 +1,4 @@
+/* By device and inode: a link, or another spelling of the path, is the same file. */
 #include "launch/same_file.h"
 
 #include <sys/stat.h>

@@ -1,3 +1,5 @@
+/* The hooks of a job whose answer is a file of logits. Rows go to their place in it as they come:
+ * none are held, however long the sequences. */
 #include "launch/score_command.h"
 
 #include "launch/job.h"

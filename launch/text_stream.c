@@ -1,3 +1,13 @@
+/*
+ * Two things hold text back, one behind the other:
+ *
+ *   id -> detokenizer -> fresh -> stop strings -> text
+ *         half a character        what may become one of them
+ *
+ * An end-of-sequence token and a stop id end an answer and are no text. After a stop string one
+ * more output comes, that of the request being cancelled: what it would let go is dropped, it lies
+ * behind the end.
+ */
 #include "launch/text_stream.h"
 
 tsr_status tsr_text_stream_open(const tsr_tokenizer *tokenizer, bool skip_special,

@@ -1,3 +1,5 @@
+/* Told apart by their first nine bytes, not by their name. A gap among tokens.I is refused, because
+ * a sequence that was left out would go unnoticed in an answer of the same form. */
 #include "launch/token_file.h"
 
 #include "runtime/base/file.h"
