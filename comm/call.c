@@ -74,8 +74,8 @@ bool tsr_call_equal(const tsr_call *a, const tsr_call *b)
 {
     return a->kind == b->kind && a->root == b->root && a->bytes == b->bytes && a->step == b->step &&
            a->stage == b->stage && a->exchange == b->exchange && a->max_tokens == b->max_tokens &&
-           a->max_arrivals == b->max_arrivals && a->slots == b->slots && a->row_bytes == b->row_bytes &&
-           a->return_row_bytes == b->return_row_bytes;
+           a->max_arrivals == b->max_arrivals && a->slots == b->slots &&
+           a->row_bytes == b->row_bytes && a->return_row_bytes == b->return_row_bytes;
 }
 
 tsr_status tsr_call_mismatch(const tsr_call *mine, int32_t peer, const tsr_call *theirs)

@@ -23,14 +23,14 @@ typedef enum tsr_call_kind {
 /* What a kind does not use is zero. */
 typedef struct tsr_call {
     int32_t kind;
-    int32_t root;              /* broadcast, gather */
-    uint64_t bytes;            /* broadcast; gather: of all ranks */
-    uint64_t step;             /* dispatch, return */
-    int32_t stage;             /* dispatch, return */
-    int32_t exchange;          /* number of the exchange */
-    int32_t max_tokens;        /* open: the shape */
-    int32_t max_arrivals;      /* open: the shape */
-    int32_t slots;             /* open: the shape */
+    int32_t root;         /* broadcast, gather */
+    uint64_t bytes;       /* broadcast; gather: of all ranks */
+    uint64_t step;        /* dispatch, return */
+    int32_t stage;        /* dispatch, return */
+    int32_t exchange;     /* number of the exchange */
+    int32_t max_tokens;   /* open: the shape */
+    int32_t max_arrivals; /* open: the shape */
+    int32_t slots;        /* open: the shape */
     int32_t unused;
     uint64_t row_bytes;        /* open: the shape */
     uint64_t return_row_bytes; /* open: the shape */

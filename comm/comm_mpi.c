@@ -52,7 +52,7 @@ static tsr_status mpi_broadcast(tsr_comm *comm, int32_t root, void *data, size_t
 }
 
 static tsr_status mpi_gather(tsr_comm *comm, int32_t root, const void *send, const size_t *bytes_of,
-                          void *recv)
+                             void *recv)
 {
     tsr_mpi_world *w = tsr_mpi_world_of(comm);
     tsr_call call = {.kind = TSR_CALL_GATHER, .root = root};

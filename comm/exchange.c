@@ -34,8 +34,8 @@ tsr_status tsr_exchange_check_shape(const tsr_comm *comm, const tsr_exchange_sha
     if (shape_allowed(shape, comm->size))
         return TSR_OK;
     tsr_log(TSR_LOG_ERROR,
-            "exchange: %" PRId32 " rows of %zu bytes of which %" PRId32
-            " arrive, %" PRId32 " slots, answers of %zu bytes on %" PRId32
+            "exchange: %" PRId32 " rows of %zu bytes of which %" PRId32 " arrive, %" PRId32
+            " slots, answers of %zu bytes on %" PRId32
             " ranks: rows are multiples of 16 bytes, answers at most 2^31, and no more arrive than "
             "all ranks send",
             shape->max_tokens, shape->row_bytes, shape->max_arrivals, shape->slots,
@@ -76,26 +76,33 @@ tsr_status tsr_exchange_poll_group(tsr_exchange *exchange)
     return exchange->comm->ops->cause(exchange->comm) == TSR_OK ? TSR_OK : TSR_ERR_PEER;
 }
 
-static int text_of(const tsr_exchange *x, size_t capacity, char *text)
+/* Of which stage of the step it is at; NULL: of none. */
+static const char *part_of_stage(const tsr_exchange *x)
 {
     switch (x->phase) {
     case TSR_PHASE_OPENED:
-        return snprintf(text, capacity, "no step");
+        return NULL;
     case TSR_PHASE_STANDING:
-        return x->stage == NO_STAGE
-                   ? snprintf(text, capacity, "step %" PRIu64 " before stage 0", x->step)
-                   : snprintf(text, capacity, "step %" PRIu64 " after stage %" PRId32, x->step,
-                              x->stage);
-    case TSR_PHASE_ARRIVED:
-        return snprintf(text, capacity, "step %" PRIu64 " stage %" PRId32 ", rows arrived", x->step,
-                        x->stage);
+        return x->stage == NO_STAGE ? NULL : "end";
     case TSR_PHASE_DISPATCHED:
+        return "dispatch";
+    case TSR_PHASE_ARRIVED:
+        return "arrival";
     case TSR_PHASE_RETURNING:
-        return snprintf(text, capacity, "%s of step %" PRIu64 " stage %" PRId32,
-                        x->phase == TSR_PHASE_DISPATCHED ? "dispatch" : "return", x->step,
-                        x->stage);
+        return "return";
     }
-    return -1;
+    return NULL;
+}
+
+static int text_of(const tsr_exchange *x, size_t capacity, char *text)
+{
+    const char *part = part_of_stage(x);
+    if (part != NULL)
+        return snprintf(text, capacity, "%s of step %" PRIu64 " stage %" PRId32, part, x->step,
+                        x->stage);
+    return x->phase == TSR_PHASE_OPENED
+               ? snprintf(text, capacity, "start")
+               : snprintf(text, capacity, "start of step %" PRIu64, x->step);
 }
 
 void tsr_exchange_text_base(const tsr_exchange *exchange, size_t capacity, char *text)
@@ -187,8 +194,7 @@ tsr_status tsr_exchange_return(tsr_exchange *exchange, tsr_stream stream)
     if (st != TSR_OK)
         return st;
     if (exchange->phase != TSR_PHASE_ARRIVED)
-        return tsr_comm_refused(exchange->comm,
-                                "return: no rows have arrived that are unanswered");
+        return tsr_comm_refused(exchange->comm, "return: no rows have arrived that are unanswered");
     return started(exchange, TSR_PHASE_RETURNING, exchange->ops->return_answers(exchange, stream));
 }
 

@@ -117,8 +117,8 @@ TSR_MUST_USE tsr_status tsr_exchange_poll(tsr_exchange *exchange);
 
 enum { TSR_EXCHANGE_TEXT_BYTES = 80 };
 
-/* What it is at, for messages: "dispatch of step 7 stage 2". Cut to `capacity`, >= 1; always ends
- * in a zero byte. */
+/* What it is at, for messages that say "the ...": "dispatch of step 7 stage 2", or its arrival,
+ * return or end; "start of step 7". Cut to `capacity`, >= 1; always ends in a zero byte. */
 void tsr_exchange_text(const tsr_exchange *exchange, size_t capacity, char *text);
 
 /* Closing what was started and not waited for aborts the group. NULL is allowed. */

@@ -67,8 +67,8 @@ static tsr_status mpi_dispatch(tsr_exchange *exchange, tsr_stream stream)
         unsigned char *rows = x->staged_rows + first * row_bytes;
         int32_t *ranks = x->staged_ranks + first * slots;
         pack(x, r, rows, ranks);
-        const tsr_mpi_message about = {r, TSR_MPI_SLOT_RANKS, count * slots * sizeof(int32_t), ranks,
-                                       NULL};
+        const tsr_mpi_message about = {r, TSR_MPI_SLOT_RANKS, count * slots * sizeof(int32_t),
+                                       ranks, NULL};
         const tsr_mpi_message body = {r, TSR_MPI_ROWS, count * row_bytes, rows, NULL};
         st = tsr_mpi_start(w, own->flow, &about);
         if (st == TSR_OK)
@@ -123,7 +123,8 @@ static tsr_status mpi_return(tsr_exchange *exchange, tsr_stream stream)
         const size_t due_bytes = ((size_t)x->plan.answer_first[r + 1] - due) * bytes;
         if (r == w->base.rank)
             continue;
-        const tsr_mpi_message to = {r, TSR_MPI_ANSWERS, given_bytes, x->answers + given * bytes, NULL};
+        const tsr_mpi_message to = {r, TSR_MPI_ANSWERS, given_bytes, x->answers + given * bytes,
+                                    NULL};
         const tsr_mpi_message from = {r, TSR_MPI_ANSWERS, due_bytes, NULL,
                                       x->staged_answers + due * bytes};
         st = tsr_mpi_start(w, own->flow, &from);
@@ -160,7 +161,7 @@ static tsr_status mpi_wait(tsr_exchange *exchange, tsr_stream stream)
     const tsr_call call =
         tsr_call_of_exchange(exchange, dispatched ? TSR_CALL_DISPATCH : TSR_CALL_RETURN);
 
-    tsr_status st = dispatched ? tsr_mpi_meet(w, own->meeting, &call, deadline) : TSR_OK;
+    tsr_status st = dispatched ? tsr_mpi_meet(w, own->meeting, &call, deadline) : tsr_mpi_listen(w);
     if (st == TSR_OK && dispatched)
         st = receive_rows(w, own);
     if (st == TSR_OK)

@@ -22,7 +22,7 @@ typedef struct tsr_exchange_ops {
     tsr_status (*dispatch)(tsr_exchange *exchange, tsr_stream stream);
     tsr_status (*return_answers)(tsr_exchange *exchange, tsr_stream stream);
     tsr_status (*wait)(tsr_exchange *exchange, tsr_stream stream);
-    tsr_status (*poll)(tsr_exchange *exchange); /* never waits */
+    tsr_status (*poll)(tsr_exchange *exchange);                              /* never waits */
     void (*text)(const tsr_exchange *exchange, size_t capacity, char *text); /* never waits */
     void (*close)(tsr_exchange *exchange); /* nothing is pending, or the group is spent */
 } tsr_exchange_ops;

@@ -45,7 +45,8 @@ tsr_status tsr_mpi_greet(tsr_mpi_world *w, tsr_mpi_meeting *m, const tsr_call *c
             m->theirs[r] = m->mine[r];
             continue;
         }
-        const tsr_mpi_message to = {r, TSR_MPI_GREETING, sizeof(tsr_mpi_greeting), &m->mine[r], NULL};
+        const tsr_mpi_message to = {r, TSR_MPI_GREETING, sizeof(tsr_mpi_greeting), &m->mine[r],
+                                    NULL};
         const tsr_mpi_message from = {r, TSR_MPI_GREETING, sizeof(tsr_mpi_greeting), NULL,
                                       &m->theirs[r]};
         st = tsr_mpi_start(w, m->greetings, &from);

@@ -170,8 +170,8 @@ tsr_status tsr_mpi_start(const tsr_mpi_world *w, tsr_mpi_requests *list, const t
             st = TSR_MPI(MPI_Isend((const unsigned char *)m->from + at, bytes, MPI_BYTE, m->peer,
                                    (int)m->tag, comm, &list->items[i]));
         else
-            st = TSR_MPI(MPI_Irecv((unsigned char *)m->into + at, bytes, MPI_BYTE, m->peer, (int)m->tag,
-                                   comm, &list->items[i]));
+            st = TSR_MPI(MPI_Irecv((unsigned char *)m->into + at, bytes, MPI_BYTE, m->peer,
+                                   (int)m->tag, comm, &list->items[i]));
         if (st != TSR_OK)
             return st;
         list->expected[i] = m->from != NULL ? -1 : bytes;
