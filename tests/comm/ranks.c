@@ -1,3 +1,4 @@
+/* Threads or this process; what a body counted is gathered when all are through. */
 #include "tests/comm/ranks.h"
 
 #include "runtime/base/log.h"
@@ -7,8 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-enum { MOST_RANKS = 8 };
+enum { MOST_RANKS = 8, POLL_NS = 1000000 };
 
 static bool local_backend = true;
 static tsr_comm *anchor; /* mpi: the group held to the end */
@@ -35,7 +37,7 @@ void rank_check_status(rank_run *run, tsr_status expected, tsr_status actual, co
 static void keep_line(void *context, tsr_log_level level, const char *line)
 {
     (void)context;
-    if (!running || level != TSR_LOG_ERROR)
+    if (running == NULL || level != TSR_LOG_ERROR)
         return;
     const size_t used = strlen(running->log);
     (void)snprintf(running->log + used, sizeof(running->log) - used, "%s\n", line);
@@ -59,6 +61,28 @@ bool ranks_are_local(void)
     return local_backend;
 }
 
+bool rank_is_last(const rank_run *run)
+{
+    return run->rank == run->size - 1;
+}
+
+void rank_last_after_all(rank_run *run)
+{
+    size_t bytes_of[MOST_RANKS];
+    char here[MOST_RANKS] = {0};
+    for (int32_t r = 0; r < run->size; r++)
+        bytes_of[r] = 1;
+    RANK_STATUS(run, TSR_OK, tsr_comm_gather(run->comm, run->size - 1, here, bytes_of, here));
+}
+
+tsr_status rank_until_the_end(const rank_run *run)
+{
+    const struct timespec poll = {.tv_nsec = POLL_NS};
+    while (tsr_comm_cause(run->comm) == TSR_OK)
+        (void)nanosleep(&poll, NULL);
+    return tsr_comm_cause(run->comm);
+}
+
 typedef struct thread_start {
     rank_run run;
     rank_body body;
@@ -71,7 +95,13 @@ static void run_body(rank_run *run, rank_body body)
     tsr_log_set_rank(run->rank);
     run->rank = tsr_comm_rank(run->comm);
     run->size = tsr_comm_size(run->comm);
-    body(run);
+    const tsr_status opened = rows_open(&run->rows);
+    RANK_STATUS(run, TSR_OK, opened);
+    if (opened == TSR_OK)
+        body(run);
+    else
+        tsr_comm_abort(run->comm, opened);
+    rows_close(&run->rows);
     tsr_comm_close(run->comm);
     running = NULL;
 }

@@ -7,6 +7,7 @@
 #define TSR_TESTS_COMM_RANKS_H
 
 #include "comm/comm.h"
+#include "tests/comm/rows.h"
 
 #include <stdbool.h>
 
@@ -14,6 +15,7 @@ enum { DEADLINE_MS = 30000 };
 
 typedef struct rank_run {
     tsr_comm *comm;
+    rows rows; /* what its exchanges' buffers are reached by, and the stream they work on */
     int32_t rank;
     int32_t size;
     int failures;
@@ -41,6 +43,15 @@ bool ranks_begin(int argc, char **argv);
 void ranks_end(void);
 
 bool ranks_are_local(void);
+
+bool rank_is_last(const rank_run *run);
+
+/* Collective. The last rank goes on when all have come this far, so that what it does meets them
+ * later. */
+void rank_last_after_all(rank_run *run);
+
+/* Stays out of the group until it has ended, and says why. */
+tsr_status rank_until_the_end(const rank_run *run);
 
 /* Runs `body` on all ranks of new groups, of 1, 2, 3, 4 and 8 for local, opened with the deadline;
  * fails the test when a check did. */

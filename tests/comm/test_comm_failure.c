@@ -2,7 +2,7 @@
  * How a group ends when ranks disagree, stay away or give up. With a third argument this is a rank
  * of a job that ends so, as a launcher sees it.
  */
-#include "comm/comm.h"
+#include "comm/exchange.h"
 #include "runtime/base/clock.h"
 #include "tests/comm/ranks.h"
 #include "tests/test.h"
@@ -14,92 +14,122 @@
 
 /* Long enough for a loaded machine to reach a call, short enough to wait for. */
 enum { SHORT_MS = 1000, MEDIUM_MS = 2000, JOB_MS = 1500, SLACK_MS = 5000 };
-enum { POLL_NS = 1000000, LATER_NS = 150000000 };
+enum { LATER_NS = 150000000 };
 
-static const tsr_stream no_stream;
-static const tsr_exchange_shape shape = {4, 2, 16, 16};
-
-static bool is_last(const rank_run *run)
+/* Room for every row of every rank. */
+static tsr_exchange_shape shape_of(const rank_run *run)
 {
-    return run->rank == run->size - 1;
-}
-
-/* The last rank goes on when all have come this far, so that what it does meets them later. */
-static void last_after_all(rank_run *run)
-{
-    size_t bytes_of[64];
-    char here[64] = {0};
-    for (int32_t r = 0; r < run->size; r++)
-        bytes_of[r] = 1;
-    RANK_STATUS(run, TSR_OK, tsr_comm_gather(run->comm, run->size - 1, here, bytes_of, here));
+    return (tsr_exchange_shape){4, 4 * run->size, 2, 16, 16};
 }
 
 static tsr_exchange *open_exchange(rank_run *run)
 {
+    const tsr_exchange_shape shape = shape_of(run);
     tsr_exchange *exchange = NULL;
     RANK_STATUS(run, TSR_OK, tsr_exchange_open(run->comm, &shape, &exchange));
-    last_after_all(run);
+    rank_last_after_all(run);
     return exchange;
 }
 
-/* A dispatch without rows. */
-static tsr_status meet(tsr_exchange *exchange, tsr_exchange_mark mark)
+static void begin(rank_run *run, tsr_exchange *exchange, uint64_t step)
 {
-    const tsr_status st = tsr_exchange_dispatch(exchange, 0, mark, no_stream);
-    return st == TSR_OK ? tsr_exchange_wait(exchange, no_stream) : st;
+    RANK_STATUS(run, TSR_OK, tsr_exchange_begin(exchange, step, run->rows.stream));
 }
 
-/* Stays out of the group until it has ended. */
-static tsr_status until_the_end(tsr_comm *comm)
+/* A dispatch of the first rows, with whatever is in them. */
+static tsr_status send(const rank_run *run, tsr_exchange *exchange, int32_t tokens)
 {
-    const struct timespec poll = {.tv_nsec = POLL_NS};
-    while (tsr_comm_cause(comm) == TSR_OK)
-        (void)nanosleep(&poll, NULL);
-    return tsr_comm_cause(comm);
+    const tsr_status st = tsr_exchange_dispatch(exchange, tokens, run->rows.stream);
+    return st == TSR_OK ? tsr_exchange_wait(exchange, run->rows.stream) : st;
 }
 
-static void mark_body(rank_run *run)
+/* Every slot of every row names this rank. */
+static void name_rank(rank_run *run, tsr_exchange *exchange, int32_t rank)
 {
-    tsr_exchange *exchange = open_exchange(run);
-    const tsr_exchange_mark mark = {.step = is_last(run) ? 8 : 7, .stage = 2};
-    RANK_STATUS(run, TSR_ERR_MISMATCH, meet(exchange, mark));
+    const tsr_exchange_shape shape = shape_of(run);
+    int32_t ranks[8];
+    for (int32_t i = 0; i < shape.max_tokens * shape.slots; i++)
+        ranks[i] = rank;
+    RANK_STATUS(
+        run, TSR_OK,
+        rows_put(&run->rows, tsr_exchange_buffers_of(exchange).send_ranks, ranks, sizeof(ranks)));
+}
+
+/* On every rank, and whoever says so says both. */
+static void check_mismatch(rank_run *run, tsr_status st, const char *here, const char *there)
+{
+    RANK_STATUS(run, TSR_ERR_MISMATCH, st);
     RANK_STATUS(run, TSR_ERR_MISMATCH, tsr_comm_cause(run->comm));
     RANK_STATUS(run, TSR_ERR_PEER, tsr_comm_barrier(run->comm));
-    if (run->log[0] != '\0' || !ranks_are_local())
-        RANK_CHECK(run, run->log[0] == '\0' || (strstr(run->log, "step 7 stage 2") != NULL &&
-                                                strstr(run->log, "step 8 stage 2") != NULL));
+    RANK_CHECK(run, run->log[0] == '\0' ||
+                        (strstr(run->log, here) != NULL && strstr(run->log, there) != NULL));
+}
+
+static void step_body(rank_run *run)
+{
+    tsr_exchange *exchange = open_exchange(run);
+    begin(run, exchange, rank_is_last(run) ? 8 : 7);
+    check_mismatch(run, send(run, exchange, 0), "step 7 stage 0", "step 8 stage 0");
     tsr_exchange_close(exchange);
 }
 
-static void another_mark_is_a_mismatch_on_every_rank(void **state)
+/* The last rank begins the step once more. */
+static void stage_body(rank_run *run)
 {
-    (void)state;
-    ranks_run_several(DEADLINE_MS, mark_body);
+    tsr_exchange *exchange = open_exchange(run);
+    begin(run, exchange, 7);
+    for (int i = 0; i < 2; i++)
+        RANK_STATUS(run, TSR_OK, send(run, exchange, 0));
+    if (rank_is_last(run))
+        begin(run, exchange, 7);
+    check_mismatch(run, send(run, exchange, 0), "step 7 stage 2", "step 7 stage 0");
+    tsr_exchange_close(exchange);
 }
 
-static void shape_body(rank_run *run)
+static void another_step_or_stage_is_a_mismatch_on_every_rank(void **state)
 {
-    tsr_exchange_shape mine = shape;
+    (void)state;
+    ranks_run_several(DEADLINE_MS, step_body);
+    ranks_run_several(DEADLINE_MS, stage_body);
+}
+
+static void check_shape(rank_run *run, tsr_exchange_shape mine)
+{
     tsr_exchange *exchange = NULL;
-    if (is_last(run))
-        mine.slots++;
     RANK_STATUS(run, TSR_ERR_MISMATCH, tsr_exchange_open(run->comm, &mine, &exchange));
     RANK_CHECK(run, exchange == NULL);
     RANK_STATUS(run, TSR_ERR_MISMATCH, tsr_comm_cause(run->comm));
 }
 
+static void slots_body(rank_run *run)
+{
+    tsr_exchange_shape mine = shape_of(run);
+    if (rank_is_last(run))
+        mine.slots++;
+    check_shape(run, mine);
+}
+
+static void arrivals_body(rank_run *run)
+{
+    tsr_exchange_shape mine = shape_of(run);
+    if (rank_is_last(run))
+        mine.max_arrivals--;
+    check_shape(run, mine);
+}
+
 static void another_shape_is_a_mismatch_on_every_rank(void **state)
 {
     (void)state;
-    ranks_run_several(DEADLINE_MS, shape_body);
+    ranks_run_several(DEADLINE_MS, slots_body);
+    ranks_run_several(DEADLINE_MS, arrivals_body);
 }
 
 static void call_body(rank_run *run)
 {
     tsr_exchange *exchange = open_exchange(run);
-    const tsr_exchange_mark mark = {.step = 1};
+    begin(run, exchange, 1);
     RANK_STATUS(run, TSR_ERR_MISMATCH,
-                is_last(run) ? tsr_comm_barrier(run->comm) : meet(exchange, mark));
+                rank_is_last(run) ? tsr_comm_barrier(run->comm) : send(run, exchange, 0));
     tsr_exchange_close(exchange);
 }
 
@@ -112,9 +142,9 @@ static void another_call_is_a_mismatch_on_every_rank(void **state)
 static void size_body(rank_run *run)
 {
     unsigned char data[64] = {0};
-    const tsr_status st = tsr_comm_broadcast(run->comm, 0, data, is_last(run) ? 32 : 64);
+    const tsr_status st = tsr_comm_broadcast(run->comm, 0, data, rank_is_last(run) ? 32 : 64);
     RANK_CHECK(run, st == TSR_OK || st == TSR_ERR_MISMATCH || st == TSR_ERR_PEER);
-    if (is_last(run))
+    if (rank_is_last(run))
         RANK_STATUS(run, TSR_ERR_MISMATCH, st);
     RANK_STATUS(run, TSR_ERR_PEER, tsr_comm_barrier(run->comm));
     RANK_STATUS(run, TSR_ERR_MISMATCH, tsr_comm_cause(run->comm));
@@ -141,12 +171,12 @@ static void check_timeout(rank_run *run, tsr_status st, int64_t begun)
 static void missing_in_dispatch_body(rank_run *run)
 {
     tsr_exchange *exchange = open_exchange(run);
-    const tsr_exchange_mark mark = {.step = 1, .stage = 1};
-    if (is_last(run)) {
-        RANK_STATUS(run, TSR_ERR_TIMEOUT, until_the_end(run->comm));
+    begin(run, exchange, 1);
+    if (rank_is_last(run)) {
+        RANK_STATUS(run, TSR_ERR_TIMEOUT, rank_until_the_end(run));
     } else {
         const int64_t begun = tsr_clock_ms();
-        check_timeout(run, meet(exchange, mark), begun);
+        check_timeout(run, send(run, exchange, 0), begun);
     }
     tsr_exchange_close(exchange);
 }
@@ -154,18 +184,15 @@ static void missing_in_dispatch_body(rank_run *run)
 static void missing_in_return_body(rank_run *run)
 {
     tsr_exchange *exchange = open_exchange(run);
-    const tsr_exchange_buffers b = tsr_exchange_buffers_of(exchange);
-    const tsr_exchange_mark mark = {.step = 1, .stage = 1};
-    for (int32_t k = 0; k < shape.slots; k++)
-        b.send_ranks[k] = run->size - 1;
-    RANK_STATUS(run, TSR_OK, tsr_exchange_dispatch(exchange, 1, mark, no_stream));
-    RANK_STATUS(run, TSR_OK, tsr_exchange_wait(exchange, no_stream));
-    if (is_last(run)) {
-        RANK_STATUS(run, TSR_ERR_TIMEOUT, until_the_end(run->comm));
+    begin(run, exchange, 1);
+    name_rank(run, exchange, run->size - 1);
+    RANK_STATUS(run, TSR_OK, send(run, exchange, 1));
+    if (rank_is_last(run)) {
+        RANK_STATUS(run, TSR_ERR_TIMEOUT, rank_until_the_end(run));
     } else {
         const int64_t begun = tsr_clock_ms();
-        RANK_STATUS(run, TSR_OK, tsr_exchange_return(exchange, no_stream));
-        check_timeout(run, tsr_exchange_wait(exchange, no_stream), begun);
+        RANK_STATUS(run, TSR_OK, tsr_exchange_return(exchange, run->rows.stream));
+        check_timeout(run, tsr_exchange_wait(exchange, run->rows.stream), begun);
     }
     tsr_exchange_close(exchange);
 }
@@ -173,8 +200,8 @@ static void missing_in_return_body(rank_run *run)
 static void missing_root_body(rank_run *run)
 {
     uint64_t told = 0;
-    if (is_last(run)) {
-        RANK_STATUS(run, TSR_ERR_TIMEOUT, until_the_end(run->comm));
+    if (rank_is_last(run)) {
+        RANK_STATUS(run, TSR_ERR_TIMEOUT, rank_until_the_end(run));
     } else {
         const int64_t begun = tsr_clock_ms();
         check_timeout(run, tsr_comm_broadcast(run->comm, run->size - 1, &told, sizeof(told)),
@@ -189,14 +216,14 @@ static void missing_in_gather_body(rank_run *run)
     const uint64_t send = 1;
     for (int32_t r = 0; r < run->size; r++)
         bytes_of[r] = sizeof(send);
-    if (is_last(run)) {
-        RANK_STATUS(run, TSR_ERR_TIMEOUT, until_the_end(run->comm));
+    if (rank_is_last(run)) {
+        RANK_STATUS(run, TSR_ERR_TIMEOUT, rank_until_the_end(run));
         return;
     }
     const int64_t begun = tsr_clock_ms();
     tsr_status st = tsr_comm_gather(run->comm, 0, &send, bytes_of, recv);
     if (st == TSR_OK && run->rank != 0) /* whoever only sends may be through */
-        st = until_the_end(run->comm) == TSR_ERR_TIMEOUT ? TSR_ERR_PEER : TSR_ERR_INTERNAL;
+        st = rank_until_the_end(run) == TSR_ERR_TIMEOUT ? TSR_ERR_PEER : TSR_ERR_INTERNAL;
     check_timeout(run, st, begun);
 }
 
@@ -208,8 +235,8 @@ static void missing_behind_the_root_body(rank_run *run)
     size_t bytes_of[64] = {0};
     uint64_t word = 1;
     bytes_of[run->size - 1] = sizeof(word);
-    if (is_last(run)) {
-        RANK_STATUS(run, TSR_ERR_TIMEOUT, until_the_end(run->comm));
+    if (rank_is_last(run)) {
+        RANK_STATUS(run, TSR_ERR_TIMEOUT, rank_until_the_end(run));
         return;
     }
     if (run->rank == 0)
@@ -235,13 +262,13 @@ static void a_rank_that_never_comes_is_named_within_the_deadline(void **state)
 static void abort_body(rank_run *run)
 {
     tsr_exchange *exchange = open_exchange(run);
-    const tsr_exchange_mark mark = {.step = 3};
-    if (is_last(run)) {
+    begin(run, exchange, 3);
+    if (rank_is_last(run)) {
         tsr_comm_abort(run->comm, TSR_ERR_CHECKPOINT);
         tsr_comm_abort(run->comm, TSR_ERR_CAPACITY);
     } else {
         const int64_t begun = tsr_clock_ms();
-        RANK_STATUS(run, TSR_ERR_PEER, meet(exchange, mark));
+        RANK_STATUS(run, TSR_ERR_PEER, send(run, exchange, 0));
         RANK_CHECK(run, tsr_clock_ms() - begun < SLACK_MS);
     }
     RANK_STATUS(run, TSR_ERR_CHECKPOINT, tsr_comm_cause(run->comm));
@@ -258,18 +285,22 @@ static void an_abort_ends_every_peers_call_with_its_first_cause(void **state)
 /* Peers may be copying from the rank that leaves: only its buffers' lifetime is at stake. */
 static void leave_body(rank_run *run)
 {
+    const tsr_exchange_shape shape = shape_of(run);
+    const unsigned char row[64] = {1};
+    int32_t ranks[8];
     tsr_exchange *exchange = open_exchange(run);
     const tsr_exchange_buffers b = tsr_exchange_buffers_of(exchange);
-    const tsr_exchange_mark mark = {.step = 4};
-    memset(b.send_rows, 1, (size_t)shape.max_tokens * shape.row_bytes);
+    begin(run, exchange, 4);
     for (int32_t i = 0; i < shape.max_tokens * shape.slots; i++)
-        b.send_ranks[i] = i % run->size;
-    tsr_status st = tsr_exchange_dispatch(exchange, shape.max_tokens, mark, no_stream);
-    if (st == TSR_OK && !is_last(run))
-        st = tsr_exchange_wait(exchange, no_stream);
-    RANK_CHECK(run, st == TSR_OK || (st == TSR_ERR_PEER && !is_last(run)));
+        ranks[i] = i % run->size;
+    RANK_STATUS(run, TSR_OK, rows_put(&run->rows, b.send_rows, row, sizeof(row)));
+    RANK_STATUS(run, TSR_OK, rows_put(&run->rows, b.send_ranks, ranks, sizeof(ranks)));
+    tsr_status st = tsr_exchange_dispatch(exchange, shape.max_tokens, run->rows.stream);
+    if (st == TSR_OK && !rank_is_last(run))
+        st = tsr_exchange_wait(exchange, run->rows.stream);
+    RANK_CHECK(run, st == TSR_OK || (st == TSR_ERR_PEER && !rank_is_last(run)));
     tsr_exchange_close(exchange);
-    if (is_last(run))
+    if (rank_is_last(run))
         RANK_STATUS(run, TSR_ERR_INTERNAL, tsr_comm_cause(run->comm));
 }
 
@@ -282,14 +313,14 @@ static void closing_what_was_started_ends_the_group(void **state)
 static void argument_body(rank_run *run)
 {
     tsr_exchange *exchange = open_exchange(run);
-    const tsr_exchange_buffers b = tsr_exchange_buffers_of(exchange);
-    const tsr_exchange_mark mark = {.step = 5};
-    for (int32_t k = 0; k < shape.slots; k++)
-        b.send_ranks[k] = is_last(run) ? run->size : 0;
-    tsr_status st = tsr_exchange_dispatch(exchange, 1, mark, no_stream);
-    if (!is_last(run) && st == TSR_OK)
-        st = tsr_exchange_wait(exchange, no_stream);
-    RANK_STATUS(run, is_last(run) ? TSR_ERR_ARG : TSR_ERR_PEER, st);
+    begin(run, exchange, 5);
+    name_rank(run, exchange, rank_is_last(run) ? run->size : 0);
+    const tsr_status st = send(run, exchange, 1);
+    char said[80];
+    (void)snprintf(said, sizeof(said), "row 0 slot 0 names rank %d of a group of %d", run->size,
+                   run->size);
+    RANK_STATUS(run, rank_is_last(run) ? TSR_ERR_ARG : TSR_ERR_PEER, st);
+    RANK_CHECK(run, !rank_is_last(run) || strstr(run->log, said) != NULL);
     RANK_STATUS(run, TSR_ERR_ARG, tsr_comm_cause(run->comm));
     tsr_exchange_close(exchange);
 }
@@ -297,32 +328,94 @@ static void argument_body(rank_run *run)
 static void a_rank_beyond_the_group_is_refused(void **state)
 {
     (void)state;
-    ranks_run_several(DEADLINE_MS, argument_body);
+    ranks_run(DEADLINE_MS, argument_body);
+}
+
+/* All ranks send everything to the last, which has room for one row less. */
+static void overflow_body(rank_run *run)
+{
+    tsr_exchange_shape shape = shape_of(run);
+    tsr_exchange *exchange = NULL;
+    char said[128];
+    shape.max_arrivals--;
+    (void)snprintf(said, sizeof(said),
+                   "dispatch of step 9 stage 0: %d rows come to this rank, the exchange has room "
+                   "for %d arrivals",
+                   shape.max_arrivals + 1, shape.max_arrivals);
+    RANK_STATUS(run, TSR_OK, tsr_exchange_open(run->comm, &shape, &exchange));
+    begin(run, exchange, 9);
+    name_rank(run, exchange, run->size - 1);
+    const tsr_status st = send(run, exchange, shape.max_tokens);
+    if (rank_is_last(run)) {
+        RANK_STATUS(run, TSR_ERR_CAPACITY, st);
+        RANK_CHECK(run, strstr(run->log, said) != NULL);
+    } else {
+        RANK_CHECK(run, st == TSR_OK || st == TSR_ERR_PEER); /* as far as it had heard */
+        RANK_STATUS(run, TSR_ERR_CAPACITY, rank_until_the_end(run));
+    }
+    RANK_STATUS(run, TSR_ERR_PEER, tsr_comm_barrier(run->comm));
+    tsr_exchange_close(exchange);
+}
+
+static void more_rows_than_there_is_room_for_end_the_group(void **state)
+{
+    (void)state;
+    ranks_run(DEADLINE_MS, overflow_body);
+}
+
+/* Who waits for a device hears of the end by polling. */
+static void poll_body(rank_run *run)
+{
+    tsr_exchange *exchange = open_exchange(run);
+    begin(run, exchange, 2);
+    if (rank_is_last(run))
+        tsr_comm_abort(run->comm, TSR_ERR_DEVICE);
+    tsr_status st = TSR_OK;
+    while (st == TSR_OK)
+        st = tsr_exchange_poll(exchange);
+    RANK_STATUS(run, TSR_ERR_PEER, st);
+    RANK_STATUS(run, TSR_ERR_DEVICE, tsr_comm_cause(run->comm));
+    tsr_exchange_close(exchange);
+}
+
+static void a_poll_hears_of_the_end(void **state)
+{
+    (void)state;
+    ranks_run(DEADLINE_MS, poll_body);
 }
 
 static void too_many_body(rank_run *run)
 {
     tsr_exchange *exchange = open_exchange(run);
-    const tsr_exchange_mark mark = {.step = 6};
-    if (is_last(run))
-        RANK_STATUS(run, TSR_ERR_ARG,
-                    tsr_exchange_dispatch(exchange, shape.max_tokens + 1, mark, no_stream));
+    begin(run, exchange, 6);
+    if (rank_is_last(run))
+        RANK_STATUS(
+            run, TSR_ERR_ARG,
+            tsr_exchange_dispatch(exchange, shape_of(run).max_tokens + 1, run->rows.stream));
+    tsr_exchange_close(exchange);
+}
+
+static void dispatch_without_step_body(rank_run *run)
+{
+    tsr_exchange *exchange = open_exchange(run);
+    if (rank_is_last(run))
+        RANK_STATUS(run, TSR_ERR_ARG, tsr_exchange_dispatch(exchange, 0, run->rows.stream));
     tsr_exchange_close(exchange);
 }
 
 static void wait_without_start_body(rank_run *run)
 {
     tsr_exchange *exchange = open_exchange(run);
-    if (is_last(run))
-        RANK_STATUS(run, TSR_ERR_ARG, tsr_exchange_wait(exchange, no_stream));
+    if (rank_is_last(run))
+        RANK_STATUS(run, TSR_ERR_ARG, tsr_exchange_wait(exchange, run->rows.stream));
     tsr_exchange_close(exchange);
 }
 
 static void return_without_rows_body(rank_run *run)
 {
     tsr_exchange *exchange = open_exchange(run);
-    if (is_last(run))
-        RANK_STATUS(run, TSR_ERR_ARG, tsr_exchange_return(exchange, no_stream));
+    if (rank_is_last(run))
+        RANK_STATUS(run, TSR_ERR_ARG, tsr_exchange_return(exchange, run->rows.stream));
     tsr_exchange_close(exchange);
 }
 
@@ -334,8 +427,15 @@ static void no_such_root_body(rank_run *run)
 static void bad_shape_body(rank_run *run)
 {
     const tsr_exchange_shape shapes[] = {
-        {0, 1, 16, 16}, {1, 0, 16, 16}, {1, 1, 0, 16},
-        {1, 1, 24, 16}, {1, 1, 16, 8},  {1 << 30, 2, 16, 16},
+        {0, 1, 1, 16, 16},
+        {1, 1, 0, 16, 16},
+        {1, 1, 1, 0, 16},
+        {1, 1, 1, 24, 16},
+        {1, 1, 1, 16, 8},
+        {1, 0, 1, 16, 16},
+        {1, run->size + 1, 1, 16, 16},
+        {1 << 30, 1, 2, 16, 16},
+        {1 << 29, 1 << 29, 4, 16, 16},
     };
     tsr_exchange *exchange = NULL;
     for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
@@ -347,6 +447,7 @@ static void calls_out_of_order_or_bounds_are_refused(void **state)
 {
     (void)state;
     ranks_run(DEADLINE_MS, too_many_body);
+    ranks_run(DEADLINE_MS, dispatch_without_step_body);
     ranks_run(DEADLINE_MS, wait_without_start_body);
     ranks_run(DEADLINE_MS, return_without_rows_body);
     ranks_run(DEADLINE_MS, no_such_root_body);
@@ -362,11 +463,11 @@ static int end_job(const char *how)
         return tsr_status_exit_code(opened); /* the cause of a rank that was quicker */
     run.rank = tsr_comm_rank(run.comm);
     run.size = tsr_comm_size(run.comm);
-    if (is_last(&run) && strcmp(how, "stops") == 0)
+    if (rank_is_last(&run) && strcmp(how, "stops") == 0)
         (void)raise(SIGSTOP);
-    if (is_last(&run) && strcmp(how, "stays-away") == 0)
-        (void)until_the_end(run.comm);
-    if (is_last(&run) && strcmp(how, "gives-up") == 0)
+    if (rank_is_last(&run) && strcmp(how, "stays-away") == 0)
+        (void)rank_until_the_end(&run);
+    if (rank_is_last(&run) && strcmp(how, "gives-up") == 0)
         tsr_comm_abort(run.comm, TSR_ERR_CHECKPOINT);
 
     const tsr_status st = tsr_comm_barrier(run.comm);
@@ -378,7 +479,7 @@ static int end_job(const char *how)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(another_mark_is_a_mismatch_on_every_rank),
+        cmocka_unit_test(another_step_or_stage_is_a_mismatch_on_every_rank),
         cmocka_unit_test(another_shape_is_a_mismatch_on_every_rank),
         cmocka_unit_test(another_call_is_a_mismatch_on_every_rank),
         cmocka_unit_test(another_number_of_bytes_is_a_mismatch),
@@ -386,6 +487,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(an_abort_ends_every_peers_call_with_its_first_cause),
         cmocka_unit_test(closing_what_was_started_ends_the_group),
         cmocka_unit_test(a_rank_beyond_the_group_is_refused),
+        cmocka_unit_test(more_rows_than_there_is_room_for_end_the_group),
+        cmocka_unit_test(a_poll_hears_of_the_end),
         cmocka_unit_test(calls_out_of_order_or_bounds_are_refused),
     };
     if (argc > 2)
