@@ -3,7 +3,7 @@
  *
  *   bench_linear [THREADS] [plain|avx2|avx512]
  */
-#include "kernels/ops.h"
+#include "kernels/device_ops.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/numeric.h"
 
@@ -131,7 +131,7 @@ static double seconds_of(bench *b, int32_t tokens)
         for (int i = 0; i < COPIES; i++) {
             const tsr_linears_args a = {
                 .out = {b->y}, .linear = {&b->linear[i]}, .x = b->x, .count = 1, .tokens = tokens};
-            must(tsr_op_linears(b->device, &a, (tsr_stream){NULL}));
+            must(b->device->ops->linears(b->device, &a, (tsr_stream){NULL}));
         }
         const double seconds = (double)(tsr_clock_ns() - start) * 1e-9 / COPIES;
         best = seconds < best ? seconds : best;

@@ -1,3 +1,7 @@
+/*
+ * Random numbers and linears; what a linear stands for is computed here in double, apart from the
+ * kernels.
+ */
 #include "tests/kernels/samples.h"
 
 #include "runtime/base/numeric.h"
@@ -30,39 +34,6 @@ void *sample_memory(size_t bytes)
 
     assert_non_null(memory);
     return memory;
-}
-
-const tsr_work_shape sample_shape = {
-    .max_tokens = 300,
-    .max_rows = 64,
-    .max_answers = 200,
-    .max_in = 512,
-    .max_intermediate = 512,
-    .max_experts = 64,
-    .max_context = 300,
-    .max_logit_rows = 40,
-    .vocab = 3000,
-    .q_heads = 32,
-    .head_dim = 128,
-};
-
-tsr_device *sample_device(int i, const tsr_work_shape *shape)
-{
-    static const struct {
-        tsr_cpu_isa isa;
-        int32_t threads;
-    } kinds[SAMPLE_DEVICES] = {
-        {TSR_CPU_PLAIN, 1}, {TSR_CPU_PLAIN, 3},  {TSR_CPU_AVX2, 1},
-        {TSR_CPU_AVX2, 2},  {TSR_CPU_AVX512, 1}, {TSR_CPU_AVX512, 5},
-    };
-    tsr_device *device = NULL;
-    const tsr_status st = tsr_device_open_cpu(kinds[i].threads, kinds[i].isa, &device);
-
-    if (st == TSR_ERR_DEVICE)
-        return NULL;
-    ASSERT_STATUS(TSR_OK, st);
-    ASSERT_STATUS(TSR_OK, tsr_device_reserve(device, shape));
-    return device;
 }
 
 static double e4m3(uint8_t code)
@@ -198,15 +169,15 @@ void sample_linear_free(sample_linear *l)
     free(l);
 }
 
-tsr_linear sample_load(tsr_device *device, const sample_linear *l, void **ret_memory)
+tsr_linear sample_load(tsr_device *device, const sample_linear *l)
 {
     const tsr_linear_source *s = &l->source;
     const uint64_t bytes = tsr_device_linear_bytes(device, s->format, s->out, s->in,
                                                    s->bias != NULL, s->pre_quant_scale != NULL);
     tsr_linear linear = {0};
 
-    ASSERT_STATUS(TSR_OK, tsr_device_alloc(device, (size_t)bytes, ret_memory));
-    ASSERT_STATUS(TSR_OK, tsr_device_load_linear(device, s, *ret_memory, &linear));
+    ASSERT_STATUS(TSR_OK,
+                  tsr_device_load_linear(device, s, sample_room(device, (size_t)bytes), &linear));
     return linear;
 }
 
@@ -244,7 +215,7 @@ void sample_quantized(const sample_linear *l, const float *x, double *ret_row)
     float *scaled = sample_memory(in * sizeof(float));
 
     for (size_t i = 0; i < in; i++)
-        scaled[i] = l->pre_quant_scale ? x[i] * l->pre_quant_scale[i] : x[i];
+        scaled[i] = l->pre_quant_scale != NULL ? x[i] * l->pre_quant_scale[i] : x[i];
     for (size_t i = 0; i < in; i++)
         ret_row[i] = (double)scaled[i];
     if (l->source.activation == TSR_ACTIVATION_FP8)
@@ -264,7 +235,7 @@ double sample_dot(const sample_linear *l, const double *row, int32_t o, double *
 {
     const size_t in = (size_t)l->source.in;
     const double *value = l->value + (size_t)o * in;
-    double sum = l->bias ? (double)l->bias[o] : 0.0;
+    double sum = l->bias != NULL ? (double)l->bias[o] : 0.0;
     double magnitude = fabs(sum);
 
     for (size_t i = 0; i < in; i++) {

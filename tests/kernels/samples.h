@@ -1,11 +1,11 @@
 /*
- * Sample data for tests of kernels: random numbers, devices of every kind, and linears together
- * with what they stand for in double.
+ * Sample data for tests of kernels: random numbers, and linears together with what they stand for
+ * in double.
  */
 #ifndef TSR_TESTS_KERNELS_SAMPLES_H
 #define TSR_TESTS_KERNELS_SAMPLES_H
 
-#include "kernels/ops.h"
+#include "tests/kernels/backends.h"
 
 /* Fixed-seed generator. */
 typedef struct sample_random {
@@ -18,16 +18,6 @@ uint32_t sample_u32(sample_random *r);
 float sample_float(sample_random *r);
 
 void sample_floats(sample_random *r, float *x, size_t count, float scale);
-
-/* Every kind of device that this processor can be, with different thread counts. */
-enum { SAMPLE_DEVICES = 6 };
-
-/* The i-th; NULL where the processor lacks the instruction set. Reserved for `shape`. Fails the
- * test on any other error. */
-tsr_device *sample_device(int i, const tsr_work_shape *shape);
-
-/* A shape that is enough for all tests here. */
-extern const tsr_work_shape sample_shape;
 
 /* A random linear as a checkpoint stores it, and its value in double. */
 typedef struct sample_linear {
@@ -49,8 +39,8 @@ typedef struct sample_kind {
 sample_linear *sample_linear_new(sample_random *r, sample_kind kind, int32_t out, int32_t in);
 void sample_linear_free(sample_linear *l);
 
-/* Loads it; *ret_memory is to be freed with tsr_device_free. */
-tsr_linear sample_load(tsr_device *device, const sample_linear *l, void **ret_memory);
+/* Loads it into memory that sample_close frees. */
+tsr_linear sample_load(tsr_device *device, const sample_linear *l);
 
 /* The row as the linear sees it, in double: pre_quant_scale and quantization by definition. */
 void sample_quantized(const sample_linear *l, const float *x, double *ret_row);

@@ -1,23 +1,25 @@
+/*
+ * Memory of a device, and what is refused when a linear is loaded.
+ */
 #include "tests/kernels/samples.h"
 
 #include "tests/test.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 static tsr_status load(const tsr_linear_source *source)
 {
     tsr_device *device = sample_device(0, &sample_shape);
     const uint64_t bytes =
-        tsr_cpu_linear_bytes(source->format, source->out, source->in, source->bias != NULL,
-                             source->pre_quant_scale != NULL);
-    void *memory = NULL;
+        tsr_device_linear_bytes(device, source->format, source->out, source->in,
+                                source->bias != NULL, source->pre_quant_scale != NULL);
     tsr_linear linear = {0};
 
-    ASSERT_STATUS(TSR_OK, tsr_device_alloc(device, (size_t)bytes, &memory));
-    const tsr_status st = tsr_device_load_linear(device, source, memory, &linear);
-    tsr_device_free(device, memory);
-    tsr_device_close(device);
+    const tsr_status st =
+        tsr_device_load_linear(device, source, sample_room(device, (size_t)bytes), &linear);
+    sample_close(device);
     return st;
 }
 
@@ -29,25 +31,28 @@ static void memory_is_zero_and_aligned_also_when_it_was_used_before(void **state
 
     (void)state;
     for (size_t i = 0; i < 2 * sizeof(bytes) / sizeof(bytes[0]); i++) {
-        unsigned char *memory[2] = {NULL, NULL};
         const size_t size = bytes[i / 2];
+        unsigned char *seen = sample_memory(size);
+        void *memory[2] = {NULL, NULL};
         for (int k = 0; k < 2; k++) {
-            void *got = NULL;
-            ASSERT_STATUS(TSR_OK, tsr_device_alloc(device, size, &got));
-            assert_int_equal((uintptr_t)got % 64, 0);
-            memory[k] = got;
+            ASSERT_STATUS(TSR_OK, tsr_device_alloc(device, size, &memory[k]));
+            assert_int_equal((uintptr_t)memory[k] % 64, 0);
+            memset(seen, 0xff, size);
+            sample_get(device, seen, memory[k], size);
             for (size_t b = 0; b < size; b++)
-                assert_int_equal(memory[k][b], 0);
-            memset(memory[k], 0xa5, size);
+                assert_int_equal(seen[b], 0);
+            memset(seen, 0xa5, size);
+            sample_write(device, memory[k], seen, size);
         }
         tsr_device_free(device, memory[0]);
         tsr_device_free(device, memory[1]);
+        free(seen);
     }
     ASSERT_STATUS(TSR_ERR_MEMORY, tsr_device_alloc(device, SIZE_MAX, &none));
     ASSERT_STATUS(TSR_ERR_MEMORY, tsr_device_alloc(device, SIZE_MAX - 64, &none));
     assert_null(none);
     tsr_device_free(device, NULL);
-    tsr_device_close(device);
+    sample_close(device);
 }
 
 static void a_linear_takes_the_bytes_the_plan_counts(void **state)

@@ -1,6 +1,6 @@
 /*
- * Operations that work on rows: norm, add, embed, rotary, router, pack, combine. Each against its
- * definition in double on the first device, the same bits on the others.
+ * Operations that work on rows: norm, add, embed, rotary, pack, combine. Each against its
+ * definition on the first device; the others have to be like it.
  */
 #include "tests/kernels/samples.h"
 
@@ -30,15 +30,22 @@ static void check_norm(sample_random *r, int32_t tokens, int32_t hidden)
     sample_floats(r, weight, (size_t)hidden, 1.0F);
     for (int i = 0; i < SAMPLE_DEVICES; i++) {
         tsr_device *device = sample_device(i, &sample_shape);
-        if (!device)
+        if (device == NULL)
             continue;
-        memcpy(out, x, count * sizeof(float)); /* in place */
-        const tsr_norm_args a = {out, out, weight, tokens, hidden, 1e-6F};
-        ASSERT_STATUS(TSR_OK, tsr_op_norm(device, &a, stream));
-        if (i == 0)
-            memcpy(first, out, count * sizeof(float));
-        assert_memory_equal(first, out, count * sizeof(float));
-        tsr_device_close(device);
+        void *rows = sample_rows(device, x, count); /* in place */
+        const tsr_norm_args a = {
+            .out = rows,
+            .x = rows,
+            .weight = sample_put(device, weight, (size_t)hidden * sizeof(float)),
+            .tokens = tokens,
+            .hidden = hidden,
+            .eps = 1e-6F,
+        };
+        if (tokens > 0)
+            ASSERT_STATUS(TSR_OK, device->ops->norm(device, &a, stream));
+        sample_get_rows(device, i == 0 ? first : out, rows, count);
+        sample_assert_like(i, first, i == 0 ? first : out, count);
+        sample_close(device);
     }
     for (size_t t = 0; t < (size_t)tokens; t++) {
         double sum = 0.0;
@@ -70,6 +77,44 @@ static void norm_meets_its_definition(void **state)
     check_norm(&r, 3, 2048);
 }
 
+/* In any order, and more than once. */
+static void norm_takes_the_rows_it_is_told(void **state)
+{
+    enum { H = 48, TOKENS = 5, ROWS = 7 };
+    static const int32_t row[ROWS] = {4, 0, 4, 3, 1, 0, 2};
+    sample_random r = {8};
+    float x[TOKENS * H];
+    float weight[H];
+    float all[TOKENS * H];
+    float told[ROWS * H];
+
+    (void)state;
+    sample_floats(&r, x, (size_t)TOKENS * H, 3.0F);
+    sample_floats(&r, weight, H, 1.0F);
+    for (int i = 0; i < SAMPLE_DEVICES; i++) {
+        tsr_device *device = sample_device(i, &sample_shape);
+        if (device == NULL)
+            continue;
+        tsr_norm_args a = {
+            .out = sample_row_room(device, (size_t)ROWS * H),
+            .x = sample_rows(device, x, (size_t)TOKENS * H),
+            .weight = sample_put(device, weight, sizeof(weight)),
+            .tokens = TOKENS,
+            .hidden = H,
+            .eps = 1e-6F,
+        };
+        ASSERT_STATUS(TSR_OK, device->ops->norm(device, &a, stream));
+        sample_get_rows(device, all, a.out, (size_t)TOKENS * H);
+        a.row = sample_put(device, row, sizeof(row));
+        a.tokens = ROWS;
+        ASSERT_STATUS(TSR_OK, device->ops->norm(device, &a, stream));
+        sample_get_rows(device, told, a.out, (size_t)ROWS * H);
+        for (size_t k = 0; k < ROWS; k++)
+            assert_memory_equal(told + k * H, all + (size_t)row[k] * H, H * sizeof(float));
+        sample_close(device);
+    }
+}
+
 static void add_adds(void **state)
 {
     enum { TOKENS = 5, H = 48 };
@@ -80,64 +125,63 @@ static void add_adds(void **state)
     (void)state;
     for (int i = 0; i < SAMPLE_DEVICES; i++) {
         tsr_device *device = sample_device(i, &sample_shape);
+        float expected[TOKENS * H];
         float out[TOKENS * H];
-        if (!device)
+        if (device == NULL)
             continue;
         sample_floats(&r, a, (size_t)TOKENS * H, 1.0F);
         sample_floats(&r, b, (size_t)TOKENS * H, 1.0F);
-        const tsr_add_args args = {out, a, b, TOKENS, H};
-        ASSERT_STATUS(TSR_OK, tsr_op_add(device, &args, stream));
+        const tsr_add_args args = {
+            .out = sample_row_room(device, (size_t)TOKENS * H),
+            .a = sample_rows(device, a, (size_t)TOKENS * H),
+            .b = sample_rows(device, b, (size_t)TOKENS * H),
+            .tokens = TOKENS,
+            .hidden = H,
+        };
+        ASSERT_STATUS(TSR_OK, device->ops->add(device, &args, stream));
+        sample_get_rows(device, out, args.out, (size_t)TOKENS * H);
         for (int k = 0; k < TOKENS * H; k++)
-            assert_true(out[k] == a[k] + b[k]);
-        tsr_device_close(device);
+            expected[k] = a[k] + b[k];
+        sample_assert_like(i, expected, out, (size_t)TOKENS * H);
+        sample_close(device);
     }
 }
 
 static void embed_copies_the_rows_of_the_ids(void **state)
 {
-    enum { VOCAB = 9, H = 48, TOKENS = 4 };
+    enum { VOCAB = 9, H = 48, TOKENS = 4, SLOTS = 2, POSITIONS = 3 };
+    static const int32_t text[SLOTS * POSITIONS] = {-1, 3, 8, 0, -1, 3};
+    static const int32_t slot[TOKENS] = {0, 1, 0, 1};
+    static const int32_t position[TOKENS] = {2, 0, 1, 2};
     static const int32_t ids[TOKENS] = {8, 0, 3, 3};
     sample_random r = {3};
 
     (void)state;
-    for (int f = TSR_WEIGHT_F32; f <= TSR_WEIGHT_BF16; f++) {
-        const sample_kind kind = {(tsr_weight_format)f, TSR_ACTIVATION_NONE, false, false};
+    for (int n = 0; n < 3 * SAMPLE_DEVICES; n++) {
+        const sample_kind kind = {(tsr_weight_format)(n % 3), TSR_ACTIVATION_NONE, false, false};
         sample_linear *l = sample_linear_new(&r, kind, VOCAB, H);
-        for (int i = 0; i < SAMPLE_DEVICES; i++) {
-            tsr_device *device = sample_device(i, &sample_shape);
-            float out[TOKENS * H];
-            void *memory = NULL;
-            if (!device)
-                continue;
-            const tsr_linear table = sample_load(device, l, &memory);
-            const tsr_embed_args a = {out, ids, &table, TOKENS};
-            ASSERT_STATUS(TSR_OK, tsr_op_embed(device, &a, stream));
+        tsr_device *device = sample_device(n / 3, &sample_shape);
+        float expected[TOKENS * H];
+        float out[TOKENS * H];
+        if (device != NULL) {
+            const tsr_linear table = sample_load(device, l);
+            const tsr_embed_block b = {
+                .x = sample_row_room(device, (size_t)TOKENS * H),
+                .slot = sample_put(device, slot, sizeof(slot)),
+                .position = sample_put(device, position, sizeof(position)),
+                .table = &table,
+                .text = {sample_put(device, text, sizeof(text)), SLOTS, POSITIONS},
+                .tokens = TOKENS,
+            };
+            ASSERT_STATUS(TSR_OK, tsr_block_embed(device, &b, stream));
+            sample_get_rows(device, out, b.x, (size_t)TOKENS * H);
             for (int k = 0; k < TOKENS * H; k++)
-                assert_true((double)out[k] == l->value[ids[k / H] * H + k % H]);
-            tsr_device_free(device, memory);
-            tsr_device_close(device);
+                expected[k] = (float)l->value[ids[k / H] * H + k % H]; /* exact */
+            sample_assert_like(n / 3, expected, out, (size_t)TOKENS * H);
         }
+        sample_close(device);
         sample_linear_free(l);
     }
-}
-
-static void embed_refuses_an_id_that_is_no_row(void **state)
-{
-    static const int32_t ids[1] = {4};
-    sample_random r = {4};
-    const sample_kind kind = {TSR_WEIGHT_F32, TSR_ACTIVATION_NONE, false, false};
-    sample_linear *l = sample_linear_new(&r, kind, 4, 16);
-    tsr_device *device = sample_device(0, &sample_shape);
-    float out[16];
-    void *memory = NULL;
-    const tsr_linear table = sample_load(device, l, &memory);
-    const tsr_embed_args a = {out, ids, &table, 1};
-
-    (void)state;
-    ASSERT_STATUS(TSR_ERR_ARG, tsr_op_embed(device, &a, stream));
-    tsr_device_free(device, memory);
-    tsr_device_close(device);
-    sample_linear_free(l);
 }
 
 typedef struct rotary_case {
@@ -174,12 +218,12 @@ static void check_rotary(sample_random *r, const rotary_case *c)
     const size_t q_count = (size_t)c->tokens * (size_t)c->q_heads * (size_t)c->head_dim;
     const size_t k_count = (size_t)c->tokens * (size_t)c->kv_heads * (size_t)c->head_dim;
     float x[4096];
-    float norm[256];
+    float norm[256] = {0};
     float cosines[POSITIONS * 64];
     float sines[POSITIONS * 64];
     float first[4096];
     float out[4096];
-    int32_t position[8];
+    int32_t position[8] = {0};
 
     sample_floats(r, x, q_count + k_count, 2.0F);
     sample_floats(r, norm, (size_t)c->head_dim, 1.0F);
@@ -191,17 +235,17 @@ static void check_rotary(sample_random *r, const rotary_case *c)
         position[t] = (t * 17 + 5) % POSITIONS;
     for (int i = 0; i < SAMPLE_DEVICES; i++) {
         tsr_device *device = sample_device(i, &sample_shape);
-        if (!device)
+        if (device == NULL)
             continue;
-        memcpy(out, x, (q_count + k_count) * sizeof(float));
+        const float *head_norm = sample_put(device, norm, sizeof(norm));
         const tsr_rotary_args a = {
-            .q = out,
-            .k = out + q_count,
-            .q_norm = c->norm ? norm : NULL,
-            .k_norm = c->norm ? norm : NULL,
-            .cos = cosines,
-            .sin = sines,
-            .position = position,
+            .q = sample_rows(device, x, q_count),
+            .k = sample_rows(device, x + q_count, k_count),
+            .q_norm = c->norm ? head_norm : NULL,
+            .k_norm = c->norm ? head_norm : NULL,
+            .cos = sample_put(device, cosines, POSITIONS * half * sizeof(float)),
+            .sin = sample_put(device, sines, POSITIONS * half * sizeof(float)),
+            .position = sample_put(device, position, sizeof(position)),
             .tokens = c->tokens,
             .q_heads = c->q_heads,
             .kv_heads = c->kv_heads,
@@ -209,11 +253,13 @@ static void check_rotary(sample_random *r, const rotary_case *c)
             .rotary_dim = c->rotary_dim,
             .eps = 1e-5F,
         };
-        ASSERT_STATUS(TSR_OK, tsr_op_rotary(device, &a, stream));
-        if (i == 0)
-            memcpy(first, out, (q_count + k_count) * sizeof(float));
-        assert_memory_equal(first, out, (q_count + k_count) * sizeof(float));
-        tsr_device_close(device);
+        if (c->tokens > 0)
+            ASSERT_STATUS(TSR_OK, device->ops->rotary(device, &a, stream));
+        float *rotated = i == 0 ? first : out;
+        sample_get_rows(device, rotated, a.q, q_count);
+        sample_get_rows(device, rotated + q_count, a.k, k_count);
+        sample_assert_like(i, first, rotated, q_count + k_count);
+        sample_close(device);
     }
     for (size_t h = 0; h < (q_count + k_count) / (size_t)c->head_dim; h++) {
         const size_t q_total = (size_t)c->tokens * (size_t)c->q_heads;
@@ -243,82 +289,113 @@ static void rotary_meets_its_definition(void **state)
 
 static void packed_rows_hold_activations_ids_and_zeros(void **state)
 {
-    enum { TOKENS = 3, H = 16, K = 3, E = 7, BYTES = 80 };
-    static const size_t x_bytes = H * sizeof(float);
+    enum { TOKENS = 3, H = 16, K = 3, E = 7, MOST_BYTES = 80 };
     static const size_t id_bytes = K * sizeof(int32_t);
     static const int32_t expert[TOKENS * K] = {6, 0, 3, 1, 2, 4, 5, 3, 0};
     static const int32_t tag_of[E] = {10, 11, 12, 13, 14, 15, 16};
+    static const unsigned char zeros[16] = {0};
     sample_random r = {6};
     float x[TOKENS * H];
 
     (void)state;
-    assert_int_equal(BYTES, tsr_packed_row_bytes(4, H, K));
+    assert_int_equal(80, tsr_packed_row_bytes(4, H, K));
+    assert_int_equal(48, tsr_packed_row_bytes(2, H, K));
     sample_floats(&r, x, (size_t)TOKENS * H, 1.0F);
     for (int i = 0; i < SAMPLE_DEVICES; i++) {
         tsr_device *device = sample_device(i, &sample_shape);
-        unsigned char rows[TOKENS * BYTES];
+        unsigned char rows[TOKENS * MOST_BYTES];
+        unsigned char given[TOKENS * H * sizeof(float)];
         int32_t tag[TOKENS * K];
-        static const unsigned char zeros[BYTES - H * 4 - K * 4] = {0};
-        if (!device)
+        if (device == NULL)
             continue;
+        const size_t x_bytes = H * tsr_device_activation_bytes(device);
+        const size_t bytes = tsr_packed_row_bytes(tsr_device_activation_bytes(device), H, K);
         memset(rows, 0xee, sizeof(rows));
-        const tsr_pack_args a = {rows, tag, x, expert, tag_of, BYTES, TOKENS, H, K};
-        ASSERT_STATUS(TSR_OK, tsr_op_pack(device, &a, stream));
+        const tsr_pack_args a = {
+            .rows = sample_put(device, rows, TOKENS * bytes),
+            .tag = sample_room(device, sizeof(tag)),
+            .x = sample_rows(device, x, (size_t)TOKENS * H),
+            .expert = sample_put(device, expert, sizeof(expert)),
+            .tag_of = sample_put(device, tag_of, sizeof(tag_of)),
+            .row_bytes = bytes,
+            .tokens = TOKENS,
+            .hidden = H,
+            .top_k = K,
+        };
+        ASSERT_STATUS(TSR_OK, device->ops->pack(device, &a, stream));
+        sample_get(device, rows, a.rows, TOKENS * bytes);
+        sample_get(device, given, a.x, TOKENS * x_bytes);
+        sample_get(device, tag, a.tag, sizeof(tag));
         for (size_t t = 0; t < TOKENS; t++) {
-            const unsigned char *row = rows + t * BYTES;
-            assert_memory_equal(row, x + t * H, x_bytes);
+            const unsigned char *row = rows + t * bytes;
+            assert_memory_equal(row, given + t * x_bytes, x_bytes);
             assert_memory_equal(row + x_bytes, expert + t * K, id_bytes);
-            assert_memory_equal(row + x_bytes + id_bytes, zeros, sizeof(zeros));
+            assert_memory_equal(row + x_bytes + id_bytes, zeros, bytes - x_bytes - id_bytes);
         }
         for (int k = 0; k < TOKENS * K; k++)
             assert_int_equal(tag[k], 10 + expert[k]);
-        tsr_device_close(device);
+        sample_close(device);
     }
 }
 
 enum { COMBINE_T = 4, COMBINE_H = 80, COMBINE_K = 3 };
 
+/* What is combined, on the host. */
+typedef struct combined {
+    float answers[COMBINE_T * COMBINE_K * COMBINE_H];
+    float weight[COMBINE_T * COMBINE_K];
+    float shared[COMBINE_T * COMBINE_H];
+    float x[COMBINE_T * COMBINE_H];
+} combined;
+
 /* The stated order, in float: exact equality. */
-static void assert_combined(const tsr_combine_args *a, const float *residual, size_t t, size_t h)
+static float combined_by_definition(const combined *c, bool shared, size_t at)
 {
-    const size_t at = t * COMBINE_H + h;
+    const size_t t = at / COMBINE_H;
     float sum = 0.0F;
 
     for (size_t k = 0; k < COMBINE_K; k++) {
         const size_t slot = t * COMBINE_K + k;
-        const float product = a->weight[slot] * ((const float *)a->rows)[slot * COMBINE_H + h];
+        const float product = c->weight[slot] * c->answers[slot * COMBINE_H + at % COMBINE_H];
         sum = sum + product;
     }
-    if (a->shared)
-        sum = sum + ((const float *)a->shared)[at];
-    assert_true(((const float *)a->out)[at] == residual[at] + sum);
+    if (shared)
+        sum = sum + c->shared[at];
+    return c->x[at] + sum;
 }
 
-static void combine_sums_in_slot_order_then_shared_then_residual(void **state)
+static void combine_sums_in_slot_order_then_shared_then_x(void **state)
 {
-    enum { TOKENS = COMBINE_T, H = COMBINE_H, K = COMBINE_K };
+    enum { COUNT = COMBINE_T * COMBINE_H, ANSWERS = COUNT * COMBINE_K };
     sample_random r = {7};
-    float rows[TOKENS * K * H];
-    float weight[TOKENS * K];
-    float shared[TOKENS * H];
-    float residual[TOKENS * H];
+    combined c;
 
     (void)state;
-    sample_floats(&r, rows, (size_t)TOKENS * K * H, 2.0F);
-    sample_floats(&r, weight, (size_t)TOKENS * K, 1.0F);
-    sample_floats(&r, shared, (size_t)TOKENS * H, 1.0F);
-    sample_floats(&r, residual, (size_t)TOKENS * H, 4.0F);
+    sample_floats(&r, c.answers, ANSWERS, 2.0F);
+    sample_floats(&r, c.weight, (size_t)COMBINE_T * COMBINE_K, 1.0F);
+    sample_floats(&r, c.shared, COUNT, 1.0F);
+    sample_floats(&r, c.x, COUNT, 4.0F);
     for (int i = 0; i < 2 * SAMPLE_DEVICES; i++) {
         tsr_device *device = sample_device(i / 2, &sample_shape);
-        float out[TOKENS * H];
-        if (!device)
+        float expected[COUNT];
+        float out[COUNT];
+        if (device == NULL)
             continue;
-        memcpy(out, residual, sizeof(out)); /* in place */
-        const tsr_combine_args a = {out, rows, weight, i % 2 ? NULL : shared, out, TOKENS, H, K};
-        ASSERT_STATUS(TSR_OK, tsr_op_combine(device, &a, stream));
-        for (size_t n = 0; n < (size_t)TOKENS * H; n++)
-            assert_combined(&a, residual, n / H, n % H);
-        tsr_device_close(device);
+        const tsr_combine_block b = {
+            .x = sample_rows(device, c.x, COUNT),
+            .answers = sample_rows(device, c.answers, ANSWERS),
+            .weight = sample_put(device, c.weight, sizeof(c.weight)),
+            .shared = i % 2 == 0 ? sample_rows(device, c.shared, COUNT) : NULL,
+            .tokens = COMBINE_T,
+            .hidden = COMBINE_H,
+            .top_k = COMBINE_K,
+        };
+        ASSERT_STATUS(TSR_OK, tsr_block_combine(device, &b, stream));
+        sample_get_rows(device, out, b.x, COUNT);
+        for (size_t at = 0; at < COUNT; at++)
+            expected[at] = combined_by_definition(&c, b.shared != NULL, at);
+        sample_assert_like(i / 2, expected, out, COUNT);
+        sample_close(device);
     }
 }
 
@@ -326,12 +403,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(norm_meets_its_definition),
+        cmocka_unit_test(norm_takes_the_rows_it_is_told),
         cmocka_unit_test(add_adds),
         cmocka_unit_test(embed_copies_the_rows_of_the_ids),
-        cmocka_unit_test(embed_refuses_an_id_that_is_no_row),
         cmocka_unit_test(rotary_meets_its_definition),
         cmocka_unit_test(packed_rows_hold_activations_ids_and_zeros),
-        cmocka_unit_test(combine_sums_in_slot_order_then_shared_then_residual),
+        cmocka_unit_test(combine_sums_in_slot_order_then_shared_then_x),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,192 @@
+/*
+ * The table of backends, and their memory. A new backend is a row here: how it opens, and how far
+ * its results may lie from those of the first, which is the definition.
+ */
+#include "tests/kernels/backends.h"
+
+#include "runtime/base/numeric.h"
+#include "tests/kernels/samples.h"
+#include "tests/test.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const tsr_stream stream = {NULL};
+
+typedef struct backend {
+    tsr_status (*open)(const struct backend *backend, tsr_device **ret_device);
+    tsr_cpu_isa isa;
+    int32_t threads;
+    float bound; /* of a difference, in units of the largest result; 0: the same bits */
+} backend;
+
+static tsr_status open_cpu(const backend *b, tsr_device **ret_device)
+{
+    return tsr_device_open_cpu(b->threads, b->isa, ret_device);
+}
+
+static const backend backends[SAMPLE_DEVICES] = {
+    {open_cpu, TSR_CPU_PLAIN, 1, 0},  {open_cpu, TSR_CPU_PLAIN, 3, 0},
+    {open_cpu, TSR_CPU_AVX2, 1, 0},   {open_cpu, TSR_CPU_AVX2, 2, 0},
+    {open_cpu, TSR_CPU_AVX512, 1, 0}, {open_cpu, TSR_CPU_AVX512, 5, 0},
+};
+
+const tsr_work_shape sample_shape = {
+    .max_tokens = 300,
+    .max_rows = 64,
+    .max_answers = 200,
+    .max_in = 512,
+    .max_intermediate = 512,
+    .max_experts = 64,
+    .max_context = 300,
+    .max_logit_rows = 40,
+    .vocab = 3000,
+    .hidden = 512,
+    .q_heads = 32,
+    .kv_heads = 32,
+    .head_dim = 128,
+    .top_k = 16,
+};
+
+tsr_device *sample_device(int i, const tsr_work_shape *shape)
+{
+    tsr_device *device = NULL;
+    const tsr_status st = backends[i].open(&backends[i], &device);
+
+    if (st == TSR_ERR_DEVICE)
+        return NULL;
+    ASSERT_STATUS(TSR_OK, st);
+    ASSERT_STATUS(TSR_OK, tsr_device_reserve(device, shape));
+    return device;
+}
+
+/* What has been taken and not been freed yet. */
+typedef struct taken {
+    struct taken *next;
+    const tsr_device *device;
+    void *memory;
+} taken;
+
+static taken *all_taken;
+
+void sample_close(tsr_device *device)
+{
+    taken **at = &all_taken;
+
+    while (*at != NULL) {
+        taken *here = *at;
+        if (here->device != device) {
+            at = &here->next;
+            continue;
+        }
+        *at = here->next;
+        tsr_device_free(device, here->memory);
+        free(here);
+    }
+    tsr_device_close(device);
+}
+
+void *sample_room(tsr_device *device, size_t bytes)
+{
+    taken *t = sample_memory(sizeof(*t));
+
+    *t = (taken){.next = all_taken, .device = device};
+    ASSERT_STATUS(TSR_OK, tsr_device_alloc(device, bytes, &t->memory));
+    all_taken = t;
+    return t->memory;
+}
+
+void sample_wait(tsr_device *device)
+{
+    tsr_mark *mark = NULL;
+    bool passed = false;
+
+    ASSERT_STATUS(TSR_OK, tsr_device_mark_open(device, &mark));
+    ASSERT_STATUS(TSR_OK, tsr_device_mark(device, mark, stream));
+    while (!passed)
+        ASSERT_STATUS(TSR_OK, tsr_device_passed(device, mark, &passed));
+    tsr_device_mark_close(device, mark);
+}
+
+void sample_write(tsr_device *device, void *to, const void *from, size_t bytes)
+{
+    void *image = NULL;
+
+    if (bytes == 0)
+        return;
+    ASSERT_STATUS(TSR_OK, tsr_device_host_alloc(device, bytes, &image));
+    memcpy(image, from, bytes);
+    ASSERT_STATUS(TSR_OK, tsr_device_put(device, to, image, bytes, stream));
+    sample_wait(device);
+    tsr_device_host_free(device, image);
+}
+
+void *sample_put(tsr_device *device, const void *from, size_t bytes)
+{
+    void *memory = sample_room(device, bytes);
+
+    sample_write(device, memory, from, bytes);
+    return memory;
+}
+
+void sample_get(tsr_device *device, void *to, const void *from, size_t bytes)
+{
+    void *image = NULL;
+
+    if (bytes == 0)
+        return;
+    ASSERT_STATUS(TSR_OK, tsr_device_host_alloc(device, bytes, &image));
+    ASSERT_STATUS(TSR_OK, tsr_device_get(device, image, from, bytes, stream));
+    sample_wait(device);
+    memcpy(to, image, bytes);
+    tsr_device_host_free(device, image);
+}
+
+void *sample_row_room(tsr_device *device, size_t count)
+{
+    return sample_room(device, count * tsr_device_activation_bytes(device));
+}
+
+/* Activations of two bytes are BF16. */
+void *sample_rows(tsr_device *device, const float *x, size_t count)
+{
+    if (tsr_device_activation_bytes(device) == sizeof(float))
+        return sample_put(device, x, count * sizeof(float));
+
+    uint16_t *codes = sample_memory(count * sizeof(*codes));
+    for (size_t i = 0; i < count; i++)
+        codes[i] = tsr_f32_to_bf16(x[i]);
+    void *rows = sample_put(device, codes, count * sizeof(*codes));
+    free(codes);
+    return rows;
+}
+
+void sample_get_rows(tsr_device *device, float *to, const void *rows, size_t count)
+{
+    if (tsr_device_activation_bytes(device) == sizeof(float)) {
+        sample_get(device, to, rows, count * sizeof(float));
+        return;
+    }
+    uint16_t *codes = sample_memory(count * sizeof(*codes));
+    sample_get(device, codes, rows, count * sizeof(*codes));
+    for (size_t i = 0; i < count; i++)
+        to[i] = tsr_bf16_to_f32(codes[i]);
+    free(codes);
+}
+
+void sample_assert_like(int i, const float *expected, const float *got, size_t count)
+{
+    float most = 0.0F;
+
+    if (backends[i].bound == 0.0F) {
+        assert_memory_equal(expected, got, count * sizeof(float));
+        return;
+    }
+    for (size_t n = 0; n < count; n++)
+        most = fmaxf(most, fabsf(expected[n]));
+    for (size_t n = 0; n < count; n++) {
+        if (!(fabsf(got[n] - expected[n]) <= backends[i].bound * most))
+            fail_msg("result %zu: %.9g, not %.9g", n, (double)got[n], (double)expected[n]);
+    }
+}

@@ -1,0 +1,51 @@
+/*
+ * The devices that tests of kernels run on, one row each, and how a test reaches their memory: by
+ * put and get on a stream, as everyone does. A test never reads device memory itself.
+ *
+ *   host     float x[]  --sample_rows-->    | rows |  operation  | rows |   --sample_get_rows-->
+ *   device                                  '------'             '------'
+ *
+ * Every device is held against the first: its row says how near it has to come.
+ */
+#ifndef TSR_TESTS_KERNELS_BACKENDS_H
+#define TSR_TESTS_KERNELS_BACKENDS_H
+
+#include "kernels/device_ops.h"
+
+/* The CPU's instruction sets, with different thread counts. */
+enum { SAMPLE_DEVICES = 6 };
+
+/* The i-th, reserved for `shape`; NULL where this machine has none. Fails the test on any other
+ * error. */
+tsr_device *sample_device(int i, const tsr_work_shape *shape);
+
+/* A shape that is enough for all tests here. */
+extern const tsr_work_shape sample_shape;
+
+/* Closes the device and frees what was taken below. NULL is allowed. */
+void sample_close(tsr_device *device);
+
+/* Waits for everything on the stream. */
+void sample_wait(tsr_device *device);
+
+/* Device memory, zeroed. */
+void *sample_room(tsr_device *device, size_t bytes);
+
+/* Device memory with these bytes. */
+void *sample_put(tsr_device *device, const void *from, size_t bytes);
+
+/* Writes to device memory that is there. */
+void sample_write(tsr_device *device, void *to, const void *from, size_t bytes);
+
+/* Waits for everything on the stream, then reads device memory. */
+void sample_get(tsr_device *device, void *to, const void *from, size_t bytes);
+
+/* The same for activations, in the device's type. */
+void *sample_rows(tsr_device *device, const float *x, size_t count);
+void *sample_row_room(tsr_device *device, size_t count);
+void sample_get_rows(tsr_device *device, float *to, const void *rows, size_t count);
+
+/* Fails unless the i-th device's results are as near the expected ones as its row says. */
+void sample_assert_like(int i, const float *expected, const float *got, size_t count);
+
+#endif
