@@ -102,10 +102,11 @@ static bool linear_is_like(int32_t id, const char *name, const tsr_linear *linea
     return false;
 }
 
-static bool mlp_fits(const tsr_device *device, const tsr_experts_source *source, int32_t id)
+/* `first` is that of the lowest id here. */
+static bool mlp_fits(const tsr_device *device, const tsr_experts_source *source, int32_t id,
+                     const tsr_mlp *first)
 {
     const tsr_mlp *mlp = &source->mlps[source->local_of[id]];
-    const tsr_mlp *first = &source->mlps[0];
 
     if (!tsr_check_mlp(device, mlp, source->hidden)) {
         tsr_log(TSR_LOG_ERROR,
@@ -122,6 +123,7 @@ static bool mlp_fits(const tsr_device *device, const tsr_experts_source *source,
 static bool locals_fit(const tsr_device *device, const tsr_experts_source *source)
 {
     bool seen[TSR_MAX_EXPERTS] = {false};
+    const tsr_mlp *first = NULL;
     int32_t found = 0;
 
     for (int32_t id = 0; id < source->experts; id++) {
@@ -136,7 +138,8 @@ static bool locals_fit(const tsr_device *device, const tsr_experts_source *sourc
         }
         seen[local] = true;
         found++;
-        if (!mlp_fits(device, source, id))
+        first = first != NULL ? first : &source->mlps[local];
+        if (!mlp_fits(device, source, id, first))
             return false;
     }
     return tsr_check(found == source->local, "experts", "a local expert has no id");
