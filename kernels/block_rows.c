@@ -35,9 +35,10 @@ uint64_t tsr_block_rows_layout(const tsr_work_shape *shape, size_t activation_by
     const uint64_t hidden = (uint64_t)shape->hidden * activation_bytes;
     const uint64_t q = (uint64_t)shape->q_heads * head;
     const uint64_t kv = (uint64_t)shape->kv_heads * head;
-    cutter c = {.memory = memory};
+    cutter c = {0};
     tsr_block_rows rows;
 
+    c.memory = memory;
     rows.normed = cut(&c, tokens > logit_rows ? tokens : logit_rows, hidden);
     rows.delta = cut(&c, tokens, hidden);
     rows.q = cut(&c, tokens, q);

@@ -45,7 +45,7 @@ static double read_speed(int threads)
     uint64_t *memory = malloc(words * sizeof(*memory));
     double best = 0.0;
 
-    if (!memory)
+    if (memory == NULL)
         return 0.0;
     memset(memory, 1, words * sizeof(*memory));
     for (int run = 0; run < 5; run++) {
@@ -73,7 +73,7 @@ static void *bytes_like(size_t bytes, uint8_t mask)
     uint8_t *memory = malloc(bytes);
     uint32_t state = 1;
 
-    if (!memory)
+    if (memory == NULL)
         abort();
     for (size_t i = 0; i < bytes; i++) {
         state = state * 1664525U + 1013904223U;
@@ -86,8 +86,8 @@ typedef struct bench {
     tsr_device *device;
     tsr_linear linear[COPIES]; /* so that no copy is in a cache when its turn comes */
     void *memory[COPIES];
-    float *x;
-    float *y;
+    void *x; /* of the device, as is y */
+    void *y;
 } bench;
 
 static void must(tsr_status st)
@@ -175,14 +175,17 @@ int main(int argc, char **argv)
         return 2;
     must(tsr_device_open_cpu(threads, isa, &b.device));
     must(tsr_device_reserve(b.device, &shape));
-    b.x = bytes_like(sizeof(float) * IN * MOST_TOKENS, 0x3f);
-    b.y = calloc((size_t)OUT * MOST_TOKENS, sizeof(float));
+    must(tsr_device_alloc(b.device, sizeof(float) * IN * MOST_TOKENS, &b.x));
+    must(tsr_device_alloc(b.device, sizeof(float) * OUT * MOST_TOKENS, &b.y));
+    void *x = bytes_like(sizeof(float) * IN * MOST_TOKENS, 0x3f);
+    must(tsr_device_put(b.device, b.x, x, sizeof(float) * IN * MOST_TOKENS, (tsr_stream){NULL}));
+    free(x);
     const double limit = read_speed(threads);
     printf("%s; memory read %.2f GB/s\n", tsr_device_name(b.device), limit * 1e-9);
     for (int f = TSR_WEIGHT_F16; f < TSR_WEIGHT_FORMAT_COUNT; f++)
         bench_format(&b, (tsr_weight_format)f, limit);
-    free(b.x);
-    free(b.y);
+    tsr_device_free(b.device, b.x);
+    tsr_device_free(b.device, b.y);
     tsr_device_close(b.device);
     return 0;
 }

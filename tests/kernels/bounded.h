@@ -1,7 +1,7 @@
 /*
  * A value in double together with how far the same value computed in float may lie from it: each
  * operation adds its rounding to what its operands bring. A chain of steps gets its tolerance so,
- * without a guess; sums are bounded for any order.
+ * without a guess.
  */
 #ifndef TSR_TESTS_KERNELS_BOUNDED_H
 #define TSR_TESTS_KERNELS_BOUNDED_H
@@ -21,10 +21,10 @@ bounded bounded_mul(bounded a, bounded b);
 bounded bounded_div(bounded a, bounded b);
 bounded bounded_exp(bounded a);
 
-/* The sum of a[i]. */
+/* The sum of a[i], in any order. */
 bounded bounded_sum(const bounded *a, size_t count);
 
-/* The sum of a[i] * b[i]. */
+/* The sum of a[i] * b[i], as a linear adds it up. */
 bounded bounded_dot(const bounded *a, const double *b, size_t count);
 
 /* One row of RMSNorm. */

@@ -267,7 +267,7 @@ static void the_choice_is_its_definition_and_its_parts(void **state)
     fill_rows(&r, &rows);
     for (int i = 0; i < SAMPLE_DEVICES; i++) {
         tsr_device *device = sample_device(i, &sample_shape);
-        unsigned char x[T * H * sizeof(float)];
+        unsigned char x[sizeof(float) * T * H];
         tsr_experts experts;
         if (device == NULL)
             continue;

@@ -304,7 +304,7 @@ static void packed_rows_hold_activations_ids_and_zeros(void **state)
     for (int i = 0; i < SAMPLE_DEVICES; i++) {
         tsr_device *device = sample_device(i, &sample_shape);
         unsigned char rows[TOKENS * MOST_BYTES];
-        unsigned char given[TOKENS * H * sizeof(float)];
+        unsigned char given[sizeof(float) * TOKENS * H];
         int32_t tag[TOKENS * K];
         if (device == NULL)
             continue;

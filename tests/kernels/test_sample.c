@@ -136,8 +136,8 @@ static void every_device_samples_the_same_alone_and_in_a_batch(void **state)
     sample_random r = {1};
     float *logits = sample_memory((size_t)ROWS * VOCAB * sizeof(float));
     tsr_sample_row row[ROWS];
-    tsr_sampled first[ROWS];
-    tsr_sampled out[ROWS];
+    tsr_sampled first[ROWS] = {{0}};
+    tsr_sampled out[ROWS] = {{0}};
 
     (void)state;
     sample_floats(&r, logits, (size_t)ROWS * VOCAB, 6.0F);
