@@ -173,7 +173,7 @@ tsr_status tsr_threads_open(int32_t threads, tsr_threads **ret_threads)
     const size_t workers = (size_t)(threads - 1);
     tsr_threads *team = calloc(1, sizeof(*team) + workers * sizeof(team->worker[0]));
 
-    if (!team)
+    if (team == NULL)
         return TSR_ERR_MEMORY;
     team->count = threads;
     team->caller_spins = SPINS_LEAST;
@@ -201,7 +201,7 @@ undo_alloc:
 
 void tsr_threads_close(tsr_threads *threads)
 {
-    if (!threads)
+    if (threads == NULL)
         return;
     atomic_store_explicit(&threads->stop, true, memory_order_relaxed);
     publish(threads);
