@@ -187,6 +187,9 @@ static void run_rank(rank_run *r, const tsr_plan *plan)
         tsr_comm_abort(r->comm, TSR_ERR_DEVICE);
     else if (r->status == TSR_OK)
         r->status = tsr_engine_run(&args, coordinates ? &r->desk->result->stats : NULL);
+    /* The group may end while this rank still opens its model. */
+    if (r->status == TSR_ERR_PEER)
+        r->status = tsr_comm_cause(r->comm);
     tsr_model_close(model);
     if (device != NULL && coordinates && r->setup->device != RUN_ON_CPU) {
         r->desk->result->ahead = late_device_ahead(device);
