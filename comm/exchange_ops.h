@@ -39,6 +39,8 @@ typedef enum tsr_exchange_phase {
     TSR_PHASE_RETURNING,
 } tsr_exchange_phase;
 
+enum { TSR_NO_STAGE = -1 };
+
 /* First member of every exchange. Whoever opens it fills in what stands above the line. */
 struct tsr_exchange {
     const tsr_exchange_ops *ops;
@@ -49,7 +51,7 @@ struct tsr_exchange {
     /* ---- */
     tsr_exchange_phase phase;
     uint64_t step;
-    int32_t stage;  /* of the last dispatch; -1: none in this step */
+    int32_t stage;  /* of the last dispatch, or TSR_NO_STAGE in this step */
     int32_t tokens; /* of the last dispatch */
 };
 

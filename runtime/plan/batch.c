@@ -5,7 +5,6 @@
 #include "runtime/plan/batch.h"
 
 #include "runtime/base/sizes.h"
-#include "runtime/plan/shapes.h"
 
 #include <stddef.h>
 
@@ -43,7 +42,8 @@ static uint64_t lay_out(void *memory, const tsr_batch_sizes *n, tsr_batch *ret_b
 
 tsr_batch_sizes tsr_batch_most(const tsr_engine_limits *limits)
 {
-    const int64_t blocks = (int64_t)limits->max_num_seqs * tsr_blocks_of_sequence(limits);
+    const int64_t blocks =
+        (int64_t)limits->max_num_seqs * tsr_pieces(limits->max_model_len, limits->kv_block_tokens);
     return (tsr_batch_sizes){
         .samples = limits->max_num_seqs,
         .sequences = limits->max_num_seqs,
