@@ -25,7 +25,7 @@ bool tsr_check_width(int32_t width)
 
 bool tsr_check_float_format(tsr_weight_format format)
 {
-    return format == TSR_WEIGHT_F32 || format == TSR_WEIGHT_F16 || format == TSR_WEIGHT_BF16;
+    return tsr_format_row_of(format)->scales == TSR_SCALES_NONE;
 }
 
 bool tsr_check_linear(const tsr_device *device, const tsr_linear *linear)

@@ -252,18 +252,12 @@ uint64_t tsr_device_linear_bytes(const tsr_device *device, tsr_weight_format for
     return device->table->linear_bytes(format, out, in, bias, pre_quant_scale);
 }
 
-static bool needs_scales(tsr_weight_format format)
-{
-    return format == TSR_WEIGHT_FP8_CHANNEL || format == TSR_WEIGHT_FP8_BLOCK ||
-           format == TSR_WEIGHT_NVFP4;
-}
-
 tsr_status tsr_device_load_linear(tsr_device *device, const tsr_linear_source *source, void *memory,
                                   tsr_linear *ret_linear)
 {
     if (source->format >= TSR_WEIGHT_FORMAT_COUNT || source->activation >= TSR_ACTIVATION_COUNT ||
         source->out < 1 || source->in < 16 || source->in % 16 != 0 || source->weight == NULL ||
-        (needs_scales(source->format) && source->scales == NULL)) {
+        (tsr_scale_bytes(source->format, source->out, source->in) > 0 && source->scales == NULL)) {
         tsr_log(TSR_LOG_ERROR,
                 "load linear: format %d, activation %d, [%d, %d]; the width must be a multiple of "
                 "16 and nothing missing",

@@ -66,9 +66,9 @@ void tsr_path_describe(const tsr_linear_plan *linear, const tsr_plan_request *re
     const tsr_algo_row *row = tsr_algo_row_of(linear->algo);
     const tsr_target *of =
         request->activations_of != NULL ? request->activations_of : request->target;
-    const char *width = linear->format == TSR_WEIGHT_NVFP4 ? "W4A16" : "W8A16";
-    char lack[96];
+    char width[16], lack[96];
 
+    (void)snprintf(width, sizeof(width), "W%dA16", tsr_format_row_of(linear->format)->weight_bits);
     if (linear->algo == TSR_ALGO_NONE) {
         (void)snprintf(ret_text, capacity, "not quantized");
     } else if (linear->activation != TSR_ACTIVATION_NONE) {
@@ -106,9 +106,7 @@ static const char *precision_name(const tsr_linear_plan *linear)
 {
     if (linear->algo != TSR_ALGO_NONE)
         return tsr_algo_name(linear->algo);
-    if (linear->format == TSR_WEIGHT_F32)
-        return "F32";
-    return linear->format == TSR_WEIGHT_F16 ? "F16" : "BF16";
+    return tsr_dtype_name(tsr_format_row_of(linear->format)->weight_dtype);
 }
 
 /* "attention o_proj": the group, and its roles where the line is not about all of them. */

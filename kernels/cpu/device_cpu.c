@@ -131,7 +131,7 @@ uint64_t tsr_cpu_linear_bytes(tsr_weight_format format, int32_t out, int32_t in,
 {
     const tsr_cpu_format *f = tsr_cpu_isa_table_plain.format[format];
 
-    return aligned(f->weight_bytes(out, in)) + aligned(f->scale_bytes(out, in)) +
+    return aligned(f->weight_bytes(format, out, in)) + aligned(f->scale_bytes(format, out, in)) +
            (bias ? aligned((uint64_t)out * sizeof(float)) : 0) +
            (pre_quant_scale ? aligned((uint64_t)in * sizeof(float)) : 0);
 }
@@ -162,8 +162,9 @@ static tsr_status load_linear_cpu(tsr_device *device, const tsr_linear_source *s
 {
     const tsr_cpu_format *f = tsr_cpu(device)->isa->format[source->format];
     unsigned char *weight = memory;
-    unsigned char *scales = weight + aligned(f->weight_bytes(source->out, source->in));
-    const uint64_t scale_bytes = f->scale_bytes(source->out, source->in);
+    unsigned char *scales =
+        weight + aligned(f->weight_bytes(source->format, source->out, source->in));
+    const uint64_t scale_bytes = f->scale_bytes(source->format, source->out, source->in);
     unsigned char *at = scales + aligned(scale_bytes);
 
     if (!isfinite(source->weight_scale) || !isfinite(source->input_scale) ||

@@ -24,6 +24,11 @@ size_t tsr_dtype_bytes(tsr_dtype dtype)
     return dtype < TSR_DTYPE_COUNT ? rows[dtype].bytes : 0;
 }
 
+bool tsr_dtype_is_plain(tsr_dtype dtype)
+{
+    return dtype == TSR_DTYPE_F32 || dtype == TSR_DTYPE_F16 || dtype == TSR_DTYPE_BF16;
+}
+
 const char *tsr_dtype_name(tsr_dtype dtype)
 {
     return dtype < TSR_DTYPE_COUNT ? rows[dtype].name : "?";

@@ -25,6 +25,9 @@ typedef enum tsr_dtype {
 /* Bytes of one element. */
 size_t tsr_dtype_bytes(tsr_dtype dtype);
 
+/* F32, F16 or BF16: a number as it is, readable as f32. */
+bool tsr_dtype_is_plain(tsr_dtype dtype);
+
 /* As safetensors spells it: "BF16", "F8_E4M3"; never NULL. */
 const char *tsr_dtype_name(tsr_dtype dtype);
 

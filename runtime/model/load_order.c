@@ -12,7 +12,6 @@
 #include "runtime/model/load_order.h"
 
 #include "runtime/base/log.h"
-#include "runtime/model/stored_numbers.h"
 #include "runtime/plan/modules.h"
 #include "runtime/plan/shapes.h"
 
@@ -24,8 +23,6 @@
 enum {
     MAX_STRETCH_BYTES = 32 << 20, /* of several pieces together; one piece may be larger */
     MAX_GAP_BYTES = 256 << 10,    /* read over rather than sought over */
-    BLOCK = 128,
-    GROUP = 16,
     WORDS_BYTES = 512,
 };
 
@@ -55,63 +52,33 @@ void tsr_piece_words(const tsr_plan *plan, const tsr_piece *piece, size_t capaci
                    tsr_part_name(piece->part), plan->files[piece->place.file]);
 }
 
-static uint64_t blocks(int32_t elements, int32_t of)
-{
-    return ((uint64_t)elements + (uint64_t)of - 1) / (uint64_t)of;
-}
-
-static uint64_t scale_elements(const tsr_linear_plan *l)
-{
-    if (l->format == TSR_WEIGHT_FP8_CHANNEL)
-        return (uint64_t)l->out;
-    if (l->format == TSR_WEIGHT_FP8_BLOCK)
-        return blocks(l->out, BLOCK) * blocks(l->in, BLOCK);
-    if (l->format == TSR_WEIGHT_NVFP4)
-        return (uint64_t)l->out * blocks(l->in, GROUP);
-    return 1;
-}
-
 uint64_t tsr_piece_elements(const tsr_plan *plan, const tsr_piece *piece)
 {
     if (piece->part == TSR_PART_VECTOR)
         return (uint64_t)plan->vectors[piece->owner].elements;
 
     const tsr_linear_plan *l = &plan->linears[piece->owner];
-    if (piece->part == TSR_PART_WEIGHT) {
-        uint64_t values = (uint64_t)l->out * (uint64_t)l->in;
-        return l->format == TSR_WEIGHT_NVFP4 ? values / 2 : values; /* two to a byte */
+    if (piece->part == TSR_PART_WEIGHT)
+        return (uint64_t)l->out * (uint64_t)tsr_weight_columns(l->format, l->in);
+    if (piece->part == TSR_PART_SCALE) {
+        tsr_scale_shape shape = tsr_scale_shape_of(l->format, l->out, l->in);
+        return (uint64_t)shape.rows * (uint64_t)shape.columns;
     }
-    if (piece->part == TSR_PART_SCALE)
-        return scale_elements(l);
     if (piece->part == TSR_PART_PRE_QUANT_SCALE)
         return (uint64_t)l->in;
     return piece->part == TSR_PART_BIAS ? (uint64_t)l->out : 1;
 }
 
-static tsr_dtype weight_dtype(tsr_weight_format format)
-{
-    static const tsr_dtype dtype[TSR_WEIGHT_FORMAT_COUNT] = {
-        [TSR_WEIGHT_F32] = TSR_DTYPE_F32,
-        [TSR_WEIGHT_F16] = TSR_DTYPE_F16,
-        [TSR_WEIGHT_BF16] = TSR_DTYPE_BF16,
-        [TSR_WEIGHT_FP8] = TSR_DTYPE_F8_E4M3,
-        [TSR_WEIGHT_FP8_CHANNEL] = TSR_DTYPE_F8_E4M3,
-        [TSR_WEIGHT_FP8_BLOCK] = TSR_DTYPE_F8_E4M3,
-        [TSR_WEIGHT_NVFP4] = TSR_DTYPE_U8,
-    };
-    return dtype[format];
-}
-
 static bool dtype_fits(const tsr_plan *plan, const tsr_piece *piece)
 {
     if (piece->part == TSR_PART_VECTOR)
-        return tsr_numbers_readable(piece->place.dtype);
+        return tsr_dtype_is_plain(piece->place.dtype);
     tsr_weight_format format = plan->linears[piece->owner].format;
     if (piece->part == TSR_PART_WEIGHT)
-        return piece->place.dtype == weight_dtype(format);
-    if (piece->part == TSR_PART_SCALE && format == TSR_WEIGHT_NVFP4)
-        return piece->place.dtype == TSR_DTYPE_F8_E4M3;
-    return tsr_numbers_readable(piece->place.dtype);
+        return piece->place.dtype == tsr_format_row_of(format)->weight_dtype;
+    if (piece->part == TSR_PART_SCALE)
+        return tsr_scale_dtype_fits(format, piece->place.dtype);
+    return tsr_dtype_is_plain(piece->place.dtype);
 }
 
 /* The plan has been proven against the headers; a plan that was sent is checked once more, because

@@ -89,10 +89,11 @@ static tsr_status take_group_scales(tsr_loader *loader, const tsr_piece *piece,
 static tsr_status take_scale(tsr_loader *loader, const tsr_piece *piece, const unsigned char *bytes,
                              tsr_linear_source *source)
 {
-    if (source->format == TSR_WEIGHT_NVFP4)
+    const tsr_format_row *row = tsr_format_row_of(source->format);
+    if (!tsr_dtype_is_plain(row->scale_dtype))
         return take_group_scales(loader, piece, bytes, source);
 
-    bool whole = source->format == TSR_WEIGHT_FP8;
+    bool whole = row->scales == TSR_SCALES_TENSOR;
     tsr_number_rule rule = whole ? TSR_NUMBERS_POSITIVE : TSR_NUMBERS_NOT_NEGATIVE;
     float *values = NULL;
     tsr_status st = read_numbers(loader, piece, bytes, rule, &values);

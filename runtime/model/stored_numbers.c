@@ -7,11 +7,6 @@
 #include <math.h>
 #include <stdint.h>
 
-bool tsr_numbers_readable(tsr_dtype dtype)
-{
-    return dtype == TSR_DTYPE_BF16 || dtype == TSR_DTYPE_F16 || dtype == TSR_DTYPE_F32;
-}
-
 void tsr_numbers_read(tsr_dtype dtype, const unsigned char *bytes, size_t count, float *to)
 {
     if (dtype == TSR_DTYPE_F32) {

@@ -14,10 +14,7 @@ typedef enum tsr_number_rule {
     TSR_NUMBERS_POSITIVE,     /* scales of whole tensors: something is divided by them */
 } tsr_number_rule;
 
-/* True for the element types below: BF16, F16, F32. */
-bool tsr_numbers_readable(tsr_dtype dtype);
-
-/* `count` values from `bytes`, which need not be aligned. */
+/* `count` values from `bytes`, which need not be aligned; of a plain type. */
 void tsr_numbers_read(tsr_dtype dtype, const unsigned char *bytes, size_t count, float *to);
 
 /* The first of `values` that breaks the rule, or `count`. */

@@ -55,11 +55,6 @@ tsr_evidence tsr_evidence_gather(tsr_tensor_index *index, const char *module)
     return evidence;
 }
 
-bool tsr_dtype_is_plain(tsr_dtype dtype)
-{
-    return dtype == TSR_DTYPE_F32 || dtype == TSR_DTYPE_F16 || dtype == TSR_DTYPE_BF16;
-}
-
 bool tsr_tensor_is_scalar(const tsr_tensor *t)
 {
     return t->rank == 0 || (t->rank == 1 && t->shape[0] == 1);
@@ -75,10 +70,8 @@ bool tsr_tensor_is_matrix(const tsr_tensor *t, int64_t rows, int64_t columns)
     return t->rank == 2 && t->shape[0] == rows && t->shape[1] == columns;
 }
 
-bool tsr_tensor_is_block_grid(const tsr_tensor *t, int64_t out, int64_t in)
+bool tsr_tensor_is_block_grid(const tsr_tensor *t, int64_t rows, int64_t columns)
 {
-    int64_t rows = (out + 127) / 128, columns = (in + 127) / 128;
-
     return tsr_tensor_is_matrix(t, rows, columns) ||
            (t->rank == 4 && t->shape[0] == rows && t->shape[1] == 1 && t->shape[2] == columns &&
             t->shape[3] == 1);
@@ -95,27 +88,45 @@ void tsr_tensor_describe(const tsr_tensor *t, size_t capacity, char *ret_text)
         (void)snprintf(ret_text + at, capacity - (size_t)at, "]");
 }
 
+static bool scales_look_like(const tsr_format_row *row, const tsr_tensor *scale)
+{
+    bool scalar = tsr_tensor_is_scalar(scale);
+
+    if (row->scales == TSR_SCALES_TENSOR)
+        return scalar;
+    if (row->scales == TSR_SCALES_CHANNEL)
+        return !scalar && scale->rank == 1;
+    return scale->rank > 1;
+}
+
+/* Layouts that are told apart by their types and not served. */
+static const char *foreign_layout(const tsr_tensor *weight, const tsr_tensor *scale)
+{
+    if (weight->dtype == TSR_DTYPE_U8)
+        return "4-bit integers, or MXFP4";
+    if (weight->dtype == TSR_DTYPE_I8)
+        return "INT8";
+    if (weight->dtype == TSR_DTYPE_F8_E4M3 &&
+        (scale->dtype == TSR_DTYPE_U8 || scale->dtype == TSR_DTYPE_F8_E8M0))
+        return "MXFP8";
+    return "no known format";
+}
+
 const char *tsr_evidence_looks_like(const tsr_evidence *e)
 {
     const tsr_tensor *scale = e->scale != NULL ? e->scale : e->scale_inv;
 
     if (e->weight == NULL)
         return "no known format";
-    if (tsr_dtype_is_plain(e->weight->dtype) && scale == NULL)
-        return "unquantized";
     if (scale == NULL)
-        return "a quantized weight without scales";
-    if (e->weight->dtype == TSR_DTYPE_U8 && scale->dtype == TSR_DTYPE_F8_E4M3)
-        return "NVFP4";
-    if (e->weight->dtype == TSR_DTYPE_U8)
-        return "4-bit integers, or MXFP4";
-    if (e->weight->dtype == TSR_DTYPE_I8)
-        return "INT8";
-    if (e->weight->dtype != TSR_DTYPE_F8_E4M3)
-        return "no known format";
-    if (scale->dtype == TSR_DTYPE_U8 || scale->dtype == TSR_DTYPE_F8_E8M0)
-        return "MXFP8";
-    if (tsr_tensor_is_scalar(scale))
-        return "FP8 with one scale";
-    return scale->rank == 1 ? "FP8 with a scale for each channel" : "FP8 with block scales";
+        return tsr_dtype_is_plain(e->weight->dtype) ? "unquantized"
+                                                    : "a quantized weight without scales";
+    for (int f = 0; f < TSR_WEIGHT_FORMAT_COUNT; f++) {
+        const tsr_format_row *row = tsr_format_row_of((tsr_weight_format)f);
+        if (row->scales != TSR_SCALES_NONE && row->weight_dtype == e->weight->dtype &&
+            tsr_scale_dtype_fits((tsr_weight_format)f, scale->dtype) &&
+            scales_look_like(row, scale))
+            return row->looks_like;
+    }
+    return foreign_layout(e->weight, scale);
 }

@@ -19,8 +19,6 @@ typedef struct tsr_evidence {
 /* Collects and consumes. A KV scale and a router's correction bias are left to the vectors. */
 tsr_evidence tsr_evidence_gather(tsr_tensor_index *index, const char *module);
 
-bool tsr_dtype_is_plain(tsr_dtype dtype); /* F32, F16, BF16 */
-
 /* One value: rank 0, or [1]. */
 bool tsr_tensor_is_scalar(const tsr_tensor *tensor);
 
@@ -28,13 +26,13 @@ bool tsr_tensor_is_vector(const tsr_tensor *tensor, int64_t elements);
 
 bool tsr_tensor_is_matrix(const tsr_tensor *tensor, int64_t rows, int64_t columns);
 
-/* The scales of 128x128 blocks of [out, in]: [ceil, ceil] or [ceil, 1, ceil, 1]. */
-bool tsr_tensor_is_block_grid(const tsr_tensor *tensor, int64_t out, int64_t in);
+/* A matrix, or written [rows, 1, columns, 1], as exporters do with the scales of blocks. */
+bool tsr_tensor_is_block_grid(const tsr_tensor *tensor, int64_t rows, int64_t columns);
 
 /* "U8 [128, 64]" */
 void tsr_tensor_describe(const tsr_tensor *tensor, size_t capacity, char *ret_text);
 
-/* What the tensors look like, "NVFP4" or "unquantized BF16"; "no known format" otherwise. */
+/* What the tensors look like, "NVFP4" or "unquantized"; "no known format" otherwise. */
 const char *tsr_evidence_looks_like(const tsr_evidence *evidence);
 
 #endif

@@ -135,23 +135,16 @@ static void prove_weight(examination *x, const tsr_algo_row *row)
 {
     const tsr_tensor *w = x->found.weight;
     const tsr_linear_plan *l = x->linear;
-    int32_t columns = l->in;
-    char wanted[TEXT_BYTES];
-    bool typed;
-
-    if (x->claim->algo == TSR_ALGO_NONE) {
-        typed = tsr_dtype_is_plain(w->dtype);
-        (void)snprintf(wanted, sizeof(wanted), "BF16, F16 or F32 [%d, %d]", l->out, l->in);
-    } else if (row->format == TSR_WEIGHT_NVFP4) {
-        columns = l->in / 2;
-        typed = w->dtype == TSR_DTYPE_U8;
-        (void)snprintf(wanted, sizeof(wanted), "U8 [%d, %d]", l->out, columns);
-    } else {
-        typed = w->dtype == TSR_DTYPE_F8_E4M3;
-        (void)snprintf(wanted, sizeof(wanted), "F8_E4M3 [%d, %d]", l->out, l->in);
-    }
+    int32_t columns = tsr_weight_columns(row->format, l->in);
+    tsr_dtype dtype = tsr_format_row_of(row->format)->weight_dtype;
+    bool plain = x->claim->algo == TSR_ALGO_NONE;
+    bool typed = plain ? tsr_dtype_is_plain(w->dtype) : w->dtype == dtype;
     bool shaped = tsr_tensor_is_matrix(w, l->out, columns);
-    if (!typed || (!shaped && w->dtype == TSR_DTYPE_U8)) /* other 4-bit formats pack otherwise */
+    char wanted[TEXT_BYTES];
+
+    (void)snprintf(wanted, sizeof(wanted), "%s [%d, %d]",
+                   plain ? "BF16, F16 or F32" : tsr_dtype_name(dtype), l->out, columns);
+    if (!typed || (!shaped && columns < l->in)) /* other 4-bit formats pack otherwise */
         contradict(x, w, wanted);
     else if (!shaped)
         misfit(x, w, wanted);
@@ -165,27 +158,27 @@ static bool is_plain_scalar(const tsr_tensor *t)
 /* The scale that the format keeps beside the weight. */
 static void prove_scale(examination *x, tsr_weight_format format, const tsr_tensor *scale)
 {
-    const tsr_linear_plan *l = x->linear;
+    const tsr_format_row *row = tsr_format_row_of(format);
+    tsr_scale_shape shape = tsr_scale_shape_of(format, x->linear->out, x->linear->in);
+    const char *dtype = tsr_dtype_name(row->scale_dtype);
     char wanted[TEXT_BYTES] = "one value of F32, F16 or BF16";
-    bool holds = false;
+    bool shaped;
 
-    if (format == TSR_WEIGHT_FP8) {
-        holds = is_plain_scalar(scale);
-    } else if (format == TSR_WEIGHT_FP8_CHANNEL) {
-        holds = tsr_dtype_is_plain(scale->dtype) &&
-                (tsr_tensor_is_vector(scale, l->out) || tsr_tensor_is_matrix(scale, l->out, 1));
-        (void)snprintf(wanted, sizeof(wanted), "F32 [%d]", l->out);
-    } else if (format == TSR_WEIGHT_FP8_BLOCK) {
-        holds = tsr_dtype_is_plain(scale->dtype) && tsr_tensor_is_block_grid(scale, l->out, l->in);
-        (void)snprintf(wanted, sizeof(wanted), "F32 [%d, %d] or [%d, 1, %d, 1]",
-                       (l->out + 127) / 128, (l->in + 127) / 128, (l->out + 127) / 128,
-                       (l->in + 127) / 128);
-    } else if (format == TSR_WEIGHT_NVFP4) {
-        holds =
-            scale->dtype == TSR_DTYPE_F8_E4M3 && tsr_tensor_is_matrix(scale, l->out, l->in / 16);
-        (void)snprintf(wanted, sizeof(wanted), "F8_E4M3 [%d, %d]", l->out, l->in / 16);
+    if (row->scales == TSR_SCALES_TENSOR) {
+        shaped = tsr_tensor_is_scalar(scale);
+    } else if (row->scales == TSR_SCALES_CHANNEL) {
+        shaped =
+            tsr_tensor_is_vector(scale, shape.rows) || tsr_tensor_is_matrix(scale, shape.rows, 1);
+        (void)snprintf(wanted, sizeof(wanted), "%s [%d]", dtype, shape.rows);
+    } else if (row->scale_rows > 1) {
+        shaped = tsr_tensor_is_block_grid(scale, shape.rows, shape.columns);
+        (void)snprintf(wanted, sizeof(wanted), "%s [%d, %d] or [%d, 1, %d, 1]", dtype, shape.rows,
+                       shape.columns, shape.rows, shape.columns);
+    } else {
+        shaped = tsr_tensor_is_matrix(scale, shape.rows, shape.columns);
+        (void)snprintf(wanted, sizeof(wanted), "%s [%d, %d]", dtype, shape.rows, shape.columns);
     }
-    if (!holds)
+    if (!shaped || !tsr_scale_dtype_fits(format, scale->dtype))
         contradict(x, scale, wanted);
 }
 
@@ -194,7 +187,8 @@ static void prove_scales(examination *x, const tsr_algo_row *row)
     tsr_evidence *e = &x->found;
     bool quantized = x->claim->algo != TSR_ALGO_NONE;
     const tsr_tensor *scale = e->scale != NULL ? e->scale : e->scale_inv;
-    bool inverse_is_scale = row->format == TSR_WEIGHT_FP8_BLOCK && e->scale == NULL;
+    const tsr_format_row *format = tsr_format_row_of(row->format);
+    bool inverse_is_scale = format->inverse_name && e->scale == NULL;
 
     if (!quantized) {
         reject(x, e->scale);
@@ -206,7 +200,7 @@ static void prove_scales(examination *x, const tsr_algo_row *row)
     }
     if (!quantized || !inverse_is_scale)
         reject(x, e->scale_inv);
-    if (!quantized || row->format != TSR_WEIGHT_NVFP4)
+    if (!quantized || !format->global_scale)
         reject(x, e->global_scale);
     else if (e->global_scale == NULL)
         miss(x, "weight_scale_2");
@@ -284,13 +278,6 @@ static void settle(examination *x)
     }
 }
 
-static tsr_weight_format plain_format(tsr_dtype dtype)
-{
-    if (dtype == TSR_DTYPE_F32)
-        return TSR_WEIGHT_F32;
-    return dtype == TSR_DTYPE_F16 ? TSR_WEIGHT_F16 : TSR_WEIGHT_BF16;
-}
-
 void tsr_prove_linear(tsr_prover *prover, tsr_linear_plan *linear, tsr_claim *claim)
 {
     examination x = {.prover = prover, .linear = linear, .claim = claim};
@@ -305,8 +292,9 @@ void tsr_prove_linear(tsr_prover *prover, tsr_linear_plan *linear, tsr_claim *cl
     settle(&x);
     row = tsr_algo_row_of(claim->algo);
     linear->algo = claim->algo;
-    linear->format =
-        claim->algo == TSR_ALGO_NONE ? plain_format(x.found.weight->dtype) : row->format;
+    linear->format = row->format;
+    if (claim->algo == TSR_ALGO_NONE)
+        (void)tsr_format_unquantized(x.found.weight->dtype, &linear->format);
     linear->activation = row->activation;
     linear->weight = place_of(x.found.weight);
     if (claim->refused)

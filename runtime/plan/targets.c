@@ -20,32 +20,9 @@ static uint64_t align_up(uint64_t bytes)
 static uint64_t gpu_linear_bytes(tsr_weight_format format, int32_t out, int32_t in, bool bias,
                                  bool pre_quant_scale)
 {
-    uint64_t o = (uint64_t)out, i = (uint64_t)in, weight = o * i, scales = 0;
-
-    switch (format) {
-    case TSR_WEIGHT_F32:
-        weight *= 4;
-        break;
-    case TSR_WEIGHT_F16:
-    case TSR_WEIGHT_BF16:
-        weight *= 2;
-        break;
-    case TSR_WEIGHT_FP8_CHANNEL:
-        scales = o * 4;
-        break;
-    case TSR_WEIGHT_FP8_BLOCK:
-        scales = (o + 127) / 128 * ((i + 127) / 128) * 4;
-        break;
-    case TSR_WEIGHT_NVFP4:
-        weight /= 2;
-        scales = o * (i / 16);
-        break;
-    case TSR_WEIGHT_FP8:
-    case TSR_WEIGHT_FORMAT_COUNT:
-        break;
-    }
-    return align_up(weight) + align_up(scales) + align_up(bias ? o * 4 : 0) +
-           align_up(pre_quant_scale ? i * 4 : 0);
+    return align_up(tsr_weight_bytes(format, out, in)) +
+           align_up(tsr_scale_bytes(format, out, in)) + align_up(bias ? (uint64_t)out * 4 : 0) +
+           align_up(pre_quant_scale ? (uint64_t)in * 4 : 0);
 }
 
 /* Rows gathered per expert, gate and up of each, and the split sums of attention: bf16 and f32. */

@@ -238,6 +238,40 @@ static void dtypes_and_formats_have_names_both_ways(void **state)
     assert_int_equal(tsr_kv_format_bytes(TSR_KV_FP8), 1);
 }
 
+/* By hand: [768, 2048], and an edge of [130, 144]. */
+static void the_row_of_a_format_says_how_much_is_stored(void **state)
+{
+    (void)state;
+    static const struct {
+        tsr_weight_format format;
+        uint64_t weight, scales, edge_scales;
+        int32_t columns;
+    } cases[] = {
+        {TSR_WEIGHT_F32, 768 * 2048 * 4, 0, 0, 2048},
+        {TSR_WEIGHT_F16, 768 * 2048 * 2, 0, 0, 2048},
+        {TSR_WEIGHT_BF16, 768 * 2048 * 2, 0, 0, 2048},
+        {TSR_WEIGHT_FP8, 768 * 2048, 0, 0, 2048},
+        {TSR_WEIGHT_FP8_CHANNEL, 768 * 2048, 768 * 4, 130 * 4, 2048},
+        {TSR_WEIGHT_FP8_BLOCK, 768 * 2048, 6 * 16 * 4, 2 * 2 * 4, 2048},
+        {TSR_WEIGHT_NVFP4, 768 * 1024, 768 * 128, 130 * 9, 1024},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const tsr_weight_format f = cases[i].format;
+        assert_int_equal(tsr_weight_columns(f, 2048), cases[i].columns);
+        assert_int_equal(tsr_weight_bytes(f, 768, 2048), cases[i].weight);
+        assert_int_equal(tsr_scale_bytes(f, 768, 2048), cases[i].scales);
+        assert_int_equal(tsr_scale_bytes(f, 130, 144), cases[i].edge_scales);
+        assert_string_not_equal(tsr_format_row_of(f)->looks_like, "");
+    }
+    assert_int_equal(sizeof(cases) / sizeof(cases[0]), TSR_WEIGHT_FORMAT_COUNT);
+    assert_true(tsr_scale_dtype_fits(TSR_WEIGHT_FP8_BLOCK, TSR_DTYPE_BF16));
+    assert_false(tsr_scale_dtype_fits(TSR_WEIGHT_NVFP4, TSR_DTYPE_F32));
+    tsr_weight_format found = TSR_WEIGHT_NVFP4;
+    assert_true(tsr_format_unquantized(TSR_DTYPE_F16, &found));
+    assert_int_equal(found, TSR_WEIGHT_F16);
+    assert_false(tsr_format_unquantized(TSR_DTYPE_F8_E4M3, &found));
+}
+
 static char kept_line[128];
 
 static void keep_line(void *context, tsr_log_level level, const char *line)
@@ -277,6 +311,7 @@ int main(void)
         cmocka_unit_test(json_errors_name_file_and_line),
         cmocka_unit_test(files_are_read_whole_or_not_at_all),
         cmocka_unit_test(dtypes_and_formats_have_names_both_ways),
+        cmocka_unit_test(the_row_of_a_format_says_how_much_is_stored),
         cmocka_unit_test(a_line_of_the_log_names_its_rank),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,8 +18,8 @@ TSR_INLINE lanes elements_next(const element *at)
 
 const tsr_cpu_format ISA(tsr_cpu_format_f16) = {
     .unit = 1.0F,
-    .weight_bytes = weight_bytes,
-    .scale_bytes = scale_bytes,
+    .weight_bytes = tsr_weight_bytes,
+    .scale_bytes = tsr_scale_bytes,
     .load = load,
     .decode = decode,
     .stream = stream,

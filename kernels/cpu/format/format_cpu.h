@@ -12,9 +12,10 @@ struct tsr_cpu_format {
     /* A weight is its decoded value * unit * scale of its row; unit is a power of two. */
     float unit;
 
-    /* Bytes in memory, before alignment. */
-    uint64_t (*weight_bytes)(int32_t out, int32_t in);
-    uint64_t (*scale_bytes)(int32_t out, int32_t in);
+    /* Bytes in memory, before alignment: tsr_weight_bytes and tsr_scale_bytes where they are kept
+     * as the file has them. */
+    uint64_t (*weight_bytes)(tsr_weight_format format, int32_t out, int32_t in);
+    uint64_t (*scale_bytes)(tsr_weight_format format, int32_t out, int32_t in);
 
     /* From the checkpoint's layout to ours. TSR_ERR_CHECKPOINT: NaN or infinity. */
     tsr_status (*load)(const tsr_linear_source *source, void *weight, void *scales);

@@ -30,27 +30,9 @@ TSR_INLINE lanes cursor_next(cursor *c)
 
 #include "kernels/cpu/format/format_body.h"
 
-static uint64_t weight_bytes(int32_t out, int32_t in)
-{
-    return (uint64_t)out * (uint64_t)in;
-}
-
-static uint64_t no_scale_bytes(int32_t out, int32_t in)
-{
-    (void)out;
-    (void)in;
-    return 0;
-}
-
-static uint64_t channel_scale_bytes(int32_t out, int32_t in)
-{
-    (void)in;
-    return (uint64_t)out * sizeof(float);
-}
-
 static tsr_status load(const tsr_linear_source *source, void *weight, void *scales)
 {
-    const uint64_t bytes = weight_bytes(source->out, source->in);
+    const uint64_t bytes = (uint64_t)source->out * (uint64_t)source->in;
 
     (void)scales;
     if (ISA(tsr_cpu_has_e4m3_nan)(source->weight, bytes))
@@ -63,7 +45,7 @@ static tsr_status load_channel(const tsr_linear_source *source, void *weight, vo
 {
     if (ISA(tsr_cpu_has_nonfinite)(source->scales, (uint64_t)source->out))
         return TSR_ERR_CHECKPOINT;
-    memcpy(scales, source->scales, (size_t)channel_scale_bytes(source->out, source->in));
+    memcpy(scales, source->scales, (size_t)source->out * sizeof(float));
     return load(source, weight, scales);
 }
 
@@ -80,8 +62,8 @@ static float channel_row_scale(const tsr_linear *linear, int32_t row)
 
 const tsr_cpu_format ISA(tsr_cpu_format_fp8) = {
     .unit = 256.0F,
-    .weight_bytes = weight_bytes,
-    .scale_bytes = no_scale_bytes,
+    .weight_bytes = tsr_weight_bytes,
+    .scale_bytes = tsr_scale_bytes,
     .load = load,
     .decode = decode,
     .stream = stream,
@@ -90,8 +72,8 @@ const tsr_cpu_format ISA(tsr_cpu_format_fp8) = {
 
 const tsr_cpu_format ISA(tsr_cpu_format_fp8_channel) = {
     .unit = 256.0F,
-    .weight_bytes = weight_bytes,
-    .scale_bytes = channel_scale_bytes,
+    .weight_bytes = tsr_weight_bytes,
+    .scale_bytes = tsr_scale_bytes,
     .load = load_channel,
     .decode = decode,
     .stream = stream,

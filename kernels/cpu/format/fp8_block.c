@@ -45,20 +45,10 @@ TSR_INLINE lanes cursor_next(cursor *c)
 
 #include "kernels/cpu/format/format_body.h"
 
-static uint64_t weight_bytes(int32_t out, int32_t in)
-{
-    return (uint64_t)out * (uint64_t)in;
-}
-
-static uint64_t scale_bytes(int32_t out, int32_t in)
-{
-    return blocks(out) * blocks(in) * sizeof(float);
-}
-
 static tsr_status load(const tsr_linear_source *source, void *weight, void *scales)
 {
-    const uint64_t bytes = weight_bytes(source->out, source->in);
-    const uint64_t bytes_of_scales = scale_bytes(source->out, source->in);
+    const uint64_t bytes = (uint64_t)source->out * (uint64_t)source->in;
+    const uint64_t bytes_of_scales = tsr_scale_bytes(source->format, source->out, source->in);
 
     if (ISA(tsr_cpu_has_e4m3_nan)(source->weight, bytes) ||
         ISA(tsr_cpu_has_nonfinite)(source->scales, bytes_of_scales / sizeof(float)))
@@ -76,8 +66,8 @@ static float row_scale(const tsr_linear *linear, int32_t row)
 
 const tsr_cpu_format ISA(tsr_cpu_format_fp8_block) = {
     .unit = 1.0F,
-    .weight_bytes = weight_bytes,
-    .scale_bytes = scale_bytes,
+    .weight_bytes = tsr_weight_bytes,
+    .scale_bytes = tsr_scale_bytes,
     .load = load,
     .decode = decode,
     .stream = stream,

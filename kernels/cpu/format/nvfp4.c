@@ -62,14 +62,16 @@ TSR_INLINE lanes cursor_next(cursor *c)
 
 #include "kernels/cpu/format/format_body.h"
 
-static uint64_t weight_bytes(int32_t out, int32_t in)
+static uint64_t weight_bytes(tsr_weight_format format, int32_t out, int32_t in)
 {
+    (void)format;
     return (uint64_t)out * chunks(in) * CHUNK_WORDS * sizeof(uint32_t);
 }
 
 /* Scales are read sixteen at a time: eight bytes of slack behind the last. */
-static uint64_t scale_bytes(int32_t out, int32_t in)
+static uint64_t scale_bytes(tsr_weight_format format, int32_t out, int32_t in)
 {
+    (void)format;
     return (uint64_t)out * chunks(in) * CHUNK_SCALES + CHUNK_SCALES;
 }
 
@@ -136,7 +138,7 @@ static tsr_status load(const tsr_linear_source *source, void *weight, void *scal
 
     if (ISA(tsr_cpu_has_e4m3_nan)(source->scales, (uint64_t)source->out * groups))
         return TSR_ERR_CHECKPOINT;
-    memset(scales, 0, (size_t)scale_bytes(source->out, source->in));
+    memset(scales, 0, (size_t)scale_bytes(source->format, source->out, source->in));
     for (size_t o = 0; o < (size_t)source->out; o++) {
         load_row((const uint8_t *)source->weight + o * (in / 2), source->in,
                  (uint32_t *)weight + o * row_chunks * CHUNK_WORDS);

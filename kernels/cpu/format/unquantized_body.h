@@ -40,18 +40,6 @@ TSR_INLINE lanes cursor_next(cursor *c)
 
 #include "kernels/cpu/format/format_body.h"
 
-static uint64_t weight_bytes(int32_t out, int32_t in)
-{
-    return (uint64_t)out * (uint64_t)in * sizeof(element);
-}
-
-static uint64_t scale_bytes(int32_t out, int32_t in)
-{
-    (void)out;
-    (void)in;
-    return 0;
-}
-
 static bool has_nonfinite(const element_bits *at, uint64_t count)
 {
     element_bits found = 0;
@@ -63,10 +51,12 @@ static bool has_nonfinite(const element_bits *at, uint64_t count)
 
 static tsr_status load(const tsr_linear_source *source, void *weight, void *scales)
 {
+    const uint64_t count = (uint64_t)source->out * (uint64_t)source->in;
+
     (void)scales;
-    if (has_nonfinite(source->weight, (uint64_t)source->out * (uint64_t)source->in))
+    if (has_nonfinite(source->weight, count))
         return TSR_ERR_CHECKPOINT;
-    memcpy(weight, source->weight, (size_t)weight_bytes(source->out, source->in));
+    memcpy(weight, source->weight, (size_t)count * sizeof(element));
     return TSR_OK;
 }
 

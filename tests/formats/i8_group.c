@@ -1,0 +1,72 @@
+/*
+ * The kernel file of a made-up format: weights in I8 with one f32 scale per 32 along a row. A weight
+ * enters the dot as code * scale, rounded once to f32.
+ */
+#include "kernels/cpu/format/format_cpu.h"
+#include "kernels/cpu/lanes.h"
+
+#include <string.h>
+
+enum { GROUP = 32 };
+
+typedef struct cursor {
+    const int8_t *at;
+    const float *scale;
+    int32_t group; /* of 16, within the row */
+} cursor;
+
+TSR_INLINE cursor cursor_open(const tsr_linear *linear, int32_t row)
+{
+    const tsr_scale_shape scales = tsr_scale_shape_of(linear->format, linear->out, linear->in);
+    return (cursor){
+        .at = (const int8_t *)linear->weight + (size_t)row * (size_t)linear->in,
+        .scale = (const float *)linear->scales + (size_t)row * (size_t)scales.columns,
+    };
+}
+
+TSR_INLINE void cursor_chunk(cursor *c)
+{
+    (void)c;
+}
+
+TSR_INLINE lanes cursor_next(cursor *c)
+{
+    float code[LANES];
+
+    for (int l = 0; l < LANES; l++)
+        code[l] = (float)c->at[l];
+    const float scale = c->scale[c->group * LANES / GROUP];
+    c->at += LANES;
+    c->group++;
+    return lanes_mul(lanes_load(code), lanes_set(scale));
+}
+
+#include "kernels/cpu/format/format_body.h"
+
+static tsr_status load(const tsr_linear_source *source, void *weight, void *scales)
+{
+    const uint64_t bytes = tsr_scale_bytes(source->format, source->out, source->in);
+
+    if (ISA(tsr_cpu_has_nonfinite)(source->scales, bytes / sizeof(float)))
+        return TSR_ERR_CHECKPOINT;
+    memcpy(scales, source->scales, (size_t)bytes);
+    memcpy(weight, source->weight,
+           (size_t)tsr_weight_bytes(source->format, source->out, source->in));
+    return TSR_OK;
+}
+
+static float row_scale(const tsr_linear *linear, int32_t row)
+{
+    (void)row;
+    return linear->weight_scale;
+}
+
+const tsr_cpu_format ISA(tsr_cpu_format_i8_group) = {
+    .unit = 1.0F,
+    .weight_bytes = tsr_weight_bytes,
+    .scale_bytes = tsr_scale_bytes,
+    .load = load,
+    .decode = decode,
+    .stream = stream,
+    .row_scale = row_scale,
+};
