@@ -27,7 +27,7 @@ static const command_row commands[] = {
     {"inspect", TSR_COMMAND_INSPECT, "inspect DIR [--json]",
      "what a checkpoint holds: shapes, the precision of every layer, problems",
      "tessera inspect models/Qwen3-30B-A3B-NVFP4"},
-    {"plan", TSR_COMMAND_PLAN, "plan DIR --ranks N [--target h200|b200|cpu|BYTES] [--json]",
+    {"plan", TSR_COMMAND_PLAN, "plan DIR --ranks N [--target TARGET|BYTES] [--json]",
      "whether it fits, per rank and kind of memory, and how each layer is computed",
      "tessera plan models/GLM-4.6-mixed --ranks 8 --target h200 --max-model-len 32K"},
     {"run", TSR_COMMAND_RUN,
@@ -145,6 +145,7 @@ static tsr_status store_number(const tsr_option_row *row, const char *value, voi
 static tsr_status store(const tsr_option_row *row, const char *value, tsr_config *config)
 {
     void *field = (char *)config + row->offset;
+    char choices[TSR_CHOICES_BYTES];
 
     switch (row->kind) {
     case TSR_OPTION_FLAG:
@@ -154,8 +155,8 @@ static tsr_status store(const tsr_option_row *row, const char *value, tsr_config
         *(const char **)field = value;
         return TSR_OK;
     case TSR_OPTION_CHOICE:
-        if (!among_choices(row->choices, value)) {
-            tsr_log(TSR_LOG_ERROR, "--%s %s: expected one of %s", row->name, value, row->choices);
+        if (!among_choices(tsr_option_choices(row->name, choices), value)) {
+            tsr_log(TSR_LOG_ERROR, "--%s %s: expected one of %s", row->name, value, choices);
             return TSR_ERR_ARG;
         }
         *(const char **)field = value;
@@ -342,12 +343,13 @@ tsr_status tsr_config_parse(int argc, char **argv, tsr_config *ret_config)
 static void help_option(const tsr_option_row *row, FILE *out)
 {
     char left[NAME_BYTES];
+    char choices[TSR_CHOICES_BYTES];
     (void)snprintf(left, sizeof(left), "--%s%s%s", row->name, row->value ? " " : "",
                    row->value ? row->value : "");
     (void)fprintf(out, "  %-34s %s", left, row->help);
-    if (row->choices)
-        (void)fprintf(out, " (%s)", row->choices);
-    if (row->preset)
+    if (tsr_option_choices(row->name, choices)[0] != '\0')
+        (void)fprintf(out, " (%s)", choices);
+    if (row->preset != NULL)
         (void)fprintf(out, " [%s]", row->preset);
     (void)fputc('\n', out);
 }

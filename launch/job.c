@@ -12,7 +12,7 @@
  */
 #include "launch/job.h"
 
-#include "kernels/device.h"
+#include "launch/backends.h"
 #include "launch/host.h"
 #include "launch/path_report.h"
 #include "launch/plan_request.h"
@@ -66,15 +66,6 @@ static tsr_spread spread_of(const char *name)
     return strcmp(name, "first") == 0 ? TSR_SPREAD_FIRST : TSR_SPREAD_LEAST_LOADED;
 }
 
-static tsr_cpu_isa isa_of(const char *name)
-{
-    if (strcmp(name, "plain") == 0)
-        return TSR_CPU_PLAIN;
-    if (strcmp(name, "avx2") == 0)
-        return TSR_CPU_AVX2;
-    return strcmp(name, "avx512") == 0 ? TSR_CPU_AVX512 : TSR_CPU_AUTO;
-}
-
 /* An answer written over the weights would destroy them. */
 static tsr_status spare_weights(const char *option, const char *output, const tsr_plan *plan)
 {
@@ -105,7 +96,7 @@ static tsr_status make_plan(const job *j, int32_t ranks, const tsr_host_share *s
     if (st == TSR_OK)
         st = j->hooks->prepare(j->hooks->context, checkpoint, &needs);
     if (st == TSR_OK)
-        st = tsr_plan_request_read(j->config, "cpu", ranks, &request);
+        st = tsr_plan_request_read(j->config, NULL, ranks, &request);
     if (st == TSR_OK) {
         request.token_ids = needs.token_ids;
         if (request.max_model_len == 0)
@@ -214,13 +205,13 @@ static tsr_status open_model(const rank_run *r, tsr_device *device, const tsr_lo
 static tsr_status serve_plan(rank_run *r)
 {
     const tsr_plan *plan = r->plan;
+    const tsr_config *config = r->job->config;
     tsr_progress progress = tsr_progress_start();
     const tsr_load_progress report = {.report = tsr_progress_report, .context = &progress};
     tsr_device *device = NULL;
     tsr_model *model = NULL;
 
-    tsr_status st =
-        tsr_device_open_cpu(plan->limits.threads, isa_of(r->job->config->cpu_isa), &device);
+    tsr_status st = tsr_backend_find(config->backend)->open(config, plan->limits.threads, &device);
     if (st == TSR_OK && r->coordinator)
         tsr_log(TSR_LOG_INFO, "%d rank%s of %s, over %s", plan->ranks, plan->ranks > 1 ? "s" : "",
                 tsr_device_name(device), tsr_comm_name(r->comm));

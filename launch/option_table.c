@@ -1,6 +1,14 @@
+/*
+ * The table of options. Names that other tables hold (targets, backends) are asked for there.
+ */
 #include "launch/option_table.h"
 
+#include "launch/backends.h"
 #include "launch/config.h"
+#include "runtime/plan/plan_build.h"
+
+#include <stdio.h>
+#include <string.h>
 
 #define AT(field) offsetof(tsr_config, field)
 
@@ -49,17 +57,17 @@ const tsr_option_row tsr_option_rows[] = {
      "safetensors with float32 logits.I [T, vocab_size]"},
     {"ranks", PLAN, TSR_OPTION_INTEGER, AT(ranks), 1, 1024, "N", "1", NULL,
      "number of ranks to plan for"},
-    {"target", PLAN, TSR_OPTION_TEXT, AT(target), 0, 0, "h200|b200|cpu|BYTES", "cpu", NULL,
-     "device of each rank, or just its memory"},
+    {"target", PLAN, TSR_OPTION_TEXT, AT(target), 0, 0, "TARGET|BYTES", NULL, NULL,
+     "device of each rank, or just its memory; what --backend computes on when not given"},
     {"json", INSPECT | PLAN, TSR_OPTION_FLAG, AT(json), 0, 0, NULL, NULL, NULL,
      "print one JSON object instead of text"},
-    {"backend", ALL, TSR_OPTION_CHOICE, AT(backend), 0, 0, "NAME", "auto", "auto|cpu",
+    {"backend", ALL, TSR_OPTION_CHOICE, AT(backend), 0, 0, "NAME", "auto", NULL,
      "what computes: auto takes the best this build has"},
     {"activations", SIZED, TSR_OPTION_CHOICE, AT(activations), 0, 0, "MODE", "auto",
      "auto|declared|weight-only",
      "quantize activations as the target can (and say so), as declared or not at all"},
-    {"activations-of", SIZED, TSR_OPTION_CHOICE, AT(activations_of), 0, 0, "TARGET", NULL,
-     "h200|b200|cpu", "compute the activations that target would compute"},
+    {"activations-of", SIZED, TSR_OPTION_CHOICE, AT(activations_of), 0, 0, "TARGET", NULL, NULL,
+     "compute the activations that target would compute"},
     {"kv-cache-dtype", SIZED, TSR_OPTION_CHOICE, AT(kv_cache_dtype), 0, 0, "TYPE", "auto",
      "auto|f32|bf16|fp8", "keys and values: as the checkpoint declares, or this type"},
     {"max-model-len", SIZED, TSR_OPTION_INTEGER, AT(max_model_len), 1, 16.0 * MILLION, "N", NULL,
@@ -93,3 +101,37 @@ const tsr_option_row tsr_option_rows[] = {
 };
 
 const size_t tsr_option_count = sizeof(tsr_option_rows) / sizeof(tsr_option_rows[0]);
+
+/* Options whose choices are the names of another table. */
+static const struct {
+    const char *option;
+    const char *(*name_at)(size_t index); /* NULL behind the last */
+} named_elsewhere[] = {
+    {"target", tsr_target_choice},
+    {"activations-of", tsr_target_choice},
+    {"backend", tsr_backend_choice},
+};
+
+static void list_names(const char *(*name_at)(size_t), char text[TSR_CHOICES_BYTES])
+{
+    size_t used = 0;
+
+    for (size_t i = 0; name_at(i) != NULL && used < TSR_CHOICES_BYTES; i++)
+        used += (size_t)snprintf(text + used, TSR_CHOICES_BYTES - used, i > 0 ? "|%s" : "%s",
+                                 name_at(i));
+}
+
+const char *tsr_option_choices(const char *name, char text[TSR_CHOICES_BYTES])
+{
+    text[0] = '\0';
+    for (size_t i = 0; i < tsr_option_count; i++) {
+        const tsr_option_row *row = &tsr_option_rows[i];
+        if (row->choices != NULL && strcmp(name, row->name) == 0)
+            (void)snprintf(text, TSR_CHOICES_BYTES, "%s", row->choices);
+    }
+    for (size_t i = 0; i < sizeof(named_elsewhere) / sizeof(named_elsewhere[0]); i++) {
+        if (strcmp(name, named_elsewhere[i].option) == 0)
+            list_names(named_elsewhere[i].name_at, text);
+    }
+    return text;
+}

@@ -24,11 +24,16 @@ typedef struct tsr_option_row {
     double high;
     const char *value;   /* what --help calls the value */
     const char *preset;  /* default as text, parsed like a given value; NULL: none */
-    const char *choices; /* CHOICE: "a|b|c" */
+    const char *choices; /* CHOICE: "a|b|c"; NULL where another table has them */
     const char *help;
 } tsr_option_row;
 
 extern const tsr_option_row tsr_option_rows[];
 extern const size_t tsr_option_count;
+
+enum { TSR_CHOICES_BYTES = 128 };
+
+/* "a|b|c", for an option named by a row; "" where it has no choices. */
+const char *tsr_option_choices(const char *name, char text[TSR_CHOICES_BYTES]);
 
 #endif

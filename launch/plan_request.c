@@ -1,4 +1,8 @@
+/* From the command line's words to what the plan is asked. */
 #include "launch/plan_request.h"
+
+#include "launch/backends.h"
+#include "launch/option_table.h"
 
 #include "runtime/base/log.h"
 
@@ -13,13 +17,32 @@ static tsr_activations_mode mode_of(const char *name)
     return TSR_ACTIVATIONS_AUTO;
 }
 
+/* Memory alone stands for the device that computes here, with so much of it. */
+static tsr_status read_memory(const char *target_name, tsr_plan_request *request)
+{
+    char choices[TSR_CHOICES_BYTES];
+    int64_t bytes = 0;
+
+    if (!tsr_config_read_size(target_name, &bytes)) {
+        tsr_log(TSR_LOG_ERROR,
+                "--target %s: expected one of %s or an amount of memory such as 24GiB", target_name,
+                tsr_option_choices("target", choices));
+        return TSR_ERR_ARG;
+    }
+    request->memory_bytes = (uint64_t)bytes;
+    return TSR_OK;
+}
+
 tsr_status tsr_plan_request_read(const tsr_config *config, const char *target_name, int32_t ranks,
                                  tsr_plan_request *ret_request)
 {
+    const tsr_target *here = tsr_target_find(tsr_backend_find(config->backend)->target);
+    const tsr_target *named = target_name != NULL ? tsr_target_find(target_name) : here;
+    const char *as_on = config->activations_of;
     tsr_plan_request request = {
         .ranks = ranks,
-        .target = tsr_target_find(target_name),
-        .activations_of = config->activations_of ? tsr_target_find(config->activations_of) : NULL,
+        .target = named != NULL ? named : here,
+        .activations_of = as_on != NULL ? tsr_target_find(as_on) : NULL,
         .activations = mode_of(config->activations),
         .kv_cache_dtype = config->kv_cache_dtype,
         .memory_bytes = (uint64_t)config->memory,
@@ -30,18 +53,8 @@ tsr_status tsr_plan_request_read(const tsr_config *config, const char *target_na
         .exchange_tokens = (int32_t)config->exchange_tokens,
         .threads = (int32_t)config->threads,
     };
-    if (!request.target) {
-        int64_t bytes = 0;
-        if (!tsr_config_read_size(target_name, &bytes)) {
-            tsr_log(TSR_LOG_ERROR,
-                    "--target %s: expected h200, b200, cpu or an amount of memory "
-                    "such as 24GiB",
-                    target_name);
-            return TSR_ERR_ARG;
-        }
-        request.target = tsr_target_find("cpu");
-        request.memory_bytes = (uint64_t)bytes;
-    }
-    *ret_request = request;
-    return TSR_OK;
+    tsr_status st = named == NULL ? read_memory(target_name, &request) : TSR_OK;
+    if (st == TSR_OK)
+        *ret_request = request;
+    return st;
 }

@@ -5,7 +5,8 @@
 #include "launch/config.h"
 #include "runtime/plan/plan_build.h"
 
-/* `target_name` is "cpu", "h200", "b200" or an amount of memory. TSR_ERR_ARG, logged */
+/* `target_name` is a target's name or an amount of memory; NULL: what --backend computes on.
+ * TSR_ERR_ARG, logged */
 TSR_MUST_USE tsr_status tsr_plan_request_read(const tsr_config *config, const char *target_name,
                                               int32_t ranks, tsr_plan_request *ret_request);
 

@@ -27,8 +27,11 @@ typedef enum tsr_activations_mode {
 /* A row of the table of targets: what a device can do and what it takes. */
 typedef struct tsr_target tsr_target;
 
-/* "cpu", "h200", "b200"; NULL when there is no such target. */
+/* NULL when there is no such target. */
 const tsr_target *tsr_target_find(const char *name);
+
+/* The name of each row: "cpu", "h100" ...; NULL behind the last. */
+const char *tsr_target_choice(size_t index);
 const char *tsr_target_name(const tsr_target *target);
 
 /* What the user asked for. */

@@ -56,6 +56,17 @@ static const tsr_target targets[] = {
      .exchange_tokens = 128,
      .linear_bytes = tsr_cpu_linear_bytes,
      .work_bytes = tsr_cpu_workspace_bytes},
+    {.name = "h100",
+     .fp8 = true,
+     .memory_bytes = UINT64_C(72000000000),
+     .reserve_bytes = 2 * GIB,
+     .activation_bytes = 2,
+     .plain_kv = TSR_KV_BF16,
+     .max_num_seqs = 256,
+     .max_batched_tokens = 8192,
+     .exchange_tokens = 1024,
+     .linear_bytes = gpu_linear_bytes,
+     .work_bytes = gpu_work_bytes},
     {.name = "h200",
      .fp8 = true,
      .memory_bytes = UINT64_C(126900000000),
@@ -83,9 +94,16 @@ static const tsr_target targets[] = {
      .work_bytes = gpu_work_bytes},
 };
 
+enum { TARGETS = sizeof(targets) / sizeof(targets[0]) };
+
+const char *tsr_target_choice(size_t index)
+{
+    return index < TARGETS ? targets[index].name : NULL;
+}
+
 const tsr_target *tsr_target_find(const char *name)
 {
-    for (size_t i = 0; i < sizeof(targets) / sizeof(targets[0]); i++)
+    for (size_t i = 0; i < TARGETS; i++)
         if (strcmp(name, targets[i].name) == 0)
             return &targets[i];
     return NULL;

@@ -1,5 +1,7 @@
 /* The option table: values, units, ranges, the environment behind the command line. */
+#include "launch/backends.h"
 #include "launch/config.h"
+#include "launch/plan_request.h"
 #include "runtime/base/log.h"
 #include "tests/test.h"
 
@@ -95,6 +97,8 @@ static void what_is_wrong_is_named(void **state)
         {"tessera run dir --max-num-seqs 0", "--max-num-seqs 0"},
         {"tessera run dir --max-num-seqs 5q", "--max-num-seqs 5q"},
         {"tessera run dir --activations some", "auto|declared|weight-only"},
+        {"tessera run dir --backend abacus", "auto|cpu"},
+        {"tessera run dir --activations-of abacus", "h100|h200"},
         {"tessera run dir --chat", "needs a value"},
         {"tessera run dir other", "other"},
         {"tessera run", "folder"},
@@ -109,6 +113,53 @@ static void what_is_wrong_is_named(void **state)
     }
 }
 
+/* A target is known to every option once it has a row. */
+static void every_target_is_a_choice_and_in_the_help(void **state)
+{
+    (void)state;
+    char help[16384] = {0};
+    char line[256];
+    FILE *out = fmemopen(help, sizeof(help), "w");
+    assert_non_null(out);
+    tsr_config_help(TSR_COMMAND_PLAN, out);
+    assert_int_equal(fclose(out), 0);
+
+    size_t count = 0;
+    for (const char *name; (name = tsr_target_choice(count)) != NULL; count++) {
+        tsr_config c;
+        tsr_plan_request request;
+        (void)snprintf(line, sizeof(line), "tessera plan dir --target %s --activations-of %s", name,
+                       name);
+        ASSERT_STATUS(TSR_OK, parse(line, &c));
+        ASSERT_STATUS(TSR_OK, tsr_plan_request_read(&c, c.target, 1, &request));
+        assert_ptr_equal(request.target, tsr_target_find(name));
+        assert_ptr_equal(request.activations_of, tsr_target_find(name));
+        assert_non_null(strstr(help, name));
+    }
+    assert_true(count >= 4);
+}
+
+/* What was not asked for is planned for the device that would compute. */
+static void a_plan_is_for_the_backend_unless_a_target_is_named(void **state)
+{
+    (void)state;
+    tsr_config c;
+    tsr_plan_request request;
+    ASSERT_STATUS(TSR_OK, parse("tessera plan dir", &c));
+    ASSERT_STATUS(TSR_OK, tsr_plan_request_read(&c, c.target, 1, &request));
+    const tsr_target *here = tsr_target_find(tsr_backend_find("auto")->target);
+    assert_non_null(here);
+    assert_ptr_equal(request.target, here);
+    ASSERT_STATUS(TSR_OK, tsr_plan_request_read(&c, "24GiB", 1, &request));
+    assert_ptr_equal(request.target, here);
+    assert_int_equal(request.memory_bytes, 24LL << 30);
+    ASSERT_STATUS(TSR_ERR_ARG, tsr_plan_request_read(&c, "abacus", 1, &request));
+    assert_non_null(strstr(last_line, "--target abacus: expected one of cpu|h100|h200|b200"));
+    for (size_t i = 0; tsr_backend_choice(i) != NULL; i++)
+        assert_non_null(tsr_target_find(tsr_backend_find(tsr_backend_choice(i))->target));
+    assert_null(tsr_backend_find("abacus"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -116,6 +167,8 @@ int main(void)
         cmocka_unit_test(underscores_are_dashes),
         cmocka_unit_test(the_environment_stands_behind_the_command_line),
         cmocka_unit_test(what_is_wrong_is_named),
+        cmocka_unit_test(every_target_is_a_choice_and_in_the_help),
+        cmocka_unit_test(a_plan_is_for_the_backend_unless_a_target_is_named),
     };
     tsr_log_set_sink(keep_line, NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);
