@@ -20,8 +20,8 @@ enum {
     USUAL_MODEL_LEN = 4096,
     LARGEST_LIMIT = 1 << 24,
     HOST_POOL_BYTES = 256 << 20,
-    FULL_RANKS = 16, /* that many may send a target's exchange_tokens each */
     FEWEST_EXCHANGE_TOKENS = 16,
+    EXCHANGE_SHARE = 8, /* one part in so many of the memory that is left */
 };
 
 static int32_t given(int32_t value, int32_t otherwise)
@@ -34,12 +34,16 @@ static int32_t smaller(int32_t a, int32_t b)
     return a < b ? a : b;
 }
 
-static tsr_status check(const tsr_plan_request *r, const tsr_model_facts *m, int32_t exchange,
-                        tsr_problems *problems)
+/* Everything sent may arrive at one rank, and each (row, slot) there has an index of 31 bits. */
+static bool indices_fit(const tsr_model_facts *m, int32_t ranks, int32_t exchange)
+{
+    return (int64_t)exchange * ranks * (m->top_k > 0 ? m->top_k : 1) <= INT32_MAX;
+}
+
+static tsr_status check(const tsr_plan_request *r, const tsr_model_facts *m, tsr_problems *problems)
 {
     const int32_t asked[] = {r->max_model_len, r->max_num_seqs, r->max_batched_tokens,
                              r->kv_block_tokens, r->exchange_tokens};
-    int64_t answers = (int64_t)exchange * r->ranks * (m->top_k > 0 ? m->top_k : 1);
 
     for (size_t i = 0; i < sizeof(asked) / sizeof(asked[0]); i++) {
         if (asked[i] > LARGEST_LIMIT) {
@@ -54,11 +58,11 @@ static tsr_status check(const tsr_plan_request *r, const tsr_model_facts *m, int
                          m->max_positions);
         return TSR_ERR_ARG;
     }
-    if (answers > INT32_MAX) {
+    if (r->exchange_tokens > 0 && !indices_fit(m, r->ranks, r->exchange_tokens)) {
         tsr_problems_add(problems, TSR_SEVERITY_ERROR,
                          "an exchange of %d tokens on %d ranks is too large; use a smaller "
                          "--exchange-tokens",
-                         exchange, r->ranks);
+                         r->exchange_tokens, r->ranks);
         return TSR_ERR_ARG;
     }
     return TSR_OK;
@@ -152,34 +156,56 @@ static int32_t choose_blocks(const tsr_budget *b, const tsr_setting *s)
     return wanted > one ? (int32_t)wanted : one;
 }
 
-/* Everything sent may arrive at one rank, and has room there: the more ranks, the less of each. */
-static int32_t default_exchange(const tsr_budget *b, int32_t ranks)
+/*
+ * Tokens a rank sends in one exchange. Every round of a step reads the experts again, so there are
+ * as few as memory allows: all tokens of a step at once, or half of them, or a quarter. What an
+ * exchange takes grows with the ranks too, since everything sent may arrive at one of them.
+ *
+ *   memory | weights, a step, one sequence | room                          |
+ *                                          | an eighth | keys and values   |
+ *
+ * An eighth: the rest is for keys and values, and each doubling of the share saves half the rounds
+ * only, but would double what the sequences lose.
+ */
+static int32_t choose_exchange(const tsr_budget *b, const tsr_plan_request *r,
+                               const tsr_setting *setting)
 {
-    int32_t tokens = b->target->exchange_tokens;
+    int32_t most = setting->limits.max_batched_tokens;
+    int32_t usual = smaller(USUAL_MODEL_LEN, b->model->max_positions);
+    tsr_setting s = *setting;
 
-    if (ranks > FULL_RANKS)
-        tokens = (int32_t)((int64_t)tokens * FULL_RANKS / ranks);
-    return tokens > FEWEST_EXCHANGE_TOKENS ? tokens : FEWEST_EXCHANGE_TOKENS;
+    s.limits.max_model_len = given(r->max_model_len, usual);
+    s.limits.kv_blocks = tsr_blocks_of_sequence(&s.limits);
+    s.limits.exchange_tokens = FEWEST_EXCHANGE_TOKENS;
+    uint64_t fixed = tsr_budget_need(b, &s);
+    uint64_t room = fixed < b->memory_bytes ? b->memory_bytes - fixed : 0;
+
+    for (int32_t rounds = 1; most / rounds > FEWEST_EXCHANGE_TOKENS; rounds *= 2) {
+        s.limits.exchange_tokens = most / rounds + (most % rounds > 0);
+        if (indices_fit(b->model, s.ranks, s.limits.exchange_tokens) &&
+            tsr_budget_need(b, &s) <= fixed + room / EXCHANGE_SHARE)
+            return s.limits.exchange_tokens;
+    }
+    return FEWEST_EXCHANGE_TOKENS;
 }
 
 tsr_status tsr_limits_choose(const tsr_budget *b, const tsr_plan_request *r, tsr_problems *problems,
                              tsr_setting *setting, bool *ret_fits)
 {
     tsr_engine_limits *l = &setting->limits;
-    int32_t exchange = given(r->exchange_tokens, default_exchange(b, r->ranks));
-    tsr_status st = check(r, b->model, exchange, problems);
+    tsr_status st = check(r, b->model, problems);
 
     if (st != TSR_OK)
         return st;
     *l = (tsr_engine_limits){
         .max_num_seqs = given(r->max_num_seqs, b->target->max_num_seqs),
         .max_batched_tokens = given(r->max_batched_tokens, b->target->max_batched_tokens),
-        .exchange_tokens = exchange,
         .kv_block_tokens = given(r->kv_block_tokens, DEFAULT_BLOCK_TOKENS),
         .threads = given(r->threads, tsr_target_threads(r->ranks)),
     };
-    l->exchange_tokens = smaller(l->exchange_tokens, l->max_batched_tokens);
     l->logit_rows = l->max_num_seqs > FEWEST_LOGIT_ROWS ? l->max_num_seqs : FEWEST_LOGIT_ROWS;
+    l->exchange_tokens =
+        smaller(given(r->exchange_tokens, choose_exchange(b, r, setting)), l->max_batched_tokens);
     choose_length(b, r, problems, setting);
     l->kv_blocks = choose_blocks(b, setting);
     *ret_fits = tsr_budget_fits(b, setting);

@@ -21,7 +21,6 @@ struct tsr_target {
     tsr_kv_format plain_kv;  /* keys and values where nothing is declared */
     int32_t max_num_seqs;    /* defaults */
     int32_t max_batched_tokens;
-    int32_t exchange_tokens;
     uint64_t (*linear_bytes)(tsr_weight_format format, int32_t out, int32_t in, bool bias,
                              bool pre_quant_scale);
     uint64_t (*work_bytes)(const tsr_work_shape *shape, int32_t threads);

@@ -2,6 +2,7 @@
 #include "runtime/plan/budget.h"
 
 #include "runtime/plan/byte_count.h"
+#include "runtime/plan/limits.h"
 #include "runtime/plan/placement.h"
 #include "runtime/plan/shapes.h"
 #include "tests/plan/made_checkpoint.h"
@@ -237,8 +238,9 @@ static void what_is_advised_makes_it_fit(void **state)
                                 .memory_bytes = UINT64_C(1) << 30,
                                 .max_model_len = 512,
                                 .max_num_seqs = 1};
-    tsr_plan_request changed;
-    built b = build(&request);
+    tsr_plan_request changed = request;
+    changed.exchange_tokens = 16; /* what is chosen where memory is short */
+    built b = build(&changed);
     int32_t length, tokens;
     (void)state;
     assert_true(b.fits);
@@ -333,6 +335,81 @@ static void settings_that_help_only_together_are_advised_together(void **state)
     close_built(&b);
 }
 
+/* The bytes of rank 0 with an exchange of so many tokens, and what is chosen where none is asked
+ * for. */
+static uint64_t bytes_with(tsr_plan_request request, int32_t exchange, int32_t *ret_chosen)
+{
+    request.exchange_tokens = exchange;
+    built b = build(&request);
+    ASSERT_STATUS(TSR_OK, b.status);
+    uint64_t bytes = total(b.plan, 0);
+    if (ret_chosen != NULL)
+        *ret_chosen = b.plan->limits.exchange_tokens;
+    close_built(&b);
+    return bytes;
+}
+
+/* All tokens of a step go at once, or the largest half, quarter ... of them whose rows and
+ * workspace take an eighth of what weights, a step and one sequence leave. */
+static void an_exchange_takes_as_few_rounds_as_memory_allows(void **state)
+{
+    static const char *const targets[] = {"cpu", "h200"};
+    (void)state;
+    for (int c = 0; c < 8; c++) {
+        tsr_plan_request request = {.ranks = 1 + c % 4,
+                                    .target = tsr_target_find(targets[c / 4]),
+                                    .memory_bytes = UINT64_C(1) << 40,
+                                    .max_model_len = 512,
+                                    .max_num_seqs = 1,
+                                    .max_batched_tokens = 1001};
+        bool few = false, one = false;
+        uint64_t fixed = bytes_with(request, 16, NULL);
+        for (uint64_t more = 0; more <= 200; more++) {
+            int32_t chosen, rounds = 1;
+            request.memory_bytes = fixed + (more << 20);
+            (void)bytes_with(request, 0, &chosen);
+            while ((1001 + rounds - 1) / rounds > chosen)
+                rounds *= 2;
+            assert_int_equal(chosen, chosen == 16 ? 16 : (1001 + rounds - 1) / rounds);
+            assert_true(bytes_with(request, chosen, NULL) - fixed <= (more << 20) / 8);
+            if (rounds > 1)
+                assert_true(bytes_with(request, (1001 + rounds / 2 - 1) / (rounds / 2), NULL) -
+                                fixed >
+                            (more << 20) / 8);
+            few = few || (chosen > 16 && chosen < 1001);
+            one = one || chosen == 1001;
+        }
+        assert_true(few && one);
+    }
+}
+
+/* On four ranks, with 512 slots: 2^31 pairs are one too many for 2^20 tokens. */
+static void indices_of_an_exchange_have_31_bits(void **state)
+{
+    tsr_model_facts model = made_model();
+    made_checkpoint *made = made_open(&model, stored_nvfp4_experts);
+    tsr_problems problems = {0};
+    tsr_precision *precision;
+    tsr_budget budget;
+    tsr_setting setting = {.kv_format = TSR_KV_BF16, .ranks = 4};
+    bool fits;
+    (void)state;
+    made_keys_as_stored(made);
+    ASSERT_STATUS(TSR_OK, tsr_precision_read(made_view(made), &problems, &precision));
+    const tsr_plan_request request = {.ranks = 4,
+                                      .target = tsr_target_find("h200"),
+                                      .memory_bytes = UINT64_C(1) << 60,
+                                      .max_batched_tokens = 1 << 24};
+    model.top_k = 512;
+    ASSERT_STATUS(TSR_OK, tsr_budget_open(&model, precision, &request, &budget));
+    ASSERT_STATUS(TSR_OK, tsr_limits_choose(&budget, &request, &problems, &setting, &fits));
+    assert_int_equal(1 << 19, setting.limits.exchange_tokens);
+    tsr_budget_close(&budget);
+    tsr_precision_close(precision);
+    tsr_problems_close(&problems);
+    made_close(made);
+}
+
 static void requests_out_of_range_are_refused(void **state)
 {
     static const struct {
@@ -395,6 +472,8 @@ int main(void)
         cmocka_unit_test(what_is_advised_makes_it_fit),
         cmocka_unit_test(ranks_that_share_a_machine_are_not_advised),
         cmocka_unit_test(settings_that_help_only_together_are_advised_together),
+        cmocka_unit_test(an_exchange_takes_as_few_rounds_as_memory_allows),
+        cmocka_unit_test(indices_of_an_exchange_have_31_bits),
         cmocka_unit_test(requests_out_of_range_are_refused),
         cmocka_unit_test(the_folder_of_a_plan_is_absolute),
         cmocka_unit_test(amounts_are_written_for_people),
