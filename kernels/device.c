@@ -252,17 +252,60 @@ uint64_t tsr_device_linear_bytes(const tsr_device *device, tsr_weight_format for
     return device->table->linear_bytes(format, out, in, bias, pre_quant_scale);
 }
 
-tsr_status tsr_device_load_linear(tsr_device *device, const tsr_linear_source *source, void *memory,
-                                  tsr_linear *ret_linear)
+tsr_status tsr_device_place_linear(tsr_device *device, const tsr_linear_spec *spec, void *memory,
+                                   tsr_linear *ret_linear)
 {
-    if (source->format >= TSR_WEIGHT_FORMAT_COUNT || source->activation >= TSR_ACTIVATION_COUNT ||
-        source->out < 1 || source->in < 16 || source->in % 16 != 0 || source->weight == NULL ||
-        (tsr_scale_bytes(source->format, source->out, source->in) > 0 && source->scales == NULL)) {
+    if (spec->format >= TSR_WEIGHT_FORMAT_COUNT || spec->activation >= TSR_ACTIVATION_COUNT ||
+        spec->out < 1 || spec->in < 16 || spec->in % 16 != 0) {
         tsr_log(TSR_LOG_ERROR,
-                "load linear: format %d, activation %d, [%d, %d]; the width must be a multiple of "
-                "16 and nothing missing",
-                (int)source->format, (int)source->activation, (int)source->out, (int)source->in);
+                "place linear: format %d, activation %d, [%d, %d]; the width must be a multiple of "
+                "16",
+                (int)spec->format, (int)spec->activation, (int)spec->out, (int)spec->in);
         return TSR_ERR_ARG;
     }
-    return device->table->load_linear(device, source, memory, ret_linear);
+    return device->table->place_linear(device, spec, memory, ret_linear);
+}
+
+int32_t tsr_device_row_step(const tsr_device *device, tsr_weight_format format)
+{
+    return device->table->row_step(format);
+}
+
+/* All rows of a part, 0 where the linear has no such part. */
+static int32_t rows_of(const tsr_linear *linear, tsr_linear_part part)
+{
+    switch (part) {
+    case TSR_LINEAR_SCALES:
+        return linear->scales != NULL
+                   ? tsr_scale_shape_of(linear->format, linear->out, linear->in).rows
+                   : 0;
+    case TSR_LINEAR_BIAS:
+        return linear->bias != NULL ? linear->out : 0;
+    case TSR_LINEAR_PRE_QUANT_SCALE:
+        return linear->pre_quant_scale != NULL ? linear->in : 0;
+    case TSR_LINEAR_WEIGHT:
+        return linear->out;
+    case TSR_LINEAR_PARTS:
+        break;
+    }
+    return 0;
+}
+
+tsr_status tsr_device_load_rows(tsr_device *device, const tsr_linear *linear, void *memory,
+                                const tsr_linear_rows *rows, tsr_stream stream)
+{
+    const int32_t all = rows_of(linear, rows->part);
+    const int32_t step =
+        rows->part == TSR_LINEAR_WEIGHT ? device->table->row_step(linear->format) : 1;
+    const bool there = rows->first >= 0 && rows->count >= 1 && rows->count <= all &&
+                       rows->first <= all - rows->count;
+    const bool whole = there && rows->first % step == 0 &&
+                       (rows->count % step == 0 || rows->first + rows->count == all);
+
+    if (!whole || rows->bytes == NULL) {
+        tsr_log(TSR_LOG_ERROR, "load rows: part %d, rows %d + %d of %d, in steps of %d",
+                (int)rows->part, (int)rows->first, (int)rows->count, (int)all, (int)step);
+        return TSR_ERR_ARG;
+    }
+    return device->table->load_rows(device, linear, memory, rows, stream);
 }

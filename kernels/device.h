@@ -173,20 +173,17 @@ typedef struct tsr_linear {
     float input_scale;            /* static activation scale; 1 where the activation has none */
 } tsr_linear;
 
-/* A linear as a checkpoint stores it, in host memory. */
-typedef struct tsr_linear_source {
+/* What is known of a linear before any of it is loaded. */
+typedef struct tsr_linear_spec {
     tsr_weight_format format;
     tsr_activation activation;
     int32_t out;
     int32_t in;
-    const void *weight; /* row-major, as in format.h */
-    const void
-        *scales; /* row-major: f32 [out], f32 [ceil(out/128), ceil(in/128)] or e4m3 [out, in/16] */
-    const float *bias;            /* [out] or NULL */
-    const float *pre_quant_scale; /* [in] or NULL */
-    float weight_scale;
+    bool bias;
+    bool pre_quant_scale;
+    float weight_scale; /* as in tsr_linear */
     float input_scale;
-} tsr_linear_source;
+} tsr_linear_spec;
 
 /* Device bytes that a linear takes, alignment included; exact, and what the plan counts. */
 uint64_t tsr_cpu_linear_bytes(tsr_weight_format format, int32_t out, int32_t in, bool bias,
@@ -197,12 +194,51 @@ uint64_t tsr_device_linear_bytes(const tsr_device *device, tsr_weight_format for
                                  int32_t in, bool bias, bool pre_quant_scale);
 
 /*
- * Lays a linear out in `memory` (tsr_device_linear_bytes bytes of the device, aligned to 64) and
- * describes it. The source is no longer needed afterwards.
+ * Describes a linear that will lie in `memory` (tsr_device_linear_bytes bytes of the device, aligned
+ * to 64). Nothing is written: each part follows by tsr_device_load_rows.
  *
- * TSR_ERR_CHECKPOINT, silently  a scale or a value is NaN or infinite
+ * TSR_ERR_CHECKPOINT, silently  a scale is NaN or infinite
+ * TSR_ERR_ARG
  */
-TSR_MUST_USE tsr_status tsr_device_load_linear(tsr_device *device, const tsr_linear_source *source,
-                                               void *memory, tsr_linear *ret_linear);
+TSR_MUST_USE tsr_status tsr_device_place_linear(tsr_device *device, const tsr_linear_spec *spec,
+                                                void *memory, tsr_linear *ret_linear);
+
+/* What is loaded into a linear, each on its own: scales before the weight. */
+typedef enum tsr_linear_part {
+    TSR_LINEAR_SCALES,          /* rows of tsr_scale_shape_of; f32, or codes of their type */
+    TSR_LINEAR_BIAS,            /* [out] f32 */
+    TSR_LINEAR_PRE_QUANT_SCALE, /* [in] f32 */
+    TSR_LINEAR_WEIGHT,          /* rows of W as stored (format.h) */
+    TSR_LINEAR_PARTS
+} tsr_linear_part;
+
+/*
+ * Consecutive rows of one part, in host memory of the device, aligned to their elements:
+ *
+ *   rows 0 .. | first .. first + count | .. out
+ *
+ * Those of a weight come in multiples of tsr_device_row_step, but for the last.
+ */
+typedef struct tsr_linear_rows {
+    tsr_linear_part part;
+    int32_t first;
+    int32_t count;
+    const void *bytes; /* of row `first`; row after row */
+} tsr_linear_rows;
+
+/* Rows of a weight that the device lays out together: 1, or as many as share a tile or a scale. */
+int32_t tsr_device_row_step(const tsr_device *device, tsr_weight_format format);
+
+/*
+ * Lays rows out where `linear` was placed, in `memory`. Ordered on the stream as put is: the bytes
+ * stay untouched until it has passed.
+ *
+ * TSR_ERR_CHECKPOINT, silently  a value is NaN or infinite: looked for on the host, so that the
+ *                               caller knows whose it is
+ * TSR_ERR_ARG                   rows that are not there, or not whole steps
+ */
+TSR_MUST_USE tsr_status tsr_device_load_rows(tsr_device *device, const tsr_linear *linear,
+                                             void *memory, const tsr_linear_rows *rows,
+                                             tsr_stream stream);
 
 #endif

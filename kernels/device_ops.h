@@ -79,8 +79,11 @@ typedef struct tsr_device_table {
     tsr_status (*reserve)(tsr_device *device, const tsr_work_shape *shape);
     uint64_t (*linear_bytes)(tsr_weight_format format, int32_t out, int32_t in, bool bias,
                              bool pre_quant_scale);
-    tsr_status (*load_linear)(tsr_device *device, const tsr_linear_source *source, void *memory,
-                              tsr_linear *ret_linear);
+    tsr_status (*place_linear)(tsr_device *device, const tsr_linear_spec *spec, void *memory,
+                               tsr_linear *ret_linear);
+    int32_t (*row_step)(tsr_weight_format format);
+    tsr_status (*load_rows)(tsr_device *device, const tsr_linear *linear, void *memory,
+                            const tsr_linear_rows *rows, tsr_stream s);
 } tsr_device_table;
 
 /* Blocks. */

@@ -24,20 +24,15 @@ static void print_bytes(uint64_t bytes, FILE *out)
     (void)fprintf(out, "%12s", tsr_byte_count_text(bytes, text));
 }
 
-static uint64_t total_of(const tsr_rank_budget *b)
-{
-    return b->weights_bytes + b->kv_bytes + b->workspace_bytes + b->buffers_bytes;
-}
-
 /* Neighbouring ranks that hold the same number of bytes share a line. */
 static void print_ranks(const proposal *x, FILE *out)
 {
     const tsr_plan *plan = x->plan;
     char ranks[32];
 
-    (void)fprintf(out, "\n  %-10s%12s%12s%12s%12s%12s%12s\n", "ranks", "weights", "KV",
+    (void)fprintf(out, "\n  %-10s%12s%12s%12s%12s%12s%12s%12s\n", "ranks", "weights", "KV",
                   x->request->target->exact_workspace ? "workspace" : "workspace~", "buffers",
-                  "total", "of");
+                  "(loading)", "total", "of");
     for (int32_t first = 0, last; first < plan->ranks; first = last + 1) {
         const tsr_rank_budget *b = &plan->budget[first];
         for (last = first; last + 1 < plan->ranks; last++)
@@ -49,12 +44,17 @@ static void print_ranks(const proposal *x, FILE *out)
         print_bytes(b->kv_bytes, out);
         print_bytes(b->workspace_bytes, out);
         print_bytes(b->buffers_bytes, out);
-        print_bytes(total_of(b), out);
+        print_bytes(b->loading_bytes, out);
+        print_bytes(tsr_rank_budget_total(b), out);
         print_bytes(x->request->memory_bytes, out);
         (void)fputc('\n', out);
     }
     if (!x->request->target->exact_workspace)
         (void)fputs("  ~ an estimate\n", out);
+    if (x->request->target->host)
+        (void)fputs("  (loading) is over before KV, workspace and buffers are used: the larger "
+                    "counts\n",
+                    out);
 }
 
 static void print_limits(const proposal *x, FILE *out)
@@ -104,10 +104,11 @@ static json_t *ranks_json(const tsr_plan *plan)
     for (int32_t rank = 0; rank < plan->ranks; rank++) {
         const tsr_rank_budget *b = &plan->budget[rank];
         (void)json_array_append_new(
-            list, json_pack("{s:i, s:I, s:I, s:I, s:I}", "rank", rank, "weights_bytes",
-                            (json_int_t)b->weights_bytes, "kv_bytes", (json_int_t)b->kv_bytes,
-                            "workspace_bytes", (json_int_t)b->workspace_bytes, "buffers_bytes",
-                            (json_int_t)b->buffers_bytes));
+            list,
+            json_pack("{s:i, s:I, s:I, s:I, s:I, s:I}", "rank", rank, "weights_bytes",
+                      (json_int_t)b->weights_bytes, "kv_bytes", (json_int_t)b->kv_bytes,
+                      "workspace_bytes", (json_int_t)b->workspace_bytes, "buffers_bytes",
+                      (json_int_t)b->buffers_bytes, "loading_bytes", (json_int_t)b->loading_bytes));
     }
     return list;
 }

@@ -6,7 +6,8 @@
  *   { "folder", "target", "memory_bytes", "fits": bool, "kv_format", "workspace_is_estimate": bool,
  *     "limits": { "max_model_len", "max_num_seqs", "max_batched_tokens", "exchange_tokens",
  *                 "kv_block_tokens", "kv_blocks", "logit_rows", "threads" },
- *     "ranks": [ { "rank", "weights_bytes", "kv_bytes", "workspace_bytes", "buffers_bytes" } ],
+ *     "ranks": [ { "rank", "weights_bytes", "kv_bytes", "workspace_bytes", "buffers_bytes",
+ *                "loading_bytes" } ],
  *     "layers": [ { "layer", "modules": { "q_proj": { "algo", "weights", "activations", "path" },
  *                                         ... } } ],
  *     "problems": [ { "severity", "text" } ] }

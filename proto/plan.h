@@ -106,6 +106,8 @@ typedef struct tsr_rank_budget {
     uint64_t kv_bytes;
     uint64_t workspace_bytes;
     uint64_t buffers_bytes;
+    uint64_t loading_bytes; /* beside the weights while they are read, before kv, workspace and
+                               buffers are used; 0 where that is another memory */
 } tsr_rank_budget;
 
 /* How large the engine is built, the same on every rank. */

@@ -130,11 +130,13 @@ static void put_budget(columns *c, const tsr_plan *plan, Tessera__Budget *w)
     TAKE(c, w, kv_bytes, count);
     TAKE(c, w, workspace_bytes, count);
     TAKE(c, w, buffers_bytes, count);
+    TAKE(c, w, loading_bytes, count);
     for (size_t i = 0; i < count && !c->failed; i++) {
         w->weights_bytes[i] = plan->budget[i].weights_bytes;
         w->kv_bytes[i] = plan->budget[i].kv_bytes;
         w->workspace_bytes[i] = plan->budget[i].workspace_bytes;
         w->buffers_bytes[i] = plan->budget[i].buffers_bytes;
+        w->loading_bytes[i] = plan->budget[i].loading_bytes;
     }
 }
 
@@ -458,14 +460,15 @@ static tsr_status get_budget(const Tessera__Budget *w, tsr_plan *plan)
     size_t n = (size_t)plan->ranks;
 
     if (w == NULL || w->n_weights_bytes != n || w->n_kv_bytes != n || w->n_workspace_bytes != n ||
-        w->n_buffers_bytes != n)
+        w->n_buffers_bytes != n || w->n_loading_bytes != n)
         return malformed("the budget does not have one row for each rank");
     plan->budget = calloc(n, sizeof(*plan->budget));
     if (plan->budget == NULL)
         return TSR_ERR_MEMORY;
     for (size_t i = 0; i < n; i++)
-        plan->budget[i] = (tsr_rank_budget){w->weights_bytes[i], w->kv_bytes[i],
-                                            w->workspace_bytes[i], w->buffers_bytes[i]};
+        plan->budget[i] =
+            (tsr_rank_budget){w->weights_bytes[i], w->kv_bytes[i], w->workspace_bytes[i],
+                              w->buffers_bytes[i], w->loading_bytes[i]};
     return TSR_OK;
 }
 

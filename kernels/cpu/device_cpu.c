@@ -136,58 +136,88 @@ uint64_t tsr_cpu_linear_bytes(tsr_weight_format format, int32_t out, int32_t in,
            (pre_quant_scale ? aligned((uint64_t)in * sizeof(float)) : 0);
 }
 
-static bool all_finite(const float *x, int32_t count)
+/* Where the parts of a linear begin, from the front of its memory. */
+typedef struct linear_layout {
+    uint64_t scales;
+    uint64_t bias;
+    uint64_t pre_quant_scale;
+} linear_layout;
+
+static linear_layout layout_of(tsr_weight_format format, int32_t out, int32_t in, bool bias)
 {
-    for (int32_t i = 0; x != NULL && i < count; i++) {
-        if (!isfinite(x[i]))
-            return false;
-    }
-    return true;
+    const tsr_cpu_format *f = tsr_cpu_isa_table_plain.format[format];
+    linear_layout at;
+
+    at.scales = aligned(f->weight_bytes(format, out, in));
+    at.bias = at.scales + aligned(f->scale_bytes(format, out, in));
+    at.pre_quant_scale = at.bias + (bias ? aligned((uint64_t)out * sizeof(float)) : 0);
+    return at;
 }
 
-static const float *place(unsigned char **at, const float *from, int32_t count)
+static tsr_status place_linear_cpu(tsr_device *device, const tsr_linear_spec *spec, void *memory,
+                                   tsr_linear *ret_linear)
 {
-    float *to = (float *)(void *)*at;
-    const size_t bytes = (size_t)count * sizeof(float);
+    const tsr_cpu_format *f = tsr_cpu(device)->isa->format[spec->format];
+    const linear_layout at = layout_of(spec->format, spec->out, spec->in, spec->bias);
+    const bool scales = f->scale_bytes(spec->format, spec->out, spec->in) > 0;
+    unsigned char *front = memory;
 
-    if (from == NULL)
-        return NULL;
-    memcpy(to, from, bytes);
-    *at += aligned(bytes);
-    return to;
-}
-
-static tsr_status load_linear_cpu(tsr_device *device, const tsr_linear_source *source, void *memory,
-                                  tsr_linear *ret_linear)
-{
-    const tsr_cpu_format *f = tsr_cpu(device)->isa->format[source->format];
-    unsigned char *weight = memory;
-    unsigned char *scales =
-        weight + aligned(f->weight_bytes(source->format, source->out, source->in));
-    const uint64_t scale_bytes = f->scale_bytes(source->format, source->out, source->in);
-    unsigned char *at = scales + aligned(scale_bytes);
-
-    if (!isfinite(source->weight_scale) || !isfinite(source->input_scale) ||
-        !all_finite(source->pre_quant_scale, source->in))
+    if (!isfinite(spec->weight_scale) || !isfinite(spec->input_scale))
         return TSR_ERR_CHECKPOINT;
-    const tsr_status st = f->load(source, weight, scales);
-    if (st != TSR_OK)
-        return st;
-
-    tsr_linear linear = {
-        .format = source->format,
-        .activation = source->activation,
-        .out = source->out,
-        .in = source->in,
-        .weight = weight,
-        .scales = scale_bytes > 0 ? scales : NULL,
-        .weight_scale = source->weight_scale,
-        .input_scale = source->input_scale,
+    *ret_linear = (tsr_linear){
+        .format = spec->format,
+        .activation = spec->activation,
+        .out = spec->out,
+        .in = spec->in,
+        .weight = front,
+        .scales = scales ? front + at.scales : NULL,
+        .bias = spec->bias ? (float *)(void *)(front + at.bias) : NULL,
+        .pre_quant_scale =
+            spec->pre_quant_scale ? (float *)(void *)(front + at.pre_quant_scale) : NULL,
+        .weight_scale = spec->weight_scale,
+        .input_scale = spec->input_scale,
     };
-    linear.bias = place(&at, source->bias, source->out);
-    linear.pre_quant_scale = place(&at, source->pre_quant_scale, source->in);
-    *ret_linear = linear;
     return TSR_OK;
+}
+
+static int32_t row_step_cpu(tsr_weight_format format)
+{
+    return tsr_cpu_isa_table_plain.format[format]->row_step;
+}
+
+static tsr_status copy_finite(const tsr_linear_rows *rows, void *to)
+{
+    const float *from = rows->bytes;
+
+    for (int32_t i = 0; i < rows->count; i++) {
+        if (!isfinite(from[i]))
+            return TSR_ERR_CHECKPOINT;
+    }
+    memcpy((float *)to + rows->first, from, (size_t)rows->count * sizeof(*from));
+    return TSR_OK;
+}
+
+static tsr_status load_rows_cpu(tsr_device *device, const tsr_linear *linear, void *memory,
+                                const tsr_linear_rows *rows, tsr_stream s)
+{
+    const tsr_cpu_format *f = tsr_cpu(device)->isa->format[linear->format];
+    const linear_layout at =
+        layout_of(linear->format, linear->out, linear->in, linear->bias != NULL);
+    unsigned char *front = memory;
+
+    (void)s;
+    switch (rows->part) {
+    case TSR_LINEAR_SCALES:
+        return f->load_scales(linear, rows, front + at.scales);
+    case TSR_LINEAR_BIAS:
+        return copy_finite(rows, front + at.bias);
+    case TSR_LINEAR_PRE_QUANT_SCALE:
+        return copy_finite(rows, front + at.pre_quant_scale);
+    case TSR_LINEAR_WEIGHT:
+    case TSR_LINEAR_PARTS:
+        break;
+    }
+    return f->load(linear, rows, front);
 }
 
 static void close_cpu(tsr_device *device)
@@ -222,7 +252,9 @@ static const tsr_device_table table_cpu = {
     .fault = tsr_fault_cpu,
     .reserve = reserve_cpu,
     .linear_bytes = tsr_cpu_linear_bytes,
-    .load_linear = load_linear_cpu,
+    .place_linear = place_linear_cpu,
+    .row_step = row_step_cpu,
+    .load_rows = load_rows_cpu,
 };
 
 static const tsr_block_table blocks_cpu = {

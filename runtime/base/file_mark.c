@@ -1,7 +1,10 @@
+/* A header may be long (a record for every tensor): it is read a chunk at a time, and digests as
+ * the whole does. */
 #include "runtime/base/file_mark.h"
 
-#include <stdlib.h>
 #include <xxhash.h>
+
+enum { CHUNK_BYTES = 16384 };
 
 tsr_file_mark tsr_file_mark_of(uint64_t bytes, const void *head, size_t head_bytes)
 {
@@ -16,13 +19,21 @@ tsr_status tsr_file_bears(const tsr_file *file, const tsr_file_mark *mark, bool 
         return TSR_OK;
     }
 
-    const size_t count = (size_t)mark->head_bytes;
-    void *head = malloc(count + 1);
-    if (!head)
+    XXH3_state_t *digest = XXH3_createState();
+    if (digest == NULL)
         return TSR_ERR_MEMORY;
-    const tsr_status st = tsr_file_read(file, 0, count, head);
+    (void)XXH3_64bits_reset(digest);
+    tsr_status st = TSR_OK;
+    for (uint64_t at = 0; st == TSR_OK && at < mark->head_bytes; at += CHUNK_BYTES) {
+        unsigned char chunk[CHUNK_BYTES];
+        const uint64_t left = mark->head_bytes - at;
+        const size_t here = left < CHUNK_BYTES ? (size_t)left : CHUNK_BYTES;
+        st = tsr_file_read(file, at, here, chunk);
+        if (st == TSR_OK)
+            (void)XXH3_64bits_update(digest, chunk, here);
+    }
     if (st == TSR_OK)
-        *ret_bears = XXH3_64bits(head, count) == mark->head_digest;
-    free(head);
+        *ret_bears = XXH3_64bits_digest(digest) == mark->head_digest;
+    (void)XXH3_freeState(digest);
     return st;
 }

@@ -8,6 +8,7 @@
 #include "kernels/device.h"
 #include "proto/plan.h"
 #include "runtime/base/status.h"
+#include "runtime/base/stream.h"
 #include "runtime/model/weights.h"
 
 #include <stdbool.h>
@@ -15,19 +16,30 @@
 
 typedef struct tsr_loader tsr_loader;
 
+/* All pointers are borrowed; they outlive the loader. */
+typedef struct tsr_loader_args {
+    const tsr_plan *plan;
+    tsr_device *device;
+    tsr_weights *weights; /* opened; their views are filled */
+    int32_t rank;
+    int32_t deadline_ms; /* longest wait for a read, or for the device */
+    tsr_stream stream;   /* what puts the weights in order */
+    size_t piece_bytes;  /* read at once; 0: TSR_LOAD_PIECE_BYTES, which the plan counts with */
+} tsr_loader_args;
+
 /*
- * Starts reading. All pointers are borrowed; they outlive the loader.
+ * Takes the ring and starts reading.
  *
  * TSR_ERR_CHECKPOINT, logged  the plan contradicts itself
  * TSR_ERR_MEMORY
  */
-TSR_MUST_USE tsr_status tsr_loader_open(const tsr_plan *plan, tsr_device *device, int32_t rank,
-                                        tsr_weights *weights, tsr_loader **ret_loader);
+TSR_MUST_USE tsr_status tsr_loader_open(const tsr_loader_args *args, tsr_loader **ret_loader);
 
 /*
  * Loads until everything is there or the clock (tsr_clock_ms) has passed `until_ms`.
  *
  * TSR_ERR_CHECKPOINT, logged with file and tensor  a short file, a NaN, an impossible scale
+ * TSR_ERR_TIMEOUT, logged with file and tensor     the disk, or the device, does not answer
  * TSR_ERR_MEMORY
  */
 TSR_MUST_USE tsr_status tsr_loader_run(tsr_loader *loader, int64_t until_ms, bool *ret_done);
@@ -36,7 +48,8 @@ TSR_MUST_USE tsr_status tsr_loader_run(tsr_loader *loader, int64_t until_ms, boo
 uint64_t tsr_loader_bytes(const tsr_loader *loader);
 uint64_t tsr_loader_total(const tsr_loader *loader);
 
-/* NULL is allowed. */
+/* NULL is allowed. Where a read is stuck, what the reading thread may still touch is left behind
+ * (read_ahead.h). */
 void tsr_loader_close(tsr_loader *loader);
 
 #endif

@@ -14,6 +14,8 @@
 enum {
     FIRST_BLOCK_BYTES = 1 << 16,
     SLICE_MS = 500, /* ranks meet this often while they load: far below any deadline */
+    READ_PART = 4,  /* a read may take the deadline less one part in so many: then the line that
+                       names the file comes before a peer's that only names this rank */
 };
 
 /* Whether every rank has loaded everything. Collective; the barrier is what names a rank that does
@@ -71,9 +73,17 @@ static tsr_status load_slices(tsr_model *m, tsr_loader *loader, const tsr_load_p
 
 static tsr_status load(tsr_model *m, const tsr_load_progress *progress)
 {
+    const int32_t deadline_ms = tsr_comm_deadline_ms(m->comm);
+    const tsr_loader_args args = {
+        .plan = m->plan,
+        .device = m->device,
+        .weights = &m->weights,
+        .rank = tsr_comm_rank(m->comm),
+        .deadline_ms = deadline_ms - deadline_ms / READ_PART,
+        .stream = m->stream,
+    };
     tsr_loader *loader = NULL;
-    tsr_status st =
-        tsr_loader_open(m->plan, m->device, tsr_comm_rank(m->comm), &m->weights, &loader);
+    tsr_status st = tsr_loader_open(&args, &loader);
     if (st == TSR_OK)
         st = load_slices(m, loader, progress);
     tsr_loader_close(loader);

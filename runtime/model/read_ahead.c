@@ -1,129 +1,156 @@
-/* One thread, two buffers, one lock. After a failure the reader stops; its buffer carries the
- * reason. */
+/*
+ * One thread, a ring of slots, one lock. After a failure the reader stops; its slot carries the
+ * reason. Once it has been told to stop it touches nothing but its own struct.
+ */
 #include "runtime/model/read_ahead.h"
 
+#include "runtime/base/clock.h"
 #include "runtime/base/file.h"
 #include "runtime/base/log.h"
+#include "runtime/plan/loading.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
-enum { BUFFERS = 2, ALIGN = 64 };
+/* A file that is read. All of it is the reader's own, since a stuck thread outlives what it was
+ * given. */
+typedef struct source {
+    char *path;    /* NULL: too long */
+    tsr_file file; /* descriptor -1 until it is needed */
+    tsr_file_mark mark;
+} source;
 
-typedef struct buffer {
-    unsigned char *memory;
-    size_t capacity;
+typedef struct slot {
     tsr_stretch_bytes content;
     tsr_status status;
     bool full;
-} buffer;
+} slot;
 
 struct tsr_read_ahead {
     const tsr_reading *reading;
-    tsr_file *files; /* [file_count] descriptor -1 until it is needed */
-    buffer buffers[BUFFERS];
-    size_t taken; /* stretches the caller has asked for */
+    source *sources; /* [file_count] */
+    slot *slots;     /* [slots] */
+    size_t taken;    /* stretches the caller has asked for */
+    int32_t file_count;
     bool stop;
+    bool ended;   /* the thread is past its last read */
+    bool overdue; /* a stretch did not come in time */
     pthread_mutex_t lock;
-    pthread_cond_t moved; /* a buffer became full or empty, or stop was set */
+    pthread_cond_t moved; /* a slot became full or empty, stop or ended was set */
     pthread_t thread;
 };
 
 /* Opens a file that bears its mark; `content` is told why there is none. */
-static tsr_status open_file(tsr_read_ahead *r, int32_t number, tsr_stretch_bytes *content)
+static tsr_status open_file(source *of, tsr_stretch_bytes *content)
 {
-    tsr_file *file = &r->files[number];
-    if (file->descriptor >= 0)
+    if (of->file.descriptor >= 0)
         return TSR_OK;
-
-    char path[PATH_MAX];
-    if (tsr_path_join(r->reading->folder, r->reading->files[number], sizeof(path), path) !=
-        TSR_OK) {
+    if (of->path == NULL) {
         content->error = ENAMETOOLONG;
         return TSR_ERR_CHECKPOINT;
     }
+
     bool bears = false;
     errno = 0;
-    tsr_status st = tsr_file_open(path, file);
+    tsr_status st = tsr_file_open(of->path, &of->file);
     if (st == TSR_OK)
-        st = tsr_file_bears(file, &r->reading->marks[number], &bears);
+        st = tsr_file_bears(&of->file, &of->mark, &bears);
     if (st != TSR_OK)
         content->error = errno != 0 ? errno : EIO;
     else
-        content->file_bytes = file->bytes;
+        content->file_bytes = of->file.bytes;
     return st == TSR_OK && !bears ? TSR_ERR_CHECKPOINT : st;
 }
 
-/* Room for `bytes`, aligned; what was in the buffer is gone. */
-static bool make_room(buffer *b, size_t bytes)
+/* Fills a slot that belongs to the reader for the moment: no lock is held. */
+static tsr_status fill(tsr_read_ahead *r, size_t number, const tsr_stretch *s)
 {
-    if (bytes <= b->capacity)
-        return true;
-    free(b->memory);
-    b->capacity = 0;
-    size_t rounded = (bytes + ALIGN - 1) / ALIGN * ALIGN;
-    b->memory = aligned_alloc(ALIGN, rounded);
-    if (b->memory == NULL)
-        return false;
-    b->capacity = rounded;
-    return true;
-}
-
-/* Fills a buffer that belongs to the reader for the moment: no lock is held. */
-static tsr_status fill(tsr_read_ahead *r, buffer *b, const tsr_stretch *s)
-{
-    b->content = (tsr_stretch_bytes){0};
-    tsr_status st = open_file(r, s->file, &b->content);
+    slot *to = &r->slots[number];
+    to->content = (tsr_stretch_bytes){0};
+    source *from = &r->sources[s->file];
+    tsr_status st = open_file(from, &to->content);
     if (st != TSR_OK)
         return st;
 
-    size_t lead = (size_t)(s->begin % ALIGN);
-    size_t bytes = (size_t)(s->end - s->begin);
-    if (!make_room(b, lead + bytes))
-        return TSR_ERR_MEMORY;
-    b->content.bytes = b->memory + lead;
+    size_t lead = (size_t)(s->begin % TSR_LOAD_ALIGN);
+    unsigned char *bytes = r->reading->ring + number * r->reading->slot_bytes + lead;
+    to->content.bytes = bytes;
 
     errno = 0;
-    st = tsr_file_read(&r->files[s->file], s->begin, bytes, b->memory + lead);
+    st = tsr_file_read(&from->file, s->begin, (size_t)(s->end - s->begin), bytes);
     if (st != TSR_OK)
-        b->content.error = errno != 0 ? errno : EIO;
+        to->content.error = errno != 0 ? errno : EIO;
     return st;
 }
 
-static bool wait_for_room(tsr_read_ahead *r, buffer *b)
+static bool wait_for_room(tsr_read_ahead *r, const slot *of)
 {
     (void)pthread_mutex_lock(&r->lock);
-    while (b->full && !r->stop)
+    while (of->full && !r->stop)
         (void)pthread_cond_wait(&r->moved, &r->lock);
     bool go_on = !r->stop;
     (void)pthread_mutex_unlock(&r->lock);
     return go_on;
 }
 
-static void hand_over(tsr_read_ahead *r, buffer *b, tsr_status status)
+/* False once the reader is to stop: what it was given may be gone. */
+static bool hand_over(tsr_read_ahead *r, slot *of, tsr_status status)
 {
     (void)pthread_mutex_lock(&r->lock);
-    b->status = status;
-    b->full = true;
+    of->status = status;
+    of->full = true;
+    bool go_on = !r->stop;
     (void)pthread_cond_broadcast(&r->moved);
     (void)pthread_mutex_unlock(&r->lock);
+    return go_on;
 }
 
 static void *read_all(void *reader)
 {
     tsr_read_ahead *r = reader;
+    const size_t slots = (size_t)r->reading->slots;
+    const size_t count = r->reading->stretch_count;
     tsr_status st = TSR_OK;
-    for (size_t i = 0; st == TSR_OK && i < r->reading->stretch_count; i++) {
-        buffer *b = &r->buffers[i % BUFFERS];
-        if (!wait_for_room(r, b))
-            break;
-        st = fill(r, b, &r->reading->stretches[i]);
-        hand_over(r, b, st);
+    bool go_on = true;
+    for (size_t i = 0; go_on && st == TSR_OK && i < count; i++) {
+        slot *next = &r->slots[i % slots];
+        go_on = wait_for_room(r, next);
+        if (go_on) {
+            st = fill(r, i % slots, &r->reading->stretches[i]);
+            go_on = hand_over(r, next, st);
+        }
     }
+    (void)pthread_mutex_lock(&r->lock);
+    r->ended = true;
+    (void)pthread_cond_broadcast(&r->moved);
+    (void)pthread_mutex_unlock(&r->lock);
     return NULL;
+}
+
+static void free_reader(tsr_read_ahead *r)
+{
+    for (int32_t f = 0; r->sources != NULL && f < r->file_count; f++) {
+        if (r->sources[f].file.descriptor >= 0)
+            tsr_file_close(&r->sources[f].file);
+        free(r->sources[f].path);
+    }
+    free(r->slots);
+    free(r->sources);
+    free(r);
+}
+
+static bool name_source(const tsr_reading *reading, int32_t number, source *to)
+{
+    char path[PATH_MAX];
+    *to = (source){.file = {.descriptor = -1}, .mark = reading->marks[number]};
+    if (tsr_path_join(reading->folder, reading->files[number], sizeof(path), path) != TSR_OK)
+        return true;
+    to->path = strdup(path);
+    return to->path != NULL;
 }
 
 static tsr_read_ahead *make_reader(const tsr_reading *reading)
@@ -132,26 +159,16 @@ static tsr_read_ahead *make_reader(const tsr_reading *reading)
     if (r == NULL)
         return NULL;
     r->reading = reading;
-    r->files = calloc((size_t)reading->file_count + 1, sizeof(*r->files));
-    if (r->files == NULL) {
-        free(r);
+    r->sources = calloc((size_t)reading->file_count + 1, sizeof(*r->sources));
+    r->slots = calloc((size_t)reading->slots, sizeof(*r->slots));
+    bool made = r->sources != NULL && r->slots != NULL;
+    for (; made && r->file_count < reading->file_count; r->file_count++)
+        made = name_source(reading, r->file_count, &r->sources[r->file_count]);
+    if (!made) {
+        free_reader(r);
         return NULL;
     }
-    for (int32_t f = 0; f < reading->file_count; f++)
-        r->files[f].descriptor = -1;
     return r;
-}
-
-static void free_reader(tsr_read_ahead *r)
-{
-    for (int32_t f = 0; f < r->reading->file_count; f++) {
-        if (r->files[f].descriptor >= 0)
-            tsr_file_close(&r->files[f]);
-    }
-    for (int i = 0; i < BUFFERS; i++)
-        free(r->buffers[i].memory);
-    free(r->files);
-    free(r);
 }
 
 tsr_status tsr_read_ahead_open(const tsr_reading *reading, tsr_read_ahead **ret)
@@ -161,7 +178,7 @@ tsr_status tsr_read_ahead_open(const tsr_reading *reading, tsr_read_ahead **ret)
         return TSR_ERR_MEMORY;
     if (pthread_mutex_init(&r->lock, NULL) != 0)
         goto undo_reader;
-    if (pthread_cond_init(&r->moved, NULL) != 0)
+    if (!tsr_clock_condition(&r->moved))
         goto undo_lock;
     if (pthread_create(&r->thread, NULL, read_all, r) != 0)
         goto undo_moved;
@@ -181,32 +198,51 @@ undo_reader:
 
 tsr_status tsr_read_ahead_next(tsr_read_ahead *reader, tsr_stretch_bytes *ret_bytes)
 {
+    const size_t slots = (size_t)reader->reading->slots;
+    const struct timespec until = tsr_clock_deadline(reader->reading->deadline_ms);
+    int late = 0;
+
     (void)pthread_mutex_lock(&reader->lock);
     if (reader->taken > 0)
-        reader->buffers[(reader->taken - 1) % BUFFERS].full = false;
+        reader->slots[(reader->taken - 1) % slots].full = false;
     (void)pthread_cond_broadcast(&reader->moved);
 
-    buffer *b = &reader->buffers[reader->taken % BUFFERS];
-    while (!b->full)
-        (void)pthread_cond_wait(&reader->moved, &reader->lock);
-    reader->taken++;
-    *ret_bytes = b->content;
-    tsr_status st = b->status;
+    const slot *next = &reader->slots[reader->taken % slots];
+    while (!next->full && late == 0)
+        late = pthread_cond_timedwait(&reader->moved, &reader->lock, &until);
+    tsr_status st = TSR_ERR_TIMEOUT;
+    if (next->full) {
+        reader->taken++;
+        *ret_bytes = next->content;
+        st = next->status;
+    } else {
+        reader->overdue = true;
+    }
     (void)pthread_mutex_unlock(&reader->lock);
     return st;
 }
 
-void tsr_read_ahead_close(tsr_read_ahead *reader)
+bool tsr_read_ahead_close(tsr_read_ahead *reader)
 {
+    int late = 0;
     if (reader == NULL)
-        return;
+        return true;
+    const struct timespec until = tsr_clock_deadline(reader->reading->deadline_ms);
     (void)pthread_mutex_lock(&reader->lock);
     reader->stop = true;
     (void)pthread_cond_broadcast(&reader->moved);
+    while (!reader->ended && !reader->overdue && late == 0)
+        late = pthread_cond_timedwait(&reader->moved, &reader->lock, &until);
+    bool ended = reader->ended;
     (void)pthread_mutex_unlock(&reader->lock);
 
+    if (!ended) {
+        (void)pthread_detach(reader->thread);
+        return false;
+    }
     (void)pthread_join(reader->thread, NULL);
     (void)pthread_cond_destroy(&reader->moved);
     (void)pthread_mutex_destroy(&reader->lock);
     free_reader(reader);
+    return true;
 }

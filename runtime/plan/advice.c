@@ -134,7 +134,7 @@ void tsr_limits_advise(const tsr_budget *b, const tsr_plan_request *request,
                        const tsr_setting *setting, tsr_problems *problems)
 {
     const char *ranks_option = request->ranks_option != NULL ? request->ranks_option : "--ranks";
-    char words[7][TSR_BYTE_COUNT_BYTES];
+    char words[8][TSR_BYTE_COUNT_BYTES];
     tsr_setting one = *setting;
     tsr_text text = {0};
     int32_t rank = tsr_budget_largest_rank(b, setting->ranks);
@@ -148,14 +148,16 @@ void tsr_limits_advise(const tsr_budget *b, const tsr_plan_request *request,
     tsr_problems_add(
         problems, TSR_SEVERITY_ERROR,
         "does not fit: rank %d needs %s (weights %s, KV of one sequence of %d positions %s, "
-        "workspace %s, buffers %s) but has %s, %s too little; it would fit with %s",
+        "workspace %s, buffers %s; while loading %s beside the weights) but has %s, %s too little; "
+        "it would fit with %s",
         rank, tsr_byte_count_text(total, words[0]),
         tsr_byte_count_text(need.weights_bytes, words[1]), one.limits.max_model_len,
         tsr_byte_count_text(need.kv_bytes, words[2]),
         tsr_byte_count_text(need.workspace_bytes, words[3]),
         tsr_byte_count_text(need.buffers_bytes, words[4]),
-        tsr_byte_count_text(b->memory_bytes, words[5]),
-        tsr_byte_count_text(total - b->memory_bytes, words[6]),
+        tsr_byte_count_text(need.loading_bytes, words[5]),
+        tsr_byte_count_text(b->memory_bytes, words[6]),
+        tsr_byte_count_text(total - b->memory_bytes, words[7]),
         text.count > 0 ? text.bytes : "less");
     tsr_text_close(&text);
 }

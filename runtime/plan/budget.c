@@ -7,6 +7,11 @@
  *   a host    | rank 0 | rank 1 | rank 2 | rank 3 |    machine_bytes for all: fewer have more each
  *
  * Ranks differ in their experts alone; the one that holds most decides whether it fits.
+ *
+ * What is used while a model loads and while it runs takes turns:
+ *
+ *   loading   | weights | tables of a step | ring, scratch, records |
+ *   running   | weights | kv               | workspace | buffers    |
  */
 #include "runtime/plan/budget.h"
 
@@ -15,6 +20,24 @@
 #include "runtime/plan/shapes.h"
 
 #include <stdlib.h>
+
+/* All of the model: ranks differ in which experts they read, but not much in what that takes. */
+static void count_reading(const tsr_precision *precision, tsr_load_count *count)
+{
+    *count = (tsr_load_count){.records = (uint64_t)precision->linear_count +
+                                         (uint64_t)precision->vector_count};
+    for (int32_t i = 0; i < precision->linear_count; i++) {
+        const tsr_linear_plan *l = &precision->linears[i];
+        tsr_load_count_add(count, &l->weight);
+        tsr_load_count_add(count, &l->scale);
+        tsr_load_count_add(count, &l->global_scale);
+        tsr_load_count_add(count, &l->input_scale);
+        tsr_load_count_add(count, &l->pre_quant_scale);
+        tsr_load_count_add(count, &l->bias);
+    }
+    for (int32_t i = 0; i < precision->vector_count; i++)
+        tsr_load_count_add(count, &precision->vectors[i].place);
+}
 
 tsr_status tsr_budget_open(const tsr_model_facts *model, const tsr_precision *precision,
                            const tsr_plan_request *request, tsr_budget *budget)
@@ -28,6 +51,7 @@ tsr_status tsr_budget_open(const tsr_model_facts *model, const tsr_precision *pr
     budget->expert_bytes = calloc(experts + 1, sizeof(*budget->expert_bytes));
     if (budget->expert_bytes == NULL)
         return TSR_ERR_MEMORY;
+    count_reading(precision, &budget->load);
     for (int32_t i = 0; i < precision->linear_count; i++) {
         const tsr_linear_plan *l = &precision->linears[i];
         uint64_t bytes = target->linear_bytes(l->format, l->out, l->in, l->bias.file != TSR_NO_FILE,
@@ -78,6 +102,26 @@ static uint64_t buffers_bytes(const tsr_budget *b, const tsr_setting *s)
     return tsr_exchange_bytes(&shape, s->ranks);
 }
 
+static uint64_t array_bytes(const tsr_budget *b, const tsr_setting *s, tsr_step_array array)
+{
+    return tsr_step_array_bytes(array, b->model, &s->limits, b->target->activation_bytes);
+}
+
+/* The tables stand when reading begins; before, the host has them a second time. The experts'
+ * image is made when it is over. */
+static uint64_t loading_bytes(const tsr_budget *b, const tsr_setting *s)
+{
+    uint64_t tables = array_bytes(b, s, TSR_STEP_COS) + array_bytes(b, s, TSR_STEP_SIN);
+    uint64_t experts = 2 * array_bytes(b, s, TSR_STEP_EXPERTS);
+    uint64_t most = tsr_load_bytes(&b->load);
+
+    if (!b->target->host)
+        return 0;
+    most = tables > most ? tables : most;
+    most = experts > most ? experts : most;
+    return tables + most;
+}
+
 tsr_rank_budget tsr_budget_of_rank(const tsr_budget *budget, const tsr_setting *setting,
                                    int32_t rank)
 {
@@ -86,12 +130,15 @@ tsr_rank_budget tsr_budget_of_rank(const tsr_budget *budget, const tsr_setting *
         .kv_bytes = tsr_kv_bytes(budget->model, &setting->limits, setting->kv_format),
         .workspace_bytes = workspace_bytes(budget, setting),
         .buffers_bytes = buffers_bytes(budget, setting),
+        .loading_bytes = loading_bytes(budget, setting),
     };
 }
 
 uint64_t tsr_rank_budget_total(const tsr_rank_budget *rank)
 {
-    return rank->weights_bytes + rank->kv_bytes + rank->workspace_bytes + rank->buffers_bytes;
+    uint64_t running = rank->kv_bytes + rank->workspace_bytes + rank->buffers_bytes;
+
+    return rank->weights_bytes + (running > rank->loading_bytes ? running : rank->loading_bytes);
 }
 
 int32_t tsr_budget_largest_rank(const tsr_budget *budget, int32_t ranks)
@@ -130,11 +177,20 @@ static uint64_t most_expert_bytes(const tsr_budget *b, int32_t ranks)
     return most;
 }
 
-uint64_t tsr_budget_need(const tsr_budget *budget, const tsr_setting *setting)
+uint64_t tsr_budget_need_running(const tsr_budget *budget, const tsr_setting *setting)
 {
     return budget->shared_bytes + most_expert_bytes(budget, setting->ranks) +
            tsr_kv_bytes(budget->model, &setting->limits, setting->kv_format) +
            workspace_bytes(budget, setting) + buffers_bytes(budget, setting);
+}
+
+uint64_t tsr_budget_need(const tsr_budget *budget, const tsr_setting *setting)
+{
+    uint64_t running = tsr_budget_need_running(budget, setting);
+    uint64_t loading = budget->shared_bytes + most_expert_bytes(budget, setting->ranks) +
+                       loading_bytes(budget, setting);
+
+    return running > loading ? running : loading;
 }
 
 bool tsr_budget_fits(const tsr_budget *budget, const tsr_setting *setting)

@@ -140,7 +140,7 @@ static int32_t choose_blocks(const tsr_budget *b, const tsr_setting *s)
     int64_t most;
 
     probe.limits.kv_blocks = 0;
-    fixed = tsr_budget_need(b, &probe);
+    fixed = tsr_budget_need_running(b, &probe);
     room = fixed < b->memory_bytes ? b->memory_bytes - fixed : 0;
     if (pool_room(b) < room)
         room = pool_room(b);
@@ -177,13 +177,13 @@ static int32_t choose_exchange(const tsr_budget *b, const tsr_plan_request *r,
     s.limits.max_model_len = given(r->max_model_len, usual);
     s.limits.kv_blocks = tsr_blocks_of_sequence(&s.limits);
     s.limits.exchange_tokens = FEWEST_EXCHANGE_TOKENS;
-    uint64_t fixed = tsr_budget_need(b, &s);
+    uint64_t fixed = tsr_budget_need_running(b, &s);
     uint64_t room = fixed < b->memory_bytes ? b->memory_bytes - fixed : 0;
 
     for (int32_t rounds = 1; most / rounds > FEWEST_EXCHANGE_TOKENS; rounds *= 2) {
         s.limits.exchange_tokens = most / rounds + (most % rounds > 0);
         if (indices_fit(b->model, s.ranks, s.limits.exchange_tokens) &&
-            tsr_budget_need(b, &s) <= fixed + room / EXCHANGE_SHARE)
+            tsr_budget_need_running(b, &s) <= fixed + room / EXCHANGE_SHARE)
             return s.limits.exchange_tokens;
     }
     return FEWEST_EXCHANGE_TOKENS;

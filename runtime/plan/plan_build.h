@@ -64,6 +64,9 @@ TSR_MUST_USE tsr_status tsr_plan_build(const tsr_checkpoint *checkpoint,
                                        const tsr_plan_request *request, tsr_problems *problems,
                                        tsr_plan **ret_plan, bool *ret_fits);
 
+/* Bytes of a rank: the most that is in use at a time, while it loads or while it runs. */
+uint64_t tsr_rank_budget_total(const tsr_rank_budget *rank);
+
 /* Fills in the memory of one rank where the request leaves it open, as tsr_plan_build does. */
 void tsr_plan_request_count_memory(tsr_plan_request *request);
 

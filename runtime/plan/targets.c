@@ -41,6 +41,12 @@ static uint64_t gpu_work_bytes(const tsr_work_shape *s, int32_t threads)
 
 #define GIB (UINT64_C(1) << 30)
 
+/* What is alike for all of them. */
+#define GPU                                                                                        \
+    .reserve_bytes = 2 * GIB, .activation_bytes = 2, .flights = 2, .plain_kv = TSR_KV_BF16,        \
+    .max_num_seqs = 256, .max_batched_tokens = 8192, .linear_bytes = gpu_linear_bytes,             \
+    .work_bytes = gpu_work_bytes
+
 /* GPU memory: nine tenths of what the board has. */
 static const tsr_target targets[] = {
     {.name = "cpu",
@@ -55,39 +61,9 @@ static const tsr_target targets[] = {
      .max_batched_tokens = 512,
      .linear_bytes = tsr_cpu_linear_bytes,
      .work_bytes = tsr_cpu_workspace_bytes},
-    {.name = "h100",
-     .fp8 = true,
-     .memory_bytes = UINT64_C(72000000000),
-     .reserve_bytes = 2 * GIB,
-     .activation_bytes = 2,
-     .plain_kv = TSR_KV_BF16,
-     .max_num_seqs = 256,
-     .max_batched_tokens = 8192,
-     .linear_bytes = gpu_linear_bytes,
-     .work_bytes = gpu_work_bytes},
-    {.name = "h200",
-     .fp8 = true,
-     .memory_bytes = UINT64_C(126900000000),
-     .reserve_bytes = 2 * GIB,
-     .activation_bytes = 2,
-     .flights = 2,
-     .plain_kv = TSR_KV_BF16,
-     .max_num_seqs = 256,
-     .max_batched_tokens = 8192,
-     .linear_bytes = gpu_linear_bytes,
-     .work_bytes = gpu_work_bytes},
-    {.name = "b200",
-     .fp8 = true,
-     .fp4 = true,
-     .memory_bytes = UINT64_C(162000000000),
-     .reserve_bytes = 2 * GIB,
-     .activation_bytes = 2,
-     .flights = 2,
-     .plain_kv = TSR_KV_BF16,
-     .max_num_seqs = 256,
-     .max_batched_tokens = 8192,
-     .linear_bytes = gpu_linear_bytes,
-     .work_bytes = gpu_work_bytes},
+    {.name = "h100", .fp8 = true, .memory_bytes = UINT64_C(72000000000), GPU},
+    {.name = "h200", .fp8 = true, .memory_bytes = UINT64_C(126900000000), GPU},
+    {.name = "b200", .fp8 = true, .fp4 = true, .memory_bytes = UINT64_C(162000000000), GPU},
 };
 
 enum { TARGETS = sizeof(targets) / sizeof(targets[0]) };

@@ -238,13 +238,13 @@ static void dtypes_and_formats_have_names_both_ways(void **state)
     assert_int_equal(tsr_kv_format_bytes(TSR_KV_FP8), 1);
 }
 
-/* By hand: [768, 2048], and an edge of [130, 144]. */
+/* By hand: [768, 2048], and the scales of an edge of [130, 144]. */
 static void the_row_of_a_format_says_how_much_is_stored(void **state)
 {
     (void)state;
     static const struct {
         tsr_weight_format format;
-        uint64_t weight, scales, edge_scales;
+        int32_t weight, scales, edge_scales;
         int32_t columns;
     } cases[] = {
         {TSR_WEIGHT_F32, 768 * 2048 * 4, 0, 0, 2048},

@@ -300,10 +300,29 @@ static tsr_status late_reserve(tsr_device *device, const tsr_work_shape *shape)
     return tsr_device_reserve(late(device)->cpu, shape);
 }
 
-static tsr_status late_load_linear(tsr_device *device, const tsr_linear_source *source,
-                                   void *memory, tsr_linear *ret_linear)
+static tsr_status late_place_linear(tsr_device *device, const tsr_linear_spec *spec, void *memory,
+                                    tsr_linear *ret_linear)
 {
-    return tsr_device_load_linear(late(device)->cpu, source, memory, ret_linear);
+    return tsr_device_place_linear(late(device)->cpu, spec, memory, ret_linear);
+}
+
+typedef struct load_call {
+    tsr_linear linear;
+    void *memory;
+    tsr_linear_rows rows;
+} load_call;
+
+static tsr_status run_load_rows(late_device *d, void *arguments)
+{
+    const load_call *c = arguments;
+    return tsr_device_load_rows(d->cpu, &c->linear, c->memory, &c->rows, (tsr_stream){0});
+}
+
+static tsr_status late_load_rows(tsr_device *device, const tsr_linear *linear, void *memory,
+                                 const tsr_linear_rows *rows, tsr_stream stream)
+{
+    load_call c = {*linear, memory, *rows};
+    return later(late(device), stream, run_load_rows, &c, sizeof(c));
 }
 
 static void late_close(tsr_device *device)
@@ -339,7 +358,8 @@ static tsr_device_table table_over(const tsr_device_table *cpu)
     t.recording_close = late_recording_close;
     t.fault = late_fault;
     t.reserve = late_reserve;
-    t.load_linear = late_load_linear;
+    t.place_linear = late_place_linear;
+    t.load_rows = late_load_rows;
     return t;
 }
 

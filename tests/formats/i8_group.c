@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-enum { GROUP = 32 };
+enum { GROUP = 32, STEP = 8 };
 
 typedef struct cursor {
     const int8_t *at;
@@ -43,15 +43,11 @@ TSR_INLINE lanes cursor_next(cursor *c)
 
 #include "kernels/cpu/format/format_body.h"
 
-static tsr_status load(const tsr_linear_source *source, void *weight, void *scales)
+static tsr_status load(const tsr_linear *linear, const tsr_linear_rows *rows, void *to)
 {
-    const uint64_t bytes = tsr_scale_bytes(source->format, source->out, source->in);
+    const size_t in = (size_t)linear->in;
 
-    if (ISA(tsr_cpu_has_nonfinite)(source->scales, bytes / sizeof(float)))
-        return TSR_ERR_CHECKPOINT;
-    memcpy(scales, source->scales, (size_t)bytes);
-    memcpy(weight, source->weight,
-           (size_t)tsr_weight_bytes(source->format, source->out, source->in));
+    memcpy((int8_t *)to + (size_t)rows->first * in, rows->bytes, (size_t)rows->count * in);
     return TSR_OK;
 }
 
@@ -65,7 +61,9 @@ const tsr_cpu_format ISA(tsr_cpu_format_i8_group) = {
     .unit = 1.0F,
     .weight_bytes = tsr_weight_bytes,
     .scale_bytes = tsr_scale_bytes,
+    .row_step = STEP,
     .load = load,
+    .load_scales = ISA(tsr_cpu_load_f32_scales),
     .decode = decode,
     .stream = stream,
     .row_scale = row_scale,

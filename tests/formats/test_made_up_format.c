@@ -10,8 +10,10 @@
 #include "tests/model/served.h"
 #include "tests/test.h"
 
+#include "runtime/base/arena.h"
 #include "runtime/base/log.h"
 #include "runtime/base/numeric.h"
+#include "runtime/model/load_order.h"
 #include "runtime/plan/targets.h"
 
 #include <limits.h>
@@ -143,8 +145,45 @@ static void every_target_counts_its_bytes(void **state)
     for (int i = 0; i < 3; i++) {
         const tsr_target *target = tsr_target_find(names[i]);
         assert_int_equal(target->linear_bytes(TSR_WEIGHT_I8_GROUP, 64, 128, false, false),
-                         64 * 128 + 64 * 4 * sizeof(float));
+                         8192 + 1024);
     }
+}
+
+/* The format's kernels take rows by eight: its weights are cut there, and nowhere else. */
+static void its_rows_are_read_in_its_own_steps(void **state)
+{
+    (void)state;
+    enum { STEP = 8, NOT_THREE_STEPS = 23 * 64, NOT_ONE_STEP = 7 * 128 };
+    twins t = make();
+    tsr_plan *plan = NULL;
+    tsr_device *device = NULL;
+    tsr_arena *arena = NULL;
+    tsr_load_order order;
+    size_t cuts = 0;
+    ASSERT_STATUS(TSR_OK, served_plan(&(served_setup){.folder = t.i8}, &plan));
+    ASSERT_STATUS(TSR_OK, tsr_device_open_cpu(1, TSR_CPU_PLAIN, &device));
+    ASSERT_STATUS(TSR_OK, tsr_arena_open(1 << 16, &arena));
+    assert_int_equal(tsr_device_row_step(device, TSR_WEIGHT_I8_GROUP), STEP);
+
+    /* 23 rows of 64 weights, or 11 of 128, would fit; below, 7 of 128. */
+    tsr_load_cut cut = {.device = device, .piece_bytes = NOT_THREE_STEPS};
+    ASSERT_STATUS(TSR_OK, tsr_load_order_make(plan, 0, &cut, arena, &order));
+    for (size_t i = 0; i < order.piece_count; i++) {
+        const tsr_piece *p = &order.pieces[i];
+        if (p->part != TSR_PART_WEIGHT || plan->linears[p->owner].format != TSR_WEIGHT_I8_GROUP)
+            continue;
+        assert_int_equal(p->first % STEP, 0);
+        assert_int_equal(p->count % STEP, 0);
+        cuts += p->first > 0;
+    }
+    assert_true(cuts > 0);
+
+    cut.piece_bytes = NOT_ONE_STEP;
+    ASSERT_STATUS(TSR_ERR_CHECKPOINT, tsr_load_order_make(plan, 0, &cut, arena, &order));
+    tsr_arena_close(arena);
+    tsr_device_close(device);
+    tsr_plan_close(plan);
+    forget(&t);
 }
 
 static char said[LINE_BYTES];
@@ -195,6 +234,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(its_logits_have_the_bits_of_a_bf16_twin),
+        cmocka_unit_test(its_rows_are_read_in_its_own_steps),
         cmocka_unit_test(every_target_counts_its_bytes),
         cmocka_unit_test(what_contradicts_its_row_is_refused_by_name),
     };

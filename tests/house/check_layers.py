@@ -71,6 +71,7 @@ PUBLIC_HEADERS = {
         "algos.h",
         "batch.h",
         "byte_count.h",
+        "loading.h",
         "modules.h",
         "plan_build.h",
         "precision.h",

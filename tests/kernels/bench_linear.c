@@ -6,6 +6,7 @@
 #include "kernels/device_ops.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/numeric.h"
+#include "tests/kernels/whole_linear.h"
 
 #include <pthread.h>
 #include <stdio.h>

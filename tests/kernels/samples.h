@@ -6,6 +6,7 @@
 #define TSR_TESTS_KERNELS_SAMPLES_H
 
 #include "tests/kernels/backends.h"
+#include "tests/kernels/whole_linear.h"
 
 /* Fixed-seed generator. */
 typedef struct sample_random {

@@ -123,6 +123,66 @@ static void a_nonfinite_global_scale_is_refused(void **state)
     sample_linear_free(l);
 }
 
+/* However many rows come at once, and whatever lay there before. */
+static void rows_in_pieces_are_the_rows_at_once(void **state)
+{
+    static const int32_t at_once[] = {1, 3, 64, 129};
+    sample_random r = {5};
+    tsr_device *device = sample_device(0, &sample_shape);
+
+    (void)state;
+    for (int f = 0; f < TSR_WEIGHT_FORMAT_COUNT; f++) {
+        const sample_kind kind = {(tsr_weight_format)f, TSR_ACTIVATION_NONE, true, true};
+        sample_linear *l = sample_linear_new(&r, kind, 261, 144);
+        const size_t bytes =
+            (size_t)tsr_device_linear_bytes(device, kind.format, 261, 144, true, true);
+        unsigned char *whole = sample_memory(bytes);
+        unsigned char *pieces = sample_memory(bytes);
+        void *memory = sample_room(device, bytes);
+        tsr_linear unused;
+        ASSERT_STATUS(TSR_OK, tsr_device_load_linear(device, &l->source, memory, &unused));
+        sample_get(device, whole, memory, bytes);
+        for (int i = 0; i < 4; i++) {
+            memset(pieces, 0, bytes);
+            sample_write(device, memory, pieces, bytes);
+            ASSERT_STATUS(
+                TSR_OK, tsr_device_load_linear_by(device, &l->source, memory, at_once[i], &unused));
+            sample_get(device, pieces, memory, bytes);
+            assert_memory_equal(whole, pieces, bytes);
+        }
+        free(whole);
+        free(pieces);
+        sample_linear_free(l);
+    }
+    sample_close(device);
+}
+
+static void rows_that_are_not_there_are_refused(void **state)
+{
+    sample_random r = {6};
+    const sample_kind kind = {TSR_WEIGHT_FP8, TSR_ACTIVATION_NONE, false, false};
+    sample_linear *l = sample_linear_new(&r, kind, 5, 32);
+    tsr_device *device = sample_device(0, &sample_shape);
+    const tsr_linear_rows cases[] = {
+        {TSR_LINEAR_WEIGHT, -1, 1, l->weight},         {TSR_LINEAR_WEIGHT, 0, 6, l->weight},
+        {TSR_LINEAR_WEIGHT, 5, 1, l->weight},          {TSR_LINEAR_WEIGHT, 1, INT32_MAX, l->weight},
+        {TSR_LINEAR_WEIGHT, 0, 0, l->weight},          {TSR_LINEAR_WEIGHT, 0, 1, NULL},
+        {TSR_LINEAR_SCALES, 0, 1, l->scales},          {TSR_LINEAR_BIAS, 0, 1, l->scales},
+        {TSR_LINEAR_PRE_QUANT_SCALE, 0, 1, l->scales}, {TSR_LINEAR_PARTS, 0, 1, l->weight},
+    };
+    void *memory = sample_room(
+        device, (size_t)tsr_device_linear_bytes(device, kind.format, 5, 32, false, false));
+    tsr_linear linear;
+
+    (void)state;
+    ASSERT_STATUS(TSR_OK, tsr_device_load_linear(device, &l->source, memory, &linear));
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        ASSERT_STATUS(TSR_ERR_ARG,
+                      tsr_device_load_rows(device, &linear, memory, &cases[i], (tsr_stream){0}));
+    sample_close(device);
+    sample_linear_free(l);
+}
+
 static void odd_widths_and_missing_parts_are_refused(void **state)
 {
     sample_random r = {4};
@@ -161,6 +221,8 @@ int main(void)
         cmocka_unit_test(a_nan_weight_is_refused),
         cmocka_unit_test(a_nan_or_infinite_scale_is_refused),
         cmocka_unit_test(a_nonfinite_global_scale_is_refused),
+        cmocka_unit_test(rows_in_pieces_are_the_rows_at_once),
+        cmocka_unit_test(rows_that_are_not_there_are_refused),
         cmocka_unit_test(odd_widths_and_missing_parts_are_refused),
         cmocka_unit_test(a_device_knows_its_name_and_refuses_no_threads),
     };

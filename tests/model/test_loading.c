@@ -9,6 +9,7 @@
 #include "runtime/model/read_ahead.h"
 #include "runtime/model/rotary_table.h"
 #include "runtime/model/weights.h"
+#include "runtime/plan/loading.h"
 
 #include <limits.h>
 #include <math.h>
@@ -33,6 +34,17 @@ static tsr_arena *arena(void)
     tsr_arena *a = NULL;
     ASSERT_STATUS(TSR_OK, tsr_arena_open(1 << 16, &a));
     return a;
+}
+
+static tsr_status order_of(const tsr_plan *plan, int32_t rank, tsr_arena *memory,
+                           tsr_load_order *ret_order)
+{
+    tsr_device *device = NULL;
+    ASSERT_STATUS(TSR_OK, tsr_device_open_cpu(1, TSR_CPU_AUTO, &device));
+    const tsr_load_cut cut = {.device = device, .piece_bytes = TSR_LOAD_PIECE_BYTES};
+    tsr_status st = tsr_load_order_make(plan, rank, &cut, memory, ret_order);
+    tsr_device_close(device);
+    return st;
 }
 
 /* Every piece lies inside its stretch, and a weight comes after everything it needs. */
@@ -71,7 +83,7 @@ static void ranks_share_the_experts_and_nothing_is_read_twice(void **state)
     for (int32_t rank = 0; rank < plan->ranks; rank++) {
         tsr_arena *memory = arena();
         tsr_load_order order;
-        ASSERT_STATUS(TSR_OK, tsr_load_order_make(plan, rank, memory, &order));
+        ASSERT_STATUS(TSR_OK, order_of(plan, rank, memory, &order));
         check_order(&order);
         for (size_t i = 0; i < order.piece_count; i++)
             read[order.pieces[i].owner] += order.pieces[i].part == TSR_PART_WEIGHT ? 1 : 0;
@@ -89,7 +101,7 @@ static void a_small_checkpoint_is_few_reads(void **state)
     tsr_plan *plan = plan_for("qwen3-nvfp4", 1);
     tsr_arena *memory = arena();
     tsr_load_order order;
-    ASSERT_STATUS(TSR_OK, tsr_load_order_make(plan, 0, memory, &order));
+    ASSERT_STATUS(TSR_OK, order_of(plan, 0, memory, &order));
     assert_true(order.piece_count > 400);
     assert_true(order.stretch_count <= 4);
     tsr_arena_close(memory);
@@ -103,15 +115,64 @@ static void a_place_that_contradicts_its_shape_is_refused(void **state)
     tsr_arena *memory = arena();
     tsr_load_order order;
     plan->linears[3].weight.bytes -= 2;
-    ASSERT_STATUS(TSR_ERR_CHECKPOINT, tsr_load_order_make(plan, 0, memory, &order));
+    ASSERT_STATUS(TSR_ERR_CHECKPOINT, order_of(plan, 0, memory, &order));
     plan->linears[3].weight.bytes += 2;
     plan->linears[3].weight.dtype = TSR_DTYPE_F16;
-    ASSERT_STATUS(TSR_ERR_CHECKPOINT, tsr_load_order_make(plan, 0, memory, &order));
+    ASSERT_STATUS(TSR_ERR_CHECKPOINT, order_of(plan, 0, memory, &order));
     plan->linears[3].weight.dtype = TSR_DTYPE_BF16;
     plan->linears[3].weight.file = plan->file_count;
-    ASSERT_STATUS(TSR_ERR_CHECKPOINT, tsr_load_order_make(plan, 0, memory, &order));
+    ASSERT_STATUS(TSR_ERR_CHECKPOINT, order_of(plan, 0, memory, &order));
     tsr_arena_close(memory);
     tsr_plan_close(plan);
+}
+
+/* A weight without its scales would stand for other numbers. */
+static void a_plan_that_leaves_scales_out_is_refused(void **state)
+{
+    (void)state;
+    tsr_plan *plan = plan_for("qwen3-nvfp4", 1);
+    tsr_arena *memory = arena();
+    tsr_load_order order;
+    int32_t first = 0;
+    while (plan->linears[first].role != TSR_ROLE_Q)
+        first++;
+    tsr_linear_plan *q = &plan->linears[first];
+    const tsr_linear_plan whole = *q;
+    q->scale.file = TSR_NO_FILE;
+    ASSERT_STATUS(TSR_ERR_CHECKPOINT, order_of(plan, 0, memory, &order));
+    *q = whole;
+    q->global_scale.file = TSR_NO_FILE;
+    ASSERT_STATUS(TSR_ERR_CHECKPOINT, order_of(plan, 0, memory, &order));
+    *q = whole;
+    q->format = TSR_WEIGHT_FP8;
+    ASSERT_STATUS(TSR_ERR_CHECKPOINT, order_of(plan, 0, memory, &order));
+    *q = whole;
+    ASSERT_STATUS(TSR_OK, order_of(plan, 0, memory, &order));
+    tsr_arena_close(memory);
+    tsr_plan_close(plan);
+}
+
+/* Ring, scratch and records of every rank, against what the plan holds ready beside the tables. */
+static void reading_takes_no_more_than_was_planned(void **state)
+{
+    (void)state;
+    static const char *const fixtures[] = {"demo-mixed", "glm4-mixed", "qwen3-bf16"};
+    for (int f = 0; f < 3; f++) {
+        tsr_plan *plan = plan_for(fixtures[f], 2);
+        for (int32_t rank = 0; rank < 2; rank++) {
+            tsr_arena *memory = arena();
+            tsr_load_order order;
+            ASSERT_STATUS(TSR_OK, order_of(plan, rank, memory, &order));
+            size_t records =
+                order.piece_count * TSR_LOAD_PIECE_RECORD_BYTES +
+                (size_t)(plan->linear_count + plan->vector_count) * TSR_LOAD_TENSOR_RECORD_BYTES;
+            size_t ring = TSR_LOAD_SLOTS * tsr_load_slot_bytes(order.longest);
+            assert_true(ring + TSR_LOAD_SCRATCH_BYTES + records <=
+                        plan->budget[rank].loading_bytes);
+            tsr_arena_close(memory);
+        }
+        tsr_plan_close(plan);
+    }
 }
 
 /* A rank's weights while they load. */
@@ -128,7 +189,12 @@ static void begin(loading *l, const char *fixture, int32_t ranks, int32_t rank)
     *l = (loading){.plan = plan_for(fixture, ranks), .memory = arena()};
     ASSERT_STATUS(TSR_OK, tsr_device_open_cpu(1, TSR_CPU_AUTO, &l->device));
     ASSERT_STATUS(TSR_OK, tsr_weights_open(l->plan, l->device, rank, l->memory, &l->weights));
-    ASSERT_STATUS(TSR_OK, tsr_loader_open(l->plan, l->device, rank, &l->weights, &l->loader));
+    const tsr_loader_args args = {.plan = l->plan,
+                                  .device = l->device,
+                                  .weights = &l->weights,
+                                  .rank = rank,
+                                  .deadline_ms = 60000};
+    ASSERT_STATUS(TSR_OK, tsr_loader_open(&args, &l->loader));
 }
 
 static void end(loading *l)
@@ -185,7 +251,8 @@ static void loading_can_be_given_up_at_any_time(void **state)
 static void stretches_come_in_the_order_that_was_asked_for(void **state)
 {
     (void)state;
-    enum { FILE_BYTES = 10000, STRETCHES = 5 };
+    enum { FILE_BYTES = 10000, STRETCHES = 5, SLOT_BYTES = 5120 };
+    static _Alignas(64) unsigned char ring[3 * SLOT_BYTES];
     static const tsr_stretch stretches[STRETCHES] = {
         {9000, 10000, 0}, {0, 1, 1}, {1, 5000, 0}, {63, 65, 0}, {64, 128, 1}};
     static unsigned char content[FILE_BYTES];
@@ -211,7 +278,11 @@ static void stretches_come_in_the_order_that_was_asked_for(void **state)
                            .marks = marks,
                            .stretches = stretches,
                            .stretch_count = STRETCHES,
-                           .file_count = 2};
+                           .file_count = 2,
+                           .ring = ring,
+                           .slot_bytes = SLOT_BYTES,
+                           .slots = 3,
+                           .deadline_ms = 60000};
     tsr_read_ahead *reader = NULL;
     ASSERT_STATUS(TSR_OK, tsr_read_ahead_open(&reading, &reader));
     for (int s = 0; s < STRETCHES; s++) {
@@ -221,7 +292,7 @@ static void stretches_come_in_the_order_that_was_asked_for(void **state)
         assert_memory_equal(got.bytes, content + stretches[s].begin,
                             stretches[s].end - stretches[s].begin);
     }
-    tsr_read_ahead_close(reader);
+    assert_true(tsr_read_ahead_close(reader));
     edit_remove_folder(folder);
 }
 
@@ -251,6 +322,8 @@ int main(void)
         cmocka_unit_test(ranks_share_the_experts_and_nothing_is_read_twice),
         cmocka_unit_test(a_small_checkpoint_is_few_reads),
         cmocka_unit_test(a_place_that_contradicts_its_shape_is_refused),
+        cmocka_unit_test(a_plan_that_leaves_scales_out_is_refused),
+        cmocka_unit_test(reading_takes_no_more_than_was_planned),
         cmocka_unit_test(a_model_takes_the_memory_that_was_planned),
         cmocka_unit_test(slices_of_no_time_load_everything_in_the_end),
         cmocka_unit_test(loading_can_be_given_up_at_any_time),

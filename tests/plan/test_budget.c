@@ -3,6 +3,7 @@
 
 #include "runtime/plan/byte_count.h"
 #include "runtime/plan/limits.h"
+#include "runtime/plan/loading.h"
 #include "runtime/plan/placement.h"
 #include "runtime/plan/shapes.h"
 #include "tests/plan/made_checkpoint.h"
@@ -218,6 +219,76 @@ static void a_plan_never_counts_more_than_the_memory(void **state)
     }
 }
 
+/* A host reads through memory of its own, before it uses any for keys and values: the larger
+ * counts. A GPU's memory holds none of it. */
+static void loading_and_running_take_turns(void **state)
+{
+    tsr_plan_request request = {.ranks = 2,
+                                .target = tsr_target_find("cpu"),
+                                .memory_bytes = UINT64_C(1) << 30,
+                                .max_model_len = 16,
+                                .max_num_seqs = 1,
+                                .max_batched_tokens = 16};
+    (void)state;
+    built b = build(&request);
+    const tsr_rank_budget *r = &b.plan->budget[0];
+    uint64_t running = r->kv_bytes + r->workspace_bytes + r->buffers_bytes;
+    uint64_t fewest = r->weights_bytes + r->loading_bytes;
+    assert_true(r->loading_bytes > TSR_LOAD_SCRATCH_BYTES && r->loading_bytes > running);
+    assert_int_equal(total(b.plan, 0), fewest);
+    close_built(&b);
+
+    request.memory_bytes = fewest;
+    b = build(&request);
+    assert_true(b.fits);
+    close_built(&b);
+    request.memory_bytes = fewest - 1;
+    b = build(&request);
+    assert_false(b.fits);
+    close_built(&b);
+
+    request.memory_bytes = UINT64_C(1) << 33;
+    request.target = tsr_target_find("h200");
+    b = build(&request);
+    assert_int_equal(0, b.plan->budget[0].loading_bytes);
+    close_built(&b);
+}
+
+/* A tensor longer than a piece is cut, at most into twice as many as would be full; the ring does
+ * not grow with it. */
+static void a_long_tensor_takes_records_and_no_ring(void **state)
+{
+    const uint64_t piece = TSR_LOAD_PIECE_BYTES;
+    tsr_load_count count = {0};
+    tsr_tensor_place place = {.offset = 100, .bytes = piece};
+    (void)state;
+    tsr_load_count_add(&count, &place);
+    uint64_t short_bytes = tsr_load_bytes(&count);
+    assert_true(short_bytes >= TSR_LOAD_SLOTS * piece + TSR_LOAD_SCRATCH_BYTES);
+    place.bytes = 40 * piece;
+    tsr_load_count_add(&count, &place);
+    assert_int_equal(tsr_load_bytes(&count) - short_bytes, 81 * TSR_LOAD_PIECE_RECORD_BYTES);
+    place.file = TSR_NO_FILE;
+    tsr_load_count_add(&count, &place);
+    assert_int_equal(tsr_load_bytes(&count) - short_bytes, 81 * TSR_LOAD_PIECE_RECORD_BYTES);
+}
+
+/* Boards with the same kernels differ in their memory alone. */
+static void an_h100_is_an_h200_with_less_memory(void **state)
+{
+    tsr_plan_request request = {
+        .ranks = 2, .target = tsr_target_find("h100"), .memory_bytes = UINT64_C(1) << 33};
+    (void)state;
+    assert_int_equal(UINT64_C(72000000000), request.target->memory_bytes);
+    built small = build(&request);
+    request.target = tsr_target_find("h200");
+    built large = build(&request);
+    assert_memory_equal(small.plan->budget, large.plan->budget, 2 * sizeof(*large.plan->budget));
+    assert_memory_equal(&small.plan->limits, &large.plan->limits, sizeof(large.plan->limits));
+    close_built(&small);
+    close_built(&large);
+}
+
 /* The setting behind an option in the advice, 0 when it is not offered. */
 static int32_t offered(const tsr_problems *problems, const char *option)
 {
@@ -237,7 +308,8 @@ static void what_is_advised_makes_it_fit(void **state)
                                 .target = tsr_target_find("cpu"),
                                 .memory_bytes = UINT64_C(1) << 30,
                                 .max_model_len = 512,
-                                .max_num_seqs = 1};
+                                .max_num_seqs = 1,
+                                .max_batched_tokens = 2048}; /* more than loading takes */
     tsr_plan_request changed = request;
     changed.exchange_tokens = 16; /* what is chosen where memory is short */
     built b = build(&changed);
@@ -304,14 +376,15 @@ static void ranks_that_share_a_machine_are_not_advised(void **state)
     close_built(&b);
 }
 
-/* With next to no memory beyond the weights no setting helps alone, but all together do. */
+/* With next to no memory beyond the weights no setting helps alone, but all together do. (A host
+ * that can load has more than that.) */
 static void settings_that_help_only_together_are_advised_together(void **state)
 {
     tsr_plan_request request = {
-        .ranks = 1, .target = tsr_target_find("cpu"), .memory_bytes = UINT64_C(1) << 30};
+        .ranks = 1, .target = tsr_target_find("h200"), .memory_bytes = UINT64_C(1) << 33};
+    request.max_num_seqs = 1;
     tsr_plan_request small = request;
     small.max_model_len = 32;
-    small.max_num_seqs = 1;
     small.max_batched_tokens = 16;
     small.exchange_tokens = 16;
     small.kv_cache_dtype = "fp8";
@@ -364,18 +437,18 @@ static void an_exchange_takes_as_few_rounds_as_memory_allows(void **state)
                                     .max_batched_tokens = 1001};
         bool few = false, one = false;
         uint64_t fixed = bytes_with(request, 16, NULL);
-        for (uint64_t more = 0; more <= 200; more++) {
+        for (uint64_t more = 1 << 14; more < UINT64_C(1) << 31; more += more / 3) {
             int32_t chosen, rounds = 1;
-            request.memory_bytes = fixed + (more << 20);
+            request.memory_bytes = fixed + more;
             (void)bytes_with(request, 0, &chosen);
             while ((1001 + rounds - 1) / rounds > chosen)
                 rounds *= 2;
             assert_int_equal(chosen, chosen == 16 ? 16 : (1001 + rounds - 1) / rounds);
-            assert_true(bytes_with(request, chosen, NULL) - fixed <= (more << 20) / 8);
+            assert_true(bytes_with(request, chosen, NULL) - fixed <= more / 8);
             if (rounds > 1)
                 assert_true(bytes_with(request, (1001 + rounds / 2 - 1) / (rounds / 2), NULL) -
                                 fixed >
-                            (more << 20) / 8);
+                            more / 8);
             few = few || (chosen > 16 && chosen < 1001);
             one = one || chosen == 1001;
         }
@@ -469,6 +542,9 @@ int main(void)
         cmocka_unit_test(weights_of_all_ranks_add_up),
         cmocka_unit_test(the_largest_rank_decides),
         cmocka_unit_test(a_plan_never_counts_more_than_the_memory),
+        cmocka_unit_test(an_h100_is_an_h200_with_less_memory),
+        cmocka_unit_test(loading_and_running_take_turns),
+        cmocka_unit_test(a_long_tensor_takes_records_and_no_ring),
         cmocka_unit_test(what_is_advised_makes_it_fit),
         cmocka_unit_test(ranks_that_share_a_machine_are_not_advised),
         cmocka_unit_test(settings_that_help_only_together_are_advised_together),

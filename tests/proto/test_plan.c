@@ -93,7 +93,7 @@ static tsr_plan *sample(void)
         p->expert_rank[i] = i < EXPERTS ? -1 : i % RANKS;
     p->budget = calloc(RANKS, sizeof(*p->budget));
     for (int32_t r = 0; r < RANKS; r++)
-        p->budget[r] = (tsr_rank_budget){UINT64_C(1) << 40, 2, 3, (uint64_t)r};
+        p->budget[r] = (tsr_rank_budget){UINT64_C(1) << 40, 2, 3, (uint64_t)r, 5};
     return p;
 }
 

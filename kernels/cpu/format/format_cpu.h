@@ -17,8 +17,13 @@ struct tsr_cpu_format {
     uint64_t (*weight_bytes)(tsr_weight_format format, int32_t out, int32_t in);
     uint64_t (*scale_bytes)(tsr_weight_format format, int32_t out, int32_t in);
 
-    /* From the checkpoint's layout to ours. TSR_ERR_CHECKPOINT: NaN or infinity. */
-    tsr_status (*load)(const tsr_linear_source *source, void *weight, void *scales);
+    /* Rows of W that are laid out together. */
+    int32_t row_step;
+
+    /* Rows of W, and of its scales (never called where there is no array of them), from the
+     * checkpoint's layout to ours, which begins at `to`. TSR_ERR_CHECKPOINT: NaN or infinity. */
+    tsr_status (*load)(const tsr_linear *linear, const tsr_linear_rows *rows, void *to);
+    tsr_status (*load_scales)(const tsr_linear *linear, const tsr_linear_rows *rows, void *to);
 
     /* Rows first .. first + rows of W in f32, exactly, row after row of `in`. */
     void (*decode)(const tsr_linear *linear, int32_t first, int32_t rows, float *to);
@@ -40,6 +45,10 @@ extern const tsr_cpu_format ISA(tsr_cpu_format_fp8_block);
 extern const tsr_cpu_format ISA(tsr_cpu_format_nvfp4);
 
 extern const tsr_cpu_format *const ISA(tsr_cpu_formats)[TSR_WEIGHT_FORMAT_COUNT];
+
+/* load_scales of formats that keep f32 scales as the file has them. */
+tsr_status ISA(tsr_cpu_load_f32_scales)(const tsr_linear *linear, const tsr_linear_rows *rows,
+                                        void *to);
 
 /* Any byte that is the code of an E4M3 NaN. */
 bool ISA(tsr_cpu_has_e4m3_nan)(const uint8_t *codes, uint64_t count);

@@ -4,6 +4,7 @@
 #include "kernels/cpu/format/format_cpu.h"
 
 #include <math.h>
+#include <string.h>
 
 const tsr_cpu_format *const ISA(tsr_cpu_formats)[TSR_WEIGHT_FORMAT_COUNT] = {
     [TSR_WEIGHT_F32] = &ISA(tsr_cpu_format_f32),
@@ -14,6 +15,19 @@ const tsr_cpu_format *const ISA(tsr_cpu_formats)[TSR_WEIGHT_FORMAT_COUNT] = {
     [TSR_WEIGHT_FP8_BLOCK] = &ISA(tsr_cpu_format_fp8_block),
     [TSR_WEIGHT_NVFP4] = &ISA(tsr_cpu_format_nvfp4),
 };
+
+tsr_status ISA(tsr_cpu_load_f32_scales)(const tsr_linear *linear, const tsr_linear_rows *rows,
+                                        void *to)
+{
+    const tsr_scale_shape shape = tsr_scale_shape_of(linear->format, linear->out, linear->in);
+    const size_t columns = (size_t)shape.columns;
+    const size_t count = (size_t)rows->count * columns;
+
+    if (ISA(tsr_cpu_has_nonfinite)(rows->bytes, count))
+        return TSR_ERR_CHECKPOINT;
+    memcpy((float *)to + (size_t)rows->first * columns, rows->bytes, count * sizeof(float));
+    return TSR_OK;
+}
 
 bool ISA(tsr_cpu_has_e4m3_nan)(const uint8_t *codes, uint64_t count)
 {

@@ -45,16 +45,14 @@ TSR_INLINE lanes cursor_next(cursor *c)
 
 #include "kernels/cpu/format/format_body.h"
 
-static tsr_status load(const tsr_linear_source *source, void *weight, void *scales)
+static tsr_status load(const tsr_linear *linear, const tsr_linear_rows *rows, void *to)
 {
-    const uint64_t bytes = (uint64_t)source->out * (uint64_t)source->in;
-    const uint64_t bytes_of_scales = tsr_scale_bytes(source->format, source->out, source->in);
+    const size_t in = (size_t)linear->in;
+    const size_t count = (size_t)rows->count * in;
 
-    if (ISA(tsr_cpu_has_e4m3_nan)(source->weight, bytes) ||
-        ISA(tsr_cpu_has_nonfinite)(source->scales, bytes_of_scales / sizeof(float)))
+    if (ISA(tsr_cpu_has_e4m3_nan)(rows->bytes, count))
         return TSR_ERR_CHECKPOINT;
-    memcpy(weight, source->weight, (size_t)bytes);
-    memcpy(scales, source->scales, (size_t)bytes_of_scales);
+    memcpy((uint8_t *)to + (size_t)rows->first * in, rows->bytes, count);
     return TSR_OK;
 }
 
@@ -68,7 +66,9 @@ const tsr_cpu_format ISA(tsr_cpu_format_fp8_block) = {
     .unit = 1.0F,
     .weight_bytes = tsr_weight_bytes,
     .scale_bytes = tsr_scale_bytes,
+    .row_step = 1,
     .load = load,
+    .load_scales = ISA(tsr_cpu_load_f32_scales),
     .decode = decode,
     .stream = stream,
     .row_scale = row_scale,

@@ -130,21 +130,34 @@ static void load_row(const uint8_t *from, int32_t in, uint32_t *to)
     load_chunk(last, to + (size_t)whole * CHUNK_WORDS);
 }
 
-static tsr_status load(const tsr_linear_source *source, void *weight, void *scales)
+static tsr_status load(const tsr_linear *linear, const tsr_linear_rows *rows, void *to)
 {
-    const size_t in = (size_t)source->in;
-    const size_t groups = in / LANES;
-    const size_t row_chunks = chunks(source->in);
+    const size_t row_bytes = (size_t)linear->in / 2;
+    const size_t row_words = chunks(linear->in) * CHUNK_WORDS;
+    const uint8_t *from = rows->bytes;
+    uint32_t *words = (uint32_t *)to + (size_t)rows->first * row_words;
 
-    if (ISA(tsr_cpu_has_e4m3_nan)(source->scales, (uint64_t)source->out * groups))
+    for (size_t r = 0; r < (size_t)rows->count; r++)
+        load_row(from + r * row_bytes, linear->in, words + r * row_words);
+    return TSR_OK;
+}
+
+/* Scales beyond `in`, and the slack behind the last row, are zero. */
+static tsr_status load_scales(const tsr_linear *linear, const tsr_linear_rows *rows, void *to)
+{
+    const size_t groups = (size_t)linear->in / LANES;
+    const size_t row_scales = chunks(linear->in) * CHUNK_SCALES;
+    const uint8_t *from = rows->bytes;
+    uint8_t *scales = (uint8_t *)to + (size_t)rows->first * row_scales;
+
+    if (ISA(tsr_cpu_has_e4m3_nan)(from, (uint64_t)rows->count * groups))
         return TSR_ERR_CHECKPOINT;
-    memset(scales, 0, (size_t)scale_bytes(source->format, source->out, source->in));
-    for (size_t o = 0; o < (size_t)source->out; o++) {
-        load_row((const uint8_t *)source->weight + o * (in / 2), source->in,
-                 (uint32_t *)weight + o * row_chunks * CHUNK_WORDS);
-        memcpy((uint8_t *)scales + o * row_chunks * CHUNK_SCALES,
-               (const uint8_t *)source->scales + o * groups, groups);
+    for (size_t r = 0; r < (size_t)rows->count; r++) {
+        memcpy(scales + r * row_scales, from + r * groups, groups);
+        memset(scales + r * row_scales + groups, 0, row_scales - groups);
     }
+    if (rows->first + rows->count == linear->out)
+        memset(scales + (size_t)rows->count * row_scales, 0, CHUNK_SCALES);
     return TSR_OK;
 }
 
@@ -158,7 +171,9 @@ const tsr_cpu_format ISA(tsr_cpu_format_nvfp4) = {
     .unit = 256.0F,
     .weight_bytes = weight_bytes,
     .scale_bytes = scale_bytes,
+    .row_step = 1,
     .load = load,
+    .load_scales = load_scales,
     .decode = decode,
     .stream = stream,
     .row_scale = row_scale,

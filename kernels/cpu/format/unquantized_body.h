@@ -49,14 +49,14 @@ static bool has_nonfinite(const element_bits *at, uint64_t count)
     return found != 0;
 }
 
-static tsr_status load(const tsr_linear_source *source, void *weight, void *scales)
+static tsr_status load(const tsr_linear *linear, const tsr_linear_rows *rows, void *to)
 {
-    const uint64_t count = (uint64_t)source->out * (uint64_t)source->in;
+    const size_t in = (size_t)linear->in;
+    const size_t count = (size_t)rows->count * in;
 
-    (void)scales;
-    if (has_nonfinite(source->weight, count))
+    if (has_nonfinite(rows->bytes, count))
         return TSR_ERR_CHECKPOINT;
-    memcpy(weight, source->weight, (size_t)count * sizeof(element));
+    memcpy((element *)to + (size_t)rows->first * in, rows->bytes, count * sizeof(element));
     return TSR_OK;
 }
 
