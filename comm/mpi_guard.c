@@ -45,7 +45,7 @@ tsr_status tsr_mpi_guard_start(const char *what, int32_t limit_ms, tsr_status ca
                                tsr_mpi_guard **ret_guard)
 {
     tsr_mpi_guard *g = calloc(1, sizeof(*g));
-    if (!g)
+    if (g == NULL)
         return TSR_ERR_MEMORY;
     g->what = what;
     g->limit_ms = limit_ms;
