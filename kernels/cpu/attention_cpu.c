@@ -42,7 +42,7 @@ typedef struct attend {
 static int32_t tile_positions(const tsr_kv_layer *cache, int32_t p, int32_t positions)
 {
     const int32_t in_block = cache->block_tokens - p % cache->block_tokens;
-    int32_t count = positions - p < in_block ? positions - p : in_block;
+    const int32_t count = positions - p < in_block ? positions - p : in_block;
 
     return count < TSR_CPU_POSITIONS ? count : TSR_CPU_POSITIONS;
 }
