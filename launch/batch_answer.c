@@ -8,7 +8,7 @@ enum { ID_BYTES = 48, HTTP_OK = 200, HTTP_BAD_REQUEST = 400 };
 
 static tsr_status write_line(json_t *line, FILE *out)
 {
-    if (!line)
+    if (line == NULL)
         return TSR_ERR_MEMORY;
     const bool good =
         json_dumpf(line, out, JSON_COMPACT) == 0 && fputc('\n', out) != EOF && fflush(out) == 0;
@@ -34,10 +34,10 @@ static json_t *choice_json(const tsr_batch_line *line, size_t index)
     const tsr_batch_choice *choice = &line->choices[index];
     const tsr_text *text = &choice->stream.text;
     const bool stopped = choice->finish == TSR_FINISH_STOP || choice->stream.matched >= 0;
-    json_t *content = json_stringn(text->bytes ? text->bytes : "", text->count);
+    json_t *content = json_stringn(text->bytes != NULL ? text->bytes : "", text->count);
     json_t *json = json_pack("{s:i}", "index", (int)index);
 
-    bool good = json && content;
+    bool good = json != NULL && content != NULL;
     if (line->generation.chat)
         good = good && json_object_set_new(
                            json, "message",
@@ -87,7 +87,7 @@ tsr_status tsr_batch_answer_write(const tsr_batch_line *line, const char *model,
     char id[ID_BYTES];
     (void)snprintf(id, sizeof(id), "batch_req_%llu", (unsigned long long)line->number);
     json_t *body = body_json(line, model);
-    if (!body)
+    if (body == NULL)
         return TSR_ERR_MEMORY;
     return write_line(json_pack("{s:s, s:O, s:{s:i, s:s, s:o}, s:n}", "id", id, "custom_id",
                                 line->custom_id, "response", "status_code", HTTP_OK, "request_id",

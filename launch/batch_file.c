@@ -41,7 +41,7 @@ tsr_status tsr_batch_file_open(const char *input, const char *output,
                                tsr_batch_file **ret_batch)
 {
     tsr_batch_file *batch = calloc(1, sizeof(*batch));
-    if (!batch)
+    if (batch == NULL)
         return TSR_ERR_MEMORY;
 
     tsr_status st = tsr_line_file_open(input, &batch->in);
@@ -51,7 +51,7 @@ tsr_status tsr_batch_file_open(const char *input, const char *output,
     }
     st = TSR_ERR_OUTPUT;
     batch->out = fopen(output, "we");
-    if (!batch->out) {
+    if (batch->out == NULL) {
         tsr_log(TSR_LOG_ERROR, "--output %s: cannot be written: %s", output, strerror(errno));
         goto undo_input;
     }
@@ -71,9 +71,9 @@ undo_alloc:
 
 static void close_line(tsr_batch_line *line)
 {
-    if (!line)
+    if (line == NULL)
         return;
-    for (size_t i = 0; line->choices && i < line->generation.prompt_count; i++)
+    for (size_t i = 0; line->choices != NULL && i < line->generation.prompt_count; i++)
         tsr_text_stream_close(&line->choices[i].stream);
     free(line->choices);
     tsr_generation_close(&line->generation);
@@ -95,16 +95,16 @@ static tsr_status fail_line(tsr_batch_file *batch, const json_t *custom_id,
 {
     json_t *none = json_null();
     batch->counts.failed++;
-    return check_written(batch, tsr_batch_error_write(custom_id ? custom_id : none,
+    return check_written(batch, tsr_batch_error_write(custom_id != NULL ? custom_id : none,
                                                       batch->counts.lines, refusal, batch->out));
 }
 
 static tsr_body_kind kind_of(const json_t *line)
 {
     const char *url = json_string_value(json_object_get(line, "url"));
-    if (!url)
+    if (url == NULL)
         return TSR_BODY_BY_CONTENT;
-    return strstr(url, "/chat/") ? TSR_BODY_CHAT : TSR_BODY_COMPLETION;
+    return strstr(url, "/chat/") != NULL ? TSR_BODY_CHAT : TSR_BODY_COMPLETION;
 }
 
 static tsr_status open_choices(tsr_batch_file *batch, tsr_batch_line *line)
@@ -115,7 +115,7 @@ static tsr_status open_choices(tsr_batch_file *batch, tsr_batch_line *line)
     if (g->prompt_count == 0)
         return TSR_ERR_INTERNAL;
     line->choices = calloc(g->prompt_count, sizeof(*line->choices));
-    if (!line->choices)
+    if (line->choices == NULL)
         return TSR_ERR_MEMORY;
     for (size_t i = 0; i < g->prompt_count && st == TSR_OK; i++)
         st = tsr_text_stream_open(batch->context->tokenizer, g->skip_special,
@@ -127,7 +127,7 @@ static tsr_status open_choices(tsr_batch_file *batch, tsr_batch_line *line)
 static void make_live(tsr_batch_file *batch, tsr_batch_line *line)
 {
     size_t slot = 0;
-    while (batch->live[slot])
+    while (batch->live[slot] != NULL)
         slot++;
     batch->live[slot] = line;
     batch->live_count++;
@@ -144,14 +144,14 @@ static tsr_status admit(tsr_batch_file *batch, json_t *json)
     tsr_status st = TSR_OK;
 
     tsr_batch_line *line = calloc(1, sizeof(*line));
-    if (!line)
+    if (line == NULL)
         return TSR_ERR_MEMORY;
     line->number = batch->counts.lines;
-    line->custom_id = custom_id ? json_incref(custom_id) : json_null();
+    line->custom_id = custom_id != NULL ? json_incref(custom_id) : json_null();
 
     if (!json_is_string(custom_id))
         st = tsr_refuse(&refusal, "invalid_value", "custom_id", "custom_id: expected a string");
-    else if (!body)
+    else if (body == NULL)
         st = tsr_refuse(&refusal, "invalid_value", "body", "body: missing");
     else
         st =
@@ -188,7 +188,7 @@ static tsr_status admit_line(tsr_batch_file *batch, const tsr_line *line)
     if (!line->too_long)
         json = json_loadb(line->bytes + mark, line->count - mark,
                           JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
-    if (!json) {
+    if (json == NULL) {
         (void)tsr_refuse(&refusal, "invalid_json", NULL, "line %llu: not valid JSON: %s",
                          (unsigned long long)line->number,
                          line->too_long ? "longer than 64 MiB" : error.text);
@@ -202,7 +202,7 @@ static tsr_status admit_line(tsr_batch_file *batch, const tsr_line *line)
 static bool is_blank(const tsr_line *line)
 {
     for (size_t i = 0; i < line->count; i++) {
-        if (!strchr(" \t\r", line->bytes[i]) || line->bytes[i] == '\0')
+        if (strchr(" \t\r", line->bytes[i]) == NULL || line->bytes[i] == '\0')
             return false;
     }
     return !line->too_long;
@@ -236,15 +236,15 @@ static tsr_status next_request(void *context, int32_t wait_ms, tsr_request *ret_
     bool none = false;
 
     *ret_more = false;
-    while (st == TSR_OK && !none && !batch->submitting && !batch->ended &&
+    while (st == TSR_OK && !none && batch->submitting == NULL && !batch->ended &&
            batch->live_count < MAX_LIVE)
         st = read_line(batch, wait_ms, &none);
     if (st != TSR_OK)
         return st;
 
     tsr_batch_line *line = batch->submitting;
-    *ret_ended = batch->ended && !line;
-    if (!line)
+    *ret_ended = batch->ended && line == NULL;
+    if (line == NULL)
         return TSR_OK;
 
     const size_t index = line->submitted++;
@@ -334,7 +334,7 @@ tsr_status tsr_batch_file_finish(tsr_batch_file *batch, const char *reason,
 
     batch->submitting = NULL;
     for (size_t slot = 0; slot < MAX_LIVE && st == TSR_OK; slot++) {
-        if (batch->live[slot] && batch->live[slot]->number != 0)
+        if (batch->live[slot] != NULL && batch->live[slot]->number != 0)
             st = refuse_line(batch, slot, reason);
         close_line(batch->live[slot]);
         batch->live[slot] = NULL;
@@ -342,7 +342,7 @@ tsr_status tsr_batch_file_finish(tsr_batch_file *batch, const char *reason,
     batch->live_count = 0;
     while (st == TSR_OK && !batch->ended && !none) {
         st = read_line(batch, 0, &none);
-        if (st == TSR_OK && batch->submitting) {
+        if (st == TSR_OK && batch->submitting != NULL) {
             st = refuse_line(batch, batch->submitting_slot, reason);
             close_line(batch->submitting);
             batch->live[batch->submitting_slot] = NULL;
@@ -361,11 +361,11 @@ tsr_status tsr_batch_file_finish(tsr_batch_file *batch, const char *reason,
 
 void tsr_batch_file_close(tsr_batch_file *batch)
 {
-    if (!batch)
+    if (batch == NULL)
         return;
     for (size_t slot = 0; slot < MAX_LIVE; slot++)
         close_line(batch->live[slot]);
-    if (batch->out)
+    if (batch->out != NULL)
         (void)fclose(batch->out);
     tsr_line_file_close(batch->in);
     free(batch);

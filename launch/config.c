@@ -52,13 +52,13 @@ static const command_row *find_command(const char *name)
 tsr_launch_info tsr_launch_info_read(void)
 {
     static const char *const rank_names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"};
-    const bool colour = !getenv("NO_COLOR");
+    const bool colour = getenv("NO_COLOR") == NULL;
     tsr_launch_info info = {.colour_out = colour && isatty(STDOUT_FILENO),
                             .colour_err = colour && isatty(STDERR_FILENO)};
 
     for (size_t i = 0; i < sizeof(rank_names) / sizeof(rank_names[0]) && !info.mpi; i++) {
         const char *rank = getenv(rank_names[i]);
-        if (rank) {
+        if (rank != NULL) {
             info.mpi = true;
             info.rank = (int32_t)strtol(rank, NULL, 10);
         }
@@ -75,7 +75,7 @@ static double read_unit(const char **text, bool size)
     static const char units[] = "kmgt";
     const char *at = *text;
     const char *unit = *at ? strchr(units, tolower((unsigned char)*at)) : NULL;
-    if (!unit)
+    if (unit == NULL)
         return *at ? 0 : 1;
     at++;
 
@@ -116,7 +116,8 @@ bool tsr_config_read_size(const char *text, int64_t *ret_bytes)
 static bool among_choices(const char *choices, const char *value)
 {
     const size_t bytes = strlen(value);
-    for (const char *at = choices; at; at = strchr(at, '|') ? strchr(at, '|') + 1 : NULL) {
+    for (const char *at = choices; at != NULL;
+         at = strchr(at, '|') != NULL ? strchr(at, '|') + 1 : NULL) {
         if (strncmp(at, value, bytes) == 0 && (at[bytes] == '|' || at[bytes] == '\0'))
             return true;
     }
@@ -214,7 +215,7 @@ static void log_unknown(const char *argument, unsigned command)
             nearest = tsr_option_rows[i].name;
         }
     }
-    if (nearest && best <= 4)
+    if (nearest != NULL && best <= 4)
         tsr_log(TSR_LOG_ERROR, "unknown option %s: did you mean --%s?", name, nearest);
     else
         tsr_log(TSR_LOG_ERROR, "unknown option %s: see --help", name);
@@ -238,13 +239,13 @@ static tsr_status store_environment(unsigned command, tsr_config *config)
             continue;
 
         const char *given = environment_value(row, name);
-        const char *value = given ? given : row->preset;
-        const tsr_status st = value ? store(row, value, config) : TSR_OK;
-        if (st != TSR_OK && given)
+        const char *value = given != NULL ? given : row->preset;
+        const tsr_status st = value != NULL ? store(row, value, config) : TSR_OK;
+        if (st != TSR_OK && given != NULL)
             tsr_log(TSR_LOG_ERROR, "%s of the environment is not usable", name);
         if (st != TSR_OK)
             return st;
-        config->has_seed |= given && row->offset == offsetof(tsr_config, seed);
+        config->has_seed |= given != NULL && row->offset == offsetof(tsr_config, seed);
     }
     return TSR_OK;
 }
@@ -278,7 +279,7 @@ static tsr_status store_arguments(int argc, char **argv, unsigned command, tsr_c
             return TSR_ERR_ARG;
         } else {
             const tsr_option_row *row = &tsr_option_rows[rows[at]];
-            const tsr_status st = store(row, optarg ? optarg : "1", config);
+            const tsr_status st = store(row, optarg != NULL ? optarg : "1", config);
             if (st != TSR_OK)
                 return st;
             config->has_seed |= row->offset == offsetof(tsr_config, seed);
@@ -320,7 +321,7 @@ tsr_status tsr_config_parse(int argc, char **argv, tsr_config *ret_config)
         return TSR_OK;
     }
     const command_row *row = find_command(argv[1]);
-    if (!row) {
+    if (row == NULL) {
         tsr_log(TSR_LOG_ERROR, "unknown command %s: one of inspect, plan, run, score", argv[1]);
         return TSR_ERR_ARG;
     }
@@ -330,7 +331,7 @@ tsr_status tsr_config_parse(int argc, char **argv, tsr_config *ret_config)
     tsr_status st = store_environment(row->command, &config);
     if (st == TSR_OK)
         st = store_arguments(argc - 1, argv + 1, row->command, &config);
-    if (st == TSR_OK && !config.folder && !config.help) {
+    if (st == TSR_OK && config.folder == NULL && !config.help) {
         tsr_log(TSR_LOG_ERROR, "%s needs the folder of a checkpoint: tessera %s", row->name,
                 row->usage);
         st = TSR_ERR_ARG;
@@ -344,8 +345,8 @@ static void help_option(const tsr_option_row *row, FILE *out)
 {
     char left[NAME_BYTES];
     char choices[TSR_CHOICES_BYTES];
-    (void)snprintf(left, sizeof(left), "--%s%s%s", row->name, row->value ? " " : "",
-                   row->value ? row->value : "");
+    (void)snprintf(left, sizeof(left), "--%s%s%s", row->name, row->value != NULL ? " " : "",
+                   row->value != NULL ? row->value : "");
     (void)fprintf(out, "  %-34s %s", left, row->help);
     if (tsr_option_choices(row->name, choices)[0] != '\0')
         (void)fprintf(out, " (%s)", choices);

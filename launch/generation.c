@@ -10,7 +10,8 @@ tsr_status tsr_refuse(tsr_refusal *ret_refusal, const char *code, const char *pa
                       const char *format, ...)
 {
     *ret_refusal = (tsr_refusal){.code = code};
-    (void)snprintf(ret_refusal->param, sizeof(ret_refusal->param), "%s", param ? param : "");
+    (void)snprintf(ret_refusal->param, sizeof(ret_refusal->param), "%s",
+                   param != NULL ? param : "");
 
     va_list args;
     va_start(args, format);

@@ -28,12 +28,12 @@ typedef struct host_record {
 static uint64_t available_memory(void)
 {
     FILE *file = fopen("/proc/meminfo", "r");
-    if (!file)
+    if (file == NULL)
         return 0;
 
     char line[NAME_BYTES];
     uint64_t kib = 0;
-    while (kib == 0 && fgets(line, sizeof(line), file)) {
+    while (kib == 0 && fgets(line, sizeof(line), file) != NULL) {
         static const char field[] = "MemAvailable:";
         if (strncmp(line, field, sizeof(field) - 1) == 0)
             kib = strtoull(line + sizeof(field) - 1, NULL, 10);
@@ -91,7 +91,7 @@ tsr_status tsr_host_share_read(tsr_comm *comm, tsr_host_share *ret_share,
 
     host_record *records = calloc((size_t)ranks, sizeof(*records));
     size_t *bytes_of = calloc((size_t)ranks, sizeof(*bytes_of));
-    tsr_status st = records && bytes_of ? TSR_OK : TSR_ERR_MEMORY;
+    tsr_status st = records != NULL && bytes_of != NULL ? TSR_OK : TSR_ERR_MEMORY;
     for (int32_t r = 0; r < ranks && st == TSR_OK; r++)
         bytes_of[r] = sizeof(*records);
 
@@ -103,7 +103,7 @@ tsr_status tsr_host_share_read(tsr_comm *comm, tsr_host_share *ret_share,
         st = tsr_comm_broadcast(comm, 0, records, (size_t)ranks * sizeof(*records));
     if (st == TSR_OK) {
         *ret_share = records[tsr_comm_rank(comm)].share;
-        if (ret_smallest)
+        if (ret_smallest != NULL)
             *ret_smallest = smallest;
     }
     free(bytes_of);

@@ -93,7 +93,7 @@ static tsr_status print_text(const inspection *x, bool colour, FILE *out)
                                        .claims = x->precision->claims,
                                        .linear_count = x->precision->linear_count,
                                        .colour = colour};
-        int32_t contradicted = count_contradicted(x->precision);
+        const int32_t contradicted = count_contradicted(x->precision);
         print_model(x, out);
         tsr_precision_map_draw(&map, out);
         if (contradicted > 0)

@@ -71,7 +71,7 @@ static tsr_status spare_weights(const char *option, const char *output, const ts
 {
     char path[PATH_BYTES];
 
-    for (int32_t i = 0; output && i < plan->file_count; i++) {
+    for (int32_t i = 0; output != NULL && i < plan->file_count; i++) {
         if (tsr_path_join(plan->folder, plan->files[i], sizeof(path), path) != TSR_OK ||
             !tsr_same_file(path, output))
             continue;
@@ -144,14 +144,14 @@ static tsr_status share_plan(tsr_comm *comm, tsr_status made, tsr_plan **plan)
         st = (tsr_status)notice.status;
     if (st == TSR_OK && !coordinator) {
         bytes = malloc((size_t)notice.bytes);
-        st = bytes ? TSR_OK : TSR_ERR_MEMORY;
+        st = bytes != NULL ? TSR_OK : TSR_ERR_MEMORY;
     }
     if (st == TSR_OK)
         st = tsr_comm_broadcast(comm, 0, bytes, (size_t)notice.bytes);
     if (st == TSR_OK && !coordinator)
         st = tsr_plan_unpack(bytes, (size_t)notice.bytes, plan);
     free(bytes);
-    return st == TSR_OK && !*plan ? TSR_ERR_INTERNAL : st;
+    return st == TSR_OK && *plan == NULL ? TSR_ERR_INTERNAL : st;
 }
 
 /* One rank of the job. Source, sink and stats are rank 0's. */

@@ -32,7 +32,7 @@ struct tsr_line_file {
 tsr_status tsr_line_file_open(const char *path, tsr_line_file **ret_file)
 {
     tsr_line_file *file = calloc(1, sizeof(*file));
-    if (!file)
+    if (file == NULL)
         return TSR_ERR_MEMORY;
     /* A pipe that nobody writes to yet would hold up whoever opens it; poll waits for it instead. */
     file->descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -70,8 +70,9 @@ static bool take_line(tsr_line_file *file, tsr_line *line)
 {
     tsr_text *text = &file->text;
     const char *from = text->count > file->looked ? text->bytes + file->looked : NULL;
-    const char *end = from ? memchr(from, '\n', text->count - file->looked) : NULL;
-    size_t count = end ? (size_t)(end - text->bytes) - file->first : text->count - file->first;
+    const char *end = from != NULL ? memchr(from, '\n', text->count - file->looked) : NULL;
+    size_t count =
+        end != NULL ? (size_t)(end - text->bytes) - file->first : text->count - file->first;
 
     file->looked = text->count;
     if (count > TSR_MAX_LINE_BYTES) {
@@ -79,14 +80,14 @@ static bool take_line(tsr_line_file *file, tsr_line *line)
         file->first += count;
         count = 0;
     }
-    if (!end && !(file->ended && (count > 0 || file->too_long)))
+    if (end == NULL && !(file->ended && (count > 0 || file->too_long)))
         return false;
 
     *line = (tsr_line){.bytes = file->too_long ? "" : text->bytes + file->first,
                        .count = file->too_long ? 0 : count,
                        .number = ++file->number,
                        .too_long = file->too_long};
-    file->first += count + (end ? 1 : 0);
+    file->first += count + (end != NULL ? 1 : 0);
     file->looked = file->first;
     file->too_long = false;
     return true;
@@ -119,7 +120,7 @@ tsr_status tsr_line_file_next(tsr_line_file *file, int32_t wait_ms, tsr_line_sta
 
 void tsr_line_file_close(tsr_line_file *file)
 {
-    if (!file)
+    if (file == NULL)
         return;
     (void)close(file->descriptor);
     tsr_text_close(&file->text);

@@ -92,13 +92,14 @@ tsr_status tsr_logits_file_open(const char *path, const tsr_token_file *tokens, 
                                 tsr_logits_file **ret_file)
 {
     tsr_logits_file *file = calloc(1, sizeof(*file));
-    if (!file)
+    if (file == NULL)
         return TSR_ERR_MEMORY;
     *file = (tsr_logits_file){.path = path, .tokens = tokens, .vocab = vocab, .descriptor = -1};
     file->first_byte = calloc(tokens->count, sizeof(*file->first_byte));
     file->rows_written = calloc(tokens->count, sizeof(*file->rows_written));
 
-    tsr_status st = file->first_byte && file->rows_written ? TSR_OK : TSR_ERR_MEMORY;
+    tsr_status st =
+        file->first_byte != NULL && file->rows_written != NULL ? TSR_OK : TSR_ERR_MEMORY;
     if (st == TSR_OK)
         st = build_header(file);
     if (st == TSR_OK) {
@@ -148,7 +149,7 @@ tsr_status tsr_logits_file_finish(tsr_logits_file *file)
 
 void tsr_logits_file_close(tsr_logits_file *file)
 {
-    if (!file)
+    if (file == NULL)
         return;
     if (file->descriptor >= 0)
         (void)close(file->descriptor);

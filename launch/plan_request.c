@@ -53,7 +53,7 @@ tsr_status tsr_plan_request_read(const tsr_config *config, const char *target_na
         .exchange_tokens = (int32_t)config->exchange_tokens,
         .threads = (int32_t)config->threads,
     };
-    tsr_status st = named == NULL ? read_memory(target_name, &request) : TSR_OK;
+    const tsr_status st = named == NULL ? read_memory(target_name, &request) : TSR_OK;
     if (st == TSR_OK)
         *ret_request = request;
     return st;

@@ -102,7 +102,7 @@ static void fill_cells(const tsr_precision_map *map, cell_row *cells)
         memset(cells[layer].of, NOTHING, sizeof(cells[layer].of));
     for (int32_t i = 0; i < map->linear_count; i++) {
         char *cell = &cells[map->linears[i].layer + 1].of[map->linears[i].role];
-        char letter = letter_of(map, i);
+        const char letter = letter_of(map, i);
         if (*cell == NOTHING || *cell == letter)
             *cell = letter;
         else if (*cell != CONTRADICTED)
@@ -142,7 +142,7 @@ static void print_head(const tsr_precision_map *map, const cell_row *cells, FILE
     int pad = LAYERS_WIDTH + 2;
 
     for (int g = 0; g < GROUPS; g++) {
-        bool experts = groups[g].columns[0].role == TSR_ROLE_EXPERT_GATE;
+        const bool experts = groups[g].columns[0].role == TSR_ROLE_EXPERT_GATE;
         if (!has_group(map, cells, &groups[g]))
             continue;
         (void)snprintf(title, sizeof(title), experts ? "%d experts" : "%.0d%s",
@@ -214,7 +214,7 @@ static void print_legend(const tsr_precision_map *map, FILE *out)
 
 void tsr_precision_map_draw(const tsr_precision_map *map, FILE *out)
 {
-    int32_t layers = map->model->layers;
+    const int32_t layers = map->model->layers;
     cell_row *cells = calloc((size_t)layers + 1, sizeof(*cells));
 
     if (cells == NULL)

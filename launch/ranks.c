@@ -82,7 +82,7 @@ static tsr_status run_local(const tsr_config *config, tsr_rank_main rank_main, v
     const int32_t ranks = config->local_ranks > 0 ? (int32_t)config->local_ranks : 1;
     rank_thread *threads = calloc((size_t)ranks, sizeof(*threads));
     tsr_comm **members = calloc((size_t)ranks, sizeof(tsr_comm *));
-    tsr_status st = threads && members ? TSR_OK : TSR_ERR_MEMORY;
+    tsr_status st = threads != NULL && members != NULL ? TSR_OK : TSR_ERR_MEMORY;
 
     if (st == TSR_OK)
         st = tsr_comm_open_local(ranks, (int32_t)config->step_timeout * 1000, members);

@@ -88,10 +88,11 @@ static bool is_neutral(const parameter_row *row, const json_t *value)
         return json_array_size(value) == 0;
     if (json_is_object(value)) {
         const char *type = json_string_value(json_object_get(value, "type"));
-        return json_object_size(value) == 0 || (type && strcmp(type, "text") == 0);
+        return json_object_size(value) == 0 || (type != NULL && strcmp(type, "text") == 0);
     }
     const char *text = json_string_value(value);
-    return text && (text[0] == '\0' || strcmp(text, "none") == 0 || strcmp(text, "auto") == 0);
+    return text != NULL &&
+           (text[0] == '\0' || strcmp(text, "none") == 0 || strcmp(text, "auto") == 0);
 }
 
 /* Every key of the body is known, harmless or named. */
@@ -103,9 +104,9 @@ static tsr_status check_keys(const json_t *body, tsr_refusal *ret_refusal)
     json_object_foreach((json_t *)(uintptr_t)body, key, value)
     {
         const parameter_row *row = NULL;
-        for (size_t i = 0; i < PARAMETERS && !row; i++)
+        for (size_t i = 0; i < PARAMETERS && row == NULL; i++)
             row = strcmp(parameters[i].name, key) == 0 ? &parameters[i] : NULL;
-        if (!row)
+        if (row == NULL)
             tsr_log(TSR_LOG_DEBUG, "request field %s is unknown and ignored", key);
         else if (row->kind == NEUTRAL && !is_neutral(row, value))
             return tsr_refuse(ret_refusal, "unsupported_parameter", key,
@@ -126,7 +127,7 @@ static tsr_status read_number(const json_t *body, const range *r, double *value,
                               tsr_refusal *ret_refusal)
 {
     const json_t *given = json_object_get(body, r->name);
-    if (!given || json_is_null(given))
+    if (given == NULL || json_is_null(given))
         return TSR_OK;
 
     const double number = json_number_value(given);
@@ -143,7 +144,7 @@ static tsr_status read_flag(const json_t *body, const char *name, bool *value,
                             tsr_refusal *ret_refusal)
 {
     const json_t *given = json_object_get(body, name);
-    if (!given || json_is_null(given))
+    if (given == NULL || json_is_null(given))
         return TSR_OK;
     if (!json_is_boolean(given))
         return tsr_refuse(ret_refusal, "invalid_value", name, "%s: expected true or false", name);
@@ -173,7 +174,7 @@ static tsr_status read_sampling(const json_t *body, const tsr_request_context *c
         return st;
 
     const json_t *seed = json_object_get(body, "seed");
-    if (seed && !json_is_null(seed) && !json_is_integer(seed))
+    if (seed != NULL && !json_is_null(seed) && !json_is_integer(seed))
         return tsr_refuse(ret_refusal, "invalid_value", "seed", "seed: expected a whole number");
     request->has_seed = json_is_integer(seed);
     request->seed = (uint64_t)json_integer_value(seed);
@@ -221,23 +222,23 @@ static tsr_status read_stops(const json_t *body, tsr_generation *generation,
     const json_t *stop = json_object_get(body, "stop");
     const size_t count = json_is_string(stop) ? 1 : json_array_size(stop);
 
-    if (stop && !json_is_null(stop) && !json_is_string(stop) && !json_is_array(stop))
+    if (stop != NULL && !json_is_null(stop) && !json_is_string(stop) && !json_is_array(stop))
         return tsr_refuse(ret_refusal, "invalid_value", "stop",
                           "stop: expected a string or a list of strings");
     if (count == 0)
         return TSR_OK;
     generation->stops = calloc(count, sizeof(char *));
-    if (!generation->stops)
+    if (generation->stops == NULL)
         return TSR_ERR_MEMORY;
     for (size_t i = 0; i < count; i++) {
         const json_t *one = json_is_string(stop) ? stop : json_array_get(stop, i);
         const char *text = json_string_value(one);
-        if (!text || text[0] == '\0' || strlen(text) != json_string_length(one))
+        if (text == NULL || text[0] == '\0' || strlen(text) != json_string_length(one))
             return tsr_refuse(ret_refusal, "invalid_value", "stop",
                               "stop: element %zu is not a string, is empty or holds a zero byte",
                               i);
         generation->stops[i] = strdup(text);
-        if (!generation->stops[i])
+        if (generation->stops[i] == NULL)
             return TSR_ERR_MEMORY;
         generation->stop_count++;
     }
@@ -249,14 +250,14 @@ static tsr_status read_stop_ids(const json_t *body, tsr_request *request, tsr_re
     const json_t *given = json_object_get(body, "stop_token_ids");
     const size_t count = json_array_size(given);
 
-    if (given && !json_is_null(given) && (!json_is_array(given) || count > MAX_STOP_IDS))
+    if (given != NULL && !json_is_null(given) && (!json_is_array(given) || count > MAX_STOP_IDS))
         return tsr_refuse(ret_refusal, "invalid_value", "stop_token_ids",
                           "stop_token_ids: expected a list of up to %d ids", MAX_STOP_IDS);
     if (count == 0)
         return TSR_OK;
 
     int32_t *ids = calloc(count, sizeof(*ids));
-    if (!ids)
+    if (ids == NULL)
         return TSR_ERR_MEMORY;
     request->stop_ids = ids;
     request->stop_id_count = (int32_t)count;

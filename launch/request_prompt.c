@@ -26,7 +26,7 @@ static tsr_status add_ids(const tsr_request_context *context, const json_t *arra
     const size_t count = json_array_size(array);
 
     to->ids = calloc(count ? count : 1, sizeof(*to->ids));
-    if (!to->ids)
+    if (to->ids == NULL)
         return TSR_ERR_MEMORY;
     to->capacity = count;
     for (size_t i = 0; i < count; i++) {
@@ -55,7 +55,7 @@ static tsr_status read_prompts(const json_t *prompt, const tsr_request_context *
                           "%d of either",
                           MAX_PROMPTS);
     generation->prompts = calloc(count, sizeof(*generation->prompts));
-    if (!generation->prompts)
+    if (generation->prompts == NULL)
         return TSR_ERR_MEMORY;
 
     tsr_status st = TSR_OK;
@@ -83,7 +83,7 @@ static tsr_status flatten_parts(const json_t *parts, size_t at, json_t **ret_con
         const json_t *part = json_array_get(parts, i);
         const char *type = json_string_value(json_object_get(part, "type"));
         const json_t *content = json_object_get(part, "text");
-        if (!type || strcmp(type, "text") != 0 || !json_is_string(content)) {
+        if (type == NULL || strcmp(type, "text") != 0 || !json_is_string(content)) {
             st =
                 tsr_refuse(ret_refusal, "invalid_value", "messages",
                            "messages[%zu].content[%zu]: only parts of type text are served", at, i);
@@ -96,8 +96,8 @@ static tsr_status flatten_parts(const json_t *parts, size_t at, json_t **ret_con
     }
     if (st == TSR_OK) {
         json_t *content = json_stringn(text.bytes, text.count);
-        st = content ? TSR_OK : TSR_ERR_MEMORY;
-        if (content)
+        st = content != NULL ? TSR_OK : TSR_ERR_MEMORY;
+        if (content != NULL)
             *ret_content = content;
     }
     tsr_text_close(&text);
@@ -117,7 +117,7 @@ static tsr_status open_arguments(json_t *message, size_t at, tsr_refusal *ret_re
             continue;
         json_t *arguments = json_loadb(json_string_value(given), json_string_length(given),
                                        JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
-        if (!arguments)
+        if (arguments == NULL)
             return tsr_refuse(ret_refusal, "invalid_value", "messages",
                               "messages[%zu].tool_calls[%zu].function.arguments: not valid JSON: "
                               "%s",
@@ -138,12 +138,13 @@ static tsr_status settle_message(json_t *message, size_t at, tsr_refusal *ret_re
     if (!json_is_string(json_object_get(message, "role")))
         return tsr_refuse(ret_refusal, "invalid_value", "messages",
                           "messages[%zu]: expected an object with a role", at);
-    if (content && !json_is_array(content) && !json_is_string(content) && !json_is_null(content))
+    if (content != NULL && !json_is_array(content) && !json_is_string(content) &&
+        !json_is_null(content))
         return tsr_refuse(ret_refusal, "invalid_value", "messages",
                           "messages[%zu].content: expected a string or a list of parts", at);
     if (json_is_array(content))
         st = flatten_parts(content, at, &flat, ret_refusal);
-    if (flat && json_object_set_new(message, "content", flat) != 0)
+    if (flat != NULL && json_object_set_new(message, "content", flat) != 0)
         st = TSR_ERR_MEMORY;
     return st == TSR_OK ? open_arguments(message, at, ret_refusal) : st;
 }
@@ -155,7 +156,7 @@ static tsr_status copy_messages(const json_t *messages, json_t **ret_copy, tsr_r
                           "messages: expected a list of at least one message");
 
     json_t *copy = json_deep_copy(messages);
-    tsr_status st = copy ? TSR_OK : TSR_ERR_MEMORY;
+    tsr_status st = copy != NULL ? TSR_OK : TSR_ERR_MEMORY;
     for (size_t i = 0; st == TSR_OK && i < json_array_size(copy); i++)
         st = settle_message(json_array_get(copy, i), i, ret_refusal);
     if (st == TSR_OK)
@@ -174,7 +175,7 @@ static json_t *merge_variables(const json_t *body, const tsr_request_context *co
     json_t *generation_prompt = json_object_get(body, "add_generation_prompt");
     bool good = json_object_set_new(variables, "add_generation_prompt", json_true()) == 0;
 
-    if (context->template_kwargs)
+    if (context->template_kwargs != NULL)
         good = good &&
                json_object_update(variables, (json_t *)(uintptr_t)context->template_kwargs) == 0;
     if (json_is_boolean(generation_prompt))
@@ -193,21 +194,21 @@ static tsr_status template_variables(const json_t *body, const tsr_request_conte
 {
     const json_t *kwargs = json_object_get(body, "chat_template_kwargs");
     const json_t *generation_prompt = json_object_get(body, "add_generation_prompt");
-    if (kwargs && !json_is_null(kwargs) && !json_is_object(kwargs))
+    if (kwargs != NULL && !json_is_null(kwargs) && !json_is_object(kwargs))
         return tsr_refuse(ret_refusal, "invalid_value", "chat_template_kwargs",
                           "chat_template_kwargs: expected an object");
-    if (generation_prompt && !json_is_null(generation_prompt) &&
+    if (generation_prompt != NULL && !json_is_null(generation_prompt) &&
         !json_is_boolean(generation_prompt))
         return tsr_refuse(ret_refusal, "invalid_value", "add_generation_prompt",
                           "add_generation_prompt: expected true or false");
 
     json_t *messages = NULL;
-    tsr_status st = copy_messages(json_object_get(body, "messages"), &messages, ret_refusal);
+    const tsr_status st = copy_messages(json_object_get(body, "messages"), &messages, ret_refusal);
     if (st != TSR_OK)
         return st;
     json_t *variables = merge_variables(body, context, messages);
     json_decref(messages);
-    if (!variables)
+    if (variables == NULL)
         return TSR_ERR_MEMORY;
     *ret_variables = variables;
     return TSR_OK;
@@ -216,7 +217,7 @@ static tsr_status template_variables(const json_t *body, const tsr_request_conte
 static tsr_status read_messages(const json_t *body, const tsr_request_context *context,
                                 tsr_generation *generation, tsr_refusal *ret_refusal)
 {
-    if (!context->chat_template)
+    if (context->chat_template == NULL)
         return tsr_refuse(ret_refusal, "unsupported_parameter", "messages",
                           "messages: this checkpoint has no chat template; send a prompt");
 
@@ -233,8 +234,8 @@ static tsr_status read_messages(const json_t *body, const tsr_request_context *c
                         problems.count > 0 ? problems.items[0].text : "refused");
     if (st == TSR_OK) {
         generation->prompts = calloc(1, sizeof(*generation->prompts));
-        st = generation->prompts
-                 ? add_text(context, text.bytes ? text.bytes : "", text.count, generation)
+        st = generation->prompts != NULL
+                 ? add_text(context, text.bytes != NULL ? text.bytes : "", text.count, generation)
                  : TSR_ERR_MEMORY;
     }
     tsr_problems_close(&problems);

@@ -35,16 +35,16 @@ tsr_status tsr_run_command_check(const tsr_config *config)
         tsr_log(TSR_LOG_ERROR, "--input and --output belong together");
         return TSR_ERR_ARG;
     }
-    if (config->system && !config->chat) {
+    if (config->system != NULL && config->chat == NULL) {
         tsr_log(TSR_LOG_ERROR, "--system belongs to --chat");
         return TSR_ERR_ARG;
     }
-    if (config->input && (config->stop_count || config->max_tokens || config->ignore_eos)) {
+    if (config->input != NULL && (config->stop_count || config->max_tokens || config->ignore_eos)) {
         tsr_log(TSR_LOG_ERROR, "--stop, --max-tokens and --ignore-eos are for one prompt; with "
                                "--input they belong into the body of each line");
         return TSR_ERR_ARG;
     }
-    if (config->input && tsr_same_file(config->input, config->output)) {
+    if (config->input != NULL && tsr_same_file(config->input, config->output)) {
         tsr_log(TSR_LOG_ERROR, "--output %s: is the file of --input; name another one",
                 config->output);
         return TSR_ERR_ARG;
@@ -55,7 +55,7 @@ tsr_status tsr_run_command_check(const tsr_config *config)
 static tsr_status read_template_kwargs(run *r)
 {
     const char *text = r->config->template_kwargs;
-    if (!text)
+    if (text == NULL)
         return TSR_OK;
 
     json_error_t error;
@@ -63,7 +63,7 @@ static tsr_status read_template_kwargs(run *r)
     if (json_is_object(r->template_kwargs))
         return TSR_OK;
     tsr_log(TSR_LOG_ERROR, "--default-chat-template-kwargs: expected a JSON object: %s",
-            r->template_kwargs ? "this is another value" : error.text);
+            r->template_kwargs != NULL ? "this is another value" : error.text);
     return TSR_ERR_ARG;
 }
 
@@ -95,7 +95,7 @@ static tsr_status prepare(void *context, const tsr_checkpoint *checkpoint, tsr_j
 
     tsr_status st = tsr_tokenizer_open(checkpoint->folder, &problems, &r->tokenizer);
     /* a prompt goes to the model as it is: a template that we do not have is no reason to refuse */
-    if (st == TSR_OK && !r->config->prompt)
+    if (st == TSR_OK && r->config->prompt == NULL)
         st = tsr_chat_template_open(checkpoint->folder, &problems, &r->chat_template);
     tsr_problems_log(&problems);
     tsr_problems_close(&problems);
@@ -105,8 +105,8 @@ static tsr_status prepare(void *context, const tsr_checkpoint *checkpoint, tsr_j
         return st;
 
     const char *slash = strrchr(checkpoint->folder, '/');
-    r->model_name = strdup(slash && slash[1] ? slash + 1 : checkpoint->folder);
-    if (!r->model_name)
+    r->model_name = strdup(slash != NULL && slash[1] ? slash + 1 : checkpoint->folder);
+    if (r->model_name == NULL)
         return TSR_ERR_MEMORY;
     r->context = (tsr_request_context){
         .tokenizer = r->tokenizer,
@@ -124,11 +124,11 @@ static json_t *body_of(const tsr_config *config)
     json_t *body = json_object();
     bool good = body != NULL;
 
-    if (config->prompt) {
+    if (config->prompt != NULL) {
         good = good && json_object_set_new(body, "prompt", json_string(config->prompt)) == 0;
     } else {
         json_t *messages = json_array();
-        if (config->system)
+        if (config->system != NULL)
             good =
                 good && json_array_append_new(messages, json_pack("{s:s, s:s}", "role", "system",
                                                                   "content", config->system)) == 0;
@@ -160,7 +160,7 @@ static tsr_status open_session(run *r)
     tsr_generation generation = {0};
     tsr_refusal refusal = {0};
     json_t *body = body_of(r->config);
-    if (!body) {
+    if (body == NULL) {
         tsr_log(TSR_LOG_ERROR, "the prompt is not valid UTF-8");
         return TSR_ERR_ARG;
     }
@@ -186,7 +186,7 @@ static tsr_status begin(void *context, const tsr_plan *plan, tsr_source *ret_sou
     tsr_status st = TSR_OK;
 
     r->context.max_model_len = plan->limits.max_model_len;
-    if (r->config->input)
+    if (r->config->input != NULL)
         st = tsr_batch_file_open(r->config->input, r->config->output, &r->context, r->model_name,
                                  &r->batch);
     else
@@ -194,8 +194,9 @@ static tsr_status begin(void *context, const tsr_plan *plan, tsr_source *ret_sou
     if (st != TSR_OK)
         return st;
     *ret_source =
-        r->batch ? tsr_batch_file_source(r->batch) : tsr_prompt_session_source(&r->session);
-    *ret_sink = r->batch ? tsr_batch_file_sink(r->batch) : tsr_prompt_session_sink(&r->session);
+        r->batch != NULL ? tsr_batch_file_source(r->batch) : tsr_prompt_session_source(&r->session);
+    *ret_sink =
+        r->batch != NULL ? tsr_batch_file_sink(r->batch) : tsr_prompt_session_sink(&r->session);
     return TSR_OK;
 }
 
@@ -224,7 +225,7 @@ static tsr_status finish(void *context, tsr_status status, const tsr_engine_stat
     tsr_status st = status;
 
     /* What could not be written has been said; there is nothing to finish. */
-    if (r->batch && status != TSR_ERR_OUTPUT) {
+    if (r->batch != NULL && status != TSR_ERR_OUTPUT) {
         tsr_batch_counts counts = {0};
         const char *reason =
             status == TSR_OK ? "not started: the job was asked to drain" : tsr_status_text(status);
@@ -234,7 +235,7 @@ static tsr_status finish(void *context, tsr_status status, const tsr_engine_stat
             tsr_log(TSR_LOG_INFO, "%s: %llu lines, %llu of them errors", r->config->output,
                     (unsigned long long)counts.lines, (unsigned long long)counts.failed);
     }
-    if (st == TSR_OK && stats)
+    if (st == TSR_OK && stats != NULL)
         log_stats(stats);
     return st;
 }

@@ -107,7 +107,7 @@ static tsr_status finish(void *context, tsr_status status, const tsr_engine_stat
 {
     score *s = context;
 
-    if (status != TSR_OK || !stats)
+    if (status != TSR_OK || stats == NULL)
         return status;
     const tsr_status st = tsr_logits_file_finish(s->out);
     const double seconds = (double)stats->run_ns / 1e9;
@@ -120,7 +120,7 @@ static tsr_status finish(void *context, tsr_status status, const tsr_engine_stat
 
 tsr_status tsr_score_command_check(const tsr_config *config)
 {
-    if (!config->tokens || !config->out) {
+    if (config->tokens == NULL || config->out == NULL) {
         tsr_log(TSR_LOG_ERROR, "score needs --tokens FILE and --out FILE.safetensors");
         return TSR_ERR_ARG;
     }

@@ -25,7 +25,7 @@ static tsr_status pass_on(tsr_text_stream *stream)
 {
     tsr_status st = TSR_OK;
 
-    if (!stream->stops)
+    if (stream->stops == NULL)
         st = tsr_text_add(&stream->text, stream->fresh.bytes, stream->fresh.count);
     else if (stream->matched < 0)
         st = tsr_stop_strings_push(stream->stops, stream->fresh.bytes, stream->fresh.count,
@@ -45,7 +45,7 @@ tsr_status tsr_text_stream_push(tsr_text_stream *stream, const tsr_output *outpu
         st = tsr_detokenizer_finish(&stream->detokenizer, &stream->fresh);
     if (st == TSR_OK)
         st = pass_on(stream);
-    if (st == TSR_OK && last && stream->stops && stream->matched < 0)
+    if (st == TSR_OK && last && stream->stops != NULL && stream->matched < 0)
         st = tsr_stop_strings_finish(stream->stops, &stream->text);
     if (st == TSR_OK)
         *ret_cancel = !last && stream->matched >= 0;

@@ -44,7 +44,7 @@ static tsr_status read_json_sequence(const char *path, size_t at, const json_t *
         return fail(problems, path, at, "expected a list of at least one id");
 
     int32_t *ids = tsr_arena_array(memory, count, sizeof(*ids));
-    if (!ids)
+    if (ids == NULL)
         return TSR_ERR_MEMORY;
     for (size_t i = 0; i < count; i++) {
         const json_t *id = json_array_get(array, i);
@@ -70,7 +70,7 @@ static tsr_status read_json(const char *path, tsr_arena *memory, tsr_problems *p
         st = fail(problems, path, 0, "expected an array of arrays of ids");
     else
         tokens->sequences = tsr_arena_array(memory, count, sizeof(*tokens->sequences));
-    if (st == TSR_OK && !tokens->sequences)
+    if (st == TSR_OK && tokens->sequences == NULL)
         st = TSR_ERR_MEMORY;
     for (size_t i = 0; i < count && st == TSR_OK; i++)
         st = read_json_sequence(path, i, json_array_get(json, i), memory, problems,
@@ -104,7 +104,7 @@ static numbered *tensors_by_number(const tsr_safetensors *header, tsr_arena *mem
 {
     numbered *by_number = tsr_arena_array(memory, header->count + 1, sizeof(*by_number));
 
-    for (size_t i = 0; i < header->count && by_number; i++) {
+    for (size_t i = 0; i < header->count && by_number != NULL; i++) {
         const size_t number = sequence_number(header->tensors[i].name, header->count);
         if (number < header->count)
             by_number[number].tensor = &header->tensors[i];
@@ -130,16 +130,16 @@ static tsr_status read_tensors(const char *path, const tsr_file *file, tsr_arena
         return TSR_ERR_ARG;
     tokens->sequences = tsr_arena_array(memory, header.count + 1, sizeof(*tokens->sequences));
     const numbered *by_number = tensors_by_number(&header, memory);
-    if (!tokens->sequences || !by_number)
+    if (tokens->sequences == NULL || by_number == NULL)
         return TSR_ERR_MEMORY;
 
-    for (size_t i = 0; i < MAX_SEQUENCES && by_number[i].tensor; i++) {
+    for (size_t i = 0; i < MAX_SEQUENCES && by_number[i].tensor != NULL; i++) {
         const tsr_tensor *tensor = by_number[i].tensor;
         if (tensor->dtype != TSR_DTYPE_I32 || tensor->rank != 1 || tensor->shape[0] < 1 ||
             tensor->shape[0] > INT32_MAX)
             return fail(problems, path, i, "expected int32 [T] of at least one id");
         int32_t *ids = tsr_arena_alloc(memory, (size_t)tensor->bytes);
-        if (!ids)
+        if (ids == NULL)
             return TSR_ERR_MEMORY;
         if (tsr_file_read(file, tensor->offset, (size_t)tensor->bytes, ids) != TSR_OK)
             return fail(problems, path, i, "cannot be read");
