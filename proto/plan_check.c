@@ -75,14 +75,14 @@ static bool place_is_sound(const tsr_plan *plan, const tsr_tensor_place *place)
         return true;
     if (!within(place->file, 0, plan->file_count - 1))
         return false;
-    uint64_t end = plan->marks[place->file].bytes;
+    const uint64_t end = plan->marks[place->file].bytes;
     return place->offset <= end && place->bytes <= end - place->offset;
 }
 
 static bool linear_is_sound(const tsr_plan *plan, const tsr_linear_plan *l)
 {
-    bool of_expert = l->role == TSR_ROLE_EXPERT_GATE || l->role == TSR_ROLE_EXPERT_UP ||
-                     l->role == TSR_ROLE_EXPERT_DOWN;
+    const bool of_expert = l->role == TSR_ROLE_EXPERT_GATE || l->role == TSR_ROLE_EXPERT_UP ||
+                           l->role == TSR_ROLE_EXPERT_DOWN;
 
     return tsr_role_is_linear(l->role) && within(l->layer, -1, plan->model.layers - 1) &&
            within(l->expert, of_expert ? 0 : -1, of_expert ? plan->model.experts - 1 : -1) &&
@@ -125,10 +125,10 @@ static const char *check_files(const tsr_plan *plan)
 
 static const char *check_placement(const tsr_plan *plan)
 {
-    int32_t experts = plan->model.experts;
+    const int32_t experts = plan->model.experts;
 
     for (int32_t layer = 0; layer < plan->model.layers; layer++) {
-        bool sparse = plan->model.sparse[layer];
+        const bool sparse = plan->model.sparse[layer];
         const int32_t *row = plan->expert_rank + (size_t)layer * (size_t)experts;
         for (int32_t e = 0; e < experts; e++)
             if (!within(row[e], sparse ? 0 : -1, sparse ? plan->ranks - 1 : -1))

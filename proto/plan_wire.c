@@ -61,7 +61,7 @@ static Tessera__Places *take_places(columns *c, size_t count)
 /* A tensor that does not exist has no dtype, offset or size: one form, one digest. */
 static void put_place(Tessera__Places *places, size_t i, const tsr_tensor_place *place)
 {
-    bool exists = place->file != TSR_NO_FILE;
+    const bool exists = place->file != TSR_NO_FILE;
 
     places->file[i] = place->file;
     places->dtype[i] = exists ? (uint32_t)place->dtype : 0;
@@ -71,7 +71,7 @@ static void put_place(Tessera__Places *places, size_t i, const tsr_tensor_place 
 
 static void put_linears(columns *c, const tsr_plan *plan, Tessera__Linears *w)
 {
-    size_t count = (size_t)plan->linear_count;
+    const size_t count = (size_t)plan->linear_count;
 
     TAKE(c, w, layer, count);
     TAKE(c, w, role, count);
@@ -108,7 +108,7 @@ static void put_linears(columns *c, const tsr_plan *plan, Tessera__Linears *w)
 
 static void put_vectors(columns *c, const tsr_plan *plan, Tessera__Vectors *w)
 {
-    size_t count = (size_t)plan->vector_count;
+    const size_t count = (size_t)plan->vector_count;
 
     TAKE(c, w, layer, count);
     TAKE(c, w, role, count);
@@ -124,7 +124,7 @@ static void put_vectors(columns *c, const tsr_plan *plan, Tessera__Vectors *w)
 
 static void put_budget(columns *c, const tsr_plan *plan, Tessera__Budget *w)
 {
-    size_t count = (size_t)plan->ranks;
+    const size_t count = (size_t)plan->ranks;
 
     TAKE(c, w, weights_bytes, count);
     TAKE(c, w, kv_bytes, count);
@@ -142,7 +142,7 @@ static void put_budget(columns *c, const tsr_plan *plan, Tessera__Budget *w)
 
 static void put_marks(columns *c, const tsr_plan *plan, Tessera__Marks *w)
 {
-    size_t count = (size_t)plan->file_count;
+    const size_t count = (size_t)plan->file_count;
 
     TAKE(c, w, bytes, count);
     TAKE(c, w, head_bytes, count);
@@ -206,7 +206,7 @@ static tsr_status pack_message(const Tessera__Plan *message, tsr_plan *plan,
                                unsigned char **ret_bytes, size_t *ret_count)
 {
     const uint32_t head[2] = {PLAN_MAGIC, PLAN_VERSION};
-    size_t count = tessera__plan__get_packed_size(message);
+    const size_t count = tessera__plan__get_packed_size(message);
     unsigned char *bytes = malloc(HEAD_BYTES + count);
 
     if (bytes == NULL)
@@ -284,7 +284,7 @@ static bool get_place(const Tessera__Places *places, size_t i, tsr_tensor_place 
 
 static bool linears_are_columns(const Tessera__Linears *w)
 {
-    size_t n = w->n_layer;
+    const size_t n = w->n_layer;
 
     return n <= INT32_MAX && w->n_role == n && w->n_expert == n && w->n_algo == n &&
            w->n_format == n && w->n_activation == n && w->n_out == n && w->n_in == n &&
@@ -428,7 +428,7 @@ static tsr_status get_names(const Tessera__Plan *w, tsr_plan *plan)
 /* Needs the names. */
 static tsr_status get_marks(const Tessera__Marks *w, tsr_plan *plan)
 {
-    size_t n = (size_t)plan->file_count;
+    const size_t n = (size_t)plan->file_count;
 
     if (w == NULL || w->n_bytes != n || w->n_head_bytes != n || w->n_head_digest != n)
         return malformed("the marks do not have one row for each file");
@@ -443,7 +443,7 @@ static tsr_status get_marks(const Tessera__Marks *w, tsr_plan *plan)
 /* Needs the model and the number of ranks. */
 static tsr_status get_placement(const Tessera__Plan *w, tsr_plan *plan)
 {
-    size_t places = (size_t)plan->model.layers * (size_t)plan->model.experts;
+    const size_t places = (size_t)plan->model.layers * (size_t)plan->model.experts;
 
     if (w->n_expert_rank != places)
         return malformed("the placement does not have one rank for each expert");
@@ -457,7 +457,7 @@ static tsr_status get_placement(const Tessera__Plan *w, tsr_plan *plan)
 
 static tsr_status get_budget(const Tessera__Budget *w, tsr_plan *plan)
 {
-    size_t n = (size_t)plan->ranks;
+    const size_t n = (size_t)plan->ranks;
 
     if (w == NULL || w->n_weights_bytes != n || w->n_kv_bytes != n || w->n_workspace_bytes != n ||
         w->n_buffers_bytes != n || w->n_loading_bytes != n)
