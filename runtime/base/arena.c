@@ -33,7 +33,7 @@ struct tsr_arena {
 static block *block_open(size_t capacity)
 {
     block *b = calloc(1, sizeof(*b));
-    if (!b)
+    if (b == NULL)
         return NULL;
 
     void *bytes = NULL;
@@ -49,11 +49,11 @@ static block *block_open(size_t capacity)
 tsr_status tsr_arena_open(size_t first_bytes, tsr_arena **ret_arena)
 {
     tsr_arena *arena = calloc(1, sizeof(*arena));
-    if (!arena)
+    if (arena == NULL)
         return TSR_ERR_MEMORY;
 
     arena->first = block_open(first_bytes < ALIGNMENT ? ALIGNMENT : first_bytes);
-    if (!arena->first) {
+    if (arena->first == NULL) {
         free(arena);
         return TSR_ERR_MEMORY;
     }
@@ -66,7 +66,7 @@ tsr_status tsr_arena_open(size_t first_bytes, tsr_arena **ret_arena)
 static block *next_block(tsr_arena *arena, size_t bytes)
 {
     block *last = arena->current;
-    for (block *b = last->next; b; b = b->next) {
+    for (block *b = last->next; b != NULL; b = b->next) {
         last = b;
         if (b->capacity >= bytes)
             return b;
@@ -88,7 +88,7 @@ void *tsr_arena_alloc(tsr_arena *arena, size_t bytes)
     block *b = arena->current;
     if (b->capacity - b->used < rounded) {
         b = next_block(arena, rounded);
-        if (!b)
+        if (b == NULL)
             return NULL;
         arena->current = b;
     }
@@ -111,7 +111,7 @@ char *tsr_arena_text(tsr_arena *arena, const char *text, size_t bytes)
     if (bytes == SIZE_MAX)
         return NULL;
     char *copy = tsr_arena_alloc(arena, bytes + 1);
-    if (copy && bytes != 0)
+    if (copy != NULL && bytes != 0)
         memcpy(copy, text, bytes);
     return copy;
 }
@@ -123,7 +123,7 @@ void tsr_arena_seal(tsr_arena *arena)
 
 void tsr_arena_reset(tsr_arena *arena)
 {
-    for (block *b = arena->first; b; b = b->next)
+    for (block *b = arena->first; b != NULL; b = b->next)
         b->used = 0;
     arena->current = arena->first;
     arena->used = 0;
@@ -136,9 +136,9 @@ size_t tsr_arena_used(const tsr_arena *arena)
 
 void tsr_arena_close(tsr_arena *arena)
 {
-    if (!arena)
+    if (arena == NULL)
         return;
-    for (block *b = arena->first; b;) {
+    for (block *b = arena->first; b != NULL;) {
         block *next = b->next;
         free(b->bytes);
         free(b);

@@ -69,7 +69,7 @@ tsr_status tsr_file_read_text(const char *path, size_t max_bytes, char **ret_tex
         st = TSR_ERR_CHECKPOINT;
     } else {
         text = malloc((size_t)file.bytes + 1);
-        st = text ? tsr_file_read(&file, 0, (size_t)file.bytes, text) : TSR_ERR_MEMORY;
+        st = text != NULL ? tsr_file_read(&file, 0, (size_t)file.bytes, text) : TSR_ERR_MEMORY;
     }
     if (st == TSR_OK) {
         text[file.bytes] = '\0';

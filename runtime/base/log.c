@@ -54,7 +54,7 @@ void tsr_log(tsr_log_level level, const char *format, ...)
     (void)vsnprintf(line + used, sizeof(line) - (size_t)used, format, args);
     va_end(args);
 
-    if (active_sink)
+    if (active_sink != NULL)
         active_sink(active_context, level, line);
     else
         (void)fprintf(stderr, "tessera: %s\n", line);

@@ -17,7 +17,7 @@ static tsr_problem *make_room(tsr_problems *problems, tsr_severity severity)
     if (problems->count < KEPT_MOST) {
         tsr_problem *grown =
             realloc(problems->items, (problems->count + 1) * sizeof(*problems->items));
-        if (!grown)
+        if (grown == NULL)
             return NULL;
         problems->items = grown;
         return &grown[problems->count++];
@@ -44,8 +44,8 @@ void tsr_problems_add(tsr_problems *problems, tsr_severity severity, const char 
     va_end(args);
 
     char *copy = strdup(text);
-    tsr_problem *place = copy ? make_room(problems, severity) : NULL;
-    if (!place) {
+    tsr_problem *place = copy != NULL ? make_room(problems, severity) : NULL;
+    if (place == NULL) {
         free(copy);
         problems->dropped++;
         return;

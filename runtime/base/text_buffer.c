@@ -21,7 +21,7 @@ static tsr_status reserve(tsr_text *text, size_t more)
     while (capacity < needed)
         capacity *= 2;
     char *grown = realloc(text->bytes, capacity);
-    if (!grown)
+    if (grown == NULL)
         return TSR_ERR_MEMORY;
     text->bytes = grown;
     text->capacity = capacity;
@@ -54,7 +54,7 @@ tsr_status tsr_text_add_format(tsr_text *text, const char *format, ...)
     const int needed = vsnprintf(NULL, 0, format, args);
     va_end(args);
 
-    tsr_status st = needed < 0 ? TSR_ERR_INTERNAL : reserve(text, (size_t)needed);
+    const tsr_status st = needed < 0 ? TSR_ERR_INTERNAL : reserve(text, (size_t)needed);
     if (st == TSR_OK) {
         (void)vsnprintf(text->bytes + text->count, (size_t)needed + 1, format, again);
         text->count += (size_t)needed;
@@ -66,7 +66,7 @@ tsr_status tsr_text_add_format(tsr_text *text, const char *format, ...)
 void tsr_text_clear(tsr_text *text)
 {
     text->count = 0;
-    if (text->bytes)
+    if (text->bytes != NULL)
         text->bytes[0] = '\0';
 }
 
