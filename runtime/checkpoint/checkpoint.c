@@ -58,7 +58,7 @@ static void append_problems(tsr_problems *from, tsr_problems *to)
 static tsr_status storage_open(storage **ret_storage)
 {
     storage *s = calloc(1, sizeof(*s));
-    if (!s)
+    if (s == NULL)
         return TSR_ERR_MEMORY;
 
     tsr_status st = tsr_arena_open(FIRST_BYTES, &s->configs);
@@ -105,7 +105,7 @@ static tsr_status keep(const char *folder, const tsr_configs *configs, const tsr
 {
     tsr_checkpoint *checkpoint = tsr_arena_alloc(s->configs, sizeof(*checkpoint));
     char *name = tsr_arena_text(s->configs, folder, strlen(folder));
-    if (!checkpoint || !name)
+    if (checkpoint == NULL || name == NULL)
         return TSR_ERR_MEMORY;
 
     *checkpoint = (tsr_checkpoint){
@@ -147,7 +147,7 @@ static tsr_status check_folder(const char *folder, tsr_problems *problems)
  * nothing changes. */
 static void settle_head(tsr_checkpoint *checkpoint, tsr_problems *problems)
 {
-    if (!checkpoint->model.tied_head || !tsr_checkpoint_find(checkpoint, "lm_head.weight"))
+    if (!checkpoint->model.tied_head || tsr_checkpoint_find(checkpoint, "lm_head.weight") == NULL)
         return;
     checkpoint->model.tied_head = false;
     tsr_problems_add(
@@ -190,6 +190,6 @@ const tsr_tensor *tsr_checkpoint_find(const tsr_checkpoint *checkpoint, const ch
 
 void tsr_checkpoint_close(tsr_checkpoint *checkpoint)
 {
-    if (checkpoint)
+    if (checkpoint != NULL)
         storage_close(checkpoint->memory);
 }

@@ -18,7 +18,7 @@ static tsr_status read_sparse(const tsr_fields *config, tsr_model_facts *facts)
         facts->sparse[i] = (i + 1) % step == 0;
 
     const json_t *dense = tsr_fields_get(config, "mlp_only_layers");
-    if (dense && !json_is_array(dense))
+    if (dense != NULL && !json_is_array(dense))
         return tsr_fields_refuse(config, "mlp_only_layers", "is not a list");
     for (size_t i = 0; i < json_array_size(dense); i++) {
         const json_t *entry = json_array_get(dense, i);

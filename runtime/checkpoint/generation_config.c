@@ -25,9 +25,9 @@ tsr_status tsr_generation_config_read(const tsr_fields *generation,
         return st;
 
     *ret_defaults = (tsr_generation_defaults){
-        .has_temperature = !samples || tsr_fields_get(generation, "temperature"),
-        .has_top_p = tsr_fields_get(generation, "top_p"),
-        .has_top_k = tsr_fields_get(generation, "top_k"),
+        .has_temperature = !samples || tsr_fields_get(generation, "temperature") != NULL,
+        .has_top_p = tsr_fields_get(generation, "top_p") != NULL,
+        .has_top_k = tsr_fields_get(generation, "top_k") != NULL,
         .temperature = samples ? (float)temperature : 0.0f,
         .top_p = (float)top_p,
         .top_k = top_k > 0 ? top_k : 0,
@@ -63,7 +63,7 @@ tsr_status tsr_eos_read(const tsr_fields *file, tsr_model_facts *facts)
 {
     const json_t *value = tsr_fields_get(file, "eos_token_id");
 
-    if (!value)
+    if (value == NULL)
         return TSR_OK;
     if (!json_is_array(value))
         return add_eos(file, value, facts);

@@ -25,7 +25,7 @@ const json_t *tsr_fields_get(const tsr_fields *fields, const char *name)
     const json_t *value = fields->object;
     const char *dot = strchr(name, '.');
 
-    for (; dot; name = dot + 1, dot = strchr(name, '.')) {
+    for (; dot != NULL; name = dot + 1, dot = strchr(name, '.')) {
         char part[NAME_BYTES];
         (void)snprintf(part, sizeof(part), "%.*s", (int)(dot - name), name);
         value = json_object_get(value, part);
@@ -46,12 +46,12 @@ tsr_status tsr_fields_find(const tsr_fields *fields, const char *name, const cha
                            const json_t **ret_value)
 {
     const json_t *value = tsr_fields_get(fields, name);
-    const json_t *second = other ? tsr_fields_get(fields, other) : NULL;
+    const json_t *second = other != NULL ? tsr_fields_get(fields, other) : NULL;
 
-    if (value && second && !same_value(value, second))
+    if (value != NULL && second != NULL && !same_value(value, second))
         return tsr_fields_refuse(fields, name, "differs from %s, which is another spelling of it",
                                  other);
-    *ret_value = value ? value : second;
+    *ret_value = value != NULL ? value : second;
     return TSR_OK;
 }
 
@@ -62,9 +62,9 @@ tsr_status tsr_fields_int(const tsr_fields *fields, const tsr_int_rule *rule, in
     if (st != TSR_OK)
         return st;
 
-    if (!value && rule->required)
+    if (value == NULL && rule->required)
         return tsr_fields_refuse(fields, rule->name, "is missing");
-    if (!value) {
+    if (value == NULL) {
         *ret_value = rule->otherwise;
         return TSR_OK;
     }
@@ -84,9 +84,9 @@ tsr_status tsr_fields_number(const tsr_fields *fields, const tsr_number_rule *ru
     if (st != TSR_OK)
         return st;
 
-    if (!value && rule->required)
+    if (value == NULL && rule->required)
         return tsr_fields_refuse(fields, rule->name, "is missing");
-    if (!value) {
+    if (value == NULL) {
         *ret_value = rule->otherwise;
         return TSR_OK;
     }
@@ -104,9 +104,9 @@ tsr_status tsr_fields_bool(const tsr_fields *fields, const char *name, bool othe
 {
     const json_t *value = tsr_fields_get(fields, name);
 
-    if (value && !json_is_boolean(value))
+    if (value != NULL && !json_is_boolean(value))
         return tsr_fields_refuse(fields, name, "is not true or false");
-    *ret_value = value ? json_is_true(value) : otherwise;
+    *ret_value = value != NULL ? json_is_true(value) : otherwise;
     return TSR_OK;
 }
 
@@ -115,7 +115,7 @@ tsr_status tsr_fields_text(const tsr_fields *fields, const char *name, const cha
     const json_t *value = tsr_fields_get(fields, name);
     const char *text = json_string_value(value);
 
-    if (value && (!text || strlen(text) != json_string_length(value)))
+    if (value != NULL && (text == NULL || strlen(text) != json_string_length(value)))
         return tsr_fields_refuse(fields, name, "is not text");
     *ret_text = text;
     return TSR_OK;

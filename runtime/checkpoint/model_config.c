@@ -82,7 +82,8 @@ static void refuse_family(const tsr_fields *config, const char *model_type)
             needs = relatives[i].needs;
     }
     (void)tsr_fields_refuse(config, "model_type", "\"%.64s\" is not supported%s%s; supported: %s",
-                            model_type, needs ? ": it needs " : "", needs ? needs : "", supported);
+                            model_type, needs != NULL ? ": it needs " : "",
+                            needs != NULL ? needs : "", supported);
 }
 
 /* NULL, with an error added, when there is none. */
@@ -91,7 +92,7 @@ static const tsr_family_rules *find_family(const tsr_fields *config)
     const char *model_type = NULL;
     if (tsr_fields_text(config, "model_type", &model_type) != TSR_OK)
         return NULL;
-    if (!model_type) {
+    if (model_type == NULL) {
         (void)tsr_fields_refuse(config, "model_type", "is missing");
         return NULL;
     }
@@ -108,11 +109,11 @@ static tsr_status check_architecture(const tsr_fields *config, const tsr_family_
 {
     const json_t *list = tsr_fields_get(config, "architectures");
 
-    if (!list)
+    if (list == NULL)
         return TSR_OK;
     for (size_t i = 0; i < json_array_size(list); i++) {
         const char *name = json_string_value(json_array_get(list, i));
-        if (name && strcmp(name, rules->architecture) == 0)
+        if (name != NULL && strcmp(name, rules->architecture) == 0)
             return TSR_OK;
     }
     return tsr_fields_refuse(config, "architectures", "does not name %s", rules->architecture);
@@ -125,7 +126,7 @@ static tsr_status check_rope_type(const tsr_fields *config, const char *type_fie
     const tsr_status st = tsr_fields_text(config, type_field, &type);
     if (st != TSR_OK)
         return st;
-    if (type && strcmp(type, "default") != 0)
+    if (type != NULL && strcmp(type, "default") != 0)
         return tsr_fields_refuse(config, type_field,
                                  "\"%.32s\" is not supported; only \"default\" is, without scaling",
                                  type);
@@ -143,10 +144,11 @@ static tsr_status check_rope(const tsr_fields *config)
             st = TSR_ERR_CHECKPOINT;
     }
     const json_t *parameters = tsr_fields_get(config, "rope_parameters");
-    if (parameters && !json_is_object(parameters))
+    if (parameters != NULL && !json_is_object(parameters))
         st = tsr_fields_refuse(config, "rope_parameters", "is not an object");
     const json_t *scaling = tsr_fields_get(config, "rope_scaling");
-    if (scaling && !tsr_fields_get(config, types[2]) && !tsr_fields_get(config, types[3]))
+    if (scaling != NULL && tsr_fields_get(config, types[2]) == NULL &&
+        tsr_fields_get(config, types[3]) == NULL)
         st = tsr_fields_refuse(config, "rope_scaling", "has no rope_type");
     return st;
 }
@@ -165,11 +167,11 @@ static tsr_status check_window(const tsr_fields *config)
     const json_t *types = tsr_fields_get(config, "layer_types");
     for (size_t i = 0; i < json_array_size(types); i++) {
         const char *type = json_string_value(json_array_get(types, i));
-        if (!type || strcmp(type, "full_attention") != 0)
+        if (type == NULL || strcmp(type, "full_attention") != 0)
             return tsr_fields_refuse(config, "layer_types",
                                      "layer %zu: \"%.32s\" is not supported; only "
                                      "\"full_attention\" is",
-                                     i, type ? type : "");
+                                     i, type != NULL ? type : "");
     }
     return st;
 }
@@ -183,7 +185,7 @@ static tsr_status check_unsupported(const tsr_fields *config, const tsr_family_r
 
     if (tsr_fields_text(config, "hidden_act", &activation) != TSR_OK)
         st = TSR_ERR_CHECKPOINT;
-    else if (activation && strcmp(activation, "silu") != 0)
+    else if (activation != NULL && strcmp(activation, "silu") != 0)
         st = tsr_fields_refuse(config, "hidden_act", "\"%.32s\" is not supported; only \"silu\" is",
                                activation);
     if (tsr_fields_find(config, "dtype", "torch_dtype", &dtype) != TSR_OK)
@@ -289,7 +291,7 @@ static tsr_status check_dense(const tsr_fields *config, const tsr_model_facts *f
 tsr_status tsr_model_config_read(const tsr_fields *config, tsr_model_facts *ret_facts)
 {
     const tsr_family_rules *rules = find_family(config);
-    if (!rules)
+    if (rules == NULL)
         return TSR_ERR_CHECKPOINT;
 
     tsr_model_facts facts = {.family = rules->family, .router = rules->router};

@@ -103,8 +103,8 @@ static bool element_matches(const char *pattern, const char *end, char c, const 
 {
     const char *close = *pattern == '[' ? set_end(pattern, end) : NULL;
 
-    *ret_next = close ? close + 1 : pattern + 1;
-    if (close)
+    *ret_next = close != NULL ? close + 1 : pattern + 1;
+    if (close != NULL)
         return set_holds(pattern + 1, close, c);
     return *pattern == '?' || *pattern == c;
 }
@@ -131,7 +131,7 @@ static glob make_glob(const char *text, size_t length, size_t index)
 
     while (at < end) {
         const char *close = *at == '[' ? set_end(at, end) : NULL;
-        const char *first = close ? close + 1 : at + 1;
+        const char *first = close != NULL ? close + 1 : at + 1;
         at = literal_end(first, end);
         if ((size_t)(at - first) > g.needed_length) {
             g.needed = first;
@@ -152,7 +152,7 @@ static bool may_match(const glob *g, const char *name, size_t length)
     const char *last = name + length - g->needed_length;
     for (const char *at = name; at <= last; at++) {
         at = memchr(at, g->needed[0], (size_t)(last - at) + 1);
-        if (!at)
+        if (at == NULL)
             return false;
         if (memcmp(at, g->needed, g->needed_length) == 0)
             return true;
@@ -176,7 +176,7 @@ static bool glob_matches(const char *pattern, size_t pattern_length, const char 
         } else if (pattern < end && element_matches(pattern, end, name[i], &next)) {
             pattern = next;
             i++;
-        } else if (after_star) {
+        } else if (after_star != NULL) {
             pattern = after_star;
             i = ++star_at;
         } else {
@@ -229,12 +229,12 @@ static bool add_expression(tsr_name_patterns *p, const char *pattern, size_t ind
     PCRE2_SIZE at = 0;
     pcre2_code *compiled = pcre2_compile((PCRE2_SPTR)pattern + 3, PCRE2_ZERO_TERMINATED,
                                          PCRE2_ANCHORED | PCRE2_ENDANCHORED, &code, &at, NULL);
-    if (compiled) {
+    if (compiled != NULL) {
         (void)pcre2_jit_compile(compiled, PCRE2_JIT_COMPLETE); /* without, it is slower */
         p->expressions[p->expression_count++] = (expression){compiled, index};
         return true;
     }
-    if (problems) {
+    if (problems != NULL) {
         PCRE2_UCHAR text[128];
         if (pcre2_get_error_message(code, text, sizeof(text)) < 0)
             text[0] = '\0';
@@ -268,14 +268,15 @@ static bool make_room(tsr_name_patterns *p, size_t count)
     p->match = pcre2_match_data_create(1, NULL);
     p->limits = pcre2_match_context_create(NULL);
     p->last = calloc(1, sizeof(*p->last));
-    return p->exacts && p->globs && p->expressions && p->match && p->limits && p->last;
+    return p->exacts != NULL && p->globs != NULL && p->expressions != NULL && p->match != NULL &&
+           p->limits != NULL && p->last != NULL;
 }
 
 tsr_status tsr_name_patterns_open(char *const *patterns, size_t count, const char *file,
                                   tsr_problems *problems, tsr_name_patterns **ret_patterns)
 {
     tsr_name_patterns *p = calloc(1, sizeof(*p));
-    if (!p)
+    if (p == NULL)
         return TSR_ERR_MEMORY;
 
     tsr_status st = make_room(p, count) ? TSR_OK : TSR_ERR_MEMORY;
@@ -301,7 +302,7 @@ close_patterns:
 
 void tsr_name_patterns_close(tsr_name_patterns *patterns)
 {
-    if (!patterns)
+    if (patterns == NULL)
         return;
     for (size_t i = 0; i < patterns->expression_count; i++)
         pcre2_code_free(patterns->expressions[i].code);
@@ -332,7 +333,7 @@ static bool match_one(const tsr_name_patterns *p, const char *name, size_t lengt
     const exact wanted = {.text = name, .length = length};
     const exact *found =
         bsearch(&wanted, p->exacts, p->exact_count, sizeof(*p->exacts), compare_exacts);
-    if (found) {
+    if (found != NULL) {
         *ret_index = found->index;
         return true;
     }

@@ -16,12 +16,12 @@ typedef struct differences {
 
 static const char *shown(const char *text)
 {
-    return text ? text : "none";
+    return text != NULL ? text : "none";
 }
 
 static bool same_text(const char *a, const char *b)
 {
-    return a && b ? strcasecmp(a, b) == 0 : a == b;
+    return a != NULL && b != NULL ? strcasecmp(a, b) == 0 : a == b;
 }
 
 static const char *algo_of(const tsr_declarations *d)
@@ -87,7 +87,7 @@ static void find_missing(char *const *list, size_t count, char *const *sorted, s
                          differences *d)
 {
     for (size_t i = 0; i < count; i++) {
-        if (!bsearch(&list[i], sorted, sorted_count, sizeof(*sorted), compare_patterns))
+        if (bsearch(&list[i], sorted, sorted_count, sizeof(*sorted), compare_patterns) == NULL)
             note_difference(d, list[i], NULL, NULL);
     }
 }
@@ -95,7 +95,7 @@ static void find_missing(char *const *list, size_t count, char *const *sorted, s
 static char **sorted_copy(char *const *list, size_t count)
 {
     char **copy = malloc((count + 1) * sizeof(*copy));
-    if (!copy)
+    if (copy == NULL)
         return NULL;
     if (count > 0)
         memcpy(copy, list, count * sizeof(*copy));
@@ -109,7 +109,7 @@ static differences compare_excludes(const tsr_declarations *a, const tsr_declara
     char **left = sorted_copy(a->excludes, a->exclude_count);
     char **right = sorted_copy(b->excludes, b->exclude_count);
 
-    if (left && right) {
+    if (left != NULL && right != NULL) {
         find_missing(a->excludes, a->exclude_count, right, b->exclude_count, &d);
         find_missing(b->excludes, b->exclude_count, left, a->exclude_count, &d);
     }

@@ -37,12 +37,12 @@ static tsr_status unnest(tsr_fields *fields)
 {
     const json_t *inner = tsr_fields_get(fields, "quantization");
 
-    if (!inner)
+    if (inner == NULL)
         return TSR_OK;
     if (!json_is_object(inner))
         return tsr_fields_refuse(fields, "quantization", "is not an object");
     for (size_t i = 0; i < sizeof(declaring) / sizeof(declaring[0]); i++) {
-        if (tsr_fields_get(fields, declaring[i]))
+        if (tsr_fields_get(fields, declaring[i]) != NULL)
             return tsr_fields_refuse(fields, declaring[i],
                                      "stands beside \"quantization\" instead of inside it");
     }
@@ -56,12 +56,12 @@ static tsr_status add_excludes(const tsr_fields *fields, const char *member, tsr
 {
     const json_t *list = tsr_fields_get(fields, member);
 
-    if (list && !json_is_array(list))
+    if (list != NULL && !json_is_array(list))
         return tsr_fields_refuse(fields, member, "is not a list");
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *entry = json_array_get(list, i);
         const char *name = json_string_value(entry);
-        if (!name || strlen(name) != json_string_length(entry))
+        if (name == NULL || strlen(name) != json_string_length(entry))
             return tsr_fields_refuse(fields, member, "entry %zu is not text", i);
 
         tsr_quant_name copied = {0};
@@ -83,7 +83,7 @@ static tsr_status read_excludes(const tsr_fields *fields, const char *const memb
                         json_array_size(tsr_fields_get(fields, members[1])) + others;
     d->excludes = tsr_arena_array(memory, most + 1, sizeof(*d->excludes));
     d->exclude_originals = tsr_arena_array(memory, most + 1, sizeof(*d->exclude_originals));
-    if (!d->excludes || !d->exclude_originals)
+    if (d->excludes == NULL || d->exclude_originals == NULL)
         return TSR_ERR_MEMORY;
 
     tsr_status st = add_excludes(fields, members[0], memory, d);
@@ -101,7 +101,7 @@ static tsr_status read_kv_scheme(const tsr_fields *fields, const char **ret_algo
         return tsr_fields_text(fields, "kv_cache_scheme", ret_algo);
 
     const char *type = json_string_value(json_object_get(scheme, "type"));
-    if (json_integer_value(json_object_get(scheme, "num_bits")) != 8 || !type ||
+    if (json_integer_value(json_object_get(scheme, "num_bits")) != 8 || type == NULL ||
         strcmp(type, "float") != 0 || json_is_true(json_object_get(scheme, "dynamic")))
         return tsr_fields_refuse(fields, "kv_cache_scheme",
                                  "is not 8-bit float with static scales, which is all it can say");
@@ -127,14 +127,14 @@ static tsr_status read_kv(const tsr_fields *fields, tsr_arena *memory, tsr_decla
                                   &d->kv_layer_count);
     if (st != TSR_OK)
         return st;
-    if (algo && scheme && strcasecmp(algo, scheme) != 0)
+    if (algo != NULL && scheme != NULL && strcasecmp(algo, scheme) != 0)
         return tsr_fields_refuse(fields, "kv_cache_quant_algo",
                                  "\"%.32s\", but kv_cache_scheme is %.32s", algo, scheme);
 
-    const char *chosen = algo ? algo : scheme;
-    if (chosen) {
+    const char *chosen = algo != NULL ? algo : scheme;
+    if (chosen != NULL) {
         d->kv_algo = tsr_arena_text(memory, chosen, strlen(chosen));
-        st = d->kv_algo ? TSR_OK : TSR_ERR_MEMORY;
+        st = d->kv_algo != NULL ? TSR_OK : TSR_ERR_MEMORY;
     }
     return st;
 }
@@ -163,7 +163,7 @@ static tsr_status read_algo(const tsr_fields *fields, tsr_arena *memory, tsr_dec
         st = tsr_fields_bool(fields, "has_zero_point", false, &zero_point);
     if (st == TSR_OK && zero_point)
         st = tsr_fields_refuse(fields, "has_zero_point", "true is not supported");
-    if (st != TSR_OK || !algo)
+    if (st != TSR_OK || algo == NULL)
         return st;
 
     d->mixed = strcasecmp(algo, "MIXED_PRECISION") == 0;
@@ -177,7 +177,7 @@ static tsr_status read_algo(const tsr_fields *fields, tsr_arena *memory, tsr_dec
     d->uniform.name = "";
     d->uniform.original = "quant_algo";
     d->uniform.algo = tsr_arena_text(memory, algo, strlen(algo));
-    return d->uniform.algo ? TSR_OK : TSR_ERR_MEMORY;
+    return d->uniform.algo != NULL ? TSR_OK : TSR_ERR_MEMORY;
 }
 
 /* A table and a uniform format do not go together; groups alone name no format. */
@@ -186,7 +186,7 @@ static tsr_status check_form(const tsr_fields *fields, const tsr_declarations *d
     if (!d->mixed && d->layer_count > 0)
         return tsr_fields_refuse(fields, "quantized_layers",
                                  "is given, but quant_algo is \"%.32s\" and not MIXED_PRECISION",
-                                 d->uniform.algo ? d->uniform.algo : "null");
+                                 d->uniform.algo != NULL ? d->uniform.algo : "null");
     const json_t *groups = tsr_fields_get(fields, "config_groups");
     if (d->layer_count > 0 || json_object_size(groups) == 0)
         return TSR_OK;
@@ -194,7 +194,7 @@ static tsr_status check_form(const tsr_fields *fields, const tsr_declarations *d
         return tsr_fields_refuse(fields, "quantized_layers",
                                  "is missing: config_groups alone do not say which format a layer "
                                  "has");
-    if (!d->uniform.algo)
+    if (d->uniform.algo == NULL)
         return tsr_fields_refuse(fields, "quant_algo",
                                  "is missing: config_groups alone do not say which format this is");
     return TSR_OK;
@@ -223,7 +223,7 @@ static tsr_status read_modelopt(const tsr_fields *file, bool used, tsr_arena *me
     if (st != TSR_OK)
         return st;
 
-    d.quantized = d.mixed || d.uniform.algo || d.kv_algo || d.kv_layer_count > 0;
+    d.quantized = d.mixed || d.uniform.algo != NULL || d.kv_algo != NULL || d.kv_layer_count > 0;
     *ret_declared = d;
     return TSR_OK;
 }
@@ -250,10 +250,10 @@ static tsr_status check_fp8(const tsr_fields *fields)
         st = tsr_fields_text(fields, "activation_scheme", &scheme);
     if (st == TSR_OK)
         st = tsr_fields_text(fields, "fmt", &format);
-    if (st == TSR_OK && (!scheme || strcmp(scheme, "dynamic") != 0))
+    if (st == TSR_OK && (scheme == NULL || strcmp(scheme, "dynamic") != 0))
         st = tsr_fields_refuse(fields, "activation_scheme",
                                "quant_method fp8 is served with \"dynamic\" only");
-    if (st == TSR_OK && format && strcmp(format, "e4m3") != 0)
+    if (st == TSR_OK && format != NULL && strcmp(format, "e4m3") != 0)
         st = tsr_fields_refuse(fields, "fmt", "quant_method fp8 is served with \"e4m3\" only");
     return st;
 }
@@ -267,7 +267,7 @@ static tsr_status read_fp8(const tsr_fields *fields, tsr_arena *memory,
     tsr_declarations d = {.quantized = true, .source = config_source};
 
     tsr_status st = check_fp8(fields);
-    if (st == TSR_OK && tsr_fields_get(fields, "moe_quant_algo"))
+    if (st == TSR_OK && tsr_fields_get(fields, "moe_quant_algo") != NULL)
         st = tsr_fields_refuse(fields, "moe_quant_algo",
                                "is not supported without hf_quant_config.json");
     if (st == TSR_OK)
@@ -294,11 +294,11 @@ static tsr_status read_method(const tsr_fields *fields, method *ret_method)
     if (st != TSR_OK)
         return st;
 
-    if (name && strcasecmp(name, "fp8") == 0) {
+    if (name != NULL && strcasecmp(name, "fp8") == 0) {
         *ret_method = METHOD_FP8;
         return TSR_OK;
     }
-    if (!name || strncasecmp(name, "modelopt", strlen("modelopt")) == 0) {
+    if (name == NULL || strncasecmp(name, "modelopt", strlen("modelopt")) == 0) {
         *ret_method = METHOD_MODELOPT;
         return TSR_OK;
     }
@@ -343,22 +343,22 @@ tsr_status tsr_quant_config_read(const json_t *config, const json_t *hf_quant, t
     const tsr_fields hf_fields = {hf_quant, hf_source, problems};
     method said = METHOD_NONE;
 
-    if (fields.object && !json_is_object(fields.object))
+    if (fields.object != NULL && !json_is_object(fields.object))
         return tsr_fields_refuse(&whole, "quantization_config", "is not an object");
-    if (hf_quant && !json_is_object(hf_quant)) {
+    if (hf_quant != NULL && !json_is_object(hf_quant)) {
         tsr_problems_add(problems, TSR_SEVERITY_ERROR, "%s: is not an object", hf_source);
         return TSR_ERR_CHECKPOINT;
     }
-    if (fields.object && read_method(&fields, &said) != TSR_OK)
+    if (fields.object != NULL && read_method(&fields, &said) != TSR_OK)
         return TSR_ERR_CHECKPOINT;
 
-    if (said != METHOD_NONE && hf_quant)
+    if (said != METHOD_NONE && hf_quant != NULL)
         return read_both(&fields, said, &hf_fields, memory, ret_declared);
     if (said == METHOD_FP8)
         return read_fp8(&fields, memory, ret_declared);
     if (said == METHOD_MODELOPT)
         return read_modelopt(&fields, true, memory, ret_declared);
-    if (hf_quant)
+    if (hf_quant != NULL)
         return read_modelopt(&hf_fields, true, memory, ret_declared);
 
     *ret_declared = (tsr_declarations){.source = "config.json"};

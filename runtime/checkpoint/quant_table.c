@@ -35,9 +35,9 @@ tsr_status tsr_quant_name_read(const tsr_fields *fields, const char *member, con
 
     char *original = tsr_arena_text(memory, name, strlen(name));
     char *copy = original;
-    if (original && strcmp(name, canonical) != 0)
+    if (original != NULL && strcmp(name, canonical) != 0)
         copy = tsr_arena_text(memory, canonical, strlen(canonical));
-    if (!original || !copy)
+    if (original == NULL || copy == NULL)
         return TSR_ERR_MEMORY;
 
     *ret_name = (tsr_quant_name){original, copy};
@@ -47,7 +47,7 @@ tsr_status tsr_quant_name_read(const tsr_fields *fields, const char *member, con
 /* Most rows repeat the algorithm of the row before (NULL: there is none): one copy serves both. */
 static const char *keep_algo(const char *algo, const char *before, tsr_arena *memory)
 {
-    if (before && strcmp(before, algo) == 0)
+    if (before != NULL && strcmp(before, algo) == 0)
         return before;
     return tsr_arena_text(memory, algo, strlen(algo));
 }
@@ -62,9 +62,9 @@ static tsr_status read_format(const tsr_fields *table, const char *name, const j
     const json_int_t size = json_integer_value(group);
     const char *text = json_string_value(algo);
 
-    if (!text || strlen(text) != json_string_length(algo))
+    if (text == NULL || strlen(text) != json_string_length(algo))
         return tsr_fields_refuse(table, name, "has no quant_algo");
-    if (group && !json_is_null(group) &&
+    if (group != NULL && !json_is_null(group) &&
         (!json_is_integer(group) || size < 0 || size > LARGEST_GROUP))
         return tsr_fields_refuse(table, name, "group_size is not a whole number from 0 to %d",
                                  LARGEST_GROUP);
@@ -93,7 +93,7 @@ static tsr_status merge_rows(const tsr_fields *fields, const char *member, tsr_d
 
     for (size_t i = 0; i < *count; i++) {
         const tsr_declared *before = kept > 0 ? &rows[kept - 1] : NULL;
-        if (!before || strcmp(before->name, rows[i].name) != 0) {
+        if (before == NULL || strcmp(before->name, rows[i].name) != 0) {
             rows[kept++] = rows[i];
         } else if (strcmp(before->algo, rows[i].algo) != 0 ||
                    before->group_size != rows[i].group_size) {
@@ -133,7 +133,7 @@ static tsr_status read_rows(const tsr_fields *fields, const char *member, json_t
         row->name = copied.canonical;
         row->original = copied.original;
         kept_algo = keep_algo(algo, kept_algo, memory);
-        if (!kept_algo)
+        if (kept_algo == NULL)
             return TSR_ERR_MEMORY;
         row->algo = kept_algo;
         count++;
@@ -147,13 +147,13 @@ static tsr_status find_table(const tsr_fields *fields, const char *member, json_
     json_t *table = json_object_get(fields->object, member);
     json_t *inner = json_object_get(table, member);
 
-    if (table && !json_is_null(table) && !json_is_object(table))
+    if (table != NULL && !json_is_null(table) && !json_is_object(table))
         return tsr_fields_refuse(fields, member, "is not an object");
-    if (inner && json_object_size(table) != 1)
+    if (inner != NULL && json_object_size(table) != 1)
         return tsr_fields_refuse(fields, member, "holds both rows and a table of that name");
-    if (inner && !json_is_object(inner))
+    if (inner != NULL && !json_is_object(inner))
         return tsr_fields_refuse(fields, member, "is not an object");
-    *ret_table = inner ? inner : table;
+    *ret_table = inner != NULL ? inner : table;
     return TSR_OK;
 }
 
@@ -167,7 +167,7 @@ tsr_status tsr_quant_table_read(const tsr_fields *fields, const char *member, ts
 
     size_t count = json_object_size(table);
     tsr_declared *rows = tsr_arena_array(memory, count + 1, sizeof(*rows));
-    if (!rows)
+    if (rows == NULL)
         return TSR_ERR_MEMORY;
     st = read_rows(fields, member, table, memory, rows);
     if (st != TSR_OK)

@@ -67,7 +67,7 @@ static tsr_status read_dtype(const reading *r, const json_t *value, tsr_tensor *
 {
     const char *spelled = json_string_value(value);
 
-    if (!spelled)
+    if (spelled == NULL)
         return refuse(r, tensor->name, "\"dtype\" is missing or not a string");
     if (strlen(spelled) != json_string_length(value) ||
         !tsr_dtype_from_name(spelled, &tensor->dtype)) {
@@ -162,7 +162,7 @@ static tsr_status read_tensors(reading *r, json_t *json, tsr_safetensors *header
     tsr_tensor *tensors =
         tsr_arena_array(r->memory, json_object_size(json) + 1, sizeof(*header->tensors));
     char *names = reserve_names(r->memory, json);
-    if (!tensors || !names)
+    if (tensors == NULL || names == NULL)
         return TSR_ERR_MEMORY;
 
     tsr_status st = TSR_OK;
@@ -244,7 +244,7 @@ static tsr_status check_order(const reading *r, const place *order, size_t count
 static tsr_status check_coverage(const reading *r, const tsr_safetensors *header)
 {
     place *order = malloc((header->count + 1) * sizeof(*order));
-    if (!order)
+    if (order == NULL)
         return TSR_ERR_MEMORY;
 
     bool sorted = true;
@@ -392,7 +392,7 @@ static tsr_status read_beginning(const tsr_file *opened, const char *name, tsr_p
 
     const size_t count = LENGTH_BYTES + (size_t)length;
     char *bytes = malloc(count);
-    if (!bytes)
+    if (bytes == NULL)
         return TSR_ERR_MEMORY;
     if (tsr_file_read(opened, 0, count, bytes) != TSR_OK) {
         free(bytes);

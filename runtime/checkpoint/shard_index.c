@@ -23,8 +23,8 @@ static bool is_plain_name(const json_t *value)
 {
     const char *name = json_string_value(value);
 
-    if (!name || strlen(name) != json_string_length(value) || name[0] == '\0' || name[0] == '.' ||
-        strlen(name) > LONGEST_FILE_NAME)
+    if (name == NULL || strlen(name) != json_string_length(value) || name[0] == '\0' ||
+        name[0] == '.' || strlen(name) > LONGEST_FILE_NAME)
         return false;
     for (; *name != '\0'; name++) {
         if (*name == '/' || (unsigned char)*name < 0x20 || *name == 0x7f)
@@ -52,7 +52,7 @@ static tsr_status collect_files(json_t *weight_map, tsr_problems *problems, json
         if (strcmp(name, before) == 0)
             continue;
         before = name;
-        if (!json_object_get(files, name) && json_object_set(files, name, value) != 0)
+        if (json_object_get(files, name) == NULL && json_object_set(files, name, value) != 0)
             return TSR_ERR_MEMORY;
     }
     if (json_object_size(files) == 0 || json_object_size(files) > MOST_FILES) {
@@ -66,7 +66,7 @@ static tsr_status collect_files(json_t *weight_map, tsr_problems *problems, json
 static tsr_status copy_files(json_t *files, tsr_arena *memory, tsr_shard_index *index)
 {
     index->files = tsr_arena_array(memory, json_object_size(files), sizeof(*index->files));
-    if (!index->files)
+    if (index->files == NULL)
         return TSR_ERR_MEMORY;
 
     const char *name = NULL;
@@ -74,7 +74,7 @@ static tsr_status copy_files(json_t *files, tsr_arena *memory, tsr_shard_index *
     json_object_foreach(files, name, value)
     {
         char *copy = tsr_arena_text(memory, name, strlen(name));
-        if (!copy)
+        if (copy == NULL)
             return TSR_ERR_MEMORY;
         index->files[index->file_count++] = copy;
     }
@@ -91,7 +91,7 @@ static tsr_status read_index(const char *folder, tsr_arena *memory, tsr_problems
 
     json_t *files = json_object();
     index->weight_map = json_incref(json_object_get(json, "weight_map"));
-    if (!files) {
+    if (files == NULL) {
         st = TSR_ERR_MEMORY;
     } else if (!json_is_object(index->weight_map)) {
         tsr_problems_add(problems, TSR_SEVERITY_ERROR, "%s: weight_map is missing", index_name);
@@ -123,7 +123,7 @@ static tsr_status use_single(tsr_arena *memory, tsr_shard_index *index)
 {
     index->files = tsr_arena_array(memory, 1, sizeof(*index->files));
     char *copy = tsr_arena_text(memory, single_name, strlen(single_name));
-    if (!index->files || !copy)
+    if (index->files == NULL || copy == NULL)
         return TSR_ERR_MEMORY;
     index->files[0] = copy;
     index->file_count = 1;
@@ -186,20 +186,20 @@ tsr_status tsr_shard_index_check(const tsr_shard_index *index, const tsr_model_f
     tsr_status st = TSR_OK;
     size_t listed = 0;
 
-    if (!index->weight_map)
+    if (index->weight_map == NULL)
         return TSR_OK;
     for (size_t i = 0; i < count; i++) {
         const tsr_tensor *t = &tensors[i];
         const char *file = index->files[t->file];
         const char *said = json_string_value(json_object_get(index->weight_map, t->name));
-        if (said) {
+        if (said != NULL) {
             listed++;
         } else if (!may_be_unlisted(model, t->name)) {
             tsr_problems_add(problems, TSR_SEVERITY_ERROR, "%s: tensor \"%s\": is not in %s", file,
                              t->name, index_name);
             st = TSR_ERR_CHECKPOINT;
         }
-        if (said && strcmp(said, file) != 0) {
+        if (said != NULL && strcmp(said, file) != 0) {
             tsr_problems_add(problems, TSR_SEVERITY_ERROR,
                              "%s: tensor \"%s\": is in this file, but %s says %s", file, t->name,
                              index_name, said);

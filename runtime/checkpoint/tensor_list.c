@@ -39,7 +39,7 @@ static tsr_status join_headers(const tsr_safetensors *headers, tsr_arena *memory
 
     list->tensors = tsr_arena_array(memory, count + 1, sizeof(tsr_tensor));
     list->marks = tsr_arena_array(memory, list->index.file_count + 1, sizeof(*list->marks));
-    if (!list->tensors || !list->marks)
+    if (list->tensors == NULL || list->marks == NULL)
         return TSR_ERR_MEMORY;
 
     for (size_t i = 0; i < list->index.file_count; i++) {
@@ -57,7 +57,7 @@ static tsr_status read_headers(const char *folder, tsr_arena *memory, tsr_proble
 {
     const size_t count = list->index.file_count;
     tsr_safetensors *headers = calloc(count + 1, sizeof(*headers));
-    tsr_status st = headers ? TSR_OK : TSR_ERR_MEMORY;
+    tsr_status st = headers != NULL ? TSR_OK : TSR_ERR_MEMORY;
 
     for (size_t i = 0; st != TSR_ERR_MEMORY && i < count; i++) {
         const tsr_status file_st =
@@ -97,7 +97,7 @@ static tsr_status make_canonical(tsr_tensor_list *list, tsr_arena *memory)
         if (strcmp(canonical, t->name) == 0)
             continue;
         t->name = tsr_arena_text(memory, canonical, strlen(canonical));
-        if (!t->name)
+        if (t->name == NULL)
             return TSR_ERR_MEMORY;
     }
     return TSR_OK;
