@@ -105,7 +105,8 @@ tsr_status tsr_live_open(const tsr_request *request, const tsr_live_bounds *boun
         (size_t)tsr_blocks_for(bounds->shape, positions_of(request->prompt_tokens, max_tokens));
     tsr_arena *memory;
 
-    tsr_status st = tsr_arena_open(sizeof(tsr_live) + (tokens + stops + blocks) * 4 + 256, &memory);
+    const tsr_status st =
+        tsr_arena_open(sizeof(tsr_live) + (tokens + stops + blocks) * 4 + 256, &memory);
     if (st != TSR_OK)
         return st;
     tsr_live *live = tsr_arena_alloc(memory, sizeof(*live));
