@@ -20,12 +20,12 @@ tsr_status tsr_kv_cache_open(const tsr_plan *plan, tsr_device *device, tsr_arena
     if (cache.layer == NULL)
         return TSR_ERR_MEMORY;
 
-    uint64_t bytes = tsr_kv_bytes(model, &plan->limits, plan->kv_format);
-    tsr_status st = tsr_device_alloc(device, bytes, &cache.memory);
+    const uint64_t bytes = tsr_kv_bytes(model, &plan->limits, plan->kv_format);
+    const tsr_status st = tsr_device_alloc(device, bytes, &cache.memory);
     if (st != TSR_OK)
         return st;
 
-    uint64_t half = tsr_kv_half_bytes(model, &plan->limits, plan->kv_format);
+    const uint64_t half = tsr_kv_half_bytes(model, &plan->limits, plan->kv_format);
     unsigned char *at = cache.memory;
     for (int32_t l = 0; l < model->layers; l++, at += 2 * half) {
         cache.layer[l] = (tsr_kv_layer){

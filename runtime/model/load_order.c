@@ -50,7 +50,7 @@ const char *tsr_part_name(tsr_part part)
 void tsr_piece_words(const tsr_plan *plan, const tsr_piece *piece, size_t capacity, char *ret_words)
 {
     char name[TSR_MODULE_NAME_BYTES];
-    bool vector = piece->part == TSR_PART_VECTOR;
+    const bool vector = piece->part == TSR_PART_VECTOR;
     if (vector)
         tsr_vector_name(&plan->vectors[piece->owner], name);
     else
@@ -86,7 +86,7 @@ static bool dtype_fits(const tsr_plan *plan, const tsr_piece *piece)
 {
     if (piece->part == TSR_PART_VECTOR)
         return tsr_dtype_is_plain(piece->place.dtype);
-    tsr_weight_format format = plan->linears[piece->owner].format;
+    const tsr_weight_format format = plan->linears[piece->owner].format;
     if (piece->part == TSR_PART_WEIGHT)
         return piece->place.dtype == tsr_format_row_of(format)->weight_dtype;
     if (piece->part == TSR_PART_SCALE)
@@ -98,12 +98,13 @@ static bool dtype_fits(const tsr_plan *plan, const tsr_piece *piece)
  * every read trusts it. */
 static tsr_status check_piece(const tsr_plan *plan, const tsr_piece *piece)
 {
-    int32_t rows = tsr_piece_rows(plan, piece);
-    uint64_t elements = rows > 0 ? (uint64_t)rows * (uint64_t)tsr_piece_columns(plan, piece) : 0;
-    uint64_t bytes = elements * tsr_dtype_bytes(piece->place.dtype);
-    bool sound = piece->place.file < plan->file_count && dtype_fits(plan, piece) &&
-                 bytes == piece->place.bytes && bytes > 0 &&
-                 piece->place.offset <= (uint64_t)INT64_MAX - bytes;
+    const int32_t rows = tsr_piece_rows(plan, piece);
+    const uint64_t elements =
+        rows > 0 ? (uint64_t)rows * (uint64_t)tsr_piece_columns(plan, piece) : 0;
+    const uint64_t bytes = elements * tsr_dtype_bytes(piece->place.dtype);
+    const bool sound = piece->place.file < plan->file_count && dtype_fits(plan, piece) &&
+                       bytes == piece->place.bytes && bytes > 0 &&
+                       piece->place.offset <= (uint64_t)INT64_MAX - bytes;
     if (sound)
         return TSR_OK;
     if (piece->place.file >= plan->file_count) {
@@ -142,11 +143,11 @@ static int32_t rows_of_a_piece(const draft *d, const tsr_piece *whole, uint64_t 
 {
     size_t most = d->cut->piece_bytes;
     if (whole->part != TSR_PART_WEIGHT && tsr_dtype_is_plain(whole->place.dtype)) {
-        size_t numbers = TSR_LOAD_SCRATCH_BYTES / sizeof(float);
-        size_t bytes = numbers * tsr_dtype_bytes(whole->place.dtype);
+        const size_t numbers = TSR_LOAD_SCRATCH_BYTES / sizeof(float);
+        const size_t bytes = numbers * tsr_dtype_bytes(whole->place.dtype);
         most = bytes < most ? bytes : most;
     }
-    uint64_t steps = most / (row_bytes * (uint64_t)step);
+    const uint64_t steps = most / (row_bytes * (uint64_t)step);
     return steps < (uint64_t)(INT32_MAX / step) ? (int32_t)steps * step : INT32_MAX / step * step;
 }
 
@@ -163,14 +164,14 @@ static tsr_status add_tensor(draft *d, tsr_piece whole)
 {
     if (whole.place.file < 0)
         return TSR_OK;
-    tsr_status st = check_piece(d->plan, &whole);
+    const tsr_status st = check_piece(d->plan, &whole);
     if (st != TSR_OK)
         return st;
 
-    int32_t rows = tsr_piece_rows(d->plan, &whole);
-    uint64_t row_bytes = whole.place.bytes / (uint64_t)rows;
-    int32_t step = step_of(d, &whole);
-    int32_t most = rows_of_a_piece(d, &whole, row_bytes, step);
+    const int32_t rows = tsr_piece_rows(d->plan, &whole);
+    const uint64_t row_bytes = whole.place.bytes / (uint64_t)rows;
+    const int32_t step = step_of(d, &whole);
+    const int32_t most = rows_of_a_piece(d, &whole, row_bytes, step);
     if (most == 0) {
         char words[WORDS_BYTES];
         tsr_piece_words(d->plan, &whole, sizeof(words), words);
@@ -231,7 +232,7 @@ static tsr_status add_linear(draft *d, int32_t owner)
     };
     tsr_status st = l->weight.file >= 0 ? check_scales(d, owner) : TSR_OK;
     for (int32_t p = TSR_PART_SCALE; st == TSR_OK && p <= TSR_PART_WEIGHT; p++) {
-        tsr_piece whole = {
+        const tsr_piece whole = {
             .place = place[p], .owner = owner, .group = l->weight.file, .part = (tsr_part)p};
         st = add_tensor(d, whole);
     }
@@ -248,7 +249,7 @@ static tsr_status add_vector(draft *d, int32_t owner)
     const tsr_vector_plan *v = &d->plan->vectors[owner];
     if (is_kv_scale(v->role) && d->plan->kv_format != TSR_KV_FP8)
         return TSR_OK;
-    tsr_piece whole = {
+    const tsr_piece whole = {
         .place = v->place, .owner = owner, .group = v->place.file, .part = TSR_PART_VECTOR};
     return add_tensor(d, whole);
 }
@@ -303,7 +304,7 @@ static void gather(tsr_load_order *order, size_t most)
 {
     for (size_t i = 0; i < order->piece_count; i++) {
         const tsr_piece *p = &order->pieces[i];
-        uint64_t end = p->place.offset + p->place.bytes;
+        const uint64_t end = p->place.offset + p->place.bytes;
         tsr_stretch *last = order->stretches + order->stretch_count;
         if (order->stretch_count > 0 && joins(last - 1, &p->place, most)) {
             if (end > last[-1].end)
@@ -315,7 +316,7 @@ static void gather(tsr_load_order *order, size_t most)
     }
     order->first_piece[order->stretch_count] = order->piece_count;
     for (size_t i = 0; i < order->stretch_count; i++) {
-        uint64_t bytes = order->stretches[i].end - order->stretches[i].begin;
+        const uint64_t bytes = order->stretches[i].end - order->stretches[i].begin;
         order->longest = bytes > order->longest ? bytes : order->longest;
     }
 }

@@ -92,11 +92,11 @@ static tsr_status settle(tsr_loader *loader, const tsr_piece *piece)
 static tsr_status read_numbers(tsr_loader *loader, const tsr_piece *piece,
                                const unsigned char *bytes, tsr_number_rule rule, float **ret)
 {
-    size_t columns = (size_t)tsr_piece_columns(loader->args.plan, piece);
-    size_t count = (size_t)piece->count * columns;
+    const size_t columns = (size_t)tsr_piece_columns(loader->args.plan, piece);
+    const size_t count = (size_t)piece->count * columns;
     float *values = loader->scratch;
     tsr_numbers_read(piece->place.dtype, bytes, count, values);
-    size_t bad = tsr_numbers_first_bad(values, count, rule);
+    const size_t bad = tsr_numbers_first_bad(values, count, rule);
     if (bad < count)
         return say_value(loader, piece, (size_t)piece->first * columns + bad, values[bad]);
     *ret = values;
@@ -109,8 +109,8 @@ static tsr_status load_rows(tsr_loader *loader, const tsr_piece *piece, tsr_line
     const target *to = &loader->linears[piece->owner];
     const tsr_linear_rows rows = {
         .part = part, .first = piece->first, .count = piece->count, .bytes = bytes};
-    tsr_status st = tsr_device_load_rows(loader->args.device, &to->linear, to->memory, &rows,
-                                         loader->args.stream);
+    const tsr_status st = tsr_device_load_rows(loader->args.device, &to->linear, to->memory, &rows,
+                                               loader->args.stream);
     if (st == TSR_ERR_CHECKPOINT)
         return say(loader, piece, "holds NaN or infinity: export the checkpoint again");
     return st;
@@ -120,7 +120,7 @@ static tsr_status load_rows(tsr_loader *loader, const tsr_piece *piece, tsr_line
 static tsr_status take_numbers(tsr_loader *loader, const tsr_piece *piece,
                                const unsigned char *bytes, tsr_linear_part part)
 {
-    tsr_number_rule rule =
+    const tsr_number_rule rule =
         part == TSR_LINEAR_SCALES ? TSR_NUMBERS_NOT_NEGATIVE : TSR_NUMBERS_FINITE;
     float *values = NULL;
     tsr_status st = read_numbers(loader, piece, bytes, rule, &values);
@@ -132,9 +132,10 @@ static tsr_status take_numbers(tsr_loader *loader, const tsr_piece *piece,
 /* Scales that stay the codes they are. */
 static tsr_status take_codes(tsr_loader *loader, const tsr_piece *piece, const unsigned char *bytes)
 {
-    size_t count = (size_t)piece->place.bytes;
-    size_t bad = tsr_e4m3_scales_first_bad(bytes, count);
-    size_t before = (size_t)piece->first * (size_t)tsr_piece_columns(loader->args.plan, piece);
+    const size_t count = (size_t)piece->place.bytes;
+    const size_t bad = tsr_e4m3_scales_first_bad(bytes, count);
+    const size_t before =
+        (size_t)piece->first * (size_t)tsr_piece_columns(loader->args.plan, piece);
     if (bad < count)
         return say_value(loader, piece, before + bad, tsr_e4m3_to_f32(bytes[bad]));
     return load_rows(loader, piece, TSR_LINEAR_SCALES, bytes);
@@ -145,7 +146,7 @@ static tsr_status take_whole(tsr_loader *loader, const tsr_piece *piece, const u
                              float *to)
 {
     float *values = NULL;
-    tsr_status st = read_numbers(loader, piece, bytes, TSR_NUMBERS_POSITIVE, &values);
+    const tsr_status st = read_numbers(loader, piece, bytes, TSR_NUMBERS_POSITIVE, &values);
     if (st == TSR_OK)
         *to = values[0];
     return st;
@@ -209,9 +210,9 @@ static tsr_status take_weight(tsr_loader *loader, const tsr_piece *piece,
     if (view->weight != NULL)
         return say(loader, piece, "the plan lists it twice");
 
-    bool aligned = (uintptr_t)bytes % tsr_dtype_bytes(piece->place.dtype) == 0;
-    tsr_status st = aligned ? load_rows(loader, piece, TSR_LINEAR_WEIGHT, bytes)
-                            : take_unaligned(loader, piece, bytes);
+    const bool aligned = (uintptr_t)bytes % tsr_dtype_bytes(piece->place.dtype) == 0;
+    const tsr_status st = aligned ? load_rows(loader, piece, TSR_LINEAR_WEIGHT, bytes)
+                                  : take_unaligned(loader, piece, bytes);
     if (st == TSR_OK && piece->first + piece->count == l->out)
         *view = loader->linears[piece->owner].linear;
     return st;
@@ -290,7 +291,7 @@ static tsr_status say_unread(const tsr_loader *loader, size_t stretch, tsr_stret
 
 static tsr_status take_stretch(tsr_loader *loader)
 {
-    size_t s = loader->stretch;
+    const size_t s = loader->stretch;
     tsr_stretch_bytes got = {0};
     tsr_status st = tsr_read_ahead_next(loader->reader, &got);
     if (st == TSR_ERR_CHECKPOINT || st == TSR_ERR_TIMEOUT)
@@ -299,7 +300,7 @@ static tsr_status take_stretch(tsr_loader *loader)
     const tsr_piece *piece = &loader->order.pieces[loader->order.first_piece[s]];
     const tsr_piece *end = &loader->order.pieces[loader->order.first_piece[s + 1]];
     for (; st == TSR_OK && piece < end; piece++) {
-        uint64_t at = piece->place.offset - loader->order.stretches[s].begin;
+        const uint64_t at = piece->place.offset - loader->order.stretches[s].begin;
         st = take(loader, piece, got.bytes + at);
     }
     loader->stretch++;
@@ -314,7 +315,7 @@ tsr_status tsr_loader_run(tsr_loader *loader, int64_t until_ms, bool *ret_done)
         if (tsr_clock_ms() >= until_ms)
             break;
     }
-    bool done = loader->stretch == loader->order.stretch_count;
+    const bool done = loader->stretch == loader->order.stretch_count;
     if (st == TSR_OK && done)
         st = tsr_weights_complete(loader->args.weights, loader->args.plan);
     if (st == TSR_OK)
@@ -368,7 +369,7 @@ static tsr_status place_targets(tsr_loader *loader)
 
 static tsr_status take_memory(tsr_loader *loader)
 {
-    size_t slot = tsr_load_slot_bytes(loader->order.longest);
+    const size_t slot = tsr_load_slot_bytes(loader->order.longest);
     tsr_status st =
         tsr_device_host_alloc(loader->args.device, TSR_LOAD_SLOTS * slot, &loader->ring);
     if (st == TSR_OK)

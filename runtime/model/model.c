@@ -22,7 +22,7 @@ enum {
  * not come: in a gather only rank 0 would know. */
 static tsr_status all_done(tsr_model *m, bool done, bool *ret_all)
 {
-    int32_t size = tsr_comm_size(m->comm);
+    const int32_t size = tsr_comm_size(m->comm);
     int32_t mine = done ? 1 : 0;
     int32_t all = 1;
     size_t *bytes_of = calloc((size_t)size, sizeof(*bytes_of));
@@ -165,7 +165,7 @@ static tsr_status take_flights(tsr_model *m)
 static tsr_status take_memory(tsr_model *m)
 {
     const tsr_plan *plan = m->plan;
-    int32_t rank = tsr_comm_rank(m->comm);
+    const int32_t rank = tsr_comm_rank(m->comm);
     tsr_work_shape work = tsr_work_shape_of(&plan->model, &plan->limits, plan->ranks);
 
     tsr_status st = tsr_arena_open(FIRST_BLOCK_BYTES, &m->arena);

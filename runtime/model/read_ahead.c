@@ -76,7 +76,7 @@ static tsr_status fill(tsr_read_ahead *r, size_t number, const tsr_stretch *s)
     if (st != TSR_OK)
         return st;
 
-    size_t lead = (size_t)(s->begin % TSR_LOAD_ALIGN);
+    const size_t lead = (size_t)(s->begin % TSR_LOAD_ALIGN);
     unsigned char *bytes = r->reading->ring + number * r->reading->slot_bytes + lead;
     to->content.bytes = bytes;
 
@@ -92,7 +92,7 @@ static bool wait_for_room(tsr_read_ahead *r, const slot *of)
     (void)pthread_mutex_lock(&r->lock);
     while (of->full && !r->stop)
         (void)pthread_cond_wait(&r->moved, &r->lock);
-    bool go_on = !r->stop;
+    const bool go_on = !r->stop;
     (void)pthread_mutex_unlock(&r->lock);
     return go_on;
 }
@@ -103,7 +103,7 @@ static bool hand_over(tsr_read_ahead *r, slot *of, tsr_status status)
     (void)pthread_mutex_lock(&r->lock);
     of->status = status;
     of->full = true;
-    bool go_on = !r->stop;
+    const bool go_on = !r->stop;
     (void)pthread_cond_broadcast(&r->moved);
     (void)pthread_mutex_unlock(&r->lock);
     return go_on;
@@ -233,7 +233,7 @@ bool tsr_read_ahead_close(tsr_read_ahead *reader)
     (void)pthread_cond_broadcast(&reader->moved);
     while (!reader->ended && !reader->overdue && late == 0)
         late = pthread_cond_timedwait(&reader->moved, &reader->lock, &until);
-    bool ended = reader->ended;
+    const bool ended = reader->ended;
     (void)pthread_mutex_unlock(&reader->lock);
 
     if (!ended) {

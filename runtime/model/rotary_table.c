@@ -10,9 +10,9 @@ void tsr_rotary_row(double theta, int32_t rotary_dim, int32_t position, float *c
                     float *sin_row)
 {
     for (int32_t i = 0; i < rotary_dim / 2; i++) {
-        float exponent = (float)(2 * i) / (float)rotary_dim;
-        float frequency = 1.0F / (float)pow((double)(float)theta, (double)exponent);
-        float angle = (float)position * frequency;
+        const float exponent = (float)(2 * i) / (float)rotary_dim;
+        const float frequency = 1.0F / (float)pow((double)(float)theta, (double)exponent);
+        const float angle = (float)position * frequency;
         cos_row[i] = (float)cos((double)angle);
         sin_row[i] = (float)sin((double)angle);
     }

@@ -27,7 +27,7 @@ static uint64_t bytes_held(const tsr_plan *plan, const tsr_device *device, int32
 static tsr_status number_experts(const tsr_plan *plan, int32_t layer, int32_t rank,
                                  tsr_arena *arena, tsr_layer_weights *w)
 {
-    int32_t experts = plan->model.experts;
+    const int32_t experts = plan->model.experts;
     int32_t *local_of = tsr_arena_array(arena, (size_t)experts, sizeof(*local_of));
     if (local_of == NULL)
         return TSR_ERR_MEMORY;
@@ -57,12 +57,12 @@ tsr_status tsr_weights_open(const tsr_plan *plan, tsr_device *device, int32_t ra
         w.layer[l].value_scale = 1;
         if (!w.layer[l].sparse)
             continue;
-        tsr_status st = number_experts(plan, l, rank, arena, &w.layer[l]);
+        const tsr_status st = number_experts(plan, l, rank, arena, &w.layer[l]);
         if (st != TSR_OK)
             return st;
     }
 
-    tsr_status st = tsr_device_alloc(device, w.bytes, &w.memory);
+    const tsr_status st = tsr_device_alloc(device, w.bytes, &w.memory);
     if (st == TSR_OK)
         *ret_weights = w;
     return st;
@@ -82,14 +82,14 @@ static tsr_linear *linear_of_expert(tsr_layer_weights *w, const tsr_plan *plan,
 {
     if (!w->sparse || linear->expert < 0 || linear->expert >= plan->model.experts)
         return NULL;
-    int32_t place = w->local_of[linear->expert];
+    const int32_t place = w->local_of[linear->expert];
     return place < 0 ? NULL : linear_of_mlp(&w->experts[place], linear->role);
 }
 
 static tsr_linear *linear_of_layer(tsr_layer_weights *w, const tsr_plan *plan,
                                    const tsr_linear_plan *linear)
 {
-    tsr_role role = linear->role;
+    const tsr_role role = linear->role;
     if (role == TSR_ROLE_EXPERT_GATE || role == TSR_ROLE_EXPERT_UP || role == TSR_ROLE_EXPERT_DOWN)
         return linear_of_expert(w, plan, linear);
     if (role == TSR_ROLE_GATE || role == TSR_ROLE_UP || role == TSR_ROLE_DOWN)
@@ -195,7 +195,7 @@ static bool sparse_there(const tsr_layer_weights *w, const tsr_model_facts *mode
     if (model->shared_intermediate > 0 && !mlp_there(&w->mlp, layer, -1, shared))
         return false;
     for (int32_t e = 0; e < model->experts; e++) {
-        int32_t place = w->local_of[e];
+        const int32_t place = w->local_of[e];
         if (place >= 0 && !mlp_there(&w->experts[place], layer, e, expert))
             return false;
     }
