@@ -34,12 +34,12 @@ tsr_status tsr_activations_settle(const tsr_plan_request *request, tsr_problems 
                                   tsr_precision *precision)
 {
     const tsr_target *target = abilities(request);
-    size_t errors = problems->errors;
+    const size_t errors = problems->errors;
     const tsr_linear_plan *cannot = NULL;
 
     for (int32_t i = 0; i < precision->linear_count; i++) {
         tsr_linear_plan *linear = &precision->linears[i];
-        bool can = tsr_target_can(target, linear->activation);
+        const bool can = tsr_target_can(target, linear->activation);
         if (!can && cannot == NULL)
             cannot = linear;
         if (request->activations == TSR_ACTIVATIONS_WEIGHT_ONLY ||

@@ -43,11 +43,11 @@ static int32_t fewest_ranks(const tsr_budget *b, tsr_setting s)
 /* The longest sequence that fits, in whole blocks, or 0. */
 static int32_t longest_len(const tsr_budget *b, tsr_setting s)
 {
-    int32_t block = s.limits.kv_block_tokens;
+    const int32_t block = s.limits.kv_block_tokens;
     int32_t low = 0, high = s.limits.max_model_len / block; /* low blocks fit, or none */
 
     while (low < high) {
-        int32_t middle = low + (high - low + 1) / 2;
+        const int32_t middle = low + (high - low + 1) / 2;
         s.limits.max_model_len = middle * block;
         if (tsr_budget_fits(b, &s))
             low = middle;
@@ -137,7 +137,7 @@ void tsr_limits_advise(const tsr_budget *b, const tsr_plan_request *request,
     char words[8][TSR_BYTE_COUNT_BYTES];
     tsr_setting one = *setting;
     tsr_text text = {0};
-    int32_t rank = tsr_budget_largest_rank(b, setting->ranks);
+    const int32_t rank = tsr_budget_largest_rank(b, setting->ranks);
     tsr_rank_budget need;
     uint64_t total;
 

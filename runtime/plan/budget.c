@@ -43,7 +43,7 @@ tsr_status tsr_budget_open(const tsr_model_facts *model, const tsr_precision *pr
                            const tsr_plan_request *request, tsr_budget *budget)
 {
     const tsr_target *target = request->target;
-    size_t experts = (size_t)model->layers * (size_t)model->experts;
+    const size_t experts = (size_t)model->layers * (size_t)model->experts;
 
     *budget = (tsr_budget){.model = model, .target = target, .memory_bytes = request->memory_bytes};
     if (request->memory_is_shared)
@@ -54,8 +54,9 @@ tsr_status tsr_budget_open(const tsr_model_facts *model, const tsr_precision *pr
     count_reading(precision, &budget->load);
     for (int32_t i = 0; i < precision->linear_count; i++) {
         const tsr_linear_plan *l = &precision->linears[i];
-        uint64_t bytes = target->linear_bytes(l->format, l->out, l->in, l->bias.file != TSR_NO_FILE,
-                                              l->pre_quant_scale.file != TSR_NO_FILE);
+        const uint64_t bytes =
+            target->linear_bytes(l->format, l->out, l->in, l->bias.file != TSR_NO_FILE,
+                                 l->pre_quant_scale.file != TSR_NO_FILE);
         if (l->expert < 0)
             budget->shared_bytes += bytes;
         else
@@ -111,8 +112,8 @@ static uint64_t array_bytes(const tsr_budget *b, const tsr_setting *s, tsr_step_
  * image is made when it is over. */
 static uint64_t loading_bytes(const tsr_budget *b, const tsr_setting *s)
 {
-    uint64_t tables = array_bytes(b, s, TSR_STEP_COS) + array_bytes(b, s, TSR_STEP_SIN);
-    uint64_t experts = 2 * array_bytes(b, s, TSR_STEP_EXPERTS);
+    const uint64_t tables = array_bytes(b, s, TSR_STEP_COS) + array_bytes(b, s, TSR_STEP_SIN);
+    const uint64_t experts = 2 * array_bytes(b, s, TSR_STEP_EXPERTS);
     uint64_t most = tsr_load_bytes(&b->load);
 
     if (!b->target->host)
@@ -136,7 +137,7 @@ tsr_rank_budget tsr_budget_of_rank(const tsr_budget *budget, const tsr_setting *
 
 uint64_t tsr_rank_budget_total(const tsr_rank_budget *rank)
 {
-    uint64_t running = rank->kv_bytes + rank->workspace_bytes + rank->buffers_bytes;
+    const uint64_t running = rank->kv_bytes + rank->workspace_bytes + rank->buffers_bytes;
 
     return rank->weights_bytes + (running > rank->loading_bytes ? running : rank->loading_bytes);
 }
@@ -147,7 +148,7 @@ int32_t tsr_budget_largest_rank(const tsr_budget *budget, int32_t ranks)
     int32_t largest = 0;
 
     for (int32_t rank = 0; rank < ranks; rank++) {
-        uint64_t bytes = weights_of_rank(budget, ranks, rank);
+        const uint64_t bytes = weights_of_rank(budget, ranks, rank);
         if (bytes > most) {
             most = bytes;
             largest = rank;
@@ -165,7 +166,7 @@ static uint64_t most_expert_bytes(const tsr_budget *b, int32_t ranks)
     int32_t rank = 0;
 
     for (int32_t e = 0; e < m->experts; e++) {
-        int32_t of = tsr_placement_rank(m->experts, ranks, e);
+        const int32_t of = tsr_placement_rank(m->experts, ranks, e);
         if (of != rank)
             sum = 0;
         rank = of;
@@ -186,9 +187,9 @@ uint64_t tsr_budget_need_running(const tsr_budget *budget, const tsr_setting *se
 
 uint64_t tsr_budget_need(const tsr_budget *budget, const tsr_setting *setting)
 {
-    uint64_t running = tsr_budget_need_running(budget, setting);
-    uint64_t loading = budget->shared_bytes + most_expert_bytes(budget, setting->ranks) +
-                       loading_bytes(budget, setting);
+    const uint64_t running = tsr_budget_need_running(budget, setting);
+    const uint64_t loading = budget->shared_bytes + most_expert_bytes(budget, setting->ranks) +
+                             loading_bytes(budget, setting);
 
     return running > loading ? running : loading;
 }

@@ -41,7 +41,7 @@ tsr_evidence tsr_evidence_gather(tsr_tensor_index *index, const char *module)
 {
     tsr_evidence evidence = {0};
     size_t count, first = tsr_tensor_index_module(index, module, &count);
-    size_t prefix = strlen(module) + 1;
+    const size_t prefix = strlen(module) + 1;
 
     for (size_t i = first; i < first + count; i++) {
         const tsr_tensor *tensor = &index->checkpoint->tensors[i];
@@ -90,7 +90,7 @@ void tsr_tensor_describe(const tsr_tensor *t, size_t capacity, char *ret_text)
 
 static bool scales_look_like(const tsr_format_row *row, const tsr_tensor *scale)
 {
-    bool scalar = tsr_tensor_is_scalar(scale);
+    const bool scalar = tsr_tensor_is_scalar(scale);
 
     if (row->scales == TSR_SCALES_TENSOR)
         return scalar;

@@ -79,7 +79,7 @@ static uint64_t kv_room(const tsr_budget *b)
  * whatever else runs there. */
 static uint64_t pool_room(const tsr_budget *b)
 {
-    uint64_t room = kv_room(b);
+    const uint64_t room = kv_room(b);
 
     return b->target->host && room > HOST_POOL_BYTES ? HOST_POOL_BYTES : room;
 }
@@ -94,14 +94,14 @@ static bool length_fits(const tsr_budget *b, tsr_setting s, int32_t length)
 /* The longest that fits, at most the model's own; a multiple of a block where it is shorter. */
 static int32_t longest(const tsr_budget *b, const tsr_setting *s)
 {
-    int32_t block = s->limits.kv_block_tokens;
-    int32_t most = b->model->max_positions;
+    const int32_t block = s->limits.kv_block_tokens;
+    const int32_t most = b->model->max_positions;
     int32_t low = 0, high = most / block; /* low blocks fit */
 
     if (length_fits(b, *s, most))
         return most;
     while (low < high) {
-        int32_t middle = low + (high - low + 1) / 2;
+        const int32_t middle = low + (high - low + 1) / 2;
         if (length_fits(b, *s, middle * block))
             low = middle;
         else
@@ -114,7 +114,7 @@ static int32_t longest(const tsr_budget *b, const tsr_setting *s)
 static void choose_length(const tsr_budget *b, const tsr_plan_request *r, tsr_problems *problems,
                           tsr_setting *s)
 {
-    int32_t model = b->model->max_positions;
+    const int32_t model = b->model->max_positions;
     int32_t length = r->max_model_len;
 
     if (length <= 0) {
@@ -133,7 +133,7 @@ static void choose_length(const tsr_budget *b, const tsr_plan_request *r, tsr_pr
 /* As many blocks as max_num_seqs full sequences want, and the memory holds. */
 static int32_t choose_blocks(const tsr_budget *b, const tsr_setting *s)
 {
-    int32_t one = tsr_blocks_of_sequence(&s->limits);
+    const int32_t one = tsr_blocks_of_sequence(&s->limits);
     int64_t wanted = (int64_t)one * s->limits.max_num_seqs;
     tsr_setting probe = *s;
     uint64_t fixed, room, block;
@@ -170,15 +170,15 @@ static int32_t choose_blocks(const tsr_budget *b, const tsr_setting *s)
 static int32_t choose_exchange(const tsr_budget *b, const tsr_plan_request *r,
                                const tsr_setting *setting)
 {
-    int32_t most = setting->limits.max_batched_tokens;
-    int32_t usual = smaller(USUAL_MODEL_LEN, b->model->max_positions);
+    const int32_t most = setting->limits.max_batched_tokens;
+    const int32_t usual = smaller(USUAL_MODEL_LEN, b->model->max_positions);
     tsr_setting s = *setting;
 
     s.limits.max_model_len = given(r->max_model_len, usual);
     s.limits.kv_blocks = tsr_blocks_of_sequence(&s.limits);
     s.limits.exchange_tokens = FEWEST_EXCHANGE_TOKENS;
-    uint64_t fixed = tsr_budget_need_running(b, &s);
-    uint64_t room = fixed < b->memory_bytes ? b->memory_bytes - fixed : 0;
+    const uint64_t fixed = tsr_budget_need_running(b, &s);
+    const uint64_t room = fixed < b->memory_bytes ? b->memory_bytes - fixed : 0;
 
     for (int32_t rounds = 1; most / rounds > FEWEST_EXCHANGE_TOKENS; rounds *= 2) {
         s.limits.exchange_tokens = most / rounds + (most % rounds > 0);
@@ -193,7 +193,7 @@ tsr_status tsr_limits_choose(const tsr_budget *b, const tsr_plan_request *r, tsr
                              tsr_setting *setting, bool *ret_fits)
 {
     tsr_engine_limits *l = &setting->limits;
-    tsr_status st = check(r, b->model, problems);
+    const tsr_status st = check(r, b->model, problems);
 
     if (st != TSR_OK)
         return st;

@@ -138,7 +138,7 @@ static bool model_has(const tsr_model_facts *m, tsr_role role)
 /* How many modules of that role a layer has (layer -1: the model itself). */
 static int32_t count_in_layer(const tsr_model_facts *m, tsr_role role, int32_t layer)
 {
-    presence where = modules[role].where;
+    const presence where = modules[role].where;
     bool here;
 
     if (layer < 0)
@@ -185,7 +185,7 @@ static tsr_linear_plan module_of(const tsr_model_facts *m, int32_t layer, tsr_ro
 tsr_status tsr_modules_list(const tsr_model_facts *m, tsr_linear_plan **ret_linears,
                             int32_t *ret_count)
 {
-    int32_t count = count_roles(m, 0, TSR_ROLE_FINAL_NORM);
+    const int32_t count = count_roles(m, 0, TSR_ROLE_FINAL_NORM);
     tsr_linear_plan *linears = calloc((size_t)count + 1, sizeof(*linears));
     int32_t at = 0;
 
@@ -193,8 +193,8 @@ tsr_status tsr_modules_list(const tsr_model_facts *m, tsr_linear_plan **ret_line
         return TSR_ERR_MEMORY;
     for (int32_t layer = -1; layer < m->layers; layer++) {
         for (int role = 0; role < TSR_ROLE_FINAL_NORM; role++) {
-            int32_t here = count_in_layer(m, (tsr_role)role, layer);
-            bool of_expert = is_of_expert((tsr_role)role);
+            const int32_t here = count_in_layer(m, (tsr_role)role, layer);
+            const bool of_expert = is_of_expert((tsr_role)role);
             for (int32_t e = 0; e < here; e++)
                 linears[at++] = module_of(m, layer, (tsr_role)role, of_expert ? e : -1);
         }
@@ -207,7 +207,7 @@ tsr_status tsr_modules_list(const tsr_model_facts *m, tsr_linear_plan **ret_line
 tsr_status tsr_vectors_list(const tsr_model_facts *m, tsr_vector_plan **ret_vectors,
                             int32_t *ret_count)
 {
-    int32_t count = count_roles(m, TSR_ROLE_FINAL_NORM, TSR_ROLE_COUNT);
+    const int32_t count = count_roles(m, TSR_ROLE_FINAL_NORM, TSR_ROLE_COUNT);
     tsr_vector_plan *vectors = calloc((size_t)count + 1, sizeof(*vectors));
     int32_t at = 0;
 

@@ -9,9 +9,9 @@
 
 int32_t tsr_placement_rank(int32_t experts, int32_t ranks, int32_t expert)
 {
-    int32_t each = experts / ranks;
-    int32_t larger = experts % ranks; /* ranks that hold one more */
-    int32_t in_larger = larger * (each + 1);
+    const int32_t each = experts / ranks;
+    const int32_t larger = experts % ranks; /* ranks that hold one more */
+    const int32_t in_larger = larger * (each + 1);
 
     if (expert < in_larger)
         return expert / (each + 1);

@@ -80,8 +80,8 @@ static void take_records(tsr_precision *precision, tsr_plan *plan)
     plan->linear_count = precision->linear_count;
     plan->vectors = precision->vectors;
     for (int32_t i = 0; i < precision->vector_count; i++) {
-        tsr_vector_plan vector = precision->vectors[i];
-        bool scale = vector.role == TSR_ROLE_K_SCALE || vector.role == TSR_ROLE_V_SCALE;
+        const tsr_vector_plan vector = precision->vectors[i];
+        const bool scale = vector.role == TSR_ROLE_K_SCALE || vector.role == TSR_ROLE_V_SCALE;
         if (!scale || plan->kv_format == TSR_KV_FP8)
             plan->vectors[kept++] = vector;
     }
@@ -123,7 +123,7 @@ static tsr_status count_bytes(const tsr_plan_request *request, const tsr_precisi
 
 static tsr_status place_experts(tsr_plan *plan)
 {
-    size_t places = (size_t)plan->model.layers * (size_t)plan->model.experts;
+    const size_t places = (size_t)plan->model.layers * (size_t)plan->model.experts;
 
     plan->expert_rank = calloc(places + 1, sizeof(*plan->expert_rank));
     if (plan->expert_rank == NULL)
@@ -157,7 +157,7 @@ static tsr_status fill(const tsr_checkpoint *checkpoint, const tsr_plan_request 
 tsr_status tsr_plan_build(const tsr_checkpoint *checkpoint, const tsr_plan_request *request,
                           tsr_problems *problems, tsr_plan **ret_plan, bool *ret_fits)
 {
-    size_t errors = problems->errors;
+    const size_t errors = problems->errors;
     tsr_precision *precision = NULL;
     tsr_plan *plan = calloc(1, sizeof(*plan));
     bool fits = false;

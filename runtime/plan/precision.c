@@ -69,7 +69,7 @@ tsr_status tsr_precision_read(const tsr_checkpoint *checkpoint, tsr_problems *pr
 {
     tsr_tensor_index index = {0};
     tsr_precision *p = calloc(1, sizeof(*p));
-    tsr_status st = p == NULL ? TSR_ERR_MEMORY : fill(checkpoint, &index, problems, p);
+    const tsr_status st = p == NULL ? TSR_ERR_MEMORY : fill(checkpoint, &index, problems, p);
 
     tsr_tensor_index_close(&index);
     if (st != TSR_OK) {

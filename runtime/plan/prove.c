@@ -37,7 +37,7 @@ typedef struct examination {
  * True for the first. */
 static bool is_first(examination *x)
 {
-    bool first = !x->claim->contradicted;
+    const bool first = !x->claim->contradicted;
 
     x->claim->contradicted = true;
     return first;
@@ -135,11 +135,11 @@ static void prove_weight(examination *x, const tsr_algo_row *row)
 {
     const tsr_tensor *w = x->found.weight;
     const tsr_linear_plan *l = x->linear;
-    int32_t columns = tsr_weight_columns(row->format, l->in);
-    tsr_dtype dtype = tsr_format_row_of(row->format)->weight_dtype;
-    bool plain = x->claim->algo == TSR_ALGO_NONE;
-    bool typed = plain ? tsr_dtype_is_plain(w->dtype) : w->dtype == dtype;
-    bool shaped = tsr_tensor_is_matrix(w, l->out, columns);
+    const int32_t columns = tsr_weight_columns(row->format, l->in);
+    const tsr_dtype dtype = tsr_format_row_of(row->format)->weight_dtype;
+    const bool plain = x->claim->algo == TSR_ALGO_NONE;
+    const bool typed = plain ? tsr_dtype_is_plain(w->dtype) : w->dtype == dtype;
+    const bool shaped = tsr_tensor_is_matrix(w, l->out, columns);
     char wanted[TEXT_BYTES];
 
     (void)snprintf(wanted, sizeof(wanted), "%s [%d, %d]",
@@ -159,7 +159,7 @@ static bool is_plain_scalar(const tsr_tensor *t)
 static void prove_scale(examination *x, tsr_weight_format format, const tsr_tensor *scale)
 {
     const tsr_format_row *row = tsr_format_row_of(format);
-    tsr_scale_shape shape = tsr_scale_shape_of(format, x->linear->out, x->linear->in);
+    const tsr_scale_shape shape = tsr_scale_shape_of(format, x->linear->out, x->linear->in);
     const char *dtype = tsr_dtype_name(row->scale_dtype);
     char wanted[TEXT_BYTES] = "one value of F32, F16 or BF16";
     bool shaped;
@@ -185,10 +185,10 @@ static void prove_scale(examination *x, tsr_weight_format format, const tsr_tens
 static void prove_scales(examination *x, const tsr_algo_row *row)
 {
     tsr_evidence *e = &x->found;
-    bool quantized = x->claim->algo != TSR_ALGO_NONE;
+    const bool quantized = x->claim->algo != TSR_ALGO_NONE;
     const tsr_tensor *scale = e->scale != NULL ? e->scale : e->scale_inv;
     const tsr_format_row *format = tsr_format_row_of(row->format);
-    bool inverse_is_scale = format->inverse_name && e->scale == NULL;
+    const bool inverse_is_scale = format->inverse_name && e->scale == NULL;
 
     if (!quantized) {
         reject(x, e->scale);
@@ -234,7 +234,7 @@ static void prove_input(examination *x, const tsr_algo_row *row)
 static void prove_bias(examination *x)
 {
     const tsr_tensor *bias = x->found.bias;
-    bool has = tsr_module_has_bias(&x->prover->checkpoint->model, x->linear->role);
+    const bool has = tsr_module_has_bias(&x->prover->checkpoint->model, x->linear->role);
 
     if (!has && bias != NULL)
         reject(x, bias);
@@ -261,9 +261,9 @@ static void settle(examination *x)
 {
     const tsr_evidence *e = &x->found;
     tsr_claim *claim = x->claim;
-    bool plain = tsr_dtype_is_plain(e->weight->dtype) && e->scale == NULL && e->scale_inv == NULL &&
-                 e->global_scale == NULL;
-    bool blocks =
+    const bool plain = tsr_dtype_is_plain(e->weight->dtype) && e->scale == NULL &&
+                       e->scale_inv == NULL && e->global_scale == NULL;
+    const bool blocks =
         e->weight->dtype == TSR_DTYPE_F8_E4M3 && (e->scale != NULL || e->scale_inv != NULL);
 
     if (claim->origin == TSR_ORIGIN_UNIFORM && is_always_plain(x->linear->role) && plain) {
@@ -318,7 +318,7 @@ bool tsr_prove_vector(tsr_prover *prover, tsr_vector_plan *vector)
 {
     char name[TSR_MODULE_NAME_BYTES], stored[TEXT_BYTES];
     const tsr_tensor *tensor;
-    bool is_scale = vector->role == TSR_ROLE_K_SCALE || vector->role == TSR_ROLE_V_SCALE;
+    const bool is_scale = vector->role == TSR_ROLE_K_SCALE || vector->role == TSR_ROLE_V_SCALE;
 
     tsr_vector_name(vector, name);
     tensor = tsr_checkpoint_find(prover->checkpoint, name);

@@ -85,7 +85,7 @@ static bool understand_rows(resolver *r)
         return false;
     for (size_t i = 0; i < d->layer_count; i++) {
         size_t at;
-        bool unused =
+        const bool unused =
             tsr_model_is_mtp_name(&r->checkpoint->model, d->layers[i].name) ||
             (r->excludes != NULL && tsr_name_patterns_match(r->excludes, d->layers[i].name, &at));
         if (!unused)
@@ -107,7 +107,7 @@ static size_t lower_bound(const tsr_declarations *d, const char *name)
     size_t low = 0, high = d->layer_count;
 
     while (low < high) {
-        size_t middle = low + (high - low) / 2;
+        const size_t middle = low + (high - low) / 2;
         if (strcmp(d->layers[middle].name, name) < 0)
             low = middle + 1;
         else
@@ -119,7 +119,7 @@ static size_t lower_bound(const tsr_declarations *d, const char *name)
 /* Index of the key, or -1. */
 static int32_t find_key(const resolver *r, const char *name)
 {
-    size_t at = lower_bound(r->declared, name);
+    const size_t at = lower_bound(r->declared, name);
 
     if (at < r->declared->layer_count && strcmp(r->declared->layers[at].name, name) == 0)
         return (int32_t)at;
@@ -131,11 +131,12 @@ static bool fused_name(const tsr_linear_plan *linear, const char *name,
                        char ret_name[TSR_MODULE_NAME_BYTES])
 {
     const char *last = strrchr(name, '.');
-    bool qkv =
+    const bool qkv =
         linear->role == TSR_ROLE_Q || linear->role == TSR_ROLE_K || linear->role == TSR_ROLE_V;
-    bool gate_up = linear->role == TSR_ROLE_GATE || linear->role == TSR_ROLE_UP ||
-                   linear->role == TSR_ROLE_SHARED_GATE || linear->role == TSR_ROLE_SHARED_UP ||
-                   linear->role == TSR_ROLE_EXPERT_GATE || linear->role == TSR_ROLE_EXPERT_UP;
+    const bool gate_up = linear->role == TSR_ROLE_GATE || linear->role == TSR_ROLE_UP ||
+                         linear->role == TSR_ROLE_SHARED_GATE ||
+                         linear->role == TSR_ROLE_SHARED_UP ||
+                         linear->role == TSR_ROLE_EXPERT_GATE || linear->role == TSR_ROLE_EXPERT_UP;
 
     if (last == NULL || (!qkv && !gate_up))
         return false;
@@ -165,8 +166,8 @@ static tsr_claim claim_of_row(const resolver *r, tsr_origin origin, int32_t row)
 /* The key of the linear itself, or of the fused name it is part of. */
 static int32_t own_key(const resolver *r, const char *name, const char *fused)
 {
-    int32_t own = find_key(r, name);
-    int32_t both = fused != NULL ? find_key(r, fused) : -1;
+    const int32_t own = find_key(r, name);
+    const int32_t both = fused != NULL ? find_key(r, fused) : -1;
 
     if (own >= 0)
         r->rows[own].used = true;
@@ -337,7 +338,7 @@ static int32_t resolve_layer(resolver *r, const tsr_linear_plan *linears, int32_
     if (linears[first].layer >= 0)
         block.key = find_key(r, name);
     for (; end < count && linears[end].layer == linears[first].layer; end++) {
-        bool expert = is_expert(&linears[end]);
+        const bool expert = is_expert(&linears[end]);
         claims[end] = claim_of(r, &linears[end], expert ? block.key : -1);
         if (expert && block.count++ == 0) {
             block.linears = &linears[end];

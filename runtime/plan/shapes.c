@@ -16,8 +16,8 @@ tsr_work_shape tsr_work_shape_of(const tsr_model_facts *model, const tsr_engine_
 {
     int32_t intermediate = tsr_larger(model->dense_intermediate, model->expert_intermediate);
     intermediate = tsr_larger(intermediate, model->shared_intermediate);
-    int32_t in = tsr_larger(model->hidden, model->q_heads * model->head_dim);
-    int32_t rows = ranks * limits->exchange_tokens;
+    const int32_t in = tsr_larger(model->hidden, model->q_heads * model->head_dim);
+    const int32_t rows = ranks * limits->exchange_tokens;
 
     return (tsr_work_shape){
         .max_tokens = limits->max_batched_tokens,
@@ -41,7 +41,7 @@ tsr_exchange_shape tsr_exchange_shape_of(const tsr_model_facts *model,
                                          const tsr_engine_limits *limits, int32_t ranks,
                                          size_t activation_bytes)
 {
-    size_t answer = (size_t)model->hidden * activation_bytes;
+    const size_t answer = (size_t)model->hidden * activation_bytes;
     return (tsr_exchange_shape){
         .max_tokens = limits->exchange_tokens,
         .max_arrivals = ranks * limits->exchange_tokens,
@@ -123,8 +123,8 @@ uint64_t tsr_step_host_bytes(const tsr_model_facts *model, const tsr_engine_limi
 uint64_t tsr_kv_half_bytes(const tsr_model_facts *model, const tsr_engine_limits *limits,
                            tsr_kv_format format)
 {
-    uint64_t positions = product(limits->kv_blocks, limits->kv_block_tokens);
-    uint64_t width = product(model->kv_heads, model->head_dim);
+    const uint64_t positions = product(limits->kv_blocks, limits->kv_block_tokens);
+    const uint64_t width = product(model->kv_heads, model->head_dim);
     return tsr_aligned(positions * width * (uint64_t)tsr_kv_format_bytes(format), ALIGN);
 }
 
@@ -145,6 +145,6 @@ bool tsr_rank_holds(const tsr_plan *plan, const tsr_linear_plan *linear, int32_t
 {
     if (linear->expert < 0)
         return true;
-    size_t row = (size_t)linear->layer * (size_t)plan->model.experts;
+    const size_t row = (size_t)linear->layer * (size_t)plan->model.experts;
     return plan->expert_rank[row + (size_t)linear->expert] == rank;
 }

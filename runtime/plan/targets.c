@@ -28,10 +28,10 @@ static uint64_t gpu_linear_bytes(tsr_weight_format format, int32_t out, int32_t 
 /* Rows gathered per expert, gate and up of each, and the split sums of attention: bf16 and f32. */
 static uint64_t gpu_work_bytes(const tsr_work_shape *s, int32_t threads)
 {
-    uint64_t answers = (uint64_t)s->max_answers;
-    uint64_t tokens = (uint64_t)s->max_tokens;
-    uint64_t expert_row = (uint64_t)s->max_in + 2 * (uint64_t)s->max_intermediate;
-    uint64_t attention_row = (uint64_t)s->q_heads * (uint64_t)s->head_dim;
+    const uint64_t answers = (uint64_t)s->max_answers;
+    const uint64_t tokens = (uint64_t)s->max_tokens;
+    const uint64_t expert_row = (uint64_t)s->max_in + 2 * (uint64_t)s->max_intermediate;
+    const uint64_t attention_row = (uint64_t)s->q_heads * (uint64_t)s->head_dim;
 
     (void)threads;
     return align_up(answers * expert_row * 2) +
@@ -102,7 +102,7 @@ void tsr_target_lack(const tsr_target *target, tsr_activation activation, size_t
 
 int32_t tsr_target_threads(int32_t ranks)
 {
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    const long cores = sysconf(_SC_NPROCESSORS_ONLN);
 
     return cores > ranks ? (int32_t)(cores / ranks) : 1;
 }

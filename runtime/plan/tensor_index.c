@@ -24,7 +24,7 @@ size_t tsr_tensor_index_module(const tsr_tensor_index *index, const char *module
     (void)snprintf(prefix, sizeof(prefix), "%s.", module);
     bytes = strlen(prefix);
     while (low < high) {
-        size_t middle = low + (high - low) / 2;
+        const size_t middle = low + (high - low) / 2;
         if (strcmp(c->tensors[middle].name, prefix) < 0)
             low = middle + 1;
         else
