@@ -19,13 +19,13 @@ tsr_status tsr_added_tokens_add(tsr_added_tokens *added, const char *content, si
     if (added->count == added->capacity) {
         const size_t capacity = added->capacity ? added->capacity * 2 : 16;
         tsr_added_token *grown = realloc(added->tokens, capacity * sizeof(*grown));
-        if (!grown)
+        if (grown == NULL)
             return TSR_ERR_MEMORY;
         added->tokens = grown;
         added->capacity = capacity;
     }
     char *copy = malloc(count);
-    if (!copy)
+    if (copy == NULL)
         return TSR_ERR_MEMORY;
     memcpy(copy, content, count);
     added->tokens[added->count++] =
@@ -104,7 +104,7 @@ const tsr_added_token *tsr_added_tokens_find(const tsr_added_tokens *added, cons
         if (added->first_with[byte] == added->first_with[byte + 1])
             continue;
         const tsr_added_token *token = longest_at(added, text + at, count - at);
-        if (token) {
+        if (token != NULL) {
             *ret_first = at;
             return token;
         }

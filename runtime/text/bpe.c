@@ -21,7 +21,7 @@ tsr_status tsr_merges_open(tsr_merges *merges, size_t count)
     while (slots < count * 2)
         slots *= 2;
     merges->slots = malloc(slots * sizeof(*merges->slots));
-    if (!merges->slots)
+    if (merges->slots == NULL)
         return TSR_ERR_MEMORY;
     merges->slot_count = slots;
     for (size_t i = 0; i < slots; i++)
@@ -114,7 +114,7 @@ static tsr_status reserve(tsr_bpe_scratch *scratch, size_t count)
     scratch->symbols = malloc(capacity * sizeof(*scratch->symbols));
     /* one candidate for each pair of the word; a merge takes one away and adds at most two */
     scratch->heap = malloc(2 * capacity * sizeof(*scratch->heap));
-    if (!scratch->symbols || !scratch->heap)
+    if (scratch->symbols == NULL || scratch->heap == NULL)
         return TSR_ERR_MEMORY;
     scratch->capacity = capacity;
     return TSR_OK;
@@ -185,7 +185,7 @@ tsr_status tsr_ids_add(tsr_ids *ids, int32_t id)
             return TSR_ERR_MEMORY;
         const size_t capacity = ids->capacity ? ids->capacity * 2 : 64;
         int32_t *grown = realloc(ids->ids, capacity * sizeof(*grown));
-        if (!grown)
+        if (grown == NULL)
             return TSR_ERR_MEMORY;
         ids->ids = grown;
         ids->capacity = capacity;

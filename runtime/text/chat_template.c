@@ -30,10 +30,10 @@ tsr_status tsr_chat_template_parse(const char *name, const char *source, size_t 
                                    tsr_problems *problems, tsr_chat_template **ret_template)
 {
     tsr_chat_template *made = calloc(1, sizeof(*made));
-    if (!made)
+    if (made == NULL)
         return TSR_ERR_MEMORY;
     made->name = strdup(name);
-    tsr_status st = made->name ? tsr_arena_open(ARENA_BYTES, &made->arena) : TSR_ERR_MEMORY;
+    tsr_status st = made->name != NULL ? tsr_arena_open(ARENA_BYTES, &made->arena) : TSR_ERR_MEMORY;
     if (st == TSR_OK) {
         const tsr_jinja_source text = {.name = made->name,
                                        .text = {.bytes = source, .count = bytes}};
@@ -49,7 +49,7 @@ tsr_status tsr_chat_template_parse(const char *name, const char *source, size_t 
 
 void tsr_chat_template_close(tsr_chat_template *chat_template)
 {
-    if (!chat_template)
+    if (chat_template == NULL)
         return;
     json_decref(chat_template->tokens);
     tsr_arena_close(chat_template->arena);
@@ -69,19 +69,19 @@ static bool copy_token(json_t *config, const char *key, json_t *into)
 {
     json_t *token = json_object_get(config, key);
     json_t *text = token_text(token);
-    if (text)
+    if (text != NULL)
         return json_object_set(into, key, text) == 0;
     if (!json_is_array(token))
         return true;
     json_t *list = json_array();
-    for (size_t i = 0; list && i < json_array_size(token); i++) {
+    for (size_t i = 0; list != NULL && i < json_array_size(token); i++) {
         text = token_text(json_array_get(token, i));
-        if (text && json_array_append(list, text) != 0) {
+        if (text != NULL && json_array_append(list, text) != 0) {
             json_decref(list);
             return false;
         }
     }
-    return list && json_object_set_new(into, key, list) == 0;
+    return list != NULL && json_object_set_new(into, key, list) == 0;
 }
 
 static tsr_status copy_tokens(json_t *config, json_t **ret_tokens)
@@ -90,13 +90,13 @@ static tsr_status copy_tokens(json_t *config, json_t **ret_tokens)
         "bos_token", "eos_token", "unk_token",  "sep_token",
         "pad_token", "cls_token", "mask_token", "additional_special_tokens"};
     json_t *tokens = json_object();
-    for (size_t i = 0; tokens && i < sizeof(keys) / sizeof(keys[0]); i++) {
+    for (size_t i = 0; tokens != NULL && i < sizeof(keys) / sizeof(keys[0]); i++) {
         if (!copy_token(config, keys[i], tokens)) {
             json_decref(tokens);
             return TSR_ERR_MEMORY;
         }
     }
-    if (!tokens)
+    if (tokens == NULL)
         return TSR_ERR_MEMORY;
     *ret_tokens = tokens;
     return TSR_OK;
@@ -111,7 +111,7 @@ static const json_t *config_template(const json_t *config)
     for (size_t i = 0; i < json_array_size(found); i++) {
         const json_t *row = json_array_get(found, i);
         const char *name = json_string_value(json_object_get(row, "name"));
-        if (name && strcmp(name, "default") == 0)
+        if (name != NULL && strcmp(name, "default") == 0)
             return json_object_get(row, "template");
     }
     return NULL;
@@ -137,7 +137,7 @@ static tsr_status parse_config(const char *path, const json_t *config, tsr_probl
                                tsr_chat_template **ret_template)
 {
     const json_t *text = config_template(config);
-    if (!text || json_is_null(text)) {
+    if (text == NULL || json_is_null(text)) {
         *ret_template = NULL;
         return TSR_OK;
     }
@@ -170,7 +170,7 @@ tsr_status tsr_chat_template_open(const char *folder, tsr_problems *problems,
         st = tsr_file_exists(file) ? parse_file(file, problems, &made)
                                    : parse_config(config_file, config, problems, &made);
     json_decref(config);
-    if (st != TSR_OK || !made) {
+    if (st != TSR_OK || made == NULL) {
         json_decref(tokens);
     } else {
         made->tokens = tokens;
@@ -199,7 +199,7 @@ static tsr_status convert_members(tsr_jinja_run *run, const json_t *json, tsr_ji
     tsr_status st = TSR_OK;
     /* jansson's iterators want a pointer to an object that may change; this one does not. */
     json_t *object = (json_t *)(uintptr_t)json;
-    for (void *at = json_object_iter(object); at && st == TSR_OK;
+    for (void *at = json_object_iter(object); at != NULL && st == TSR_OK;
          at = json_object_iter_next(object, at)) {
         tsr_jinja_pair *pair = &dict->pairs[dict->count++];
         pair->key = tsr_jinja_text_value(tsr_jinja_text_of(json_object_iter_key(at)));
@@ -271,7 +271,7 @@ static tsr_status all_variables(tsr_jinja_run *run, const json_t *tokens, const 
         run, json_object_size(variables) + json_object_size(tokens) + usual_count, &dict);
     if (st == TSR_OK)
         st = convert_members(run, variables, dict);
-    if (st == TSR_OK && tokens)
+    if (st == TSR_OK && tokens != NULL)
         st = convert_members(run, tokens, dict);
     for (size_t i = 0; i < usual_count && st == TSR_OK; i++)
         dict->pairs[dict->count++] = usual[i];

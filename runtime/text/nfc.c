@@ -74,7 +74,7 @@ static tsr_status reserve(codes *c, size_t more)
 
     const size_t capacity = needed * 2;
     utf8proc_int32_t *grown = realloc(c->items, 2 * capacity * sizeof(*grown));
-    if (!grown)
+    if (grown == NULL)
         return TSR_ERR_MEMORY;
     c->items = grown;
     c->capacity = capacity;
@@ -148,7 +148,7 @@ static tsr_status add_codes(const codes *c, size_t count, tsr_text *out)
 static tsr_status add_stretch(const char *text, size_t count, codes *c, tsr_text *out)
 {
     c->count = 0;
-    tsr_status st = decompose(text, count, c);
+    const tsr_status st = decompose(text, count, c);
     if (st != TSR_OK)
         return st;
 

@@ -111,7 +111,7 @@ static bool take_member(reader *r, tsr_status *st)
         *st = copy(r, 3);
         return true;
     }
-    if (*r->at == '\0' || strchr("[&-^", *r->at))
+    if (*r->at == '\0' || strchr("[&-^", *r->at) != NULL)
         return false;
     *st = copy(r, 1);
     return true;
@@ -134,7 +134,7 @@ static bool take_class(reader *r, tsr_status *st)
 /* Bytes of "?", "*", "+", "{2}", "{2,}" or "{2,5}" at `at`; 0 when it is none. */
 static size_t quantifier_bytes(const char *at)
 {
-    if (*at != '\0' && strchr("?*+", *at))
+    if (*at != '\0' && strchr("?*+", *at) != NULL)
         return 1;
     if (*at != '{')
         return 0;
@@ -202,7 +202,7 @@ static bool take(reader *r, tsr_status *st)
         r->may_repeat = true;
         return take_class(r, st);
     default:
-        if (strchr("^$.]{}", *r->at))
+        if (strchr("^$.]{}", *r->at) != NULL)
             return false;
         /* a quantifier after a literal of several bytes would still mean the whole character */
         r->may_repeat = true;
@@ -243,7 +243,7 @@ static tsr_status compile(const char *path, const tsr_text *source, tsr_problems
     pcre2_code *code =
         pcre2_compile((PCRE2_SPTR)(source->count ? source->bytes : ""), source->count,
                       PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &offset, NULL);
-    if (!code) {
+    if (code == NULL) {
         PCRE2_UCHAR why[128] = "";
         (void)pcre2_get_error_message(error, why, sizeof(why));
         tsr_problems_add(problems, TSR_SEVERITY_ERROR, "%s: the split pattern is not valid: %s",
@@ -270,7 +270,7 @@ tsr_status tsr_split_pattern_open(const char *path, const char *pattern, tsr_pro
 {
     tsr_text source = {0};
     tsr_split_pattern *opened = calloc(1, sizeof(*opened));
-    tsr_status st = opened ? TSR_OK : TSR_ERR_MEMORY;
+    tsr_status st = opened != NULL ? TSR_OK : TSR_ERR_MEMORY;
     if (st == TSR_OK)
         st = translate(path, pattern, problems, &source);
     if (st == TSR_OK)
@@ -286,7 +286,7 @@ tsr_status tsr_split_pattern_open(const char *path, const char *pattern, tsr_pro
 
 void tsr_split_pattern_close(tsr_split_pattern *pattern)
 {
-    if (!pattern)
+    if (pattern == NULL)
         return;
     pcre2_code_free(pattern->code);
     free(pattern);
@@ -295,13 +295,13 @@ void tsr_split_pattern_close(tsr_split_pattern *pattern)
 tsr_status tsr_splitter_open(const tsr_split_pattern *pattern, tsr_splitter **ret_splitter)
 {
     tsr_splitter *splitter = calloc(1, sizeof(*splitter));
-    if (!splitter)
+    if (splitter == NULL)
         return TSR_ERR_MEMORY;
 
     splitter->pattern = pattern;
     splitter->match = pcre2_match_data_create_from_pattern(pattern->code, NULL);
     splitter->limits = pcre2_match_context_create(NULL);
-    if (!splitter->match || !splitter->limits) {
+    if (splitter->match == NULL || splitter->limits == NULL) {
         tsr_splitter_close(splitter);
         return TSR_ERR_MEMORY;
     }
@@ -311,7 +311,7 @@ tsr_status tsr_splitter_open(const tsr_split_pattern *pattern, tsr_splitter **re
 
 void tsr_splitter_close(tsr_splitter *splitter)
 {
-    if (!splitter)
+    if (splitter == NULL)
         return;
     pcre2_match_data_free(splitter->match);
     pcre2_match_context_free(splitter->limits);

@@ -50,7 +50,7 @@ static tsr_status stop_open(const char *text, stop *s)
     s->count = count;
     s->bytes = malloc(count);
     s->border = calloc(count, sizeof(*s->border));
-    if (!s->bytes || !s->border)
+    if (s->bytes == NULL || s->border == NULL)
         return TSR_ERR_MEMORY;
     memcpy(s->bytes, text, count);
     for (size_t i = 1; i < count; i++)
@@ -62,14 +62,14 @@ tsr_status tsr_stop_strings_open(const char *const *stops, size_t count, bool in
                                  tsr_stop_strings **ret_stops)
 {
     tsr_stop_strings *opened = calloc(1, sizeof(*opened));
-    if (!opened)
+    if (opened == NULL)
         return TSR_ERR_MEMORY;
 
     opened->ended = -1;
     opened->include = include;
     opened->count = count;
     opened->stops = calloc(count ? count : 1, sizeof(*opened->stops));
-    tsr_status st = opened->stops ? TSR_OK : TSR_ERR_MEMORY;
+    tsr_status st = opened->stops != NULL ? TSR_OK : TSR_ERR_MEMORY;
     for (size_t i = 0; st == TSR_OK && i < count; i++)
         st = stop_open(stops[i], &opened->stops[i]);
     if (st != TSR_OK) {
@@ -82,9 +82,9 @@ tsr_status tsr_stop_strings_open(const char *const *stops, size_t count, bool in
 
 void tsr_stop_strings_close(tsr_stop_strings *stops)
 {
-    if (!stops)
+    if (stops == NULL)
         return;
-    for (size_t i = 0; stops->stops && i < stops->count; i++) {
+    for (size_t i = 0; stops->stops != NULL && i < stops->count; i++) {
         free(stops->stops[i].bytes);
         free(stops->stops[i].border);
     }

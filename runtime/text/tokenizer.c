@@ -25,7 +25,7 @@ static tsr_status build(const char *name, json_t *file, tsr_problems *problems,
 {
     tsr_tokenizer *tokenizer = calloc(1, sizeof(*tokenizer));
     tsr_status st = TSR_ERR_MEMORY;
-    if (tokenizer)
+    if (tokenizer != NULL)
         st = tsr_tokenizer_file_read(name, file, problems, tokenizer);
     json_decref(file);
     if (st != TSR_OK) {
@@ -60,7 +60,7 @@ tsr_status tsr_tokenizer_open(const char *folder, tsr_problems *problems,
 
 void tsr_tokenizer_close(tsr_tokenizer *tokenizer)
 {
-    if (!tokenizer)
+    if (tokenizer == NULL)
         return;
     tsr_vocabulary_close(&tokenizer->vocabulary);
     tsr_merges_close(&tokenizer->merges);
@@ -121,7 +121,7 @@ static tsr_status around(encoding *e, const tsr_added_tokens *added, const char 
     size_t at = 0;
     size_t first = 0;
     const tsr_added_token *token = tsr_added_tokens_find(added, text, count, at, &first);
-    while (st == TSR_OK && token) {
+    while (st == TSR_OK && token != NULL) {
         at = first + token->count;
         /* a spelling taken as text still uses its bytes up: none begins inside it */
         if (!(e->plain && token->special)) {

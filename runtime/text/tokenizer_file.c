@@ -38,7 +38,7 @@ static const char *shown(const json_t *value)
 {
     static const char *const kinds[] = {"an object", "an array", "text",  "an integer",
                                         "a number",  "true",     "false", "null"};
-    if (!value)
+    if (value == NULL)
         return "missing";
     return json_is_string(value) ? json_string_value(value) : kinds[json_typeof(value)];
 }
@@ -46,12 +46,12 @@ static const char *shown(const json_t *value)
 static bool is_type(const json_t *object, const char *type)
 {
     const char *found = json_string_value(json_object_get(object, "type"));
-    return found && strcmp(found, type) == 0;
+    return found != NULL && strcmp(found, type) == 0;
 }
 
 static bool is_absent(const json_t *value)
 {
-    return !value || json_is_null(value);
+    return value == NULL || json_is_null(value);
 }
 
 static tsr_status check_model(const reader *r, const json_t *model)
@@ -157,11 +157,11 @@ static bool merge_parts(const json_t *line, const char *parts[2], size_t counts[
             parts[i] = json_string_value(part);
             counts[i] = json_string_length(part);
         }
-        return parts[0] && parts[1];
+        return parts[0] != NULL && parts[1] != NULL;
     }
     const char *text = json_string_value(line);
-    const char *space = text ? strchr(text, ' ') : NULL;
-    if (!space || strchr(space + 1, ' '))
+    const char *space = text != NULL ? strchr(text, ' ') : NULL;
+    if (space == NULL || strchr(space + 1, ' ') != NULL)
         return false;
     parts[0] = text;
     counts[0] = (size_t)(space - text);
@@ -332,7 +332,7 @@ static tsr_status check_byte_level(const reader *r, const json_t *step, bool wit
         return refuse(r, "pre_tokenizer ByteLevel: add_prefix_space is not false, which is not "
                          "served");
     const json_t *use_regex = json_object_get(step, "use_regex");
-    const bool uses = !use_regex || json_is_true(use_regex);
+    const bool uses = use_regex == NULL || json_is_true(use_regex);
     if (uses != with_pattern)
         return refuse(r, "pre_tokenizer ByteLevel: use_regex is %s, which is not served %s a Split",
                       uses ? "true" : "false", with_pattern ? "without" : "behind");
@@ -345,7 +345,7 @@ static tsr_status read_split(const reader *r, const json_t *step)
         return refuse(r, "pre_tokenizer %s is not served; Split by a Regex and ByteLevel are",
                       shown(json_object_get(step, "type")));
     const char *behavior = json_string_value(json_object_get(step, "behavior"));
-    if (!behavior || strcmp(behavior, "Isolated") != 0)
+    if (behavior == NULL || strcmp(behavior, "Isolated") != 0)
         return refuse(r, "pre_tokenizer Split: behavior %s is not served; Isolated is",
                       shown(json_object_get(step, "behavior")));
     if (!json_is_false(json_object_get(step, "invert")))

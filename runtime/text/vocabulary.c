@@ -76,7 +76,7 @@ tsr_status tsr_vocabulary_open(tsr_vocabulary *vocabulary, size_t count, int32_t
         slots *= 2;
     vocabulary->tokens = calloc(ids > 0 ? (size_t)ids : 1, sizeof(*vocabulary->tokens));
     vocabulary->slots = malloc(slots * sizeof(*vocabulary->slots));
-    if (!vocabulary->tokens || !vocabulary->slots)
+    if (vocabulary->tokens == NULL || vocabulary->slots == NULL)
         return TSR_ERR_MEMORY;
     vocabulary->ids = ids;
     vocabulary->slot_count = slots;

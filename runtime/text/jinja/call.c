@@ -26,8 +26,9 @@ static tsr_status set_arguments(tsr_jinja_run *run, const tsr_jinja_node *macro,
         const tsr_jinja_value *given =
             i < positional ? &args->values[i] : named_argument(args, macro->names[i]);
         const tsr_jinja_value missing = {.kind = TSR_JINJA_MISSING};
-        named_used += given && i >= positional ? 1 : 0;
-        st = tsr_jinja_scope_set(run, run->scope, macro->names[i], given ? *given : missing);
+        named_used += given != NULL && i >= positional ? 1 : 0;
+        st =
+            tsr_jinja_scope_set(run, run->scope, macro->names[i], given != NULL ? *given : missing);
     }
     *ret_named_used = named_used;
     return st;
@@ -42,7 +43,7 @@ static tsr_status set_defaults(tsr_jinja_run *run, const tsr_jinja_node *macro,
     tsr_status st = TSR_OK;
     for (size_t i = first; i < macro->name_count && st == TSR_OK; i++) {
         tsr_jinja_value value = {0};
-        if (i < positional || named_argument(args, macro->names[i]))
+        if (i < positional || named_argument(args, macro->names[i]) != NULL)
             continue;
         st = tsr_jinja_eval(run, macro->items[i - first], &value);
         if (st == TSR_OK)
@@ -219,7 +220,7 @@ static size_t conversion_bytes(tsr_jinja_text format, size_t at)
     size_t n = 0;
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
         const char c = (char)(at + n < format.count ? format.bytes[at + n] : '\0');
-        n += c != '\0' && strchr(parts[i], c) ? 1 : 0;
+        n += c != '\0' && strchr(parts[i], c) != NULL ? 1 : 0;
     }
     return at + n < format.count ? n + 1 : 0;
 }
@@ -248,7 +249,7 @@ static tsr_status call_strftime_now(tsr_jinja_call *call, tsr_jinja_value *ret_v
     const tsr_jinja_text format = call->slots[0].as.text;
     struct timespec now = {0};
     struct tm parts = {0};
-    if (clock_gettime(CLOCK_REALTIME, &now) != 0 || !localtime_r(&now.tv_sec, &parts))
+    if (clock_gettime(CLOCK_REALTIME, &now) != 0 || localtime_r(&now.tv_sec, &parts) == NULL)
         return tsr_jinja_fail(call->run, "the time is not to be had");
 
     tsr_text built = {0};

@@ -73,13 +73,13 @@ static tsr_status add_codes(tsr_text *out, const int32_t *codes)
 static tsr_status add_upper(tsr_text *out, int32_t code)
 {
     const tsr_jinja_special_case *special = tsr_jinja_special_case_of(code);
-    return special ? add_codes(out, special->upper) : add_code(out, utf8proc_toupper(code));
+    return special != NULL ? add_codes(out, special->upper) : add_code(out, utf8proc_toupper(code));
 }
 
 static tsr_status add_title(tsr_text *out, int32_t code)
 {
     const tsr_jinja_special_case *special = tsr_jinja_special_case_of(code);
-    return special ? add_codes(out, special->title) : add_code(out, utf8proc_totitle(code));
+    return special != NULL ? add_codes(out, special->title) : add_code(out, utf8proc_totitle(code));
 }
 
 /* The code point at byte `at` of `text`. */

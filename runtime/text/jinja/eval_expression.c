@@ -16,9 +16,10 @@ static const tsr_jinja_binding *binding_of(const tsr_jinja_run *run, tsr_jinja_t
 {
     size_t passed = 0;
     const tsr_jinja_binding *found = NULL;
-    for (const tsr_jinja_scope *scope = run->scope; scope && !found; scope = scope->outer) {
+    for (const tsr_jinja_scope *scope = run->scope; scope != NULL && found == NULL;
+         scope = scope->outer) {
         found = scope->bindings;
-        for (; found && !tsr_jinja_text_equal(found->name, name); found = found->next)
+        for (; found != NULL && !tsr_jinja_text_equal(found->name, name); found = found->next)
             passed++;
     }
     *ret_passed = passed;
@@ -32,23 +33,23 @@ static tsr_status eval_name(tsr_jinja_run *run, const node *n, value *ret)
     const tsr_status st = tsr_jinja_spend(run, passed / 16);
     if (st != TSR_OK)
         return st;
-    if (bound && bound->value.kind == TSR_JINJA_MISSING)
+    if (bound != NULL && bound->value.kind == TSR_JINJA_MISSING)
         return tsr_jinja_undefined_name(run, NULL, n->name, ret);
-    if (bound) {
+    if (bound != NULL) {
         *ret = bound->value;
         return TSR_OK;
     }
     const value *given = tsr_jinja_dict_get(run->variables, n->name);
-    if (given) {
+    if (given != NULL) {
         *ret = *given;
         return TSR_OK;
     }
     const tsr_jinja_builtin *global = tsr_jinja_find_global(n->name);
-    if (global) {
+    if (global != NULL) {
         *ret = (value){.kind = TSR_JINJA_FUNCTION, .as.function = global};
         return TSR_OK;
     }
-    for (const char *const *name = unsupported_globals; *name; name++) {
+    for (const char *const *name = unsupported_globals; *name != NULL; name++) {
         if (tsr_jinja_text_is(n->name, *name))
             return tsr_jinja_fail(run, "'%s' is not supported", *name);
     }
@@ -138,7 +139,7 @@ static tsr_status eval_choice(tsr_jinja_run *run, const node *n, value *ret)
     const bool truth = tsr_jinja_truth(test);
     if (n->kind == TSR_JINJA_NODE_IF_ELSE) {
         const node *taken = truth ? n->b : n->c;
-        if (taken)
+        if (taken != NULL)
             return tsr_jinja_eval(run, taken, ret);
         return tsr_jinja_undefined_hint(run, "the value of an 'if' without 'else' that was false",
                                         ret);
@@ -155,7 +156,7 @@ static tsr_status eval_slice(tsr_jinja_run *run, const node *n, value *ret)
     value object = {0};
     tsr_status st = tsr_jinja_eval(run, n->a, &object);
     for (size_t i = 0; i < 3 && st == TSR_OK; i++) {
-        if (n->items[i])
+        if (n->items[i] != NULL)
             st = tsr_jinja_eval(run, n->items[i], &parts[i]);
     }
     const tsr_jinja_slice slice = {.from = parts[0], .to = parts[1], .step = parts[2]};
@@ -189,7 +190,7 @@ tsr_status tsr_jinja_eval_args(tsr_jinja_run *run, const node *n, tsr_jinja_args
 
 static tsr_status eval_call(tsr_jinja_run *run, const node *n, value *ret)
 {
-    if (n->kind != TSR_JINJA_NODE_CALL && !n->builtin)
+    if (n->kind != TSR_JINJA_NODE_CALL && n->builtin == NULL)
         return tsr_jinja_fail(run, "the %s '%.*s' is not supported",
                               n->kind == TSR_JINJA_NODE_FILTER ? "filter" : "test",
                               n->name.count < 40 ? (int)n->name.count : 40, n->name.bytes);
@@ -239,7 +240,7 @@ static const eval_function functions[] = {
 tsr_status tsr_jinja_eval(tsr_jinja_run *run, const node *n, value *ret_value)
 {
     const size_t kinds = sizeof(functions) / sizeof(functions[0]);
-    if ((size_t)n->kind >= kinds || !functions[n->kind])
+    if ((size_t)n->kind >= kinds || functions[n->kind] == NULL)
         return TSR_ERR_INTERNAL;
 
     tsr_status st = tsr_jinja_spend(run, 1);

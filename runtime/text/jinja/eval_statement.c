@@ -22,7 +22,7 @@ tsr_status tsr_jinja_scope_set(tsr_jinja_run *run, tsr_jinja_scope *scope, tsr_j
                                tsr_jinja_value value)
 {
     size_t passed = 0;
-    for (tsr_jinja_binding *b = scope->bindings; b; b = b->next) {
+    for (tsr_jinja_binding *b = scope->bindings; b != NULL; b = b->next) {
         if (tsr_jinja_text_equal(b->name, name)) {
             b->value = value;
             return TSR_OK;
@@ -31,7 +31,7 @@ tsr_status tsr_jinja_scope_set(tsr_jinja_run *run, tsr_jinja_scope *scope, tsr_j
     }
     void *memory = run->spare_bindings;
     tsr_status st = tsr_jinja_spend(run, passed / 16);
-    if (st == TSR_OK && memory)
+    if (st == TSR_OK && memory != NULL)
         run->spare_bindings = run->spare_bindings->next;
     else if (st == TSR_OK)
         st = tsr_jinja_alloc(run, 1, sizeof(tsr_jinja_binding), &memory);
@@ -45,7 +45,7 @@ tsr_status tsr_jinja_scope_set(tsr_jinja_run *run, tsr_jinja_scope *scope, tsr_j
 
 void tsr_jinja_scope_clear(tsr_jinja_run *run, tsr_jinja_scope *scope)
 {
-    while (scope->bindings) {
+    while (scope->bindings != NULL) {
         tsr_jinja_binding *binding = scope->bindings;
         scope->bindings = binding->next;
         binding->next = run->spare_bindings;
@@ -122,7 +122,7 @@ static tsr_status exec_output(tsr_jinja_run *run, const node *n)
 
 static tsr_status exec_if(tsr_jinja_run *run, const node *n)
 {
-    while (n && n->kind == TSR_JINJA_NODE_IF) {
+    while (n != NULL && n->kind == TSR_JINJA_NODE_IF) {
         tsr_jinja_value test = {0};
         const tsr_status st = tsr_jinja_eval(run, n->a, &test);
         if (st != TSR_OK)
@@ -131,7 +131,7 @@ static tsr_status exec_if(tsr_jinja_run *run, const node *n)
             return tsr_jinja_exec(run, n->b);
         n = n->c;
     }
-    return n ? tsr_jinja_exec(run, n) : TSR_OK;
+    return n != NULL ? tsr_jinja_exec(run, n) : TSR_OK;
 }
 
 static tsr_status exec_set(tsr_jinja_run *run, const node *n)
@@ -160,7 +160,7 @@ static tsr_status exec_set_block(tsr_jinja_run *run, const node *n)
         st = tsr_jinja_capture(run, n->b, scope, &text);
     if (st != TSR_OK || run->flow != TSR_JINJA_FLOW_ON)
         return st;
-    if (n->c)
+    if (n->c != NULL)
         st = filter_captured(run, n->c, &text);
     return st == TSR_OK ? tsr_jinja_assign(run, n->a, text) : st;
 }
@@ -223,7 +223,7 @@ static const exec_function functions[] = {
 tsr_status tsr_jinja_exec(tsr_jinja_run *run, const node *n)
 {
     const size_t kinds = sizeof(functions) / sizeof(functions[0]);
-    if ((size_t)n->kind >= kinds || !functions[n->kind])
+    if ((size_t)n->kind >= kinds || functions[n->kind] == NULL)
         return TSR_ERR_INTERNAL;
 
     tsr_status st = tsr_jinja_spend(run, 1);

@@ -55,7 +55,7 @@ static tsr_status find(tsr_jinja_call *call, value name, bool test, const tsr_ji
                               test ? "test" : "filter");
     const tsr_jinja_builtin *row =
         test ? tsr_jinja_find_test(name.as.text) : tsr_jinja_find_filter(name.as.text);
-    if (!row)
+    if (row == NULL)
         return tsr_jinja_fail(call->run, "the %s '%.*s' is not supported", test ? "test" : "filter",
                               name.as.text.count < 40 ? (int)name.as.text.count : 40,
                               name.as.text.bytes);

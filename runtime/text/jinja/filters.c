@@ -215,7 +215,7 @@ const tsr_jinja_builtin *tsr_jinja_find_filter(tsr_jinja_text name)
         rows, tsr_jinja_text_filters, tsr_jinja_sequence_filters, tsr_jinja_select_filters};
     for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++) {
         const tsr_jinja_builtin *row = tsr_jinja_find_row(tables[i], name);
-        if (row)
+        if (row != NULL)
             return row;
     }
     return NULL;

@@ -48,7 +48,7 @@ static tsr_status write_code(writer *w, int32_t code)
     default:
         break;
     }
-    if (letter)
+    if (letter != NULL)
         return add(w, letter);
     if (code < 0x20 || (w->options->ascii && code >= 0x7F && code < 0x10000)) {
         (void)snprintf(text, sizeof(text), "\\u%04x", (unsigned)code);

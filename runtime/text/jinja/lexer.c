@@ -42,7 +42,7 @@ static tsr_status push(lexer *lex, tsr_jinja_token token)
     if (tokens->count == tokens->capacity) {
         const size_t capacity = tokens->capacity ? tokens->capacity * 2 : 256;
         tsr_jinja_token *grown = realloc(tokens->items, capacity * sizeof(*grown));
-        if (!grown)
+        if (grown == NULL)
             return TSR_ERR_MEMORY;
         tokens->items = grown;
         tokens->capacity = capacity;
@@ -135,7 +135,7 @@ static size_t skip_sign(const lexer *lex, size_t at)
 /* {% raw %}: returns the byte behind it, or zero when something else begins here. */
 static size_t raw_begin(const lexer *lex, size_t at, const char *word)
 {
-    size_t behind = skip_space(lex, skip_sign(lex, at + 2));
+    const size_t behind = skip_space(lex, skip_sign(lex, at + 2));
     if (!looking_at(lex, behind, word))
         return 0;
     return skip_space(lex, behind + strlen(word));
@@ -255,7 +255,7 @@ static size_t unescape(tsr_jinja_text text, size_t at, tsr_text *out, tsr_status
     const char *letter = c == '\0' ? NULL : strchr(letters, c);
     if (c == '\n')
         return 1;
-    if (letter) {
+    if (letter != NULL) {
         *status = tsr_text_add(out, &meanings[letter - letters], 1);
         return 1;
     }
@@ -326,10 +326,11 @@ static tsr_status lex_text(lexer *lex)
     tsr_text built = {0};
     tsr_status st = unescape_all(lex, tsr_jinja_text_part(lex->text, lex->at + 1, to), &built);
     if (st == TSR_OK) {
-        const char *copy = tsr_arena_text(lex->arena, built.bytes ? built.bytes : "", built.count);
+        const char *copy =
+            tsr_arena_text(lex->arena, built.bytes != NULL ? built.bytes : "", built.count);
         const tsr_jinja_text text = {.bytes = copy, .count = built.count};
-        st = copy ? push(lex, (tsr_jinja_token){.kind = TSR_JINJA_TOKEN_TEXT, .text = text})
-                  : TSR_ERR_MEMORY;
+        st = copy != NULL ? push(lex, (tsr_jinja_token){.kind = TSR_JINJA_TOKEN_TEXT, .text = text})
+                          : TSR_ERR_MEMORY;
     }
     tsr_text_close(&built);
     lex->at = to + 1;
@@ -345,7 +346,7 @@ static tsr_status lex_operator(lexer *lex)
 {
     static const char *const pairs[] = {"//", "**", "==", "!=", ">=", "<="};
     const char c = peek(lex, 0);
-    size_t n = c != '\0' && strchr("+-/*%~[](){}<>=.:|,;", c) ? 1 : 0;
+    size_t n = c != '\0' && strchr("+-/*%~[](){}<>=.:|,;", c) != NULL ? 1 : 0;
     for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
         if (looking_at(lex, lex->at, pairs[i]))
             n = 2;
@@ -357,7 +358,7 @@ static tsr_status lex_operator(lexer *lex)
         if (lex->open_count == NESTED_MOST)
             return refuse(lex, "brackets nested too deep");
         lex->open[lex->open_count++] = closing(c);
-    } else if (strchr(")]}", c)) {
+    } else if (strchr(")]}", c) != NULL) {
         if (lex->open_count == 0 || lex->open[lex->open_count - 1] != c)
             return refuse(lex, "a closing bracket that nothing opened");
         lex->open_count--;
@@ -462,7 +463,7 @@ static tsr_status lex_all(lexer *lex)
 static tsr_status normalise(lexer *lex, tsr_jinja_text source)
 {
     char *bytes = tsr_arena_alloc(lex->arena, source.count + 1);
-    if (!bytes)
+    if (bytes == NULL)
         return TSR_ERR_MEMORY;
     size_t count = 0;
     for (size_t i = 0; i < source.count; i++) {

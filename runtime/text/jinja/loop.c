@@ -28,7 +28,7 @@ struct tsr_jinja_loop {
 static tsr_status passes(tsr_jinja_run *run, tsr_jinja_loop *loop, tsr_jinja_value item,
                          bool *ret_passes)
 {
-    if (!loop->node->c || loop->filtered) {
+    if (loop->node->c == NULL || loop->filtered) {
         *ret_passes = true;
         return TSR_OK;
     }
@@ -118,7 +118,7 @@ static tsr_status length_attribute(tsr_jinja_run *run, tsr_jinja_loop *loop, tsr
 {
     int64_t length = 0;
     tsr_status st = TSR_OK;
-    if (loop->node->c && !loop->filtered)
+    if (loop->node->c != NULL && !loop->filtered)
         st = length_of(run, loop, &length);
     else
         length = loop->index0 + 1 + (loop->has_after ? 1 : 0) +
@@ -135,7 +135,7 @@ static tsr_status neighbour(tsr_jinja_run *run, tsr_jinja_loop *loop, bool after
                             tsr_jinja_value *ret_value)
 {
     bool has = loop->index0 > 0;
-    tsr_status st = after ? peek(run, loop, &has) : TSR_OK;
+    const tsr_status st = after ? peek(run, loop, &has) : TSR_OK;
     if (st == TSR_OK && !has)
         return tsr_jinja_undefined_hint(
             run, after ? "there is no next item" : "there is no previous item", ret_value);
@@ -171,7 +171,7 @@ tsr_status tsr_jinja_loop_attribute(tsr_jinja_run *run, tsr_jinja_loop *loop, ts
         return length_attribute(run, loop, name, ret_value);
     if (tsr_jinja_text_is(name, "previtem") || tsr_jinja_text_is(name, "nextitem"))
         return neighbour(run, loop, tsr_jinja_text_is(name, "nextitem"), ret_value);
-    for (size_t i = 0; others[i]; i++) {
+    for (size_t i = 0; others[i] != NULL; i++) {
         if (tsr_jinja_text_is(name, others[i]))
             return tsr_jinja_fail(run, "loop.%s is not supported", others[i]);
     }
@@ -229,7 +229,7 @@ tsr_status tsr_jinja_exec_for(tsr_jinja_run *run, const node *n)
     if (st == TSR_OK)
         st = rounds(run, loop);
     /* As in Jinja, `else` also follows a loop in which every round was cut short. */
-    if (st != TSR_OK || loop->completed || !n->items[1])
+    if (st != TSR_OK || loop->completed || n->items[1] == NULL)
         return st;
 
     const node other = {.kind = TSR_JINJA_NODE_SCOPE, .line = n->line, .a = n->items[1]};

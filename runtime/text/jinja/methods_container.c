@@ -26,7 +26,7 @@ static tsr_status dict_get(tsr_jinja_call *call, value *ret)
     if (st != TSR_OK)
         return st;
     *ret = call->slots[1].kind == TSR_JINJA_MISSING ? tsr_jinja_none() : call->slots[1];
-    if (found)
+    if (found != NULL)
         *ret = found->value;
     return TSR_OK;
 }

@@ -154,8 +154,8 @@ tsr_status tsr_jinja_escape(tsr_jinja_run *run, tsr_jinja_text text, tsr_text *o
     tsr_status st = TSR_OK;
     for (size_t at = 0; at < text.count && st == TSR_OK; at++) {
         const char *mark = text.bytes[at] == '\0' ? NULL : strchr(marks, text.bytes[at]);
-        st = mark ? tsr_jinja_add_string(run, out, names[mark - marks])
-                  : tsr_jinja_add(run, out, tsr_jinja_text_part(text, at, at + 1));
+        st = mark != NULL ? tsr_jinja_add_string(run, out, names[mark - marks])
+                          : tsr_jinja_add(run, out, tsr_jinja_text_part(text, at, at + 1));
     }
     return st;
 }

@@ -36,7 +36,7 @@ static tsr_status dicts_equal(tsr_jinja_run *run, const tsr_jinja_dict *a, const
     for (size_t i = 0; i < a->count && equal && st == TSR_OK; i++) {
         tsr_jinja_pair *other = NULL;
         st = tsr_jinja_dict_find(run, b, a->pairs[i].key, &other);
-        if (st == TSR_OK && other)
+        if (st == TSR_OK && other != NULL)
             st = tsr_jinja_equal(run, a->pairs[i].value, other->value, &equal);
         else
             equal = false;

@@ -117,7 +117,7 @@ static const operator_row comparisons[] = {{"==", TSR_JINJA_EQ},
 
 static const operator_row *skip_row(parser *p, const operator_row *rows)
 {
-    for (const operator_row *row = rows; row->text; row++) {
+    for (const operator_row *row = rows; row->text != NULL; row++) {
         if (tsr_jinja_skip_operator(p, row->text))
             return row;
     }
@@ -133,7 +133,7 @@ static tsr_status parse_binary(parser *p, const operator_row *rows, parse_functi
     tsr_status st = next(p, &left);
     while (st == TSR_OK) {
         const operator_row *row = skip_row(p, rows);
-        if (!row)
+        if (row == NULL)
             break;
         node *right = NULL;
         st = next(p, &right);
@@ -202,7 +202,7 @@ static tsr_status parse_sum(parser *p, node **ret_node)
 static bool skip_comparison(parser *p, tsr_jinja_operator *ret_op)
 {
     const operator_row *row = skip_row(p, comparisons);
-    if (row) {
+    if (row != NULL) {
         *ret_op = row->op;
         return true;
     }

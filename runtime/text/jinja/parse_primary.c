@@ -67,7 +67,7 @@ static tsr_status parse_arguments(parser *p, node *call)
         return st;
 
     call->names = tsr_arena_array(p->arena, names.count + 1, sizeof(*call->names));
-    if (!call->names)
+    if (call->names == NULL)
         return TSR_ERR_MEMORY;
     for (size_t i = 0; i < names.count; i++)
         call->names[i] = names.items[i]->name;
@@ -102,7 +102,7 @@ static tsr_status parse_key(parser *p, node **ret_key, node **ret_slice)
     if (st != TSR_OK)
         return st;
     slice->items = tsr_arena_array(p->arena, 3, sizeof(tsr_jinja_node *));
-    if (!slice->items)
+    if (slice->items == NULL)
         return TSR_ERR_MEMORY;
     memcpy(slice->items, parts, sizeof(parts));
     slice->count = 3;
@@ -123,7 +123,7 @@ static tsr_status parse_bracket(parser *p, node **in_out)
         st = tsr_jinja_expect_operator(p, "]");
     if (st != TSR_OK)
         return st;
-    if (slice) {
+    if (slice != NULL) {
         slice->a = *in_out;
         *in_out = slice;
         return TSR_OK;
@@ -206,7 +206,7 @@ tsr_status tsr_jinja_parse_filters(parser *p, bool named, node *input, node **re
             break;
         filter->name = name;
         filter->builtin = tsr_jinja_find_filter(name);
-        if (!filter->builtin && p->branches == 0)
+        if (filter->builtin == NULL && p->branches == 0)
             return tsr_jinja_refuse(p, line, "the filter '%.*s' is not supported", (int)name.count,
                                     name.bytes);
         filter->a = input;
@@ -275,7 +275,7 @@ static tsr_status parse_test(parser *p, node **in_out)
         return st;
     test->name = name;
     test->builtin = tsr_jinja_find_test(name);
-    if (!test->builtin && p->branches == 0)
+    if (test->builtin == NULL && p->branches == 0)
         return tsr_jinja_refuse(p, line, "the test '%.*s' is not supported", (int)name.count,
                                 name.bytes);
     test->a = *in_out;
@@ -359,10 +359,11 @@ static tsr_status parse_text(parser *p, node *n)
         tsr_jinja_advance(p);
     }
     const char *copy =
-        st == TSR_OK ? tsr_arena_text(p->arena, built.bytes ? built.bytes : "", built.count) : NULL;
+        st == TSR_OK ? tsr_arena_text(p->arena, built.bytes != NULL ? built.bytes : "", built.count)
+                     : NULL;
     const tsr_jinja_text text = {.bytes = copy, .count = built.count};
     tsr_text_close(&built);
-    if (!copy)
+    if (copy == NULL)
         return TSR_ERR_MEMORY;
     n->value = tsr_jinja_text_value(text);
     return TSR_OK;
@@ -421,7 +422,7 @@ static tsr_status parse_name(parser *p, bool attributes, node *n)
     n->kind = TSR_JINJA_NODE_TARGET;
     n->names = tsr_arena_array(p->arena, 1, sizeof(*n->names));
     n->name_count = 1;
-    return n->names ? tsr_jinja_expect_name(p, n->names) : TSR_ERR_MEMORY;
+    return n->names != NULL ? tsr_jinja_expect_name(p, n->names) : TSR_ERR_MEMORY;
 }
 
 static tsr_status parse_parentheses(parser *p, node **ret_node)

@@ -115,7 +115,7 @@ static tsr_status parse_for(parser *p, node *n)
     n->b = parts[1];
     n->c = parts[2];
     n->items = tsr_arena_array(p->arena, 2, sizeof(tsr_jinja_node *));
-    if (!n->items)
+    if (n->items == NULL)
         return TSR_ERR_MEMORY;
     n->items[0] = parts[3];
     n->items[1] = parts[4];
@@ -194,7 +194,7 @@ static tsr_status parse_signature(parser *p, node *n)
     if (st != TSR_OK)
         return st;
     n->names = tsr_arena_array(p->arena, names.count + 1, sizeof(*n->names));
-    if (!n->names)
+    if (n->names == NULL)
         return TSR_ERR_MEMORY;
     for (size_t i = 0; i < names.count; i++)
         n->names[i] = names.items[i]->name;
@@ -302,7 +302,7 @@ static tsr_status parse_statement(parser *p, node **ret_node)
 
 static bool at_end(const parser *p, const char *const *ends)
 {
-    for (; ends && *ends; ends++) {
+    for (; ends != NULL && *ends != NULL; ends++) {
         if (tsr_jinja_at_name(p, *ends))
             return true;
     }
@@ -361,13 +361,13 @@ static tsr_status parse_body(parser *p, const char *const *ends, node **ret_node
     p->depth--;
     if (st != TSR_OK)
         return st;
-    if (ends && !ended) {
-        while (ends[1])
+    if (ends != NULL && !ended) {
+        while (ends[1] != NULL)
             ends++; /* the last is the one that closes */
         return tsr_jinja_unexpected(p, *ends);
     }
     body->unset = tsr_arena_array(p->arena, 1, sizeof(*body->unset));
-    if (!body->unset)
+    if (body->unset == NULL)
         return TSR_ERR_MEMORY;
     body->items = pieces.items;
     body->count = pieces.count;

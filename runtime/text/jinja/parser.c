@@ -33,7 +33,7 @@ tsr_status tsr_jinja_node_new(tsr_jinja_parser *parser, tsr_jinja_node_kind kind
                               tsr_jinja_node **ret_node)
 {
     tsr_jinja_node *node = tsr_arena_alloc(parser->arena, sizeof(*node));
-    if (!node)
+    if (node == NULL)
         return TSR_ERR_MEMORY;
     node->kind = kind;
     node->line = line;
@@ -47,7 +47,7 @@ tsr_status tsr_jinja_nodes_add(tsr_jinja_parser *parser, tsr_jinja_nodes *nodes,
     if (nodes->count == nodes->capacity) {
         const size_t capacity = nodes->capacity ? nodes->capacity * 2 : 8;
         tsr_jinja_node **grown = tsr_arena_array(parser->arena, capacity, sizeof(tsr_jinja_node *));
-        if (!grown)
+        if (grown == NULL)
             return TSR_ERR_MEMORY;
         if (nodes->count > 0)
             memcpy(grown, nodes->items, nodes->count * sizeof(tsr_jinja_node *));

@@ -27,8 +27,8 @@ static tsr_status add_escaped(tsr_jinja_run *run, tsr_text *out, int32_t code, c
 static tsr_status quote_text(tsr_jinja_run *run, tsr_jinja_value value, tsr_text *out)
 {
     const tsr_jinja_text text = value.as.text;
-    const bool has_single = text.count > 0 && memchr(text.bytes, '\'', text.count);
-    const bool has_double = text.count > 0 && memchr(text.bytes, '"', text.count);
+    const bool has_single = text.count > 0 && memchr(text.bytes, '\'', text.count) != NULL;
+    const bool has_double = text.count > 0 && memchr(text.bytes, '"', text.count) != NULL;
     const char quote = has_single && !has_double ? '"' : '\'';
     const char quotes[] = {quote, '\0'};
     tsr_status st = value.safe ? tsr_jinja_add_string(run, out, "Markup(") : TSR_OK;

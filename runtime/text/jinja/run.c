@@ -18,9 +18,9 @@ tsr_status tsr_jinja_fail(tsr_jinja_run *run, const char *format, ...)
 tsr_status tsr_jinja_fail_undefined(tsr_jinja_run *run, const tsr_jinja_undefined *undefined)
 {
     const int shown = undefined->name.count < 100 ? (int)undefined->name.count : 100;
-    if (undefined->hint)
+    if (undefined->hint != NULL)
         return tsr_jinja_fail(run, "%s", undefined->hint);
-    if (undefined->owner)
+    if (undefined->owner != NULL)
         return tsr_jinja_fail(run, "a value of type %s has no attribute '%.*s'", undefined->owner,
                               shown, undefined->name.bytes);
     return tsr_jinja_fail(run, "'%.*s' is undefined", shown, undefined->name.bytes);
@@ -58,12 +58,12 @@ tsr_status tsr_jinja_alloc(tsr_jinja_run *run, size_t count, size_t size, void *
 
     if (bytes > PIECE_BYTES / 4) {
         *ret_memory = tsr_arena_alloc(run->arena, bytes);
-        return *ret_memory ? TSR_OK : TSR_ERR_MEMORY;
+        return *ret_memory != NULL ? TSR_OK : TSR_ERR_MEMORY;
     }
     if (bytes > run->spare_bytes) {
         run->spare_bytes = 0;
         run->spare = tsr_arena_alloc(run->arena, PIECE_BYTES);
-        if (!run->spare)
+        if (run->spare == NULL)
             return TSR_ERR_MEMORY;
         run->spare_bytes = PIECE_BYTES;
     }
@@ -93,7 +93,7 @@ tsr_status tsr_jinja_built(tsr_jinja_run *run, tsr_status st, tsr_text *built,
     const size_t count = built->count;
     if (st == TSR_OK)
         st = tsr_jinja_alloc(run, count + 1, 1, &copy);
-    if (copy) {
+    if (copy != NULL) {
         if (count > 0)
             memcpy(copy, built->bytes, count);
         *ret_value = tsr_jinja_text_value((tsr_jinja_text){.bytes = copy, .count = count});
@@ -107,7 +107,7 @@ static tsr_status undefined(tsr_jinja_run *run, const tsr_jinja_undefined *why,
 {
     void *memory = NULL;
     const tsr_status st = tsr_jinja_alloc(run, 1, sizeof(*why), &memory);
-    if (!memory)
+    if (memory == NULL)
         return st;
     memcpy(memory, why, sizeof(*why));
     *ret_value = (tsr_jinja_value){.kind = TSR_JINJA_UNDEFINED, .as.undefined = memory};
@@ -128,7 +128,7 @@ tsr_status tsr_jinja_undefined_name(tsr_jinja_run *run, const char *owner, tsr_j
 
 const tsr_jinja_builtin *tsr_jinja_find_row(const tsr_jinja_builtin *rows, tsr_jinja_text name)
 {
-    for (; rows->name; rows++) {
+    for (; rows->name != NULL; rows++) {
         if (tsr_jinja_text_is(name, rows->name))
             return rows;
     }

@@ -32,7 +32,7 @@ static const char *const macro_others[] = {"arguments",     "caller",          "
 
 static bool among(const char *const *names, tsr_jinja_text name)
 {
-    for (; *names; names++) {
+    for (; *names != NULL; names++) {
         if (tsr_jinja_text_is(name, *names))
             return true;
     }
@@ -86,14 +86,14 @@ static tsr_status python_attribute(tsr_jinja_run *run, tsr_jinja_value value, ts
     if (value.kind == TSR_JINJA_NAMESPACE) {
         const tsr_jinja_value *found = tsr_jinja_dict_get(value.as.dict, name);
         *ret_known = found != NULL;
-        if (found && name.bytes[0] == '_')
+        if (found != NULL && name.bytes[0] == '_')
             return tsr_jinja_undefined_hint(run, unsafe_attribute, ret_value);
-        if (found)
+        if (found != NULL)
             *ret_value = *found;
         return TSR_OK;
     }
     const tsr_jinja_builtin *method = method_of(value, name);
-    if (method)
+    if (method != NULL)
         return bind(run, method, value, ret_value);
     if ((value.kind == TSR_JINJA_DICT && among(dict_mutators, name)) ||
         (value.kind == TSR_JINJA_LIST && value.as.list->kind == TSR_JINJA_PLAIN_LIST &&
@@ -105,7 +105,7 @@ static tsr_status python_attribute(tsr_jinja_run *run, tsr_jinja_value value, ts
         return TSR_OK;
     }
     const char *const *others = others_of(value);
-    if (others && among(others, name))
+    if (others != NULL && among(others, name))
         return tsr_jinja_fail(run, "the attribute '%.*s' of %s is not supported", (int)name.count,
                               name.bytes, tsr_jinja_type_name(value));
     *ret_known = false;
@@ -125,9 +125,9 @@ tsr_status tsr_jinja_attribute(tsr_jinja_run *run, tsr_jinja_value value, tsr_ji
     if (value.kind == TSR_JINJA_DICT) {
         st = tsr_jinja_spend(run, value.as.dict->count / 8);
         const tsr_jinja_value *found = tsr_jinja_dict_get(value.as.dict, name);
-        if (st == TSR_OK && found)
+        if (st == TSR_OK && found != NULL)
             *ret_value = *found;
-        if (st != TSR_OK || found)
+        if (st != TSR_OK || found != NULL)
             return st;
     }
     return tsr_jinja_undefined_name(run, tsr_jinja_type_name(value), name, ret_value);
@@ -171,9 +171,9 @@ tsr_status tsr_jinja_item(tsr_jinja_run *run, tsr_jinja_value value, tsr_jinja_v
         (key.kind != TSR_JINJA_LIST || key.as.list->kind == TSR_JINJA_TUPLE)) {
         tsr_jinja_pair *found = NULL;
         st = tsr_jinja_dict_find(run, value.as.dict, key, &found);
-        if (st == TSR_OK && found)
+        if (st == TSR_OK && found != NULL)
             *ret_value = found->value;
-        if (st != TSR_OK || found)
+        if (st != TSR_OK || found != NULL)
             return st;
     }
     if (key.kind == TSR_JINJA_TEXT) {

@@ -42,7 +42,7 @@ int tsr_jinja_text_compare(tsr_jinja_text a, tsr_jinja_text b)
 
 tsr_jinja_text tsr_jinja_text_part(tsr_jinja_text text, size_t from, size_t to)
 {
-    if (from > to || !text.bytes)
+    if (from > to || text.bytes == NULL)
         return (tsr_jinja_text){.bytes = "", .count = 0};
     return (tsr_jinja_text){.bytes = text.bytes + from, .count = to - from};
 }
@@ -90,7 +90,7 @@ size_t tsr_jinja_text_find(tsr_jinja_text text, tsr_jinja_text needle, size_t fr
     const size_t last = text.count - needle.count;
     while (from <= last) {
         const char *hit = memchr(text.bytes + from, needle.bytes[0], last - from + 1);
-        if (!hit)
+        if (hit == NULL)
             return SIZE_MAX;
         if (memcmp(hit, needle.bytes, needle.count) == 0)
             return (size_t)(hit - text.bytes);
@@ -195,7 +195,7 @@ bool tsr_jinja_is_printable(int32_t code)
 /* Whether strip takes this code point away. */
 static bool is_stripped(int32_t code, const tsr_jinja_text *chars)
 {
-    if (!chars)
+    if (chars == NULL)
         return tsr_jinja_is_space(code);
     for (size_t at = 0; at < chars->count;) {
         int32_t other = 0;

@@ -37,7 +37,7 @@ static symbol *slot_of(const layer *l, tsr_jinja_text name)
     const size_t mask = l->slot_count - 1;
     for (size_t slot = hash_of(name) & mask;; slot = (slot + 1) & mask) {
         symbol *s = &l->slots[slot];
-        if (!s->name.bytes || tsr_jinja_text_equal(s->name, name))
+        if (s->name.bytes == NULL || tsr_jinja_text_equal(s->name, name))
             return s;
     }
 }
@@ -45,8 +45,8 @@ static symbol *slot_of(const layer *l, tsr_jinja_text name)
 /* Whether the block has met the name, or one around it has. */
 static bool is_known(const layer *l, tsr_jinja_text name)
 {
-    for (; l; l = l->around) {
-        if (l->slot_count > 0 && slot_of(l, name)->name.bytes)
+    for (; l != NULL; l = l->around) {
+        if (l->slot_count > 0 && slot_of(l, name)->name.bytes != NULL)
             return true;
     }
     return false;
@@ -57,10 +57,10 @@ static tsr_status grow(search *s, layer *l)
     layer grown = *l;
     grown.slot_count = l->slot_count ? l->slot_count * 2 : FIRST_SLOTS;
     grown.slots = tsr_arena_array(s->arena, grown.slot_count, sizeof(*grown.slots));
-    if (!grown.slots)
+    if (grown.slots == NULL)
         return TSR_ERR_MEMORY;
     for (size_t i = 0; i < l->slot_count; i++) {
-        if (l->slots[i].name.bytes)
+        if (l->slots[i].name.bytes != NULL)
             *slot_of(&grown, l->slots[i].name) = l->slots[i];
     }
     *l = grown;
@@ -110,7 +110,7 @@ static tsr_status read_items(search *s, layer *l, const node *n)
 static tsr_status read_expression(search *s, layer *l, const node *n)
 {
     tsr_status st = TSR_OK;
-    while (n && st == TSR_OK) {
+    while (n != NULL && st == TSR_OK) {
         const bool chain_in_b = n->kind == TSR_JINJA_NODE_IF_ELSE;
         if (n->kind == TSR_JINJA_NODE_NAME || n->kind == TSR_JINJA_NODE_TARGET)
             return load(s, l, n->name);
@@ -144,12 +144,12 @@ static tsr_status read_if(search *s, layer *l, const node *n)
 {
     tsr_status st = TSR_OK;
     l->branches++;
-    for (; n && n->kind == TSR_JINJA_NODE_IF && st == TSR_OK; n = n->c) {
+    for (; n != NULL && n->kind == TSR_JINJA_NODE_IF && st == TSR_OK; n = n->c) {
         st = read_expression(s, l, n->a);
         if (st == TSR_OK)
             st = read_body(s, l, n->b);
     }
-    if (n && st == TSR_OK)
+    if (n != NULL && st == TSR_OK)
         st = read_body(s, l, n);
     l->branches--;
     return st;
@@ -195,7 +195,7 @@ static tsr_status publish(search *s, const layer *l, const node *body)
     if (count == 0)
         return TSR_OK;
     body->unset->items = tsr_arena_array(s->results, count, sizeof(tsr_jinja_text));
-    if (!body->unset->items)
+    if (body->unset->items == NULL)
         return TSR_ERR_MEMORY;
     for (size_t i = 0; i < l->slot_count; i++) {
         if (l->slots[i].unset)
@@ -224,7 +224,7 @@ static tsr_status search_for(search *s, const layer *around, const node *n)
         st = assign(s, &body, n->a, parameter);
     if (st == TSR_OK)
         st = search_block(s, &body, n->items[0]);
-    if (st == TSR_OK && n->items[1])
+    if (st == TSR_OK && n->items[1] != NULL)
         st = search_block(s, &other, n->items[1]);
     return st;
 }
@@ -246,9 +246,9 @@ static tsr_status search_statement(search *s, const layer *around, const node *n
     tsr_status st = TSR_OK;
     switch ((int)n->kind) {
     case TSR_JINJA_NODE_IF:
-        for (; n && n->kind == TSR_JINJA_NODE_IF && st == TSR_OK; n = n->c)
+        for (; n != NULL && n->kind == TSR_JINJA_NODE_IF && st == TSR_OK; n = n->c)
             st = search_inside(s, around, n->b);
-        return st == TSR_OK && n ? search_inside(s, around, n) : st;
+        return st == TSR_OK && n != NULL ? search_inside(s, around, n) : st;
     case TSR_JINJA_NODE_FOR:
         return search_for(s, around, n);
     case TSR_JINJA_NODE_MACRO:

@@ -225,7 +225,7 @@ tsr_status tsr_jinja_dict_put(tsr_jinja_run *run, tsr_jinja_dict *dict, tsr_jinj
     tsr_status st = tsr_jinja_dict_find(run, dict, key, &found);
     if (st != TSR_OK)
         return st;
-    if (found) {
+    if (found != NULL) {
         found->value = value;
         return TSR_OK;
     }
