@@ -52,7 +52,7 @@ void temp_folder_close(const temp_folder *folder)
 {
     DIR *directory = opendir(folder->path);
     assert_non_null(directory);
-    for (struct dirent *entry = readdir(directory); entry; entry = readdir(directory)) {
+    for (struct dirent *entry = readdir(directory); entry != NULL; entry = readdir(directory)) {
         if (entry->d_name[0] != '.')
             temp_remove(folder, entry->d_name);
     }
@@ -162,8 +162,8 @@ bool has_problem(const tsr_problems *problems, tsr_severity severity, const char
 {
     for (size_t i = 0; i < problems->count; i++) {
         const tsr_problem *p = &problems->items[i];
-        if (p->severity == severity && (!one || strstr(p->text, one)) &&
-            (!two || strstr(p->text, two)))
+        if (p->severity == severity && (one == NULL || strstr(p->text, one) != NULL) &&
+            (two == NULL || strstr(p->text, two) != NULL))
             return true;
     }
     return false;

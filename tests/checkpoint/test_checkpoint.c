@@ -51,7 +51,7 @@ static void assert_refused(const temp_folder *folder, size_t errors, const char 
     opened o = open_folder(folder->path);
     ASSERT_STATUS(TSR_ERR_CHECKPOINT, o.status);
     if (o.problems.errors != errors || !has_problem(&o.problems, TSR_SEVERITY_ERROR, one, two))
-        fail_msg("wanted %zu of %s / %s, got %zu: %s", errors, one, two ? two : "",
+        fail_msg("wanted %zu of %s / %s, got %zu: %s", errors, one, two != NULL ? two : "",
                  o.problems.errors, o.problems.count > 0 ? o.problems.items[0].text : "nothing");
     close_opened(&o);
 }

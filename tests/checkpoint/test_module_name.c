@@ -40,7 +40,8 @@ static void names_get_one_spelling(void **state)
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         char canonical[128];
         tsr_name_canonical_module(rows[i].spelled, canonical);
-        assert_string_equal(rows[i].canonical ? rows[i].canonical : rows[i].spelled, canonical);
+        assert_string_equal(rows[i].canonical != NULL ? rows[i].canonical : rows[i].spelled,
+                            canonical);
     }
     char canonical[128];
     tsr_name_canonical("language_model.model.norm.weight", canonical);
@@ -71,7 +72,7 @@ static void layers_are_read_from_names(void **state)
         const char *rest = NULL;
         assert_int_equal(rows[i].layer >= 0, tsr_name_layer(rows[i].name, &layer, &rest));
         assert_int_equal(rows[i].layer, layer);
-        if (rows[i].rest)
+        if (rows[i].rest != NULL)
             assert_string_equal(rows[i].rest, rest);
     }
 }

@@ -26,13 +26,13 @@ static void read_json(const json_t *config, const json_t *hf_quant, reading *r)
 static void read_texts(const char *quantization_config, const char *hf_quant, reading *r)
 {
     json_t *config = json_object();
-    json_t *hf = hf_quant ? json_loads(hf_quant, 0, NULL) : NULL;
-    if (quantization_config) {
+    json_t *hf = hf_quant != NULL ? json_loads(hf_quant, 0, NULL) : NULL;
+    if (quantization_config != NULL) {
         json_t *value = json_loads(quantization_config, JSON_DECODE_ANY, NULL);
         assert_non_null(value);
         assert_int_equal(0, json_object_set_new(config, "quantization_config", value));
     }
-    assert_true(!hf_quant || hf);
+    assert_true(hf_quant == NULL || hf != NULL);
     read_json(config, hf, r);
     json_decref(config);
     json_decref(hf);

@@ -53,7 +53,7 @@ static void give(edit_tensor *t, const char *dtype, int64_t rows, int64_t column
 /* Any code, and scales from 2^-12 to 2^-9, so that every group needs its own. */
 static void fill(edit_tensor *codes, edit_tensor *scales, edit_tensor *plain, uint32_t *random)
 {
-    size_t columns = (size_t)codes->shape[1];
+    const size_t columns = (size_t)codes->shape[1];
     float *scale = (float *)(void *)scales->data;
     uint16_t *value = (uint16_t *)(void *)plain->data;
 
@@ -61,8 +61,8 @@ static void fill(edit_tensor *codes, edit_tensor *scales, edit_tensor *plain, ui
         scale[g] = ldexpf(1.0F, -12 + (int)(g % 4));
     for (size_t i = 0; i < codes->bytes; i++) {
         *random = *random * 1664525U + 1013904223U;
-        int code = (int)(*random >> 24) % 255 - 127;
-        float of = scale[i / columns * (size_t)scales->shape[1] + i % columns / GROUP];
+        const int code = (int)(*random >> 24) % 255 - 127;
+        const float of = scale[i / columns * (size_t)scales->shape[1] + i % columns / GROUP];
         codes->data[i] = (unsigned char)code;
         value[i] = tsr_f32_to_bf16((float)code * of);
     }
@@ -92,7 +92,7 @@ static twins make(void)
     edit_path(t.bf16, "model.safetensors", sizeof(bf16_weights), bf16_weights);
     t.i8_tensors = edit_read(t.i8_weights);
     t.bf16_tensors = edit_read(bf16_weights);
-    size_t count = t.i8_tensors.count;
+    const size_t count = t.i8_tensors.count;
     for (size_t i = 0; i < count; i++) {
         edit_tensor *plain = &t.bf16_tensors.tensors[i];
         char name[EDIT_NAME_BYTES + 8];

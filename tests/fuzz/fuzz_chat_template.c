@@ -30,7 +30,7 @@ static json_t *variables_from(const char *bytes, size_t count)
         json_decref(json);
         json = json_loads(conversation, 0, NULL);
     }
-    must(json);
+    must(json != NULL);
     return json;
 }
 
@@ -38,15 +38,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)
 {
     const char *source = (const char *)bytes;
     const char *zero = count > 0 ? memchr(source, '\0', count) : NULL;
-    const size_t source_bytes = zero ? (size_t)(zero - source) : count;
+    const size_t source_bytes = zero != NULL ? (size_t)(zero - source) : count;
     tsr_problems problems = {0};
     tsr_chat_template *parsed = NULL;
     tsr_status st = tsr_chat_template_parse("fuzz", source, source_bytes, &problems, &parsed);
     must((st == TSR_ERR_CHECKPOINT) == tsr_problems_has_error(&problems));
     must(st == TSR_OK || st == TSR_ERR_CHECKPOINT);
     if (st == TSR_OK) {
-        json_t *variables =
-            variables_from(zero ? zero + 1 : source, zero ? count - source_bytes - 1 : 0);
+        json_t *variables = variables_from(zero != NULL ? zero + 1 : source,
+                                           zero != NULL ? count - source_bytes - 1 : 0);
         tsr_text out = {0};
         st = tsr_chat_template_render(parsed, variables, &problems, &out);
         must((st == TSR_ERR_ARG) == tsr_problems_has_error(&problems));

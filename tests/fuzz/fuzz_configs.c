@@ -89,11 +89,11 @@ static void read_quant(const json_t *config, const json_t *hf_quant)
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)
 {
     const uint8_t *split = count > 0 ? memchr(bytes, 0, count) : NULL;
-    const size_t first = split ? (size_t)(split - bytes) : count;
+    const size_t first = split != NULL ? (size_t)(split - bytes) : count;
     json_t *config = load((const char *)bytes, first);
-    json_t *hf_quant = split ? load((const char *)split + 1, count - first - 1) : NULL;
+    json_t *hf_quant = split != NULL ? load((const char *)split + 1, count - first - 1) : NULL;
 
-    if (config) {
+    if (config != NULL) {
         read_model(config);
         read_quant(config, hf_quant);
     }

@@ -48,7 +48,7 @@ static const tsr_tokenizer *known(bool nfc)
     static tsr_tokenizer *tokenizers[2];
     static const char *const folders[] = {TSR_TEST_DATA "/text/glm4", TSR_TEST_DATA "/text/qwen3"};
     tsr_problems problems = {0};
-    if (!tokenizers[nfc])
+    if (tokenizers[nfc] == NULL)
         must(tsr_tokenizer_open(folders[nfc], &problems, &tokenizers[nfc]) == TSR_OK);
     tsr_problems_close(&problems);
     return tokenizers[nfc];

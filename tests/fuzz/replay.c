@@ -32,9 +32,9 @@ static int replay_folder(const char *folder)
     DIR *directory = opendir(folder);
     int count = 0;
 
-    if (!directory)
+    if (directory == NULL)
         return -1;
-    for (const struct dirent *entry = readdir(directory); entry && count >= 0;
+    for (const struct dirent *entry = readdir(directory); entry != NULL && count >= 0;
          entry = readdir(directory)) {
         if (entry->d_name[0] == '.')
             continue;

@@ -139,7 +139,7 @@ static void check_codes(tsr_weight_format format, int codes)
     l->source.weight_scale = 1.0F;
     for (int i = 0; i < SAMPLE_DEVICES; i++) {
         tsr_device *device = sample_device(i, &sample_shape);
-        for (int c = 0; device && c < codes; c++) {
+        for (int c = 0; device != NULL && c < codes; c++) {
             const float expected = format == TSR_WEIGHT_NVFP4 ? tsr_e2m1_to_f32((uint8_t)c)
                                    : (c & 0x7f) == 0x7f       ? 0.0F
                                                               : tsr_e4m3_to_f32((uint8_t)c);

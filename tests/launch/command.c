@@ -71,7 +71,7 @@ const char *mpirun(int ranks)
 char *read_whole(const char *path, size_t *ret_bytes)
 {
     FILE *file = fopen(path, "rb");
-    if (!file)
+    if (file == NULL)
         fail_msg("%s cannot be read", path);
     assert_int_equal(fseek(file, 0, SEEK_END), 0);
     const long bytes = ftell(file);
@@ -83,7 +83,7 @@ char *read_whole(const char *path, size_t *ret_bytes)
     assert_int_equal(fread(text, 1, (size_t)bytes, file), bytes);
     text[bytes] = '\0';
     (void)fclose(file);
-    if (ret_bytes)
+    if (ret_bytes != NULL)
         *ret_bytes = (size_t)bytes;
     return text;
 }
@@ -91,7 +91,7 @@ char *read_whole(const char *path, size_t *ret_bytes)
 void assert_said(const char *stream, const char *text)
 {
     char *said = read_whole(scratch_path(stream), NULL);
-    if (!strstr(said, text))
+    if (strstr(said, text) == NULL)
         fail_msg("expected \"%s\" on %s, got:\n%s", text, stream, said);
     free(said);
 }
@@ -100,7 +100,7 @@ void assert_error_lines(int count)
 {
     char *said = read_whole(scratch_path("err"), NULL);
     int lines = 0;
-    for (const char *at = strstr(said, "error: "); at; at = strstr(at + 1, "error: "))
+    for (const char *at = strstr(said, "error: "); at != NULL; at = strstr(at + 1, "error: "))
         lines++;
     if (lines != count)
         fail_msg("expected %d lines of error, got:\n%s", count, said);

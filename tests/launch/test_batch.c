@@ -73,7 +73,7 @@ static json_t *answer_of(const char *custom_id)
 {
     for (size_t i = 0; i < answer_count; i++) {
         const char *id = json_string_value(json_object_get(answers[i], "custom_id"));
-        if (id && strcmp(id, custom_id) == 0)
+        if (id != NULL && strcmp(id, custom_id) == 0)
             return answers[i];
     }
     fail_msg("%s was not answered", custom_id);
@@ -86,11 +86,11 @@ static const char *text_of(const char *custom_id, size_t choice, const char **re
     json_t *body = json_object_get(json_object_get(answer_of(custom_id), "response"), "body");
     const json_t *one = json_array_get(json_object_get(body, "choices"), choice);
     const json_t *message = json_object_get(one, "message");
-    const char *text =
-        json_string_value(json_object_get(message ? message : one, message ? "content" : "text"));
+    const char *text = json_string_value(
+        json_object_get(message != NULL ? message : one, message != NULL ? "content" : "text"));
 
     assert_non_null(text);
-    if (ret_finish)
+    if (ret_finish != NULL)
         *ret_finish = json_string_value(json_object_get(one, "finish_reason"));
     return text;
 }

@@ -108,7 +108,7 @@ static void what_is_wrong_is_named(void **state)
         tsr_config c = {.max_tokens = 77};
         ASSERT_STATUS(TSR_ERR_ARG, parse(cases[i][0], &c));
         assert_int_equal(c.max_tokens, 77);
-        if (!strstr(last_line, cases[i][1]))
+        if (strstr(last_line, cases[i][1]) == NULL)
             fail_msg("%s: said \"%s\"", cases[i][0], last_line);
     }
 }

@@ -65,7 +65,7 @@ static logits read_logits(tensors *t, const char *name)
 {
     logits read = {0};
 
-    for (size_t i = 0; i < t->header.count && !read.values; i++) {
+    for (size_t i = 0; i < t->header.count && read.values == NULL; i++) {
         const tsr_tensor *tensor = &t->header.tensors[i];
         if (strcmp(tensor->name, name) != 0)
             continue;

@@ -29,7 +29,7 @@ static size_t write_requests(const char *path)
 
     assert_non_null(in);
     assert_non_null(out);
-    while (fgets(line, sizeof(line), in)) {
+    while (fgets(line, sizeof(line), in) != NULL) {
         json_t *row = json_loads(line, 0, NULL);
         assert_non_null(row);
         assert_in_range(count, 0, MAX_QUESTIONS - 1);
@@ -65,7 +65,7 @@ static bool same_text(const char *given, const char *wanted)
 {
     given += strspn(given, " \n\t");
     size_t bytes = strlen(given);
-    while (bytes > 0 && strchr(" \n\t", given[bytes - 1]))
+    while (bytes > 0 && strchr(" \n\t", given[bytes - 1]) != NULL)
         bytes--;
     return bytes == strlen(wanted) && strncmp(given, wanted, bytes) == 0;
 }

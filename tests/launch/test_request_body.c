@@ -16,7 +16,7 @@ static tsr_status read_body(const char *text, tsr_generation *generation, tsr_re
 {
     json_error_t error;
     json_t *body = json_loads(text, JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
-    if (!body)
+    if (body == NULL)
         fail_msg("%s: %s", text, error.text);
     const tsr_status st =
         tsr_request_body_read(body, TSR_BODY_BY_CONTENT, &context, generation, refusal);

@@ -64,7 +64,7 @@ static void assert_refused(const char *words)
     tokens t = read_tokens();
     ASSERT_STATUS(TSR_ERR_ARG, t.status);
     assert_int_equal(t.problems.count, 1);
-    if (!strstr(t.problems.items[0].text, words))
+    if (strstr(t.problems.items[0].text, words) == NULL)
         fail_msg("\"%s\" does not say \"%s\"", t.problems.items[0].text, words);
     close_tokens(&t);
 }

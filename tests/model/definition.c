@@ -56,16 +56,17 @@ static matrix weight_of(const definition *d, const char *module, bool *ret_quant
     char name[NAME_BYTES];
     join(name, module, ".weight");
     const edit_tensor *t = edit_find(&d->tensors, name);
-    matrix w = make((int)t->shape[0], (int)t->shape[1]);
+    const matrix w = make((int)t->shape[0], (int)t->shape[1]);
     float *values = numbers(d, name);
     join(name, module, ".weight_scale");
     *ret_quantized = has(d, name);
     float *scales = *ret_quantized ? numbers(d, name) : NULL;
 
-    int across = (w.width + BLOCK - 1) / BLOCK;
+    const int across = (w.width + BLOCK - 1) / BLOCK;
     for (int o = 0; o < w.rows; o++) {
         for (int i = 0; i < w.width; i++) {
-            double scale = scales != NULL ? (double)scales[o / BLOCK * across + i / BLOCK] : 1;
+            const double scale =
+                scales != NULL ? (double)scales[o / BLOCK * across + i / BLOCK] : 1;
             row(w, o)[i] = (double)values[(size_t)o * (size_t)w.width + (size_t)i] * scale;
         }
     }
@@ -78,11 +79,11 @@ static matrix weight_of(const definition *d, const char *module, bool *ret_quant
 static void quantize_row(double *x, int width)
 {
     for (int first = 0; first < width; first += BLOCK) {
-        int end = first + BLOCK < width ? first + BLOCK : width;
+        const int end = first + BLOCK < width ? first + BLOCK : width;
         float largest = 0;
         for (int i = first; i < end; i++)
             largest = fmaxf(largest, fabsf((float)x[i]));
-        float scale = fmaxf(largest / 448.0F, 1e-30F);
+        const float scale = fmaxf(largest / 448.0F, 1e-30F);
         for (int i = first; i < end; i++)
             x[i] = (double)(tsr_e4m3_to_f32(tsr_f32_to_e4m3((float)x[i] / scale)) * scale);
     }
@@ -95,7 +96,7 @@ static matrix linear(const definition *d, const char *prefix, const char *last, 
     bool quantized = false;
     matrix w = weight_of(d, module, &quantized);
     assert_int_equal(w.width, x.width);
-    matrix y = make(x.rows, w.rows);
+    const matrix y = make(x.rows, w.rows);
     double *in = calloc((size_t)x.width, sizeof(*in));
     assert_non_null(in);
     for (int t = 0; t < x.rows; t++) {
@@ -120,7 +121,7 @@ static void normalise(const definition *d, const char *name, matrix x, int width
         double squares = 0;
         for (int i = 0; i < width; i++)
             squares += x.at[first + (size_t)i] * x.at[first + (size_t)i];
-        double factor = 1 / sqrt(squares / width + d->eps);
+        const double factor = 1 / sqrt(squares / width + d->eps);
         for (int i = 0; i < width; i++)
             x.at[first + (size_t)i] *= factor * (double)weight[i];
     }
@@ -131,7 +132,7 @@ static matrix normed(const definition *d, const char *prefix, const char *last, 
 {
     char name[NAME_BYTES];
     join(name, prefix, last);
-    matrix y = make(x.rows, x.width);
+    const matrix y = make(x.rows, x.width);
     memcpy(y.at, x.at, (size_t)x.rows * (size_t)x.width * sizeof(*y.at));
     normalise(d, name, y, x.width);
     return y;
@@ -139,14 +140,14 @@ static matrix normed(const definition *d, const char *prefix, const char *last, 
 
 static void rotate(const definition *d, matrix x)
 {
-    int half = d->head_dim / 2;
+    const int half = d->head_dim / 2;
     for (int t = 0; t < x.rows; t++) {
         for (int h = 0; h < x.width; h += d->head_dim) {
             for (int i = 0; i < half; i++) {
-                double angle = t / pow(d->theta, 2.0 * i / d->head_dim);
+                const double angle = t / pow(d->theta, 2.0 * i / d->head_dim);
                 double *low = row(x, t) + h + i;
-                double a = low[0];
-                double b = low[half];
+                const double a = low[0];
+                const double b = low[half];
                 low[0] = a * cos(angle) - b * sin(angle);
                 low[half] = b * cos(angle) + a * sin(angle);
             }
@@ -193,10 +194,10 @@ static void add(matrix to, matrix x)
 static void attention(const definition *d, const char *layer, matrix x)
 {
     char name[NAME_BYTES];
-    matrix h = normed(d, layer, "input_layernorm.weight", x);
-    matrix q = linear(d, layer, "self_attn.q_proj", h);
-    matrix k = linear(d, layer, "self_attn.k_proj", h);
-    matrix v = linear(d, layer, "self_attn.v_proj", h);
+    const matrix h = normed(d, layer, "input_layernorm.weight", x);
+    const matrix q = linear(d, layer, "self_attn.q_proj", h);
+    const matrix k = linear(d, layer, "self_attn.k_proj", h);
+    const matrix v = linear(d, layer, "self_attn.v_proj", h);
     join(name, layer, "self_attn.q_norm.weight");
     normalise(d, name, q, d->head_dim);
     join(name, layer, "self_attn.k_norm.weight");
@@ -204,13 +205,13 @@ static void attention(const definition *d, const char *layer, matrix x)
     rotate(d, q);
     rotate(d, k);
 
-    matrix out = make(x.rows, q.width);
+    const matrix out = make(x.rows, q.width);
     for (int t = 0; t < x.rows; t++) {
         for (int head = 0; head < d->q_heads; head++) {
-            int shared = head / (d->q_heads / d->kv_heads) * d->head_dim;
-            matrix of_k = {.at = k.at + shared, .rows = k.rows, .width = k.width};
-            matrix of_v = {.at = v.at + shared, .rows = v.rows, .width = v.width};
-            size_t at = (size_t)head * (size_t)d->head_dim;
+            const int shared = head / (d->q_heads / d->kv_heads) * d->head_dim;
+            const matrix of_k = {.at = k.at + shared, .rows = k.rows, .width = k.width};
+            const matrix of_v = {.at = v.at + shared, .rows = v.rows, .width = v.width};
+            const size_t at = (size_t)head * (size_t)d->head_dim;
             attend_head(d, row(q, t) + at, of_k, of_v, t, row(out, t) + at);
         }
     }
@@ -224,11 +225,11 @@ static void attention(const definition *d, const char *layer, matrix x)
 
 static void expert(const definition *d, const char *prefix, matrix h, double weight, double *to)
 {
-    matrix gate = linear(d, prefix, "gate_proj", h);
-    matrix up = linear(d, prefix, "up_proj", h);
+    const matrix gate = linear(d, prefix, "gate_proj", h);
+    const matrix up = linear(d, prefix, "up_proj", h);
     for (int i = 0; i < gate.width; i++)
         up.at[i] *= gate.at[i] / (1 + exp(-gate.at[i]));
-    matrix down = linear(d, prefix, "down_proj", up);
+    const matrix down = linear(d, prefix, "down_proj", up);
     for (int i = 0; i < down.width; i++)
         to[i] += weight * down.at[i];
     free(down.at);
@@ -267,10 +268,10 @@ static void route(const definition *d, const char *layer, double *logits, matrix
 
 static void experts(const definition *d, const char *layer, matrix x)
 {
-    matrix h = normed(d, layer, "post_attention_layernorm.weight", x);
-    matrix logits = linear(d, layer, "mlp.gate", h);
+    const matrix h = normed(d, layer, "post_attention_layernorm.weight", x);
+    const matrix logits = linear(d, layer, "mlp.gate", h);
     for (int t = 0; t < x.rows; t++) {
-        matrix one = {.at = row(h, t), .rows = 1, .width = h.width};
+        const matrix one = {.at = row(h, t), .rows = 1, .width = h.width};
         route(d, layer, row(logits, t), one, row(x, t));
     }
     free(logits.at);
@@ -279,7 +280,7 @@ static void experts(const definition *d, const char *layer, matrix x)
 
 float *definition_logits(const definition *d, const int32_t *tokens, int count)
 {
-    matrix x = make(count, d->hidden);
+    const matrix x = make(count, d->hidden);
     float *table = numbers(d, "model.embed_tokens.weight");
     for (int t = 0; t < count; t++) {
         for (int i = 0; i < d->hidden; i++)
@@ -293,9 +294,9 @@ float *definition_logits(const definition *d, const int32_t *tokens, int count)
         attention(d, layer, x);
         experts(d, layer, x);
     }
-    matrix h = normed(d, "", "model.norm.weight", x);
-    matrix logits = linear(d, "", "lm_head", h);
-    size_t values = (size_t)count * (size_t)d->vocab;
+    const matrix h = normed(d, "", "model.norm.weight", x);
+    const matrix logits = linear(d, "", "lm_head", h);
+    const size_t values = (size_t)count * (size_t)d->vocab;
     float *result = calloc(values, sizeof(*result));
     assert_non_null(result);
     for (size_t i = 0; i < values; i++)

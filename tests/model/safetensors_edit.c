@@ -45,7 +45,7 @@ static edit_tensor tensor_of(const char *name, const json_t *entry, const char *
         t.shape[d] = json_integer_value(json_array_get(shape, (size_t)d));
 
     const json_t *offsets = json_object_get(entry, "data_offsets");
-    size_t begin = (size_t)json_integer_value(json_array_get(offsets, 0));
+    const size_t begin = (size_t)json_integer_value(json_array_get(offsets, 0));
     t.bytes = (size_t)json_integer_value(json_array_get(offsets, 1)) - begin;
     t.data = malloc(t.bytes + 1);
     assert_non_null(t.data);
@@ -139,7 +139,7 @@ void edit_remove(edit_list *list, const char *name)
 {
     edit_tensor *t = edit_find(list, name);
     free(t->data);
-    size_t behind = list->count - 1 - (size_t)(t - list->tensors);
+    const size_t behind = list->count - 1 - (size_t)(t - list->tensors);
     memmove(t, t + 1, behind * sizeof(*t));
     list->count--;
 }
@@ -154,10 +154,10 @@ void edit_close(edit_list *list)
 
 float *edit_floats(const edit_tensor *tensor, size_t *ret_count)
 {
-    size_t element = strcmp(tensor->dtype, "F32") == 0    ? 4
-                     : strcmp(tensor->dtype, "BF16") == 0 ? 2
-                                                          : 1;
-    size_t count = tensor->bytes / element;
+    const size_t element = strcmp(tensor->dtype, "F32") == 0    ? 4
+                           : strcmp(tensor->dtype, "BF16") == 0 ? 2
+                                                                : 1;
+    const size_t count = tensor->bytes / element;
     float *values = calloc(count + 1, sizeof(*values));
     assert_non_null(values);
     for (size_t i = 0; i < count; i++) {

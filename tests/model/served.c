@@ -73,7 +73,7 @@ tsr_status served_plan(const served_setup *setup, tsr_plan **ret_plan)
         return st;
 
     assert_true(fits);
-    int32_t block = plan->limits.kv_block_tokens;
+    const int32_t block = plan->limits.kv_block_tokens;
     plan->limits.kv_blocks = SERVED_SEQUENCES * ((SERVED_MODEL_LEN + block - 1) / block);
     plan->limits.logit_rows = SERVED_STEP_TOKENS;
     *ret_plan = plan;
@@ -94,8 +94,8 @@ typedef struct rank_run {
 /* First position and positions of a sequence in a step. */
 static int32_t share(const served_sequence *s, int32_t step, int32_t *ret_first)
 {
-    int32_t chunk = or_default(s->chunk, s->count);
-    int32_t first = (step - s->start) * chunk;
+    const int32_t chunk = or_default(s->chunk, s->count);
+    const int32_t first = (step - s->start) * chunk;
     if (step < s->start || first >= s->count)
         return 0;
     *ret_first = first;
@@ -107,8 +107,8 @@ static int32_t steps_of(const rank_run *run)
     int32_t steps = 0;
     for (size_t i = 0; i < run->count; i++) {
         const served_sequence *s = &run->sequences[i];
-        int32_t chunk = or_default(s->chunk, s->count);
-        int32_t end = s->start + (s->count + chunk - 1) / chunk;
+        const int32_t chunk = or_default(s->chunk, s->count);
+        const int32_t end = s->start + (s->count + chunk - 1) / chunk;
         steps = end > steps ? end : steps;
     }
     return steps;
@@ -139,7 +139,7 @@ static tsr_batch_sizes count_step(const rank_run *run, int32_t step)
     for (size_t i = 0; i < run->count; i++) {
         const served_sequence *s = &run->sequences[i];
         int32_t first = 0;
-        int32_t rows = share(s, step, &first);
+        const int32_t rows = share(s, step, &first);
         if (s->rank != run->rank || rows == 0)
             continue;
         n.sequences++;
@@ -160,7 +160,7 @@ static void add_sequence(const rank_run *run, size_t index, int32_t step, tsr_ba
     const served_sequence *s = &run->sequences[index];
     const int32_t of_sequence = blocks_of_sequence(run);
     int32_t first = 0;
-    int32_t rows = share(s, step, &first);
+    const int32_t rows = share(s, step, &first);
     if (s->rank != run->rank || rows == 0)
         return;
 
@@ -184,13 +184,13 @@ static void add_sequence(const rank_run *run, size_t index, int32_t step, tsr_ba
 /* One row at a time, so that tables larger than what is staged are met. */
 static tsr_status keep_logits(const rank_run *run, tsr_model *model, int32_t step)
 {
-    size_t vocab = (size_t)run->plan->model.vocab;
+    const size_t vocab = (size_t)run->plan->model.vocab;
     int32_t row = 0;
     tsr_status st = TSR_OK;
     for (size_t i = 0; i < run->count; i++) {
         served_sequence *s = &run->sequences[i];
         int32_t first = 0;
-        int32_t rows = share(s, step, &first);
+        const int32_t rows = share(s, step, &first);
         if (s->rank != run->rank)
             continue;
         for (int32_t t = 0; st == TSR_OK && t < rows; t++, row++) {
@@ -263,7 +263,7 @@ tsr_status served_run(const tsr_plan *plan, served_device device, served_sequenc
     tsr_comm *members[MAX_RANKS];
     assert_true(plan->ranks <= MAX_RANKS && count <= SERVED_SEQUENCES);
     for (size_t i = 0; i < count; i++) {
-        size_t values = (size_t)sequences[i].count * (size_t)plan->model.vocab;
+        const size_t values = (size_t)sequences[i].count * (size_t)plan->model.vocab;
         sequences[i].logits = calloc(values, sizeof(float));
         assert_non_null(sequences[i].logits);
     }

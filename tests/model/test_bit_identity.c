@@ -142,7 +142,7 @@ static void company_in_the_batch_changes_no_bit(void **state)
 static bool processor_has(tsr_cpu_isa isa)
 {
     tsr_device *device = NULL;
-    bool has = tsr_device_open_cpu(1, isa, &device) == TSR_OK;
+    const bool has = tsr_device_open_cpu(1, isa, &device) == TSR_OK;
     tsr_device_close(device);
     return has;
 }

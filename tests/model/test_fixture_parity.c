@@ -31,8 +31,8 @@ static double distance_of(const char *folder, served_mode mode)
 
     double worst = 0;
     for (int i = 0; i < 2; i++) {
-        size_t values = (size_t)e.count[i] * (size_t)e.vocab;
-        double d = served_distance(sequences[i].logits, e.logits[i], values);
+        const size_t values = (size_t)e.count[i] * (size_t)e.vocab;
+        const double d = served_distance(sequences[i].logits, e.logits[i], values);
         worst = d > worst ? d : worst;
     }
     served_free(sequences, 2);
@@ -54,7 +54,7 @@ static bool has_expectation(const char *name, char folder[PATH_MAX])
 static void compare_all(served_mode mode)
 {
     struct dirent **entries = NULL;
-    int count = scandir(TSR_TEST_DATA, &entries, NULL, alphasort);
+    const int count = scandir(TSR_TEST_DATA, &entries, NULL, alphasort);
     assert_true(count > 0);
 
     int compared = 0;
@@ -62,7 +62,7 @@ static void compare_all(served_mode mode)
     for (int i = 0; i < count; i++) {
         char folder[PATH_MAX];
         if (has_expectation(entries[i]->d_name, folder)) {
-            double d = distance_of(folder, mode);
+            const double d = distance_of(folder, mode);
             print_message("%-22s %-12s %.1e\n", entries[i]->d_name, served_mode_name(mode), d);
             compared++;
             beyond += d <= limit_of_mode[mode] ? 0 : 1;

@@ -58,7 +58,7 @@ static void same_logits(const variant *v, const char *a, const char *b, served_m
     run_pair(v, a, mode, of_a);
     run_pair(v, b, mode, of_b);
     for (int i = 0; i < 2; i++) {
-        size_t values = (size_t)v->e.count[i] * (size_t)v->e.vocab;
+        const size_t values = (size_t)v->e.count[i] * (size_t)v->e.vocab;
         served_same_bits(v->original, of_a[i].logits, of_b[i].logits, values);
     }
     served_free(of_a, 2);
@@ -73,8 +73,8 @@ static void keeps_every_bit(const variant *v)
 
 static bool ends_with(const char *name, const char *suffix)
 {
-    size_t n = strlen(name);
-    size_t s = strlen(suffix);
+    const size_t n = strlen(name);
+    const size_t s = strlen(suffix);
     return n >= s && strcmp(name + n - s, suffix) == 0;
 }
 
@@ -341,9 +341,9 @@ static void against_definition(const variant *v, served_mode mode, const definit
 {
     served_sequence sequences[2];
     run_pair(v, v->folder, mode, sequences);
-    size_t values = (size_t)v->e.count[0] * (size_t)v->e.vocab;
+    const size_t values = (size_t)v->e.count[0] * (size_t)v->e.vocab;
     float *logits = definition_logits(d, v->e.tokens[0], v->e.count[0]);
-    double distance = served_distance(sequences[0].logits, logits, values);
+    const double distance = served_distance(sequences[0].logits, logits, values);
     print_message("definition in double, %s: %.1e\n", served_mode_name(mode), distance);
     assert_true(distance <= limit);
     free(logits);

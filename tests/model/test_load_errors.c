@@ -90,7 +90,7 @@ static tsr_status open_on(const tsr_plan *plan, tsr_status *ret_of_rank)
 {
     static const int32_t token[] = {1};
     served_sequence s = {.tokens = token, .count = 1};
-    tsr_status st = served_run(plan, (served_device){0}, &s, 1, ret_of_rank);
+    const tsr_status st = served_run(plan, (served_device){0}, &s, 1, ret_of_rank);
     served_free(&s, 1);
     return st;
 }
@@ -122,7 +122,7 @@ static void a_file_cut_short_after_planning_is_not_read(void **state)
     FILE *file = fopen(p.weights, "rb");
     assert_non_null(file);
     assert_int_equal(fseek(file, 0, SEEK_END), 0);
-    long bytes = ftell(file);
+    const long bytes = ftell(file);
     assert_int_equal(fclose(file), 0);
     assert_int_equal(truncate(p.weights, bytes - 1), 0);
 
@@ -141,7 +141,7 @@ static void a_file_of_the_same_size_with_another_header_is_not_read(void **state
     tsr_plan *plan = plan_of(&p, 1);
     edit_tensor *gate = edit_find(&p.tensors, "model.layers.1.mlp.experts.1.gate_proj.weight");
     edit_tensor *up = edit_find(&p.tensors, "model.layers.1.mlp.experts.1.up_proj.weight");
-    edit_tensor first = *gate;
+    const edit_tensor first = *gate;
     *gate = *up;
     *up = first;
     edit_write(p.weights, &p.tensors, 0);
@@ -292,7 +292,7 @@ static void one_rank_that_cannot_load_ends_all(void **state)
     edit_find(&p.tensors, name)->data[0] = 0x7f;
     edit_write(p.weights, &p.tensors, 0);
     tsr_plan *plan = plan_of(&p, 3);
-    int32_t owner = plan->expert_rank[3 * 8 + 7];
+    const int32_t owner = plan->expert_rank[3 * 8 + 7];
 
     tsr_status of_rank[3];
     ASSERT_STATUS(TSR_ERR_CHECKPOINT, open_on(plan, of_rank));

@@ -42,7 +42,7 @@ static tsr_status order_of(const tsr_plan *plan, int32_t rank, tsr_arena *memory
     tsr_device *device = NULL;
     ASSERT_STATUS(TSR_OK, tsr_device_open_cpu(1, TSR_CPU_AUTO, &device));
     const tsr_load_cut cut = {.device = device, .piece_bytes = TSR_LOAD_PIECE_BYTES};
-    tsr_status st = tsr_load_order_make(plan, rank, &cut, memory, ret_order);
+    const tsr_status st = tsr_load_order_make(plan, rank, &cut, memory, ret_order);
     tsr_device_close(device);
     return st;
 }
@@ -67,7 +67,7 @@ static void check_order(const tsr_load_order *order)
         for (size_t j = i + 1; j < order->piece_count; j++) {
             const tsr_piece *a = &order->pieces[i];
             const tsr_piece *b = &order->pieces[j];
-            bool same_linear =
+            const bool same_linear =
                 a->part != TSR_PART_VECTOR && b->part != TSR_PART_VECTOR && a->owner == b->owner;
             assert_false(same_linear && a->part == TSR_PART_WEIGHT);
         }
@@ -163,10 +163,10 @@ static void reading_takes_no_more_than_was_planned(void **state)
             tsr_arena *memory = arena();
             tsr_load_order order;
             ASSERT_STATUS(TSR_OK, order_of(plan, rank, memory, &order));
-            size_t records =
+            const size_t records =
                 order.piece_count * TSR_LOAD_PIECE_RECORD_BYTES +
                 (size_t)(plan->linear_count + plan->vector_count) * TSR_LOAD_TENSOR_RECORD_BYTES;
-            size_t ring = TSR_LOAD_SLOTS * tsr_load_slot_bytes(order.longest);
+            const size_t ring = TSR_LOAD_SLOTS * tsr_load_slot_bytes(order.longest);
             assert_true(ring + TSR_LOAD_SCRATCH_BYTES + records <=
                         plan->budget[rank].loading_bytes);
             tsr_arena_close(memory);
@@ -307,9 +307,9 @@ static void rotary_angles_are_those_of_the_formula(void **state)
         float c[DIM / 2];
         float s[DIM / 2];
         tsr_rotary_row(1e6, DIM, positions[p], c, s);
-        double tolerance = positions[p] * 1.2e-7 * 2 + 1e-7;
+        const double tolerance = positions[p] * 1.2e-7 * 2 + 1e-7;
         for (int i = 0; i < DIM / 2; i++) {
-            double angle = positions[p] / pow(1e6, 2.0 * i / DIM);
+            const double angle = positions[p] / pow(1e6, 2.0 * i / DIM);
             assert_true(fabs((double)c[i] - cos(angle)) <= tolerance);
             assert_true(fabs((double)s[i] - sin(angle)) <= tolerance);
         }

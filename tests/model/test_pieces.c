@@ -157,10 +157,10 @@ static void a_nan_in_any_piece_is_named(void **state)
         const char *name = cases[i / 2].tensor;
         patient p = copy_of(cases[i / 2].fixture);
         edit_tensor *t = edit_find(&p.tensors, name);
-        size_t at = i % 2 == 0 ? 0 : t->bytes - 2;
+        const size_t at = i % 2 == 0 ? 0 : t->bytes - 2;
         memset(t->data + at, 0xff, 2);
         edit_write(p.weights, &p.tensors, 0);
-        held h = load(p.folder, 512);
+        const held h = load(p.folder, 512);
         ASSERT_STATUS(TSR_ERR_CHECKPOINT, h.status);
         heard(name, "model.safetensors: holds NaN or infinity");
         free(h.bytes);
@@ -177,7 +177,7 @@ static void a_bad_scale_is_named_by_its_place_in_the_tensor(void **state)
     edit_tensor *t = edit_find(&p.tensors, name);
     t->data[t->bytes - 1] = 0x7f;
     edit_write(p.weights, &p.tensors, 0);
-    held h = load(p.folder, 512);
+    const held h = load(p.folder, 512);
     char what[64];
     (void)snprintf(what, sizeof(what), "element %zu is nan", t->bytes - 1);
     ASSERT_STATUS(TSR_ERR_CHECKPOINT, h.status);
@@ -191,7 +191,7 @@ static void a_row_that_is_longer_than_a_piece_is_refused_by_name(void **state)
     (void)state;
     char folder[PATH_MAX];
     edit_path(TSR_TEST_DATA, "qwen3-bf16", sizeof(folder), folder);
-    held h = load(folder, 255); /* a row of 128 in BF16 has 256 bytes */
+    const held h = load(folder, 255); /* a row of 128 in BF16 has 256 bytes */
     ASSERT_STATUS(TSR_ERR_CHECKPOINT, h.status);
     heard(".weight in model.safetensors", "its rows of 256 bytes, 1 together, are too long");
     free(h.bytes);

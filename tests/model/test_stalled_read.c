@@ -92,7 +92,7 @@ static void a_read_that_does_not_end_is_given_up(void **state)
         assert_non_null(strstr(said, "model."));
         assert_non_null(strstr(said, "in model.safetensors: not read from"));
 
-        int64_t before = tsr_clock_ms();
+        const int64_t before = tsr_clock_ms();
         tsr_loader_close(loader);
         assert_true(tsr_clock_ms() - before < DEADLINE_MS);
         tsr_weights_close(&weights);

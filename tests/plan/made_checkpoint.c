@@ -188,7 +188,7 @@ void made_mixed(made_checkpoint *made)
 
 void made_key(made_checkpoint *made, const char *name, const char *algo, int32_t group_size)
 {
-    size_t at = made->c.declared.layer_count++;
+    const size_t at = made->c.declared.layer_count++;
     char *copy = strdup(name);
 
     assert_true(at < MOST_KEYS);
@@ -222,7 +222,7 @@ static const char *stored_algo(made_checkpoint *made, const char *module)
     char name[TSR_MODULE_NAME_BYTES + 16];
 
     (void)snprintf(name, sizeof(name), "%s.weight", module);
-    tsr_dtype dtype = made_tensor(made, name)->dtype;
+    const tsr_dtype dtype = made_tensor(made, name)->dtype;
     if (dtype == TSR_DTYPE_U8)
         return "NVFP4";
     return dtype == TSR_DTYPE_F8_E4M3 ? "FP8" : NULL;

@@ -58,11 +58,11 @@ static void an_expert_of_a_released_model_takes_the_published_bytes(void **state
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         tsr_model_facts m = released(1, cases[i].hidden, cases[i].intermediate, 128);
-        uint64_t weights = 3 * (uint64_t)m.hidden * (uint64_t)m.expert_intermediate;
+        const uint64_t weights = 3 * (uint64_t)m.hidden * (uint64_t)m.expert_intermediate;
         static const char *const targets[] = {"h200", "cpu"};
         for (int t = 0; t < 2; t++) {
-            uint64_t nvfp4 = expert_bytes(targets[t], &m, TSR_WEIGHT_NVFP4);
-            uint64_t fp8 = expert_bytes(targets[t], &m, TSR_WEIGHT_FP8);
+            const uint64_t nvfp4 = expert_bytes(targets[t], &m, TSR_WEIGHT_NVFP4);
+            const uint64_t fp8 = expert_bytes(targets[t], &m, TSR_WEIGHT_FP8);
             assert_in_range(nvfp4, weights / 2 + weights / 16, weights / 2 + weights / 16 + 1024);
             assert_in_range(fp8, weights, weights + 1024);
             assert_float_equal(cases[i].nvfp4, (double)nvfp4 / (1 << 20), 0.05);
@@ -98,7 +98,7 @@ static void experts_are_consecutive_and_even_on_any_number_of_ranks(void **state
         for (int32_t ranks = 1; ranks <= experts; ranks++) {
             int32_t held[40] = {0};
             for (int32_t e = 0, last = 0; e < experts; e++) {
-                int32_t rank = tsr_placement_rank(experts, ranks, e);
+                const int32_t rank = tsr_placement_rank(experts, ranks, e);
                 assert_in_range(rank, last, last + 1);
                 last = rank;
                 held[rank]++;
@@ -194,7 +194,7 @@ static void the_largest_rank_decides(void **state)
     for (int32_t ranks = 1; ranks <= MADE_EXPERTS; ranks++) {
         const tsr_setting setting = {
             .limits = {512, 8, 64, 32, 16, 100, 64, 1}, .kv_format = TSR_KV_BF16, .ranks = ranks};
-        int32_t largest = tsr_budget_largest_rank(&budget, ranks);
+        const int32_t largest = tsr_budget_largest_rank(&budget, ranks);
         tsr_rank_budget most = tsr_budget_of_rank(&budget, &setting, largest);
         assert_int_equal(0, largest);
         assert_int_equal(tsr_rank_budget_total(&most), tsr_budget_need(&budget, &setting));
@@ -232,8 +232,8 @@ static void loading_and_running_take_turns(void **state)
     (void)state;
     built b = build(&request);
     const tsr_rank_budget *r = &b.plan->budget[0];
-    uint64_t running = r->kv_bytes + r->workspace_bytes + r->buffers_bytes;
-    uint64_t fewest = r->weights_bytes + r->loading_bytes;
+    const uint64_t running = r->kv_bytes + r->workspace_bytes + r->buffers_bytes;
+    const uint64_t fewest = r->weights_bytes + r->loading_bytes;
     assert_true(r->loading_bytes > TSR_LOAD_SCRATCH_BYTES && r->loading_bytes > running);
     assert_int_equal(total(b.plan, 0), fewest);
     close_built(&b);
@@ -263,7 +263,7 @@ static void a_long_tensor_takes_records_and_no_ring(void **state)
     tsr_tensor_place place = {.offset = 100, .bytes = piece};
     (void)state;
     tsr_load_count_add(&count, &place);
-    uint64_t short_bytes = tsr_load_bytes(&count);
+    const uint64_t short_bytes = tsr_load_bytes(&count);
     assert_true(short_bytes >= TSR_LOAD_SLOTS * piece + TSR_LOAD_SCRATCH_BYTES);
     place.bytes = 40 * piece;
     tsr_load_count_add(&count, &place);
@@ -415,7 +415,7 @@ static uint64_t bytes_with(tsr_plan_request request, int32_t exchange, int32_t *
     request.exchange_tokens = exchange;
     built b = build(&request);
     ASSERT_STATUS(TSR_OK, b.status);
-    uint64_t bytes = total(b.plan, 0);
+    const uint64_t bytes = total(b.plan, 0);
     if (ret_chosen != NULL)
         *ret_chosen = b.plan->limits.exchange_tokens;
     close_built(&b);
@@ -436,7 +436,7 @@ static void an_exchange_takes_as_few_rounds_as_memory_allows(void **state)
                                     .max_num_seqs = 1,
                                     .max_batched_tokens = 1001};
         bool few = false, one = false;
-        uint64_t fixed = bytes_with(request, 16, NULL);
+        const uint64_t fixed = bytes_with(request, 16, NULL);
         for (uint64_t more = 1 << 14; more < UINT64_C(1) << 31; more += more / 3) {
             int32_t chosen, rounds = 1;
             request.memory_bytes = fixed + more;

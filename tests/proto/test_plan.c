@@ -120,7 +120,7 @@ static packed pack(tsr_plan *plan)
 static void a_plan_arrives_as_it_left(void **state)
 {
     tsr_plan *sent = sample(), *got;
-    packed p = pack(sent);
+    const packed p = pack(sent);
     (void)state;
     ASSERT_STATUS(TSR_OK, tsr_plan_unpack(p.bytes, p.count, &got));
     assert_int_equal(sent->digest, got->digest);
@@ -177,7 +177,7 @@ static void the_digest_follows_every_field(void **state)
 static void no_truncated_plan_is_taken(void **state)
 {
     tsr_plan *sent = sample(), *got = NULL;
-    packed p = pack(sent);
+    const packed p = pack(sent);
     (void)state;
     tsr_log_set_sink(quiet, NULL);
     for (size_t count = 0; count < p.count; count++) {
@@ -196,7 +196,7 @@ static void no_truncated_plan_is_taken(void **state)
 static void no_flipped_bit_is_taken(void **state)
 {
     tsr_plan *sent = sample(), *got = NULL;
-    packed p = pack(sent);
+    const packed p = pack(sent);
     (void)state;
     tsr_log_set_sink(quiet, NULL);
     for (size_t bit = 0; bit < 8 * p.count; bit++) {
@@ -282,7 +282,7 @@ static void no_plan_out_of_bounds_is_taken(void **state)
     for (size_t i = 0; i < sizeof(damages) / sizeof(damages[0]); i++) {
         tsr_plan *sent = sample(), *got = NULL;
         damages[i](sent);
-        packed p = pack(sent);
+        const packed p = pack(sent);
         if (tsr_plan_unpack(p.bytes, p.count, &got) != TSR_ERR_MISMATCH)
             fail_msg("damage %zu was taken", i);
         free(p.bytes);

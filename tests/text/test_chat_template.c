@@ -30,7 +30,7 @@ static void gives(const char *source, const char *variables, const char *expecte
     tsr_text text = {0};
     tsr_problems problems = {0};
     ASSERT_STATUS(TSR_OK, render(source, variables, &text, &problems));
-    assert_string_equal(expected, text.bytes ? text.bytes : "");
+    assert_string_equal(expected, text.bytes != NULL ? text.bytes : "");
     tsr_text_close(&text);
     tsr_problems_close(&problems);
 }
@@ -162,7 +162,7 @@ static int make_folder(void **state)
     static char folder[64];
     (void)snprintf(folder, sizeof(folder), "/tmp/tessera-template-XXXXXX");
     *state = mkdtemp(folder);
-    return *state ? 0 : -1;
+    return *state != NULL ? 0 : -1;
 }
 
 static void remove_file(const char *folder, const char *name)

@@ -68,8 +68,9 @@ static bool agrees(const char *source, size_t bytes, const json_t *variables,
     if (!good) {
         const char *wanted = json_string_value(expected);
         print_message("%.*s\n  wanted %s\n  got    %s %.*s %s\n", bytes < 400 ? (int)bytes : 400,
-                      source, wanted ? wanted : "an error", tsr_status_name(st),
-                      text.count < 600 ? (int)text.count : 600, text.bytes ? text.bytes : "",
+                      source, wanted != NULL ? wanted : "an error", tsr_status_name(st),
+                      text.count < 600 ? (int)text.count : 600,
+                      text.bytes != NULL ? text.bytes : "",
                       problems.count > 0 ? problems.items[0].text : "");
     }
     tsr_text_close(&text);

@@ -84,7 +84,7 @@ static void what_is_not_served_is_refused_by_name(void **state)
         ASSERT_STATUS(TSR_ERR_CHECKPOINT, open_changed(table[i][0], &problems, &tokenizer));
         assert_null(tokenizer);
         assert_int_equal(1, problems.count);
-        if (!strstr(problems.items[0].text, table[i][1]))
+        if (strstr(problems.items[0].text, table[i][1]) == NULL)
             fail_msg("\"%s\" does not name \"%s\"", problems.items[0].text, table[i][1]);
         tsr_problems_close(&problems);
     }
