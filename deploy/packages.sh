@@ -7,7 +7,7 @@ packages_build="build-essential cmake ninja-build pkg-config libopenmpi-dev open
 
 # To test: clang's tools in the version whose opinion counts, and its sanitizers and fuzzer.
 packages_test="libcmocka-dev python3 ccache clang-14 clang-format-14 clang-tidy-14
-    libclang-rt-14-dev"
+    clang-tools-14 libclang-rt-14-dev"
 
 # Runs a command as root; false when that is not possible.
 as_root() {
