@@ -9,12 +9,12 @@
  */
 #include "runtime/base/arena.h"
 
+#include "runtime/base/sizes.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { ALIGNMENT = 64 };
 
 typedef struct block {
     struct block *next;
@@ -37,7 +37,7 @@ static block *block_open(size_t capacity)
         return NULL;
 
     void *bytes = NULL;
-    if (posix_memalign(&bytes, ALIGNMENT, capacity) != 0) {
+    if (posix_memalign(&bytes, TSR_ALIGNMENT, capacity) != 0) {
         free(b);
         return NULL;
     }
@@ -52,7 +52,7 @@ tsr_status tsr_arena_open(size_t first_bytes, tsr_arena **ret_arena)
     if (arena == NULL)
         return TSR_ERR_MEMORY;
 
-    arena->first = block_open(first_bytes < ALIGNMENT ? ALIGNMENT : first_bytes);
+    arena->first = block_open(tsr_larger_size(first_bytes, TSR_ALIGNMENT));
     if (arena->first == NULL) {
         free(arena);
         return TSR_ERR_MEMORY;
@@ -75,16 +75,16 @@ static block *next_block(tsr_arena *arena, size_t bytes)
         return NULL;
 
     const size_t doubled = last->capacity > SIZE_MAX / 2 ? SIZE_MAX : last->capacity * 2;
-    last->next = block_open(bytes > doubled ? bytes : doubled);
+    last->next = block_open(tsr_larger_size(bytes, doubled));
     return last->next;
 }
 
 void *tsr_arena_alloc(tsr_arena *arena, size_t bytes)
 {
-    if (bytes > SIZE_MAX - ALIGNMENT)
+    if (bytes > SIZE_MAX - TSR_ALIGNMENT)
         return NULL;
 
-    const size_t rounded = bytes > 0 ? (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT : ALIGNMENT;
+    const size_t rounded = tsr_aligned(tsr_larger_size(bytes, 1), TSR_ALIGNMENT);
     block *b = arena->current;
     if (b->capacity - b->used < rounded) {
         b = next_block(arena, rounded);

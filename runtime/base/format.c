@@ -4,6 +4,8 @@
  */
 #include "runtime/base/format.h"
 
+#include "runtime/base/sizes.h"
+
 static const tsr_format_row formats[TSR_WEIGHT_FORMAT_COUNT] = {
     [TSR_WEIGHT_F32] = {.name = "f32",
                         .looks_like = "unquantized",
@@ -91,11 +93,6 @@ uint64_t tsr_weight_bytes(tsr_weight_format format, int32_t out, int32_t in)
            tsr_dtype_bytes(formats[format].weight_dtype);
 }
 
-static int32_t tiles(int32_t weights, int32_t of)
-{
-    return weights / of + (weights % of > 0);
-}
-
 tsr_scale_shape tsr_scale_shape_of(tsr_weight_format format, int32_t out, int32_t in)
 {
     const tsr_format_row *row = &formats[format];
@@ -103,7 +100,8 @@ tsr_scale_shape tsr_scale_shape_of(tsr_weight_format format, int32_t out, int32_
     if (row->scales == TSR_SCALES_CHANNEL)
         return (tsr_scale_shape){out, 1};
     if (row->scales == TSR_SCALES_GRID)
-        return (tsr_scale_shape){tiles(out, row->scale_rows), tiles(in, row->scale_columns)};
+        return (tsr_scale_shape){tsr_pieces(out, row->scale_rows),
+                                 tsr_pieces(in, row->scale_columns)};
     return (tsr_scale_shape){1, 1};
 }
 
