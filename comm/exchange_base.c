@@ -8,15 +8,16 @@
  */
 #include "comm/exchange_ops.h"
 #include "runtime/base/log.h"
+#include "runtime/base/sizes.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 
-enum { ROW_ALIGNMENT = 16, MAX_ROW_BYTES = 1 << 30 };
+enum { MAX_ROW_BYTES = 1 << 30 };
 
 static bool row_allowed(size_t bytes)
 {
-    return bytes != 0 && bytes % ROW_ALIGNMENT == 0 && bytes <= MAX_ROW_BYTES;
+    return bytes != 0 && bytes % TSR_ROW_ALIGNMENT == 0 && bytes <= MAX_ROW_BYTES;
 }
 
 /* Indices are 32 bits: the largest are those of a slot and of an answer. */

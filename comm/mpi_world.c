@@ -13,6 +13,7 @@
 #include "comm/mpi_guard.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
+#include "runtime/base/sizes.h"
 
 #include <inttypes.h>
 #include <mpi.h>
@@ -354,7 +355,7 @@ static void deliver_notes(world *w)
 
 static int32_t guard_ms(int32_t deadline_ms)
 {
-    return deadline_ms > LEAST_GUARD_MS ? deadline_ms : LEAST_GUARD_MS;
+    return tsr_larger(deadline_ms, LEAST_GUARD_MS);
 }
 
 /* One that stops only now is left to the guard. */
