@@ -12,6 +12,7 @@
  * Blocks follow each other, so they share the pieces.
  */
 #include "kernels/device_ops.h"
+#include "runtime/base/sizes.h"
 
 typedef struct cutter {
     unsigned char *memory;
@@ -22,7 +23,7 @@ static void *cut(cutter *c, uint64_t rows, uint64_t row_bytes)
 {
     void *piece = c->memory != NULL ? c->memory + c->used : NULL;
 
-    c->used += (rows * row_bytes + 63U) & ~UINT64_C(63);
+    c->used += tsr_aligned(rows * row_bytes, TSR_ALIGNMENT);
     return piece;
 }
 
@@ -39,7 +40,7 @@ uint64_t tsr_block_rows_layout(const tsr_work_shape *shape, size_t activation_by
     tsr_block_rows rows;
 
     c.memory = memory;
-    rows.normed = cut(&c, tokens > logit_rows ? tokens : logit_rows, hidden);
+    rows.normed = cut(&c, tsr_larger_size(tokens, logit_rows), hidden);
     rows.delta = cut(&c, tokens, hidden);
     rows.q = cut(&c, tokens, q);
     rows.k = cut(&c, tokens, kv);

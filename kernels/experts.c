@@ -17,6 +17,7 @@
 #include "kernels/checks.h"
 #include "kernels/device_ops.h"
 #include "runtime/base/log.h"
+#include "runtime/base/sizes.h"
 
 #include <string.h>
 
@@ -27,15 +28,10 @@ typedef struct table_places {
     size_t end;
 } table_places;
 
-static size_t aligned(size_t bytes)
-{
-    return (bytes + 63U) & ~(size_t)63U;
-}
-
 static table_places places_of(int32_t experts, int32_t local)
 {
-    const size_t ids = aligned((size_t)experts * sizeof(int32_t));
-    table_places p = {.local_of = aligned((size_t)local * sizeof(tsr_mlp))};
+    const size_t ids = tsr_aligned((size_t)experts * sizeof(int32_t), TSR_ALIGNMENT);
+    table_places p = {.local_of = tsr_aligned((size_t)local * sizeof(tsr_mlp), TSR_ALIGNMENT)};
 
     p.tag_of = p.local_of + ids;
     p.end = p.tag_of + ids;
@@ -51,7 +47,7 @@ size_t tsr_packed_row_bytes(size_t activation_bytes, int32_t hidden, int32_t top
 {
     const size_t bytes = (size_t)hidden * activation_bytes + (size_t)top_k * sizeof(int32_t);
 
-    return (bytes + 15U) & ~(size_t)15U;
+    return tsr_aligned(bytes, TSR_ROW_ALIGNMENT);
 }
 
 static bool groups_are_right(const tsr_router *router, int32_t experts)

@@ -15,6 +15,7 @@
 #include "kernels/cpu/kv_cpu.h"
 #include "kernels/cpu/lane_math.h"
 #include "kernels/cpu/stream_cpu.h"
+#include "runtime/base/sizes.h"
 
 #include <math.h>
 
@@ -42,9 +43,8 @@ typedef struct attend {
 static int32_t tile_positions(const tsr_kv_layer *cache, int32_t p, int32_t positions)
 {
     const int32_t in_block = cache->block_tokens - p % cache->block_tokens;
-    const int32_t count = positions - p < in_block ? positions - p : in_block;
 
-    return count < TSR_CPU_POSITIONS ? count : TSR_CPU_POSITIONS;
+    return tsr_smaller(tsr_smaller(positions - p, in_block), TSR_CPU_POSITIONS);
 }
 
 static tsr_kv_place place_of(const tsr_kv_layer *cache, const attend *w, int32_t p)

@@ -11,6 +11,7 @@
 #include "kernels/cpu/format/format_cpu.h"
 #include "kernels/cpu/stream_cpu.h"
 #include "runtime/base/log.h"
+#include "runtime/base/sizes.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -21,12 +22,7 @@
 #include <cpuid.h>
 #endif
 
-enum { MOST_THREADS = 1024, ALIGNMENT = 64 };
-
-static uint64_t aligned(uint64_t bytes)
-{
-    return (bytes + 63U) & ~UINT64_C(63);
-}
+enum { MOST_THREADS = 1024 };
 
 #ifdef TSR_X86
 /* By cpuid: not every compiler's __builtin_cpu_supports knows the name. */
@@ -72,15 +68,15 @@ static const tsr_cpu_isa_table *choose_isa(tsr_cpu_isa isa)
  */
 static tsr_status alloc_cpu(tsr_device *device, size_t bytes, void **ret_memory)
 {
-    const size_t size = (size_t)aligned(bytes > 0 ? bytes : 1);
+    const size_t size = (size_t)tsr_aligned(tsr_larger_size(bytes, 1), TSR_ALIGNMENT);
 
     (void)device;
-    if (size < bytes || size > SIZE_MAX - ALIGNMENT)
+    if (size < bytes || size > SIZE_MAX - TSR_ALIGNMENT)
         return TSR_ERR_MEMORY;
-    unsigned char *given = calloc(1, size + ALIGNMENT);
+    unsigned char *given = calloc(1, size + TSR_ALIGNMENT);
     if (given == NULL)
         return TSR_ERR_MEMORY;
-    unsigned char *memory = given + (ALIGNMENT - (uintptr_t)given % ALIGNMENT);
+    unsigned char *memory = given + (TSR_ALIGNMENT - (uintptr_t)given % TSR_ALIGNMENT);
     memcpy(memory - sizeof(given), &given, sizeof(given));
     *ret_memory = memory;
     return TSR_OK;
@@ -131,9 +127,10 @@ uint64_t tsr_cpu_linear_bytes(tsr_weight_format format, int32_t out, int32_t in,
 {
     const tsr_cpu_format *f = tsr_cpu_isa_table_plain.format[format];
 
-    return aligned(f->weight_bytes(format, out, in)) + aligned(f->scale_bytes(format, out, in)) +
-           (bias ? aligned((uint64_t)out * sizeof(float)) : 0) +
-           (pre_quant_scale ? aligned((uint64_t)in * sizeof(float)) : 0);
+    return tsr_aligned(f->weight_bytes(format, out, in), TSR_ALIGNMENT) +
+           tsr_aligned(f->scale_bytes(format, out, in), TSR_ALIGNMENT) +
+           (bias ? tsr_aligned((uint64_t)out * sizeof(float), TSR_ALIGNMENT) : 0) +
+           (pre_quant_scale ? tsr_aligned((uint64_t)in * sizeof(float), TSR_ALIGNMENT) : 0);
 }
 
 /* Where the parts of a linear begin, from the front of its memory. */
@@ -148,9 +145,10 @@ static linear_layout layout_of(tsr_weight_format format, int32_t out, int32_t in
     const tsr_cpu_format *f = tsr_cpu_isa_table_plain.format[format];
     linear_layout at;
 
-    at.scales = aligned(f->weight_bytes(format, out, in));
-    at.bias = at.scales + aligned(f->scale_bytes(format, out, in));
-    at.pre_quant_scale = at.bias + (bias ? aligned((uint64_t)out * sizeof(float)) : 0);
+    at.scales = tsr_aligned(f->weight_bytes(format, out, in), TSR_ALIGNMENT);
+    at.bias = at.scales + tsr_aligned(f->scale_bytes(format, out, in), TSR_ALIGNMENT);
+    at.pre_quant_scale =
+        at.bias + (bias ? tsr_aligned((uint64_t)out * sizeof(float), TSR_ALIGNMENT) : 0);
     return at;
 }
 

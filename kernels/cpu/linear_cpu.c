@@ -12,6 +12,7 @@
 #include "kernels/cpu/dots.h"
 #include "kernels/cpu/format/format_cpu.h"
 #include "kernels/cpu/lanes.h"
+#include "runtime/base/sizes.h"
 
 /* Floats of x that should stay in a core's cache; tokens of one block. */
 enum { CACHED_FLOATS = 131072, BLOCK_LEAST = 24, BLOCK_MOST = 96 };
@@ -28,7 +29,7 @@ typedef struct tile_run {
 
 static int64_t tiles_of(const tsr_linear_job *job)
 {
-    return ((int64_t)job->linear->out + TSR_CPU_TILE - 1) / TSR_CPU_TILE;
+    return tsr_pieces(job->linear->out, TSR_CPU_TILE);
 }
 
 static int64_t tile_cost(const tsr_linear_job *job)
@@ -128,15 +129,10 @@ static void decode_tiles(const tsr_linear_job *job, int64_t first_tile, int64_t 
     }
 }
 
-/* ceil(a / b), 0 where a is negative. */
-static int64_t steps(int64_t a, int64_t b)
+/* How many tiles of a job begin in the first `share` of its cost, which may not have begun. */
+static int64_t tiles_begun(int64_t share, int64_t cost)
 {
-    return a <= 0 ? 0 : (a + b - 1) / b;
-}
-
-static int64_t lesser(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
+    return share <= 0 ? 0 : tsr_pieces_64(share, cost);
 }
 
 /* A tile belongs to the thread in whose share of the cost it begins. */
@@ -151,8 +147,8 @@ static void tile_share(const void *context, int32_t thread, int32_t threads)
         const tsr_linear_job *job = &run->jobs[j];
         const int64_t tiles = tiles_of(job);
         const int64_t cost = tile_cost(job);
-        const int64_t first = lesser(tiles, steps(mine.first - begin, cost));
-        const int64_t last = lesser(tiles, steps(mine.last - begin, cost));
+        const int64_t first = tsr_smaller_64(tiles, tiles_begun(mine.first - begin, cost));
+        const int64_t last = tsr_smaller_64(tiles, tiles_begun(mine.last - begin, cost));
         begin += tiles * cost;
         if (job->tokens <= STREAM_MOST)
             stream_tiles(job, first, last);
@@ -213,7 +209,8 @@ tsr_status ISA(tsr_linears_cpu)(tsr_device *device, const tsr_linears_args *a, t
 
     (void)s;
     for (int32_t t0 = 0; t0 < a->tokens; t0 += cpu->work.chunk) {
-        const tsr_thread_range tokens = {t0, lesser(a->tokens, (int64_t)t0 + cpu->work.chunk)};
+        const tsr_thread_range tokens = {t0,
+                                         tsr_smaller_64(a->tokens, (int64_t)t0 + cpu->work.chunk)};
         int32_t count = 0;
         for (int32_t first = 0; first < a->count; first += count) {
             count = 1;

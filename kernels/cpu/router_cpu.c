@@ -12,6 +12,7 @@
 
 #include "kernels/cpu/lane_math.h"
 #include "kernels/cpu/linear_cpu.h"
+#include "runtime/base/sizes.h"
 
 #include <math.h>
 
@@ -28,12 +29,12 @@ static void softmax(float *x, int32_t count)
     lanes sum = lanes_set(0.0F);
 
     for (int32_t i = 0; i < count; i += LANES) {
-        const int n = count - i < LANES ? count - i : LANES;
+        const int n = tsr_smaller(count - i, LANES);
         most = lanes_max(most, lanes_load_part(x + i, n, -INFINITY));
     }
     const lanes peak = lanes_set(lanes_peak(most));
     for (int32_t i = 0; i < count; i += LANES) {
-        const int n = count - i < LANES ? count - i : LANES;
+        const int n = tsr_smaller(count - i, LANES);
         float e[LANES];
         lanes_store(e, lanes_exp(lanes_sub(lanes_load_part(x + i, n, -INFINITY), peak)));
         for (int l = 0; l < n; l++)
@@ -48,7 +49,7 @@ static void softmax(float *x, int32_t count)
 static void sigmoid(float *x, int32_t count)
 {
     for (int32_t i = 0; i < count; i += LANES) {
-        const int n = count - i < LANES ? count - i : LANES;
+        const int n = tsr_smaller(count - i, LANES);
         float y[LANES];
         lanes_store(y, lanes_sigmoid(lanes_load_part(x + i, n, 0.0F)));
         for (int l = 0; l < n; l++)

@@ -19,6 +19,7 @@
 #include "kernels/cpu/lane_math.h"
 #include "kernels/cpu/stream_cpu.h"
 #include "kernels/cpu/top_cpu.h"
+#include "runtime/base/sizes.h"
 
 #include <math.h>
 
@@ -158,7 +159,7 @@ static int32_t choose(const float *x, int32_t count, const tsr_sample_row *row, 
                       float *p)
 {
     const bool all = (row->top_k == 0 || row->top_k >= count) && row->top_p >= 1.0F;
-    int32_t *id = (int32_t *)(void *)(p + (((size_t)count + LANES - 1) / LANES * LANES));
+    int32_t *id = (int32_t *)(void *)(p + tsr_aligned((uint64_t)count, LANES));
 
     if (row->temperature == 0.0F)
         return best;

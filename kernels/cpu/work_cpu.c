@@ -3,6 +3,9 @@
  * the plan counts are the bytes that are taken.
  */
 #include "kernels/cpu/device_cpu.h"
+#include "runtime/base/sizes.h"
+
+enum { LINE_FLOATS = TSR_ALIGNMENT / sizeof(float) };
 
 typedef struct cutter {
     unsigned char *memory;
@@ -13,40 +16,31 @@ static void *cut(cutter *c, uint64_t count, uint64_t size)
 {
     void *piece = c->memory != NULL ? c->memory + c->used : NULL;
 
-    c->used += (count * size + 63U) & ~UINT64_C(63);
+    c->used += tsr_aligned(count * size, TSR_ALIGNMENT);
     return piece;
-}
-
-static uint64_t larger(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
-
-static uint64_t rounded(int32_t count)
-{
-    return ((uint64_t)count + 15U) & ~UINT64_C(15);
 }
 
 /* A thread runs one of these at a time, so they share their place. */
 static uint64_t thread_floats(const tsr_work_shape *s)
 {
     const uint64_t linear = TSR_CPU_TILE * (uint64_t)s->max_in;
-    const uint64_t attention = TSR_CPU_HEADS * rounded(s->max_context) +
-                               (uint64_t)(TSR_CPU_HEADS + TSR_CPU_POSITIONS) * rounded(s->head_dim);
-    const uint64_t sample = 2 * rounded(s->vocab);
+    const uint64_t attention = TSR_CPU_HEADS * tsr_aligned((uint64_t)s->max_context, LINE_FLOATS) +
+                               (uint64_t)(TSR_CPU_HEADS + TSR_CPU_POSITIONS) *
+                                   tsr_aligned((uint64_t)s->head_dim, LINE_FLOATS);
+    const uint64_t sample = 2 * tsr_aligned((uint64_t)s->vocab, LINE_FLOATS);
 
-    return larger(linear, larger(attention, sample));
+    return tsr_larger_size(linear, tsr_larger_size(attention, sample));
 }
 
 uint64_t tsr_cpu_work_layout(const tsr_work_shape *shape, int32_t threads, unsigned char *memory,
                              tsr_cpu_work *ret_work)
 {
-    const uint64_t rows =
-        larger((uint64_t)shape->max_tokens,
-               larger((uint64_t)shape->max_answers, (uint64_t)shape->max_logit_rows));
-    const uint64_t chunk = rows < TSR_CPU_CHUNK ? rows : TSR_CPU_CHUNK;
+    const uint64_t rows = tsr_larger_size(
+        (uint64_t)shape->max_tokens,
+        tsr_larger_size((uint64_t)shape->max_answers, (uint64_t)shape->max_logit_rows));
+    const uint64_t chunk = tsr_smaller_size(rows, TSR_CPU_CHUNK);
     const uint64_t experts = (uint64_t)shape->max_experts;
-    const uint64_t groups = larger(1, experts < chunk ? experts : chunk);
+    const uint64_t groups = tsr_larger_size(1, tsr_smaller_size(experts, chunk));
     const uint64_t answers = (uint64_t)shape->max_answers;
     const uint64_t in = (uint64_t)shape->max_in;
     const uint64_t intermediate = (uint64_t)shape->max_intermediate;
@@ -66,9 +60,9 @@ uint64_t tsr_cpu_work_layout(const tsr_work_shape *shape, int32_t threads, unsig
     w.expert_first = cut(&c, experts + 1, sizeof(int32_t));
     w.group = cut(&c, groups, sizeof(tsr_mlp_group));
     w.job = cut(&c, 2 * groups + TSR_MAX_LINEARS, sizeof(tsr_linear_job));
-    w.thread_bytes = (size_t)((thread_floats(shape) * sizeof(float) + 63U) & ~UINT64_C(63));
+    w.thread_bytes = (size_t)tsr_aligned(thread_floats(shape) * sizeof(float), TSR_ALIGNMENT);
     w.thread = cut(&c, (uint64_t)threads, w.thread_bytes);
-    w.score_stride = (int32_t)rounded(shape->max_context);
+    w.score_stride = (int32_t)tsr_aligned((uint64_t)shape->max_context, LINE_FLOATS);
     *ret_work = w;
     return c.used;
 }

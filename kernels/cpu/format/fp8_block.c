@@ -4,6 +4,7 @@
  */
 #include "kernels/cpu/format/format_cpu.h"
 #include "kernels/cpu/lanes.h"
+#include "runtime/base/sizes.h"
 
 #include <string.h>
 
@@ -15,14 +16,9 @@ typedef struct cursor {
     lanes scale;
 } cursor;
 
-static size_t blocks(int32_t count)
-{
-    return ((size_t)count + BLOCK - 1) / BLOCK;
-}
-
 TSR_INLINE cursor cursor_open(const tsr_linear *linear, int32_t row)
 {
-    const size_t scale_row = (size_t)(row / BLOCK) * blocks(linear->in);
+    const size_t scale_row = (size_t)(row / BLOCK) * (size_t)tsr_pieces(linear->in, BLOCK);
     return (cursor){
         .at = (const uint8_t *)linear->weight + (size_t)row * (size_t)linear->in,
         .next_scale = (const float *)linear->scales + scale_row,

@@ -15,6 +15,7 @@
  */
 #include "kernels/cpu/format/format_cpu.h"
 #include "kernels/cpu/lanes.h"
+#include "runtime/base/sizes.h"
 
 #include <string.h>
 
@@ -30,7 +31,7 @@ typedef struct cursor {
 
 static size_t chunks(int32_t in)
 {
-    return ((size_t)in + CHUNK - 1) / CHUNK;
+    return (size_t)tsr_pieces(in, CHUNK);
 }
 
 TSR_INLINE cursor cursor_open(const tsr_linear *linear, int32_t row)
