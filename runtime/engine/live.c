@@ -9,6 +9,8 @@
  */
 #include "runtime/engine/live.h"
 
+#include "runtime/base/sizes.h"
+
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -86,7 +88,7 @@ bool tsr_live_refused(const tsr_request *request, const tsr_live_bounds *bounds,
 
     const int32_t positions =
         positions_of(request->prompt_tokens, clipped_max_tokens(request, bounds->shape));
-    const int32_t blocks = tsr_blocks_for(bounds->shape, positions);
+    const int32_t blocks = tsr_pieces(positions, bounds->shape->block_tokens);
     if (blocks > bounds->shape->kv_blocks)
         return refuse(refusal,
                       "prompt and max_tokens: %d positions take %d KV blocks, a rank has %d; ask "
@@ -101,8 +103,8 @@ tsr_status tsr_live_open(const tsr_request *request, const tsr_live_bounds *boun
     const int32_t max_tokens = clipped_max_tokens(request, bounds->shape);
     const size_t tokens = (size_t)request->prompt_tokens + (size_t)max_tokens;
     const size_t stops = (size_t)request->stop_id_count;
-    const size_t blocks =
-        (size_t)tsr_blocks_for(bounds->shape, positions_of(request->prompt_tokens, max_tokens));
+    const size_t blocks = (size_t)tsr_pieces(positions_of(request->prompt_tokens, max_tokens),
+                                             bounds->shape->block_tokens);
     tsr_arena *memory;
 
     const tsr_status st =

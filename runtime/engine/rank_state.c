@@ -13,6 +13,7 @@
 
 #include "proto/admission.h"
 #include "runtime/base/log.h"
+#include "runtime/base/sizes.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -170,7 +171,7 @@ static tsr_status add_blocks(tsr_rank_state *s, const tsr_step_plan *step, const
         s->block_owner[block] = (int32_t)e->slot;
         q->blocks[q->block_count++] = (int32_t)block;
     }
-    if (q->block_count != tsr_blocks_for(&s->shape, end))
+    if (q->block_count != tsr_pieces(end, s->shape.block_tokens))
         return disagree(s, e->slot, "its blocks are not those that its positions take");
     return TSR_OK;
 }

@@ -26,7 +26,7 @@
 /* Blocks it must be given to reach `positions`. */
 static int32_t missing_blocks(const tsr_scheduler *s, const tsr_live *live, int32_t positions)
 {
-    return tsr_blocks_for(&s->shape, positions) - live->block_count;
+    return tsr_pieces(positions, s->shape.block_tokens) - live->block_count;
 }
 
 /* Gives `tokens` positions of this step to a running request, for which its rank has blocks. */
@@ -136,7 +136,7 @@ static int32_t promised_blocks(const tsr_scheduler *s, const tsr_rank_load *load
  * so that it is not sent away again at once. */
 static bool takes(const tsr_scheduler *s, const tsr_rank_load *load, const tsr_live *live)
 {
-    const int32_t needed = tsr_blocks_for(&s->shape, live->token_count);
+    const int32_t needed = tsr_pieces(live->token_count, s->shape.block_tokens);
 
     if (load->running.count == s->shape.slots || load->tokens_left == 0 || load->rows_left == 0 ||
         load->preempted)

@@ -43,7 +43,7 @@ tsr_status tsr_step_shape_of(const tsr_plan *plan, tsr_step_shape *ret_shape)
         .kv_blocks = l->kv_blocks,
     };
     shape.prompt_ids = tsr_batch_most(l).prompt_ids;
-    shape.sequence_blocks = tsr_blocks_for(&shape, l->max_model_len);
+    shape.sequence_blocks = tsr_pieces(l->max_model_len, shape.block_tokens);
 
     /* A sequence that brings n tokens begins at most n / block_tokens + 1 blocks. */
     const uint64_t ranks = (uint64_t)shape.ranks;

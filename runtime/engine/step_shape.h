@@ -3,7 +3,6 @@
 #define TSR_RUNTIME_ENGINE_STEP_SHAPE_H
 
 #include "proto/plan.h"
-#include "runtime/base/sizes.h"
 #include "runtime/base/status.h"
 
 #include <stddef.h>
@@ -33,11 +32,5 @@ typedef struct tsr_step_shape {
 
 /* TSR_ERR_CAPACITY, logged: limits that no step can be planned with */
 TSR_MUST_USE tsr_status tsr_step_shape_of(const tsr_plan *plan, tsr_step_shape *ret_shape);
-
-/* Blocks that hold so many positions. */
-static inline int32_t tsr_blocks_for(const tsr_step_shape *shape, int32_t positions)
-{
-    return tsr_pieces(positions, shape->block_tokens);
-}
 
 #endif

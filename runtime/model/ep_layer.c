@@ -10,6 +10,8 @@
  */
 #include "runtime/model/ep_layer.h"
 
+#include "runtime/base/sizes.h"
+
 /* Where a round's share of this rank's tokens lies. */
 typedef struct round_share {
     int32_t layer;

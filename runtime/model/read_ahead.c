@@ -7,6 +7,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/file.h"
 #include "runtime/base/log.h"
+#include "runtime/base/sizes.h"
 #include "runtime/plan/loading.h"
 
 #include <errno.h>
@@ -76,7 +77,7 @@ static tsr_status fill(tsr_read_ahead *r, size_t number, const tsr_stretch *s)
     if (st != TSR_OK)
         return st;
 
-    const size_t lead = (size_t)(s->begin % TSR_LOAD_ALIGN);
+    const size_t lead = (size_t)(s->begin % TSR_ALIGNMENT);
     unsigned char *bytes = r->reading->ring + number * r->reading->slot_bytes + lead;
     to->content.bytes = bytes;
 

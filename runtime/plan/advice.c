@@ -1,5 +1,6 @@
 /* What to say when a plan does not fit: every setting that would help is tried before it is
  * named. */
+#include "runtime/base/sizes.h"
 #include "runtime/base/text_buffer.h"
 #include "runtime/plan/byte_count.h"
 #include "runtime/plan/limits.h"
@@ -80,11 +81,6 @@ static void offer(tsr_text *text, const char *option, int32_t value)
         tsr_text_clear(text);
 }
 
-static int32_t at_most(int32_t value, int32_t most)
-{
-    return value < most ? value : most;
-}
-
 /* All settings together, smaller and smaller until it fits, or nothing. */
 static void offer_together(const tsr_budget *b, const char *ranks_option, tsr_setting s,
                            tsr_text *text)
@@ -94,9 +90,9 @@ static void offer_together(const tsr_budget *b, const char *ranks_option, tsr_se
     s.kv_format = TSR_KV_FP8;
     for (tokens = FEW_TOKENS; ranks == 0 && tokens >= FEWEST_TOKENS; tokens /= 2) {
         tsr_engine_limits *l = &s.limits;
-        l->max_model_len = at_most(l->max_model_len, tokens * (SHORT_MODEL_LEN / FEW_TOKENS));
-        l->max_batched_tokens = at_most(l->max_batched_tokens, tokens);
-        l->exchange_tokens = at_most(l->exchange_tokens, tokens);
+        l->max_model_len = tsr_smaller(l->max_model_len, tokens * (SHORT_MODEL_LEN / FEW_TOKENS));
+        l->max_batched_tokens = tsr_smaller(l->max_batched_tokens, tokens);
+        l->exchange_tokens = tsr_smaller(l->exchange_tokens, tokens);
         ranks = tsr_budget_fits(b, &s) ? s.ranks : fewest_ranks(b, s);
     }
     if (ranks > 0 && tsr_text_add_format(text,
@@ -141,7 +137,7 @@ void tsr_limits_advise(const tsr_budget *b, const tsr_plan_request *request,
     tsr_rank_budget need;
     uint64_t total;
 
-    one.limits.kv_blocks = tsr_blocks_of_sequence(&one.limits);
+    one.limits.kv_blocks = tsr_pieces(one.limits.max_model_len, one.limits.kv_block_tokens);
     need = tsr_budget_of_rank(b, &one, rank);
     total = tsr_rank_budget_total(&need);
     offer_settings(b, ranks_option, setting, &text);

@@ -16,7 +16,7 @@ typedef struct cursor {
 static void *take(cursor *c, int32_t count, size_t bytes)
 {
     void *array = c->memory != NULL ? c->memory + c->used : NULL;
-    c->used += tsr_aligned((uint64_t)count * bytes, 64);
+    c->used += tsr_aligned((uint64_t)count * bytes, TSR_ALIGNMENT);
     return array;
 }
 

@@ -16,6 +16,7 @@
 #include "runtime/plan/budget.h"
 
 #include "comm/exchange.h"
+#include "runtime/base/sizes.h"
 #include "runtime/plan/placement.h"
 #include "runtime/plan/shapes.h"
 
@@ -201,7 +202,7 @@ bool tsr_budget_fits(const tsr_budget *budget, const tsr_setting *setting)
 
     if (budget->machine_bytes > 0)
         memory = budget->machine_bytes / (uint64_t)setting->ranks;
-    one.limits.kv_blocks = tsr_blocks_of_sequence(&one.limits);
+    one.limits.kv_blocks = tsr_pieces(one.limits.max_model_len, one.limits.kv_block_tokens);
     return tsr_budget_need(budget, &one) <= memory;
 }
 

@@ -11,6 +11,7 @@
  */
 #include "runtime/plan/limits.h"
 
+#include "runtime/base/sizes.h"
 #include "runtime/plan/shapes.h"
 
 enum {
@@ -27,11 +28,6 @@ enum {
 static int32_t given(int32_t value, int32_t otherwise)
 {
     return value > 0 ? value : otherwise;
-}
-
-static int32_t smaller(int32_t a, int32_t b)
-{
-    return a < b ? a : b;
 }
 
 /* Everything sent may arrive at one rank, and each (row, slot) there has an index of 31 bits. */
@@ -81,13 +77,13 @@ static uint64_t pool_room(const tsr_budget *b)
 {
     const uint64_t room = kv_room(b);
 
-    return b->target->host && room > HOST_POOL_BYTES ? HOST_POOL_BYTES : room;
+    return b->target->host ? tsr_smaller_size(room, HOST_POOL_BYTES) : room;
 }
 
 static bool length_fits(const tsr_budget *b, tsr_setting s, int32_t length)
 {
     s.limits.max_model_len = length;
-    s.limits.kv_blocks = tsr_blocks_of_sequence(&s.limits);
+    s.limits.kv_blocks = tsr_pieces(s.limits.max_model_len, s.limits.kv_block_tokens);
     return tsr_budget_fits(b, &s) && tsr_kv_bytes(b->model, &s.limits, s.kv_format) <= kv_room(b);
 }
 
@@ -119,8 +115,8 @@ static void choose_length(const tsr_budget *b, const tsr_plan_request *r, tsr_pr
 
     if (length <= 0) {
         length = longest(b, s);
-        if (length < smaller(SHORTEST_MODEL_LEN, model))
-            length = smaller(USUAL_MODEL_LEN, model);
+        if (length < tsr_smaller(SHORTEST_MODEL_LEN, model))
+            length = tsr_smaller(USUAL_MODEL_LEN, model);
         else if (length < model)
             tsr_problems_add(problems, TSR_SEVERITY_NOTE,
                              "sequences of up to %d positions are served, of the model's %d, so "
@@ -133,7 +129,7 @@ static void choose_length(const tsr_budget *b, const tsr_plan_request *r, tsr_pr
 /* As many blocks as max_num_seqs full sequences want, and the memory holds. */
 static int32_t choose_blocks(const tsr_budget *b, const tsr_setting *s)
 {
-    const int32_t one = tsr_blocks_of_sequence(&s->limits);
+    const int32_t one = tsr_pieces(s->limits.max_model_len, s->limits.kv_block_tokens);
     int64_t wanted = (int64_t)one * s->limits.max_num_seqs;
     tsr_setting probe = *s;
     uint64_t fixed, room, block;
@@ -171,17 +167,17 @@ static int32_t choose_exchange(const tsr_budget *b, const tsr_plan_request *r,
                                const tsr_setting *setting)
 {
     const int32_t most = setting->limits.max_batched_tokens;
-    const int32_t usual = smaller(USUAL_MODEL_LEN, b->model->max_positions);
+    const int32_t usual = tsr_smaller(USUAL_MODEL_LEN, b->model->max_positions);
     tsr_setting s = *setting;
 
     s.limits.max_model_len = given(r->max_model_len, usual);
-    s.limits.kv_blocks = tsr_blocks_of_sequence(&s.limits);
+    s.limits.kv_blocks = tsr_pieces(s.limits.max_model_len, s.limits.kv_block_tokens);
     s.limits.exchange_tokens = FEWEST_EXCHANGE_TOKENS;
     const uint64_t fixed = tsr_budget_need_running(b, &s);
     const uint64_t room = fixed < b->memory_bytes ? b->memory_bytes - fixed : 0;
 
     for (int32_t rounds = 1; most / rounds > FEWEST_EXCHANGE_TOKENS; rounds *= 2) {
-        s.limits.exchange_tokens = most / rounds + (most % rounds > 0);
+        s.limits.exchange_tokens = tsr_pieces(most, rounds);
         if (indices_fit(b->model, s.ranks, s.limits.exchange_tokens) &&
             tsr_budget_need_running(b, &s) <= fixed + room / EXCHANGE_SHARE)
             return s.limits.exchange_tokens;
@@ -203,9 +199,9 @@ tsr_status tsr_limits_choose(const tsr_budget *b, const tsr_plan_request *r, tsr
         .kv_block_tokens = given(r->kv_block_tokens, DEFAULT_BLOCK_TOKENS),
         .threads = given(r->threads, tsr_target_threads(r->ranks)),
     };
-    l->logit_rows = l->max_num_seqs > FEWEST_LOGIT_ROWS ? l->max_num_seqs : FEWEST_LOGIT_ROWS;
-    l->exchange_tokens =
-        smaller(given(r->exchange_tokens, choose_exchange(b, r, setting)), l->max_batched_tokens);
+    l->logit_rows = tsr_larger(l->max_num_seqs, FEWEST_LOGIT_ROWS);
+    l->exchange_tokens = tsr_smaller(given(r->exchange_tokens, choose_exchange(b, r, setting)),
+                                     l->max_batched_tokens);
     choose_length(b, r, problems, setting);
     l->kv_blocks = choose_blocks(b, setting);
     *ret_fits = tsr_budget_fits(b, setting);

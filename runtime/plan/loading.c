@@ -4,6 +4,8 @@
  */
 #include "runtime/plan/loading.h"
 
+#include "runtime/base/sizes.h"
+
 void tsr_load_count_add(tsr_load_count *count, const tsr_tensor_place *place)
 {
     const uint64_t end = place->offset + place->bytes;
@@ -17,14 +19,13 @@ void tsr_load_count_add(tsr_load_count *count, const tsr_tensor_place *place)
 
 size_t tsr_load_slot_bytes(uint64_t longest)
 {
-    const uint64_t bytes = longest + TSR_LOAD_ALIGN; /* an address keeps its offset modulo that */
-    return (size_t)((bytes + TSR_LOAD_ALIGN - 1) / TSR_LOAD_ALIGN * TSR_LOAD_ALIGN);
+    const uint64_t bytes = longest + TSR_ALIGNMENT; /* an address keeps its offset modulo that */
+    return (size_t)tsr_aligned(bytes, TSR_ALIGNMENT);
 }
 
 uint64_t tsr_load_bytes(const tsr_load_count *count)
 {
-    const uint64_t longest =
-        count->file_end < TSR_LOAD_PIECE_BYTES ? count->file_end : TSR_LOAD_PIECE_BYTES;
+    const uint64_t longest = tsr_smaller_size(count->file_end, TSR_LOAD_PIECE_BYTES);
 
     return TSR_LOAD_SLOTS * (uint64_t)tsr_load_slot_bytes(longest) + TSR_LOAD_SCRATCH_BYTES +
            count->pieces * TSR_LOAD_PIECE_RECORD_BYTES +

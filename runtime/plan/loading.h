@@ -17,8 +17,7 @@
 
 enum {
     TSR_LOAD_PIECE_BYTES = 16 << 20,
-    TSR_LOAD_SLOTS = 2, /* one is filled while the other is laid out */
-    TSR_LOAD_ALIGN = 64,
+    TSR_LOAD_SLOTS = 2,               /* one is filled while the other is laid out */
     TSR_LOAD_SCRATCH_BYTES = 2 << 20, /* numbers turned into f32; rows that lie at an odd offset */
     TSR_LOAD_PIECE_RECORD_BYTES = 128,
     TSR_LOAD_TENSOR_RECORD_BYTES = 96,

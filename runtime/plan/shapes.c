@@ -2,9 +2,10 @@
 #include "runtime/plan/shapes.h"
 
 #include "kernels/blocks.h"
+#include "runtime/base/sizes.h"
 #include "runtime/plan/batch.h"
 
-enum { ALIGN = 64, ROW_ALIGN = 16, STAGED_BYTES = 4 << 20 };
+enum { STAGED_BYTES = 4 << 20 };
 
 static uint64_t product(int32_t a, int32_t b)
 {
@@ -47,7 +48,7 @@ tsr_exchange_shape tsr_exchange_shape_of(const tsr_model_facts *model,
         .max_arrivals = ranks * limits->exchange_tokens,
         .slots = model->top_k,
         .row_bytes = tsr_packed_row_bytes(activation_bytes, model->hidden, model->top_k),
-        .return_row_bytes = (size_t)tsr_aligned(answer, ROW_ALIGN),
+        .return_row_bytes = (size_t)tsr_aligned(answer, TSR_ROW_ALIGNMENT),
     };
 }
 
@@ -88,7 +89,7 @@ static uint64_t plain_bytes(tsr_step_array array, const tsr_model_facts *m,
 uint64_t tsr_step_array_bytes(tsr_step_array array, const tsr_model_facts *model,
                               const tsr_engine_limits *limits, size_t activation_bytes)
 {
-    return tsr_aligned(plain_bytes(array, model, limits, activation_bytes), ALIGN);
+    return tsr_aligned(plain_bytes(array, model, limits, activation_bytes), TSR_ALIGNMENT);
 }
 
 uint64_t tsr_step_bytes(const tsr_model_facts *model, const tsr_engine_limits *limits,
@@ -125,7 +126,7 @@ uint64_t tsr_kv_half_bytes(const tsr_model_facts *model, const tsr_engine_limits
 {
     const uint64_t positions = product(limits->kv_blocks, limits->kv_block_tokens);
     const uint64_t width = product(model->kv_heads, model->head_dim);
-    return tsr_aligned(positions * width * (uint64_t)tsr_kv_format_bytes(format), ALIGN);
+    return tsr_aligned(positions * width * (uint64_t)tsr_kv_format_bytes(format), TSR_ALIGNMENT);
 }
 
 uint64_t tsr_kv_bytes(const tsr_model_facts *model, const tsr_engine_limits *limits,
@@ -138,7 +139,7 @@ uint64_t tsr_vector_bytes(const tsr_vector_plan *vector)
 {
     if (vector->role == TSR_ROLE_K_SCALE || vector->role == TSR_ROLE_V_SCALE)
         return 0;
-    return tsr_aligned((uint64_t)vector->elements * sizeof(float), ALIGN);
+    return tsr_aligned((uint64_t)vector->elements * sizeof(float), TSR_ALIGNMENT);
 }
 
 bool tsr_rank_holds(const tsr_plan *plan, const tsr_linear_plan *linear, int32_t rank)

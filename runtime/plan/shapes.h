@@ -15,7 +15,6 @@
 #include "proto/plan.h"
 #include "runtime/base/format.h"
 #include "runtime/base/model_facts.h"
-#include "runtime/base/sizes.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -72,12 +71,6 @@ int32_t tsr_staged_rows(const tsr_model_facts *model, const tsr_engine_limits *l
  * and rows of logits, staged here and arrived from another rank. */
 uint64_t tsr_step_host_bytes(const tsr_model_facts *model, const tsr_engine_limits *limits,
                              int32_t flights);
-
-/* KV blocks that hold a sequence of max_model_len. */
-static inline int32_t tsr_blocks_of_sequence(const tsr_engine_limits *limits)
-{
-    return tsr_pieces(limits->max_model_len, limits->kv_block_tokens);
-}
 
 /* Bytes of one layer's keys, the same as of its values; a multiple of 64. */
 uint64_t tsr_kv_half_bytes(const tsr_model_facts *model, const tsr_engine_limits *limits,

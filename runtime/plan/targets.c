@@ -4,6 +4,8 @@
  */
 #include "runtime/plan/targets.h"
 
+#include "runtime/base/sizes.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,18 +13,14 @@
 
 enum { GPU_ALIGN = 256 };
 
-static uint64_t align_up(uint64_t bytes)
-{
-    return (bytes + GPU_ALIGN - 1) / GPU_ALIGN * GPU_ALIGN;
-}
-
 /* Stored precision stays: weight, scales, bias and pre_quant_scale, each aligned. */
 static uint64_t gpu_linear_bytes(tsr_weight_format format, int32_t out, int32_t in, bool bias,
                                  bool pre_quant_scale)
 {
-    return align_up(tsr_weight_bytes(format, out, in)) +
-           align_up(tsr_scale_bytes(format, out, in)) + align_up(bias ? (uint64_t)out * 4 : 0) +
-           align_up(pre_quant_scale ? (uint64_t)in * 4 : 0);
+    return tsr_aligned(tsr_weight_bytes(format, out, in), GPU_ALIGN) +
+           tsr_aligned(tsr_scale_bytes(format, out, in), GPU_ALIGN) +
+           tsr_aligned(bias ? (uint64_t)out * 4 : 0, GPU_ALIGN) +
+           tsr_aligned(pre_quant_scale ? (uint64_t)in * 4 : 0, GPU_ALIGN);
 }
 
 /* Rows gathered per expert, gate and up of each, and the split sums of attention: bf16 and f32. */
@@ -34,9 +32,9 @@ static uint64_t gpu_work_bytes(const tsr_work_shape *s, int32_t threads)
     const uint64_t attention_row = (uint64_t)s->q_heads * (uint64_t)s->head_dim;
 
     (void)threads;
-    return align_up(answers * expert_row * 2) +
-           align_up(tokens * 3 * (uint64_t)s->max_intermediate * 2) +
-           align_up(tokens * attention_row * 4);
+    return tsr_aligned(answers * expert_row * 2, GPU_ALIGN) +
+           tsr_aligned(tokens * 3 * (uint64_t)s->max_intermediate * 2, GPU_ALIGN) +
+           tsr_aligned(tokens * attention_row * 4, GPU_ALIGN);
 }
 
 #define GIB (UINT64_C(1) << 30)

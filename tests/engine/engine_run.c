@@ -5,6 +5,7 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
+#include "runtime/base/sizes.h"
 #include "runtime/checkpoint/checkpoint.h"
 #include "runtime/plan/plan_build.h"
 
@@ -132,7 +133,7 @@ static tsr_plan *make_plan(const run_setup *setup)
     tsr_problems_close(&problems);
 
     const int32_t block = plan->limits.kv_block_tokens;
-    const int32_t of_one = (RUN_MODEL_LEN + block - 1) / block;
+    const int32_t of_one = tsr_pieces(RUN_MODEL_LEN, block);
     plan->limits.kv_blocks = or_default(setup->kv_blocks, RUN_REQUESTS * of_one);
     plan->limits.logit_rows = or_default(setup->logit_rows, 64);
     return plan;

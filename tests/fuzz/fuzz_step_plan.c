@@ -12,6 +12,7 @@
 #include "proto/admission.h"
 #include "proto/step_plan.h"
 #include "runtime/base/log.h"
+#include "runtime/base/sizes.h"
 #include "runtime/engine/rank_batch.h"
 #include "runtime/engine/rank_state.h"
 
@@ -52,12 +53,12 @@ static void go_on(tsr_step_entry *e, const tsr_rank_state *state)
         return;
     }
     const uint32_t length = state->steps.length[e->rank * slots + e->slot];
-    const uint32_t before = (uint32_t)tsr_blocks_for(&state->shape, (int32_t)length);
+    const uint32_t before = (uint32_t)tsr_pieces((int32_t)length, state->shape.block_tokens);
     e->tokens = 1 + e->tokens % (uint32_t)state->shape.max_batched_tokens;
     e->first_position = length;
     e->output_index %= (uint32_t)state->shape.max_model_len;
     e->block_count =
-        (uint32_t)tsr_blocks_for(&state->shape, (int32_t)(length + e->tokens)) - before;
+        (uint32_t)tsr_pieces((int32_t)(length + e->tokens), state->shape.block_tokens) - before;
 }
 
 /* What a coordinator would have put into fields that random bytes never hit. */

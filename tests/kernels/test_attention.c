@@ -5,6 +5,7 @@
 #include "tests/kernels/samples.h"
 
 #include "runtime/base/numeric.h"
+#include "runtime/base/sizes.h"
 #include "tests/test.h"
 
 #include <math.h>
@@ -70,7 +71,7 @@ typedef struct cache_data {
 
 static void open_cache(tsr_device *device, const attention_case *c, cache_data *ret)
 {
-    const int32_t blocks = (c->positions + c->block_tokens - 1) / c->block_tokens + 1;
+    const int32_t blocks = tsr_pieces(c->positions, c->block_tokens) + 1;
     const size_t bytes =
         (size_t)(blocks * c->block_tokens * c->kv_heads * c->head_dim) * sizeof(float);
     int32_t table[MOST_BLOCKS];

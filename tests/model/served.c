@@ -74,7 +74,7 @@ tsr_status served_plan(const served_setup *setup, tsr_plan **ret_plan)
 
     assert_true(fits);
     const int32_t block = plan->limits.kv_block_tokens;
-    plan->limits.kv_blocks = SERVED_SEQUENCES * ((SERVED_MODEL_LEN + block - 1) / block);
+    plan->limits.kv_blocks = SERVED_SEQUENCES * tsr_pieces(SERVED_MODEL_LEN, block);
     plan->limits.logit_rows = SERVED_STEP_TOKENS;
     *ret_plan = plan;
     return TSR_OK;
@@ -108,7 +108,7 @@ static int32_t steps_of(const rank_run *run)
     for (size_t i = 0; i < run->count; i++) {
         const served_sequence *s = &run->sequences[i];
         const int32_t chunk = or_default(s->chunk, s->count);
-        const int32_t end = s->start + (s->count + chunk - 1) / chunk;
+        const int32_t end = s->start + tsr_pieces(s->count, chunk);
         steps = end > steps ? end : steps;
     }
     return steps;
