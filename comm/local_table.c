@@ -102,7 +102,7 @@ tsr_status tsr_local_sit(tsr_comm *comm, const tsr_call *call, const void *data)
 }
 
 /* Ranks that have not sat down, or have not copied, as a timeout. The lock is held. */
-static tsr_status time_out(const tsr_comm *comm, bool copying)
+static tsr_status time_out_ranks(const tsr_comm *comm, bool copying)
 {
     group *g = group_of(comm);
     int32_t count = 0;
@@ -114,7 +114,7 @@ static tsr_status time_out(const tsr_comm *comm, bool copying)
 }
 
 /* Every rank compares and finds the same; the first says so. The lock is held. */
-static tsr_status compare(const tsr_comm *comm)
+static tsr_status compare_calls(const tsr_comm *comm)
 {
     group *g = group_of(comm);
     const tsr_call *mine = &g->seats[comm->rank].call;
@@ -139,11 +139,11 @@ tsr_status tsr_local_meet(tsr_comm *comm)
 
     /* A disagreement is everybody's finding, also of those who were told of it meanwhile. */
     if (g->taken == g->size)
-        st = compare(comm);
+        st = compare_calls(comm);
     if (st == TSR_OK && g->cause != TSR_OK)
         st = TSR_ERR_PEER;
     if (st == TSR_OK && g->taken < g->size)
-        st = time_out(comm, false);
+        st = time_out_ranks(comm, false);
 
     if (st == TSR_OK) {
         g->readers++;
@@ -190,7 +190,7 @@ tsr_status tsr_local_leave(tsr_comm *comm)
     while (g->meeting == meeting && g->cause == TSR_OK && in_time)
         in_time = sleep_until(g, &deadline);
     if (g->meeting == meeting) {
-        st = g->cause != TSR_OK ? TSR_ERR_PEER : time_out(comm, true);
+        st = g->cause != TSR_OK ? TSR_ERR_PEER : time_out_ranks(comm, true);
         end_group(g, st);
         wait_for_readers(g);
     }

@@ -124,7 +124,7 @@ uint64_t tsr_mpi_requests_greet(tsr_mpi_world *w, tsr_mpi_requests *list)
 }
 
 /* Room for `more` requests. Grows only beyond the most there ever were. */
-static tsr_status reserve(tsr_mpi_requests *list, size_t more)
+static tsr_status reserve_requests(tsr_mpi_requests *list, size_t more)
 {
     const size_t count = (size_t)list->count + more;
     if (count <= (size_t)list->capacity)
@@ -162,7 +162,7 @@ static tsr_status reserve(tsr_mpi_requests *list, size_t more)
 tsr_status tsr_mpi_start(const tsr_mpi_world *w, tsr_mpi_requests *list, const tsr_mpi_message *m)
 {
     const MPI_Comm comm = w->work->comm;
-    tsr_status st = reserve(list, m->bytes / PIECE_BYTES + 1);
+    tsr_status st = reserve_requests(list, m->bytes / PIECE_BYTES + 1);
     for (size_t at = 0; at < m->bytes && st == TSR_OK; at += PIECE_BYTES) {
         const size_t rest = m->bytes - at;
         const int bytes = rest < PIECE_BYTES ? (int)rest : PIECE_BYTES;
@@ -240,8 +240,8 @@ tsr_status tsr_mpi_listen(tsr_mpi_world *w)
     return st == TSR_OK && w->cause != TSR_OK ? TSR_ERR_PEER : st;
 }
 
-static tsr_status time_out(const tsr_mpi_world *w, const tsr_mpi_requests *list,
-                           const tsr_call *call)
+static tsr_status time_out_requests(const tsr_mpi_world *w, const tsr_mpi_requests *list,
+                                    const tsr_call *call)
 {
     int32_t count = 0;
     for (int32_t r = 0; r < w->base.size; r++) {
@@ -301,7 +301,7 @@ tsr_status tsr_mpi_finish(tsr_mpi_world *w, tsr_mpi_requests *list, const tsr_ca
             continue;
         }
         if (tsr_clock_ms() > deadline)
-            return w->cause == TSR_OK ? time_out(w, list, call) : TSR_ERR_PEER;
+            return w->cause == TSR_OK ? time_out_requests(w, list, call) : TSR_ERR_PEER;
         rest(turns++);
     }
     list->count = 0;

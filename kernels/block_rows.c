@@ -19,7 +19,7 @@ typedef struct cutter {
     uint64_t used;
 } cutter;
 
-static void *cut(cutter *c, uint64_t rows, uint64_t row_bytes)
+static void *cut_rows(cutter *c, uint64_t rows, uint64_t row_bytes)
 {
     void *piece = c->memory != NULL ? c->memory + c->used : NULL;
 
@@ -40,13 +40,13 @@ uint64_t tsr_block_rows_layout(const tsr_work_shape *shape, size_t activation_by
     tsr_block_rows rows;
 
     c.memory = memory;
-    rows.normed = cut(&c, tsr_larger_size(tokens, logit_rows), hidden);
-    rows.delta = cut(&c, tokens, hidden);
-    rows.q = cut(&c, tokens, q);
-    rows.k = cut(&c, tokens, kv);
-    rows.v = cut(&c, tokens, kv);
-    rows.attended = cut(&c, tokens, q);
-    rows.expert = cut(&c, tokens, (uint64_t)shape->top_k * sizeof(*rows.expert));
+    rows.normed = cut_rows(&c, tsr_larger_size(tokens, logit_rows), hidden);
+    rows.delta = cut_rows(&c, tokens, hidden);
+    rows.q = cut_rows(&c, tokens, q);
+    rows.k = cut_rows(&c, tokens, kv);
+    rows.v = cut_rows(&c, tokens, kv);
+    rows.attended = cut_rows(&c, tokens, q);
+    rows.expert = cut_rows(&c, tokens, (uint64_t)shape->top_k * sizeof(*rows.expert));
     *ret_rows = rows;
     return c.used;
 }

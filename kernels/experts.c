@@ -187,7 +187,7 @@ static tsr_experts describe(const tsr_device *device, const tsr_experts_source *
     return e;
 }
 
-static void fill(const tsr_experts_source *source, unsigned char *image)
+static void fill_image(const tsr_experts_source *source, unsigned char *image)
 {
     const table_places at = places_of(source->experts, source->local);
     const size_t id_bytes = (size_t)source->experts * sizeof(int32_t);
@@ -203,7 +203,7 @@ tsr_status tsr_experts_make(tsr_device *device, const tsr_experts_source *source
 {
     if (!source_fits(device, source))
         return TSR_ERR_ARG;
-    fill(source, image);
+    fill_image(source, image);
     const tsr_status st = tsr_device_put(
         device, memory, image, (size_t)tsr_experts_bytes(source->experts, source->local), stream);
     if (st == TSR_OK)

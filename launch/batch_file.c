@@ -136,7 +136,7 @@ static void make_live(tsr_batch_file *batch, tsr_batch_line *line)
 }
 
 /* Turns one parsed line into a live one, or into a line of output that says why not. */
-static tsr_status admit(tsr_batch_file *batch, json_t *json)
+static tsr_status admit_request(tsr_batch_file *batch, json_t *json)
 {
     json_t *custom_id = json_object_get(json, "custom_id");
     const json_t *body = json_object_get(json, "body");
@@ -194,7 +194,7 @@ static tsr_status admit_line(tsr_batch_file *batch, const tsr_line *line)
                          line->too_long ? "longer than 64 MiB" : error.text);
         return fail_line(batch, NULL, &refusal);
     }
-    const tsr_status st = admit(batch, json);
+    const tsr_status st = admit_request(batch, json);
     json_decref(json);
     return st;
 }
@@ -282,7 +282,7 @@ static tsr_status refuse_line(tsr_batch_file *batch, size_t slot, const char *wh
         batch, tsr_batch_error_write(line->custom_id, line->number, &refusal, batch->out));
 }
 
-static tsr_status take_token(void *context, const tsr_output *output, bool *ret_cancel)
+static tsr_status take_batch_token(void *context, const tsr_output *output, bool *ret_cancel)
 {
     tsr_batch_file *batch = context;
     const size_t slot = (size_t)(output->id >> PROMPT_BITS);
@@ -323,7 +323,7 @@ tsr_source tsr_batch_file_source(tsr_batch_file *batch)
 
 tsr_sink tsr_batch_file_sink(tsr_batch_file *batch)
 {
-    return (tsr_sink){.token = take_token, .context = batch};
+    return (tsr_sink){.token = take_batch_token, .context = batch};
 }
 
 tsr_status tsr_batch_file_finish(tsr_batch_file *batch, const char *reason,

@@ -91,7 +91,7 @@ static double read_unit(const char **text, bool size)
 }
 
 /* "25.6k", "32K", "24GiB": a number and its unit. */
-static bool read_number(const char *text, bool size, double *ret_value)
+static bool read_option_number(const char *text, bool size, double *ret_value)
 {
     char *end = NULL;
 
@@ -107,7 +107,7 @@ static bool read_number(const char *text, bool size, double *ret_value)
 bool tsr_config_read_size(const char *text, int64_t *ret_bytes)
 {
     double bytes = 0;
-    if (!read_number(text, true, &bytes) || bytes < 1 || bytes > 0x1p53)
+    if (!read_option_number(text, true, &bytes) || bytes < 1 || bytes > 0x1p53)
         return false;
     *ret_bytes = (int64_t)bytes;
     return true;
@@ -127,7 +127,7 @@ static bool among_choices(const char *choices, const char *value)
 static tsr_status store_number(const tsr_option_row *row, const char *value, void *field)
 {
     double number = 0;
-    const bool good = read_number(value, row->kind == TSR_OPTION_SIZE, &number) &&
+    const bool good = read_option_number(value, row->kind == TSR_OPTION_SIZE, &number) &&
                       number >= row->low && number <= row->high &&
                       (row->kind == TSR_OPTION_NUMBER || number == floor(number));
     if (!good) {

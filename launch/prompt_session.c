@@ -34,7 +34,7 @@ static tsr_status next_request(void *context, int32_t wait_ms, tsr_request *ret_
     return TSR_OK;
 }
 
-static tsr_status take_token(void *context, const tsr_output *output, bool *ret_cancel)
+static tsr_status take_prompt_token(void *context, const tsr_output *output, bool *ret_cancel)
 {
     tsr_prompt_session *session = context;
 
@@ -69,7 +69,7 @@ tsr_source tsr_prompt_session_source(tsr_prompt_session *session)
 
 tsr_sink tsr_prompt_session_sink(tsr_prompt_session *session)
 {
-    return (tsr_sink){.token = take_token, .context = session};
+    return (tsr_sink){.token = take_prompt_token, .context = session};
 }
 
 void tsr_prompt_session_close(tsr_prompt_session *session)

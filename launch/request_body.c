@@ -123,8 +123,8 @@ typedef struct range {
 } range;
 
 /* *value is left as it is when the body does not give it. */
-static tsr_status read_number(const json_t *body, const range *r, double *value,
-                              tsr_refusal *ret_refusal)
+static tsr_status read_body_number(const json_t *body, const range *r, double *value,
+                                   tsr_refusal *ret_refusal)
 {
     const json_t *given = json_object_get(body, r->name);
     if (given == NULL || json_is_null(given))
@@ -163,11 +163,11 @@ static tsr_status read_sampling(const json_t *body, const tsr_request_context *c
     double top_p = defaults->has_top_p ? (double)defaults->top_p : 1.0;
     double top_k = defaults->has_top_k ? (double)defaults->top_k : 0.0;
 
-    tsr_status st = read_number(body, &temperature_range, &temperature, ret_refusal);
+    tsr_status st = read_body_number(body, &temperature_range, &temperature, ret_refusal);
     if (st == TSR_OK)
-        st = read_number(body, &top_p_range, &top_p, ret_refusal);
+        st = read_body_number(body, &top_p_range, &top_p, ret_refusal);
     if (st == TSR_OK)
-        st = read_number(body, &top_k_range, &top_k, ret_refusal);
+        st = read_body_number(body, &top_k_range, &top_k, ret_refusal);
     if (st == TSR_OK)
         st = read_flag(body, "ignore_eos", &request->ignore_eos, ret_refusal);
     if (st != TSR_OK)
@@ -197,9 +197,9 @@ static tsr_status read_max_tokens(const json_t *body, const tsr_request_context 
         if (generation->prompts[i].count > longest)
             longest = generation->prompts[i].count;
     }
-    tsr_status st = read_number(body, &old_name, &asked, ret_refusal);
+    tsr_status st = read_body_number(body, &old_name, &asked, ret_refusal);
     if (st == TSR_OK && generation->chat)
-        st = read_number(body, &new_name, &asked, ret_refusal);
+        st = read_body_number(body, &new_name, &asked, ret_refusal);
     if (st != TSR_OK)
         return st;
 

@@ -219,7 +219,7 @@ static void log_stats(const tsr_engine_stats *s)
                 (unsigned long long)s->preemptions);
 }
 
-static tsr_status finish(void *context, tsr_status status, const tsr_engine_stats *stats)
+static tsr_status finish_run(void *context, tsr_status status, const tsr_engine_stats *stats)
 {
     run *r = context;
     tsr_status st = status;
@@ -244,7 +244,7 @@ tsr_status tsr_run_command(const tsr_config *config, const tsr_launch_info *info
 {
     run r = {.config = config};
     const tsr_job_hooks hooks = {
-        .prepare = prepare, .begin = begin, .finish = finish, .context = &r};
+        .prepare = prepare, .begin = begin, .finish = finish_run, .context = &r};
     const tsr_status st = tsr_job_run(config, info, &hooks);
     tsr_prompt_session_close(&r.session);
     tsr_batch_file_close(r.batch);

@@ -71,7 +71,7 @@ static tsr_status next_sequence(void *context, int32_t wait_ms, tsr_request *ret
     return TSR_OK;
 }
 
-static tsr_status take_token(void *context, const tsr_output *output, bool *ret_cancel)
+static tsr_status take_score_token(void *context, const tsr_output *output, bool *ret_cancel)
 {
     const score *s = context;
 
@@ -99,11 +99,11 @@ static tsr_status begin(void *context, const tsr_plan *plan, tsr_source *ret_sou
     if (st != TSR_OK)
         return st;
     *ret_source = (tsr_source){.next = next_sequence, .context = s};
-    *ret_sink = (tsr_sink){.token = take_token, .logits = take_logits, .context = s};
+    *ret_sink = (tsr_sink){.token = take_score_token, .logits = take_logits, .context = s};
     return TSR_OK;
 }
 
-static tsr_status finish(void *context, tsr_status status, const tsr_engine_stats *stats)
+static tsr_status finish_score(void *context, tsr_status status, const tsr_engine_stats *stats)
 {
     score *s = context;
 
@@ -139,7 +139,7 @@ tsr_status tsr_score_command(const tsr_config *config, const tsr_launch_info *in
     if (st != TSR_OK)
         return st;
     const tsr_job_hooks hooks = {
-        .prepare = prepare, .begin = begin, .finish = finish, .context = &s};
+        .prepare = prepare, .begin = begin, .finish = finish_score, .context = &s};
     st = tsr_job_run(config, info, &hooks);
     tsr_logits_file_close(s.out);
     tsr_arena_close(s.memory);

@@ -25,7 +25,7 @@ typedef struct columns {
     bool failed;
 } columns;
 
-static void *take(columns *c, size_t count, size_t size, size_t *ret_count)
+static void *take_column(columns *c, size_t count, size_t size, size_t *ret_count)
 {
     void *memory;
 
@@ -41,12 +41,12 @@ static void *take(columns *c, size_t count, size_t size, size_t *ret_count)
 }
 
 #define TAKE(c, message, field, count)                                                             \
-    ((message)->field = take((c), (count), sizeof(*(message)->field), &(message)->n_##field))
+    ((message)->field = take_column((c), (count), sizeof(*(message)->field), &(message)->n_##field))
 
 static Tessera__Places *take_places(columns *c, size_t count)
 {
     size_t one;
-    Tessera__Places *places = take(c, 1, sizeof(*places), &one);
+    Tessera__Places *places = take_column(c, 1, sizeof(*places), &one);
 
     if (places == NULL)
         return NULL;

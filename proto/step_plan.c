@@ -75,8 +75,8 @@ static bool agree(const tsr_step_bounds *b, const char *field, uint64_t expected
 }
 
 /* A field of entry `index` that must lie in low..high. */
-static bool within(const tsr_step_bounds *b, const char *field, uint64_t index,
-                   const uint64_t range[2], uint64_t got)
+static bool field_within(const tsr_step_bounds *b, const char *field, uint64_t index,
+                         const uint64_t range[2], uint64_t got)
 {
     if (got >= range[0] && got <= range[1])
         return true;
@@ -96,8 +96,8 @@ tsr_status tsr_step_plan_announced(const tsr_step_header *header, size_t capacit
 
     const size_t bytes =
         tsr_step_plan_bytes(header->entries, header->blocks, header->admission_bytes);
-    if (!within(bounds, "bytes of the step with entries", header->entries,
-                (uint64_t[]){sizeof(*header), capacity}, bytes))
+    if (!field_within(bounds, "bytes of the step with entries", header->entries,
+                      (uint64_t[]){sizeof(*header), capacity}, bytes))
         return TSR_ERR_MISMATCH;
 
     *ret_bytes = bytes;
@@ -105,7 +105,7 @@ tsr_status tsr_step_plan_announced(const tsr_step_header *header, size_t capacit
 }
 
 /* Where an entry stands in the order of a step: rank, then releases before tokens, then slot. */
-static uint64_t place_of(const tsr_step_entry *e)
+static uint64_t order_of_entry(const tsr_step_entry *e)
 {
     return ((uint64_t)e->rank << 33) | ((uint64_t)tsr_step_entry_computes(e) << 32) | e->slot;
 }
@@ -125,12 +125,12 @@ static bool tokens_hold(const tsr_step_bounds *b, const tsr_step_entry *e, uint3
     const uint64_t known = TSR_ENTRY_SAMPLE | TSR_ENTRY_LOGITS | TSR_ENTRY_RELEASE;
 
     if (!agree(b, "unknown flags of an entry", 0, e->flags & ~known) ||
-        !within(b, "tokens of entry", i, (uint64_t[]){1, b->max_batched_tokens}, e->tokens))
+        !field_within(b, "tokens of entry", i, (uint64_t[]){1, b->max_batched_tokens}, e->tokens))
         return false;
-    return within(b, "end of entry", i, (uint64_t[]){1, b->max_model_len},
-                  (uint64_t)e->first_position + e->tokens) &&
-           within(b, "output_index of entry", i, (uint64_t[]){0, b->max_model_len},
-                  e->output_index);
+    return field_within(b, "end of entry", i, (uint64_t[]){1, b->max_model_len},
+                        (uint64_t)e->first_position + e->tokens) &&
+           field_within(b, "output_index of entry", i, (uint64_t[]){0, b->max_model_len},
+                        e->output_index);
 }
 
 /* Every entry alone, their order, and that their blocks follow one another. */
@@ -141,14 +141,15 @@ static bool entries_hold(const tsr_step_bounds *b, const tsr_step_plan *step)
 
     for (uint32_t i = 0; i < step->header->entries; i++) {
         const tsr_step_entry *e = &step->entry[i];
-        if (!within(b, "rank of entry", i, (uint64_t[]){0, b->ranks - 1}, e->rank) ||
-            !within(b, "slot of entry", i, (uint64_t[]){0, b->max_num_seqs - 1}, e->slot) ||
-            !within(b, "place of entry", i, (uint64_t[]){next_place, UINT64_MAX}, place_of(e)) ||
+        if (!field_within(b, "rank of entry", i, (uint64_t[]){0, b->ranks - 1}, e->rank) ||
+            !field_within(b, "slot of entry", i, (uint64_t[]){0, b->max_num_seqs - 1}, e->slot) ||
+            !field_within(b, "place of entry", i, (uint64_t[]){next_place, UINT64_MAX},
+                          order_of_entry(e)) ||
             !agree(b, "first_block of an entry", next_block, e->first_block))
             return false;
         if (tsr_step_entry_computes(e) ? !tokens_hold(b, e, i) : !release_holds(b, e))
             return false;
-        next_place = place_of(e) + 1;
+        next_place = order_of_entry(e) + 1;
         next_block += e->block_count;
     }
     return agree(b, "blocks", next_block, step->header->blocks);
@@ -164,7 +165,8 @@ static bool totals_hold(const tsr_step_bounds *b, const tsr_step_plan *step)
         if (i > 0 && step->entry[i].rank != step->entry[i - 1].rank)
             tokens = 0;
         tokens += step->entry[i].tokens;
-        if (!within(b, "tokens up to entry", i, (uint64_t[]){0, b->max_batched_tokens}, tokens))
+        if (!field_within(b, "tokens up to entry", i, (uint64_t[]){0, b->max_batched_tokens},
+                          tokens))
             return false;
         most = tokens > most ? tokens : most;
     }
@@ -174,7 +176,7 @@ static bool totals_hold(const tsr_step_bounds *b, const tsr_step_plan *step)
 static bool blocks_hold(const tsr_step_bounds *b, const tsr_step_plan *step)
 {
     for (uint32_t i = 0; i < step->header->blocks; i++) {
-        if (!within(b, "block", i, (uint64_t[]){0, b->kv_blocks - 1}, step->block[i]))
+        if (!field_within(b, "block", i, (uint64_t[]){0, b->kv_blocks - 1}, step->block[i]))
             return false;
     }
     return true;
@@ -186,8 +188,8 @@ tsr_status tsr_step_plan_open(void *bytes, size_t count, const tsr_step_bounds *
     tsr_step_header *header = bytes;
     size_t announced;
 
-    if (!within(bounds, "bytes of the step, at least a header:", 0,
-                (uint64_t[]){sizeof(*header), SIZE_MAX}, count))
+    if (!field_within(bounds, "bytes of the step, at least a header:", 0,
+                      (uint64_t[]){sizeof(*header), SIZE_MAX}, count))
         return TSR_ERR_MISMATCH;
     if (tsr_step_plan_announced(header, count, bounds, &announced) != TSR_OK ||
         !agree(bounds, "bytes", announced, count) ||

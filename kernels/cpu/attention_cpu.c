@@ -47,7 +47,7 @@ static int32_t tile_positions(const tsr_kv_layer *cache, int32_t p, int32_t posi
     return tsr_smaller(tsr_smaller(positions - p, in_block), TSR_CPU_POSITIONS);
 }
 
-static tsr_kv_place place_of(const tsr_kv_layer *cache, const attend *w, int32_t p)
+static tsr_kv_place cache_place(const tsr_kv_layer *cache, const attend *w, int32_t p)
 {
     return (tsr_kv_place){
         .block = w->blocks[p / cache->block_tokens],
@@ -69,7 +69,7 @@ static void score(const tsr_kv_layer *cache, const attend *w)
 
     for (int32_t p = 0; p < w->positions;) {
         const int32_t count = tile_positions(cache, p, w->positions);
-        d.w = ISA(tsr_kv_read)(cache, cache->keys, place_of(cache, w, p), count, w->tile);
+        d.w = ISA(tsr_kv_read)(cache, cache->keys, cache_place(cache, w, p), count, w->tile);
         d.y = w->scores + p;
         ISA(tsr_dots_run)(&d, count, w->heads);
         p += count;
@@ -126,7 +126,7 @@ static void gather_values(const tsr_kv_layer *cache, const attend *w)
     for (int32_t p = 0; p < w->positions;) {
         const int32_t count = tile_positions(cache, p, w->positions);
         const float *values =
-            ISA(tsr_kv_read)(cache, cache->values, place_of(cache, w, p), count, w->tile);
+            ISA(tsr_kv_read)(cache, cache->values, cache_place(cache, w, p), count, w->tile);
         for (int32_t h = 0; h < w->heads; h++) {
             const float *weights = w->scores + (size_t)h * w->stride + p;
             float *sums = w->sums + (size_t)h * (size_t)dim;
@@ -233,7 +233,7 @@ static int32_t clamped(int64_t count)
 }
 
 /* What is wrong with a sequence, or a fault of no kind. */
-static tsr_fault fault_of(const tsr_device *device, const tsr_attention_args *a, int32_t s)
+static tsr_fault sequence_fault(const tsr_device *device, const tsr_attention_args *a, int32_t s)
 {
     const tsr_attention_sequence *seq = &a->sequence[s];
     const int64_t end = (int64_t)seq->first_position + seq->rows;
@@ -282,7 +282,7 @@ tsr_status ISA(tsr_attention_cpu)(tsr_device *device, const tsr_attention_args *
 
     (void)s;
     for (int32_t i = 0; i < a->sequences; i++) {
-        const tsr_fault fault = fault_of(device, a, i);
+        const tsr_fault fault = sequence_fault(device, a, i);
         if (fault.kind == TSR_FAULT_NONE)
             continue;
         tsr_set_fault_cpu(cpu, fault);

@@ -14,7 +14,7 @@ static int32_t id_of(const tsr_embed_block *b, int32_t t)
 }
 
 /* What is wrong with a token, or a fault of no kind. */
-static tsr_fault fault_of(const tsr_embed_block *b, int32_t t)
+static tsr_fault token_fault(const tsr_embed_block *b, int32_t t)
 {
     const int32_t slot = b->slot[t];
     const int32_t position = b->position[t];
@@ -35,7 +35,7 @@ tsr_status ISA(tsr_embed_cpu)(tsr_device *device, const tsr_embed_block *b, tsr_
 
     (void)s;
     for (int32_t t = 0; t < b->tokens; t++) {
-        const tsr_fault fault = fault_of(b, t);
+        const tsr_fault fault = token_fault(b, t);
         if (fault.kind == TSR_FAULT_NONE)
             continue;
         tsr_set_fault_cpu(tsr_cpu(device), fault);

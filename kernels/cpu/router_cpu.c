@@ -101,7 +101,8 @@ static void keep_groups(const tsr_router_args *a, float *choice)
 }
 
 /* Fills one row of the answer. `score` are the weights, `choice` decides. */
-static void choose(const tsr_router_args *a, const float *score, const float *choice, int32_t row)
+static void choose_experts(const tsr_router_args *a, const float *score, const float *choice,
+                           int32_t row)
 {
     int32_t *expert = a->expert + (size_t)row * (size_t)a->router->top_k;
     float *weight = a->weight + (size_t)row * (size_t)a->router->top_k;
@@ -131,14 +132,14 @@ static void route_row(const tsr_router_args *a, float *logits, int32_t row)
 
     if (a->router->kind == TSR_ROUTER_SOFTMAX) {
         softmax(logits, experts);
-        choose(a, logits, logits, row);
+        choose_experts(a, logits, logits, row);
         return;
     }
     sigmoid(logits, experts);
     for (int32_t e = 0; e < experts; e++)
         choice[e] = a->router->bias != NULL ? logits[e] + a->router->bias[e] : logits[e];
     keep_groups(a, choice);
-    choose(a, logits, choice, row);
+    choose_experts(a, logits, choice, row);
 }
 
 static void router_share(const void *context, int32_t thread, int32_t threads)

@@ -155,8 +155,8 @@ static int32_t draw_from_top(const float *x, int32_t count, const tsr_sample_row
     return draw(p, id, f.count, u * f.sum);
 }
 
-static int32_t choose(const float *x, int32_t count, const tsr_sample_row *row, int32_t best,
-                      float *p)
+static int32_t choose_token(const float *x, int32_t count, const tsr_sample_row *row, int32_t best,
+                            float *p)
 {
     const bool all = (row->top_k == 0 || row->top_k >= count) && row->top_p >= 1.0F;
     int32_t *id = (int32_t *)(void *)(p + tsr_aligned((uint64_t)count, LANES));
@@ -193,7 +193,7 @@ static void sample_share(const void *context, int32_t thread, int32_t threads)
         const tsr_sample_row *row = &a->row[i];
         const float *x = a->logits + (size_t)row->logit_row * (size_t)a->vocab;
         const int32_t best = largest(x, a->allowed);
-        const int32_t token = choose(x, a->allowed, row, best, work);
+        const int32_t token = choose_token(x, a->allowed, row, best, work);
         a->sampled[i] = (tsr_sampled){.token = token,
                                       .logprob = log_probability(x, a->allowed, token, x[best])};
         write_text(&a->text, row, token);
@@ -201,7 +201,7 @@ static void sample_share(const void *context, int32_t thread, int32_t threads)
 }
 
 /* What is wrong with a sample, or a fault of no kind. */
-static tsr_fault fault_of(const tsr_sample_args *a, int32_t i)
+static tsr_fault sample_fault(const tsr_sample_args *a, int32_t i)
 {
     const tsr_sample_row *row = &a->row[i];
     const bool written = row->position >= 0 && row->position < a->text.positions;
@@ -224,7 +224,7 @@ tsr_status ISA(tsr_sample_cpu)(tsr_device *device, const tsr_sample_args *a, tsr
 
     (void)s;
     for (int32_t i = 0; i < a->samples; i++) {
-        const tsr_fault fault = fault_of(a, i);
+        const tsr_fault fault = sample_fault(a, i);
         if (fault.kind == TSR_FAULT_NONE)
             continue;
         tsr_set_fault_cpu(cpu, fault);

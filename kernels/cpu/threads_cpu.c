@@ -71,7 +71,7 @@ static void sleep_for_task(tsr_threads *team, unsigned seen)
     pthread_mutex_unlock(&team->lock);
 }
 
-static void finish(tsr_threads *team)
+static void finish_share(tsr_threads *team)
 {
     if (atomic_fetch_sub_explicit(&team->left, 1, memory_order_acq_rel) == 1) {
         pthread_mutex_lock(&team->lock);
@@ -97,7 +97,7 @@ static void *work(void *context)
             return NULL;
         if (me->index < team->ways)
             team->task(team->context, me->index, team->ways);
-        finish(team);
+        finish_share(team);
     }
 }
 

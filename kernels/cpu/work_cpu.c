@@ -12,7 +12,7 @@ typedef struct cutter {
     uint64_t used;
 } cutter;
 
-static void *cut(cutter *c, uint64_t count, uint64_t size)
+static void *cut_work(cutter *c, uint64_t count, uint64_t size)
 {
     void *piece = c->memory != NULL ? c->memory + c->used : NULL;
 
@@ -49,19 +49,19 @@ uint64_t tsr_cpu_work_layout(const tsr_work_shape *shape, int32_t threads, unsig
 
     c.memory = memory;
     for (int i = 0; i < 2; i++) {
-        w.rows[i] = cut(&c, chunk * in, sizeof(float));
-        w.scale[i] = cut(&c, chunk, sizeof(float));
+        w.rows[i] = cut_work(&c, chunk * in, sizeof(float));
+        w.scale[i] = cut_work(&c, chunk, sizeof(float));
     }
-    w.gate = cut(&c, chunk * intermediate, sizeof(float));
-    w.up = cut(&c, chunk * intermediate, sizeof(float));
-    w.logits = cut(&c, chunk * experts, sizeof(float));
-    w.source = cut(&c, answers, sizeof(int32_t));
-    w.target = cut(&c, answers, sizeof(int32_t));
-    w.expert_first = cut(&c, experts + 1, sizeof(int32_t));
-    w.group = cut(&c, groups, sizeof(tsr_mlp_group));
-    w.job = cut(&c, 2 * groups + TSR_MAX_LINEARS, sizeof(tsr_linear_job));
+    w.gate = cut_work(&c, chunk * intermediate, sizeof(float));
+    w.up = cut_work(&c, chunk * intermediate, sizeof(float));
+    w.logits = cut_work(&c, chunk * experts, sizeof(float));
+    w.source = cut_work(&c, answers, sizeof(int32_t));
+    w.target = cut_work(&c, answers, sizeof(int32_t));
+    w.expert_first = cut_work(&c, experts + 1, sizeof(int32_t));
+    w.group = cut_work(&c, groups, sizeof(tsr_mlp_group));
+    w.job = cut_work(&c, 2 * groups + TSR_MAX_LINEARS, sizeof(tsr_linear_job));
     w.thread_bytes = (size_t)tsr_aligned(thread_floats(shape) * sizeof(float), TSR_ALIGNMENT);
-    w.thread = cut(&c, (uint64_t)threads, w.thread_bytes);
+    w.thread = cut_work(&c, (uint64_t)threads, w.thread_bytes);
     w.score_stride = (int32_t)tsr_aligned((uint64_t)shape->max_context, LINE_FLOATS);
     *ret_work = w;
     return c.used;

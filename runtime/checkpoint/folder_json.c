@@ -17,7 +17,7 @@ bool tsr_folder_has(const char *folder, const char *name)
     return tsr_path_join(folder, name, sizeof(path), path) == TSR_OK && tsr_file_exists(path);
 }
 
-static tsr_status refuse(const char *name, const char *what, tsr_problems *problems)
+static tsr_status refuse_file(const char *name, const char *what, tsr_problems *problems)
 {
     tsr_problems_add(problems, TSR_SEVERITY_ERROR, "%s: %s", name, what);
     return TSR_ERR_CHECKPOINT;
@@ -28,7 +28,7 @@ tsr_status tsr_folder_json_load(const char *folder, const char *name, tsr_proble
 {
     char path[TSR_PATH_BYTES];
     if (tsr_path_join(folder, name, sizeof(path), path) != TSR_OK)
-        return refuse(name, "the folder's path is too long", problems);
+        return refuse_file(name, "the folder's path is too long", problems);
 
     char *text = NULL;
     size_t count = 0;
@@ -49,7 +49,7 @@ tsr_status tsr_folder_json_load(const char *folder, const char *name, tsr_proble
         return st;
     if (!json_is_object(json)) {
         json_decref(json);
-        return refuse(name, "is not a JSON object", problems);
+        return refuse_file(name, "is not a JSON object", problems);
     }
     *ret_json = json;
     return TSR_OK;

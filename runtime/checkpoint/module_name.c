@@ -97,3 +97,16 @@ bool tsr_name_layer(const char *name, int32_t *ret_layer, const char **ret_rest)
     *ret_rest = *at == '.' ? at + 1 : at;
     return true;
 }
+
+bool tsr_name_is_usable(const char *name, size_t longest)
+{
+    const size_t length = strlen(name);
+
+    if (length == 0 || length > longest)
+        return false;
+    for (size_t i = 0; i < length; i++) {
+        if ((unsigned char)name[i] < 0x20 || name[i] == 0x7f)
+            return false;
+    }
+    return true;
+}

@@ -41,6 +41,9 @@ void tsr_name_canonical_module(const char *name, char *ret_name);
  */
 bool tsr_name_layer(const char *name, int32_t *ret_layer, const char **ret_rest);
 
+/* Names end up in messages and lists: they have 1 to `longest` bytes and no control characters. */
+bool tsr_name_is_usable(const char *name, size_t longest);
+
 /* Many patterns, made ready for many names. For one thread at a time. */
 typedef struct tsr_name_patterns tsr_name_patterns;
 

@@ -9,23 +9,10 @@
 
 enum { LONGEST_NAME = 512, LARGEST_GROUP = 1 << 20 };
 
-static bool is_usable(const char *name)
-{
-    const size_t length = strlen(name);
-
-    if (length == 0 || length > LONGEST_NAME)
-        return false;
-    for (size_t i = 0; i < length; i++) {
-        if ((unsigned char)name[i] < 0x20 || name[i] == 0x7f)
-            return false;
-    }
-    return true;
-}
-
 tsr_status tsr_quant_name_read(const tsr_fields *fields, const char *member, const char *name,
                                tsr_arena *memory, tsr_quant_name *ret_name)
 {
-    if (!is_usable(name))
+    if (!tsr_name_is_usable(name, LONGEST_NAME))
         return tsr_fields_refuse(fields, member,
                                  "a name is empty, longer than %d bytes or has control characters",
                                  LONGEST_NAME);

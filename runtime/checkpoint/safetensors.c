@@ -13,6 +13,7 @@
 
 #include "runtime/base/file.h"
 #include "runtime/base/json_file.h"
+#include "runtime/checkpoint/module_name.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -33,7 +34,7 @@ typedef struct reading {
     tsr_problems *problems;
 } reading;
 
-static tsr_status refuse(const reading *r, const char *tensor, const char *what)
+static tsr_status refuse_tensor(const reading *r, const char *tensor, const char *what)
 {
     tsr_problems_add(r->problems, TSR_SEVERITY_ERROR, "%s: tensor \"%s\": %s", r->file_name, tensor,
                      what);
@@ -49,26 +50,12 @@ static bool read_whole(const json_t *value, uint64_t *ret_number)
     return true;
 }
 
-/* Names end up in messages and lists: they are short and without control characters. */
-static bool is_usable_name(const char *name)
-{
-    const size_t length = strlen(name);
-
-    if (length == 0 || length > TSR_MAX_TENSOR_NAME)
-        return false;
-    for (size_t i = 0; i < length; i++) {
-        if ((unsigned char)name[i] < 0x20 || name[i] == 0x7f)
-            return false;
-    }
-    return true;
-}
-
 static tsr_status read_dtype(const reading *r, const json_t *value, tsr_tensor *tensor)
 {
     const char *spelled = json_string_value(value);
 
     if (spelled == NULL)
-        return refuse(r, tensor->name, "\"dtype\" is missing or not a string");
+        return refuse_tensor(r, tensor->name, "\"dtype\" is missing or not a string");
     if (strlen(spelled) != json_string_length(value) ||
         !tsr_dtype_from_name(spelled, &tensor->dtype)) {
         tsr_problems_add(r->problems, TSR_SEVERITY_ERROR,
@@ -83,19 +70,20 @@ static tsr_status read_dtype(const reading *r, const json_t *value, tsr_tensor *
 static tsr_status read_shape(const reading *r, const json_t *value, tsr_tensor *tensor)
 {
     if (!json_is_array(value))
-        return refuse(r, tensor->name, "\"shape\" is missing or not a list");
+        return refuse_tensor(r, tensor->name, "\"shape\" is missing or not a list");
 
     const size_t rank = json_array_size(value);
     if (rank > TSR_MAX_TENSOR_RANK)
-        return refuse(r, tensor->name, "more than 8 dimensions");
+        return refuse_tensor(r, tensor->name, "more than 8 dimensions");
 
     uint64_t bytes = tsr_dtype_bytes(tensor->dtype);
     for (size_t i = 0; i < rank; i++) {
         uint64_t dim = 0;
         if (!read_whole(json_array_get(value, i), &dim))
-            return refuse(r, tensor->name, "a dimension is not a whole number from 0 to 2^63 - 1");
+            return refuse_tensor(r, tensor->name,
+                                 "a dimension is not a whole number from 0 to 2^63 - 1");
         if (dim != 0 && bytes > (uint64_t)INT64_MAX / dim)
-            return refuse(r, tensor->name, "its shape asks for more than 2^63 bytes");
+            return refuse_tensor(r, tensor->name, "its shape asks for more than 2^63 bytes");
         bytes *= dim;
         tensor->shape[i] = (int64_t)dim;
     }
@@ -113,9 +101,9 @@ static tsr_status read_offsets(reading *r, const json_t *value, tsr_tensor *tens
     if (!json_is_array(value) || json_array_size(value) != 2 ||
         !read_whole(json_array_get(value, 0), &begin) ||
         !read_whole(json_array_get(value, 1), &end))
-        return refuse(r, tensor->name, "\"data_offsets\" is not a pair of whole numbers");
+        return refuse_tensor(r, tensor->name, "\"data_offsets\" is not a pair of whole numbers");
     if (end < begin)
-        return refuse(r, tensor->name, "\"data_offsets\" end before they begin");
+        return refuse_tensor(r, tensor->name, "\"data_offsets\" end before they begin");
     if (end - begin != tensor->bytes) {
         tsr_problems_add(r->problems, TSR_SEVERITY_ERROR,
                          "%s: tensor \"%s\": its shape and dtype ask for %" PRIu64
@@ -132,7 +120,7 @@ static tsr_status read_offsets(reading *r, const json_t *value, tsr_tensor *tens
 static tsr_status read_tensor(reading *r, const json_t *entry, tsr_tensor *tensor)
 {
     if (!json_is_object(entry) || json_object_size(entry) != 3)
-        return refuse(r, tensor->name, "is not {\"dtype\", \"shape\", \"data_offsets\"}");
+        return refuse_tensor(r, tensor->name, "is not {\"dtype\", \"shape\", \"data_offsets\"}");
 
     tensor->file = r->file;
     tsr_status st = read_dtype(r, json_object_get(entry, "dtype"), tensor);
@@ -173,7 +161,7 @@ static tsr_status read_tensors(reading *r, json_t *json, tsr_safetensors *header
     {
         if (strcmp(name, "__metadata__") == 0)
             continue;
-        if (!is_usable_name(name)) {
+        if (!tsr_name_is_usable(name, TSR_MAX_TENSOR_NAME)) {
             tsr_problems_add(r->problems, TSR_SEVERITY_ERROR,
                              "%s: the name of tensor number %zu is empty, longer than 512 bytes or "
                              "has control characters",

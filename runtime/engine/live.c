@@ -31,8 +31,9 @@ static int32_t positions_of(int32_t prompt_tokens, int32_t max_tokens)
     return max_tokens == 0 ? prompt_tokens : prompt_tokens + max_tokens - 1;
 }
 
-/* One line into `refusal`; true, so that a check reads "return refuse(...)". */
-__attribute__((format(printf, 2, 3))) static bool refuse(char *refusal, const char *format, ...)
+/* One line into `refusal`; true, so that a check reads "return refuse_request(...)". */
+__attribute__((format(printf, 2, 3))) static bool refuse_request(char *refusal, const char *format,
+                                                                 ...)
 {
     va_list args;
 
@@ -45,15 +46,15 @@ __attribute__((format(printf, 2, 3))) static bool refuse(char *refusal, const ch
 static bool sampling_refused(const tsr_request *r, char *refusal)
 {
     if (!isfinite(r->temperature) || r->temperature < 0)
-        return refuse(refusal, "temperature: must be a number from 0 up");
+        return refuse_request(refusal, "temperature: must be a number from 0 up");
     if (!(r->top_p > 0 && r->top_p <= 1))
-        return refuse(refusal, "top_p: must be above 0 and at most 1");
+        return refuse_request(refusal, "top_p: must be above 0 and at most 1");
     if (r->top_k < 0)
-        return refuse(refusal, "top_k: must be 0 (all) or more");
+        return refuse_request(refusal, "top_k: must be 0 (all) or more");
     if (!r->want_logits && r->max_tokens < 1)
-        return refuse(refusal, "max_tokens: must be at least 1");
+        return refuse_request(refusal, "max_tokens: must be at least 1");
     if (r->stop_id_count < 0)
-        return refuse(refusal, "stop_token_ids: a negative number of ids");
+        return refuse_request(refusal, "stop_token_ids: a negative number of ids");
     return false;
 }
 
@@ -62,20 +63,20 @@ static bool prompt_refused(const tsr_request *r, const tsr_live_bounds *b, char 
     const int32_t context = b->shape->max_model_len;
 
     if (r->prompt_tokens < 1)
-        return refuse(refusal, "prompt: it has no tokens");
+        return refuse_request(refusal, "prompt: it has no tokens");
     if (r->prompt_tokens > context)
-        return refuse(refusal,
-                      "prompt: %d tokens do not fit into a context of %d (--max-model-len)",
-                      r->prompt_tokens, context);
+        return refuse_request(refusal,
+                              "prompt: %d tokens do not fit into a context of %d (--max-model-len)",
+                              r->prompt_tokens, context);
     if (!r->want_logits && r->prompt_tokens == context)
-        return refuse(refusal,
-                      "prompt: %d tokens leave no room to answer in a context of %d "
-                      "(--max-model-len)",
-                      r->prompt_tokens, context);
+        return refuse_request(refusal,
+                              "prompt: %d tokens leave no room to answer in a context of %d "
+                              "(--max-model-len)",
+                              r->prompt_tokens, context);
     for (int32_t i = 0; i < r->prompt_tokens; i++) {
         if (r->prompt[i] < 0 || r->prompt[i] >= b->vocab)
-            return refuse(refusal, "prompt: token %d is id %d, the model has ids 0 to %d", i,
-                          r->prompt[i], b->vocab - 1);
+            return refuse_request(refusal, "prompt: token %d is id %d, the model has ids 0 to %d",
+                                  i, r->prompt[i], b->vocab - 1);
     }
     return false;
 }
@@ -90,10 +91,11 @@ bool tsr_live_refused(const tsr_request *request, const tsr_live_bounds *bounds,
         positions_of(request->prompt_tokens, clipped_max_tokens(request, bounds->shape));
     const int32_t blocks = tsr_pieces(positions, bounds->shape->block_tokens);
     if (blocks > bounds->shape->kv_blocks)
-        return refuse(refusal,
-                      "prompt and max_tokens: %d positions take %d KV blocks, a rank has %d; ask "
-                      "for fewer tokens or give the KV cache more memory",
-                      positions, blocks, bounds->shape->kv_blocks);
+        return refuse_request(
+            refusal,
+            "prompt and max_tokens: %d positions take %d KV blocks, a rank has %d; ask "
+            "for fewer tokens or give the KV cache more memory",
+            positions, blocks, bounds->shape->kv_blocks);
     return false;
 }
 

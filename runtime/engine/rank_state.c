@@ -20,7 +20,7 @@
 #include <string.h>
 
 /* calloc, not an arena: pages of prompts that never come are never touched. */
-static bool take_memory(tsr_rank_state *s)
+static bool take_sequences(tsr_rank_state *s)
 {
     const size_t slots = (size_t)s->shape.slots;
     const size_t tokens = (size_t)s->shape.max_model_len;
@@ -51,7 +51,7 @@ tsr_status tsr_rank_state_open(const tsr_plan *plan, int32_t rank, tsr_rank_stat
     if (st != TSR_OK)
         return st;
     st = tsr_step_state_open((uint32_t)s.shape.ranks, (uint32_t)s.shape.slots, &s.steps);
-    if (st == TSR_OK && !take_memory(&s))
+    if (st == TSR_OK && !take_sequences(&s))
         st = TSR_ERR_MEMORY;
     if (st != TSR_OK) {
         tsr_rank_state_close(&s);
@@ -111,7 +111,7 @@ static tsr_status release(tsr_rank_state *s, const tsr_step_entry *e)
     return TSR_OK;
 }
 
-static tsr_status admit(tsr_rank_state *s, const tsr_admission *a)
+static tsr_status admit_sequence(tsr_rank_state *s, const tsr_admission *a)
 {
     if (a->slot >= (uint32_t)s->shape.slots)
         return disagree(s, a->slot, "a request is admitted to a slot that does not exist");
@@ -151,7 +151,7 @@ static tsr_status admit_all(tsr_rank_state *s, const tsr_step_plan *step)
         st = tsr_admission_next(&reader, s->arrived_tokens, (uint32_t)s->shape.max_model_len,
                                 &admission, &more);
         if (st == TSR_OK && more && admission.rank == s->rank)
-            st = admit(s, &admission);
+            st = admit_sequence(s, &admission);
     }
     return st;
 }

@@ -8,7 +8,7 @@
 
 #include <stdlib.h>
 
-static tsr_status take_memory(tsr_rank_step *s)
+static tsr_status take_step_memory(tsr_rank_step *s)
 {
     const tsr_step_shape *shape = &s->state.shape;
     const size_t slots = (size_t)shape->slots;
@@ -42,7 +42,7 @@ tsr_status tsr_rank_step_open(const tsr_engine_args *args, tsr_rank_step *ret_st
     tsr_status st = tsr_rank_state_open(args->plan, s.rank, &s.state);
     if (st != TSR_OK)
         return st;
-    st = take_memory(&s);
+    st = take_step_memory(&s);
     if (st != TSR_OK) {
         tsr_rank_step_close(&s);
         return st;

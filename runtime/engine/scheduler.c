@@ -70,7 +70,7 @@ void tsr_live_list_insert(tsr_live_list *list, tsr_live *live)
 }
 
 /* Everything a scheduler holds, taken once. False when the host has no memory. */
-static bool take_memory(tsr_scheduler *s)
+static bool take_scheduler_memory(tsr_scheduler *s)
 {
     const size_t ranks = (size_t)s->shape.ranks;
     const size_t slots = (size_t)s->shape.slots;
@@ -112,7 +112,7 @@ tsr_status tsr_scheduler_open(const tsr_plan *plan, const tsr_schedule_options *
     if (s == NULL)
         goto undo_memory;
     *s = (tsr_scheduler){.plan = plan, .memory = memory, .options = *options, .shape = shape};
-    if (!take_memory(s))
+    if (!take_scheduler_memory(s))
         goto undo_memory;
     if (tsr_step_state_open((uint32_t)shape.ranks, (uint32_t)shape.slots, &s->state) != TSR_OK)
         goto undo_memory;

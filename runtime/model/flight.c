@@ -35,7 +35,7 @@ tsr_status tsr_flight_open(const tsr_plan *plan, const tsr_step *step, int32_t n
     return st;
 }
 
-static bool within(const char *what, int64_t value, int64_t limit)
+static bool count_within(const char *what, int64_t value, int64_t limit)
 {
     if (value >= 0 && value <= limit)
         return true;
@@ -48,13 +48,13 @@ tsr_status tsr_flight_lay_out(tsr_flight *flight, const tsr_plan *plan,
                               const tsr_batch_sizes *count)
 {
     const tsr_batch_sizes most = tsr_batch_most(&plan->limits);
-    if (!within("samples", count->samples, most.samples) ||
-        !within("sequences", count->sequences, most.sequences) ||
-        !within("tokens", count->tokens, most.tokens) ||
-        !within("logit_rows", count->logit_rows, most.logit_rows) ||
-        !within("blocks", count->blocks, most.blocks) ||
-        !within("prompts", count->prompts, most.prompts) ||
-        !within("prompt_ids", count->prompt_ids, most.prompt_ids))
+    if (!count_within("samples", count->samples, most.samples) ||
+        !count_within("sequences", count->sequences, most.sequences) ||
+        !count_within("tokens", count->tokens, most.tokens) ||
+        !count_within("logit_rows", count->logit_rows, most.logit_rows) ||
+        !count_within("blocks", count->blocks, most.blocks) ||
+        !count_within("prompts", count->prompts, most.prompts) ||
+        !count_within("prompt_ids", count->prompt_ids, most.prompt_ids))
         return TSR_ERR_ARG;
     flight->batch = tsr_batch_over(flight->image, count);
     flight->on_device = tsr_batch_over(flight->block, count);
@@ -65,17 +65,17 @@ tsr_status tsr_flight_lay_out(tsr_flight *flight, const tsr_plan *plan,
 static bool rows_fit(const tsr_batch *b, const tsr_text_table *text)
 {
     for (int32_t t = 0; t < b->count.tokens; t++) {
-        if (!within("a slot", b->slot[t], text->slots - 1) ||
-            !within("a position", b->position[t], text->positions - 1))
+        if (!count_within("a slot", b->slot[t], text->slots - 1) ||
+            !count_within("a position", b->position[t], text->positions - 1))
             return false;
     }
     for (int32_t r = 0; r < b->count.logit_rows; r++) {
-        if (!within("a row of logits", b->logit_row[r], b->count.tokens - 1))
+        if (!count_within("a row of logits", b->logit_row[r], b->count.tokens - 1))
             return false;
     }
     for (int32_t i = 0; i < b->count.samples; i++) {
-        if (!within("a sampled row", b->sample[i].logit_row, b->count.logit_rows - 1) ||
-            !within("a slot", b->sample[i].slot, text->slots - 1))
+        if (!count_within("a sampled row", b->sample[i].logit_row, b->count.logit_rows - 1) ||
+            !count_within("a slot", b->sample[i].slot, text->slots - 1))
             return false;
     }
     return true;
@@ -85,15 +85,15 @@ static bool prompts_fit(const tsr_batch *b, const tsr_plan *plan, const tsr_text
 {
     int64_t ids = 0;
     for (int32_t p = 0; p < b->count.prompts; p++) {
-        if (!within("a slot", b->prompt[p].slot, text->slots - 1) ||
-            !within("a prompt", b->prompt[p].count, text->positions))
+        if (!count_within("a slot", b->prompt[p].slot, text->slots - 1) ||
+            !count_within("a prompt", b->prompt[p].count, text->positions))
             return false;
         ids += b->prompt[p].count;
     }
-    if (!within("prompt_ids", ids, b->count.prompt_ids))
+    if (!count_within("prompt_ids", ids, b->count.prompt_ids))
         return false;
     for (int64_t i = 0; i < ids; i++) {
-        if (!within("a token", b->prompt_id[i], plan->model.vocab - 1))
+        if (!count_within("a token", b->prompt_id[i], plan->model.vocab - 1))
             return false;
     }
     return true;

@@ -24,7 +24,7 @@ static void rest(int32_t turns)
         (void)nanosleep(&a_while, NULL);
 }
 
-static tsr_status time_out(const tsr_model *m, uint64_t epoch, int32_t deadline_ms)
+static tsr_status time_out_step(const tsr_model *m, uint64_t epoch, int32_t deadline_ms)
 {
     char at[TEXT_BYTES];
     tsr_exchange_text(m->ep.exchange, sizeof(at), at);
@@ -45,7 +45,7 @@ tsr_status tsr_wait_for_mark(const tsr_model *model, tsr_mark *mark, uint64_t ep
     for (int32_t turns = 0; st == TSR_OK && !passed; turns++) {
         st = tsr_exchange_poll(model->ep.exchange);
         if (st == TSR_OK && tsr_clock_ms() > until_ms)
-            st = time_out(model, epoch, deadline_ms);
+            st = time_out_step(model, epoch, deadline_ms);
         if (st == TSR_OK) {
             rest(turns);
             st = tsr_device_passed(model->device, mark, &passed);

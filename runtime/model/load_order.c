@@ -14,6 +14,7 @@
 #include "runtime/model/load_order.h"
 
 #include "runtime/base/log.h"
+#include "runtime/plan/algos.h"
 #include "runtime/plan/loading.h"
 #include "runtime/plan/modules.h"
 #include "runtime/plan/shapes.h"
@@ -194,11 +195,6 @@ static tsr_status add_tensor(draft *d, tsr_piece whole)
     return TSR_OK;
 }
 
-static bool is_static(tsr_activation activation)
-{
-    return activation == TSR_ACTIVATION_FP8 || activation == TSR_ACTIVATION_NVFP4;
-}
-
 /* A weight has the scales of its format, all of them and no others: the reader of a plan that was
  * sent relies on it. */
 static tsr_status check_scales(const draft *d, int32_t owner)
@@ -219,7 +215,7 @@ static tsr_status add_linear(draft *d, int32_t owner)
 {
     const tsr_linear_plan *l = &d->plan->linears[owner];
     tsr_tensor_place input_scale = l->input_scale;
-    if (!is_static(l->activation))
+    if (!tsr_activation_is_static(l->activation))
         input_scale.file = TSR_NO_FILE; /* nothing is computed with it */
 
     const tsr_tensor_place place[] = {
@@ -239,15 +235,10 @@ static tsr_status add_linear(draft *d, int32_t owner)
     return st;
 }
 
-static bool is_kv_scale(tsr_role role)
-{
-    return role == TSR_ROLE_K_SCALE || role == TSR_ROLE_V_SCALE;
-}
-
 static tsr_status add_vector(draft *d, int32_t owner)
 {
     const tsr_vector_plan *v = &d->plan->vectors[owner];
-    if (is_kv_scale(v->role) && d->plan->kv_format != TSR_KV_FP8)
+    if (tsr_role_is_kv_scale(v->role) && d->plan->kv_format != TSR_KV_FP8)
         return TSR_OK;
     const tsr_piece whole = {
         .place = v->place, .owner = owner, .group = v->place.file, .part = TSR_PART_VECTOR};
@@ -277,7 +268,7 @@ static int before(uint64_t a, uint64_t b)
 }
 
 /* By turn, small ones first, as they lie; the rest only makes the order total. */
-static int compare(const void *left, const void *right)
+static int compare_pieces(const void *left, const void *right)
 {
     const tsr_piece *a = left;
     const tsr_piece *b = right;
@@ -340,7 +331,7 @@ tsr_status tsr_load_order_make(const tsr_plan *plan, int32_t rank, const tsr_loa
     st = add_all(&d, rank);
     if (st != TSR_OK)
         return st;
-    qsort(order->pieces, order->piece_count, sizeof(*order->pieces), compare);
+    qsort(order->pieces, order->piece_count, sizeof(*order->pieces), compare_pieces);
     gather(order, cut->piece_bytes);
     *ret_order = *order;
     return TSR_OK;

@@ -255,7 +255,7 @@ static tsr_status take_vector(tsr_loader *loader, const tsr_piece *piece,
     return st;
 }
 
-static tsr_status take(tsr_loader *loader, const tsr_piece *piece, const unsigned char *bytes)
+static tsr_status take_piece(tsr_loader *loader, const tsr_piece *piece, const unsigned char *bytes)
 {
     loader->bytes += piece->place.bytes;
     if (piece->part == TSR_PART_VECTOR)
@@ -301,7 +301,7 @@ static tsr_status take_stretch(tsr_loader *loader)
     const tsr_piece *end = &loader->order.pieces[loader->order.first_piece[s + 1]];
     for (; st == TSR_OK && piece < end; piece++) {
         const uint64_t at = piece->place.offset - loader->order.stretches[s].begin;
-        st = take(loader, piece, got.bytes + at);
+        st = take_piece(loader, piece, got.bytes + at);
     }
     loader->stretch++;
     return st == TSR_OK ? settle(loader, end - 1) : st;
@@ -367,7 +367,7 @@ static tsr_status place_targets(tsr_loader *loader)
     return st;
 }
 
-static tsr_status take_memory(tsr_loader *loader)
+static tsr_status take_loader_memory(tsr_loader *loader)
 {
     const size_t slot = tsr_load_slot_bytes(loader->order.longest);
     tsr_status st =
@@ -406,7 +406,7 @@ static tsr_status start(tsr_loader *loader)
         st = tsr_load_order_make(loader->args.plan, loader->args.rank, &cut, loader->arena,
                                  &loader->order);
     if (st == TSR_OK)
-        st = take_memory(loader);
+        st = take_loader_memory(loader);
     return st == TSR_OK ? tsr_read_ahead_open(&loader->reading, &loader->reader) : st;
 }
 

@@ -71,7 +71,7 @@ static tsr_status load_slices(tsr_model *m, tsr_loader *loader, const tsr_load_p
     return st;
 }
 
-static tsr_status load(tsr_model *m, const tsr_load_progress *progress)
+static tsr_status load_model(tsr_model *m, const tsr_load_progress *progress)
 {
     const int32_t deadline_ms = tsr_comm_deadline_ms(m->comm);
     const tsr_loader_args args = {
@@ -162,7 +162,7 @@ static tsr_status take_flights(tsr_model *m)
     return st;
 }
 
-static tsr_status take_memory(tsr_model *m)
+static tsr_status take_model_memory(tsr_model *m)
 {
     const tsr_plan *plan = m->plan;
     const int32_t rank = tsr_comm_rank(m->comm);
@@ -203,13 +203,13 @@ static tsr_status build(tsr_model *m, const tsr_model_args *args)
 {
     tsr_status st = open_streams(m);
     if (st == TSR_OK)
-        st = take_memory(m);
+        st = take_model_memory(m);
     if (st == TSR_OK)
         st = tsr_ep_layer_open(args, &m->weights, &m->step, m->arena, &m->ep);
     if (st == TSR_OK)
         st = fill_rotary(m);
     if (st == TSR_OK)
-        st = load(m, args->progress);
+        st = load_model(m, args->progress);
     if (st != TSR_OK)
         return st;
     scale_cache(m);

@@ -68,7 +68,7 @@ static tsr_status open_file(source *of, tsr_stretch_bytes *content)
 }
 
 /* Fills a slot that belongs to the reader for the moment: no lock is held. */
-static tsr_status fill(tsr_read_ahead *r, size_t number, const tsr_stretch *s)
+static tsr_status fill_slot(tsr_read_ahead *r, size_t number, const tsr_stretch *s)
 {
     slot *to = &r->slots[number];
     to->content = (tsr_stretch_bytes){0};
@@ -121,7 +121,7 @@ static void *read_all(void *reader)
         slot *next = &r->slots[i % slots];
         go_on = wait_for_room(r, next);
         if (go_on) {
-            st = fill(r, i % slots, &r->reading->stretches[i]);
+            st = fill_slot(r, i % slots, &r->reading->stretches[i]);
             go_on = hand_over(r, next, st);
         }
     }

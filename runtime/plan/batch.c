@@ -13,7 +13,7 @@ typedef struct cursor {
     uint64_t used;
 } cursor;
 
-static void *take(cursor *c, int32_t count, size_t bytes)
+static void *take_array(cursor *c, int32_t count, size_t bytes)
 {
     void *array = c->memory != NULL ? c->memory + c->used : NULL;
     c->used += tsr_aligned((uint64_t)count * bytes, TSR_ALIGNMENT);
@@ -27,15 +27,15 @@ static uint64_t lay_out(void *memory, const tsr_batch_sizes *n, tsr_batch *ret_b
     cursor c = {.memory = memory};
     tsr_batch b = {.count = *n};
 
-    b.sample = take(&c, n->samples, sizeof(*b.sample));
-    b.sequence = take(&c, n->sequences, sizeof(*b.sequence));
-    b.slot = take(&c, n->tokens, sizeof(*b.slot));
-    b.position = take(&c, n->tokens, sizeof(*b.position));
-    b.logit_row = take(&c, n->logit_rows, sizeof(*b.logit_row));
-    b.blocks = take(&c, n->blocks, sizeof(*b.blocks));
+    b.sample = take_array(&c, n->samples, sizeof(*b.sample));
+    b.sequence = take_array(&c, n->sequences, sizeof(*b.sequence));
+    b.slot = take_array(&c, n->tokens, sizeof(*b.slot));
+    b.position = take_array(&c, n->tokens, sizeof(*b.position));
+    b.logit_row = take_array(&c, n->logit_rows, sizeof(*b.logit_row));
+    b.blocks = take_array(&c, n->blocks, sizeof(*b.blocks));
     *ret_device_bytes = c.used;
-    b.prompt = take(&c, n->prompts, sizeof(*b.prompt));
-    b.prompt_id = take(&c, n->prompt_ids, sizeof(*b.prompt_id));
+    b.prompt = take_array(&c, n->prompts, sizeof(*b.prompt));
+    b.prompt_id = take_array(&c, n->prompt_ids, sizeof(*b.prompt_id));
     *ret_batch = b;
     return c.used;
 }

@@ -121,6 +121,11 @@ bool tsr_module_has_bias(const tsr_model_facts *model, tsr_role role)
     return model->qkv_bias && (role == TSR_ROLE_Q || role == TSR_ROLE_K || role == TSR_ROLE_V);
 }
 
+bool tsr_role_is_kv_scale(tsr_role role)
+{
+    return role == TSR_ROLE_K_SCALE || role == TSR_ROLE_V_SCALE;
+}
+
 /* What the table cannot say: modules that only some models have. */
 static bool model_has(const tsr_model_facts *m, tsr_role role)
 {

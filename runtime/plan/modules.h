@@ -18,6 +18,9 @@ void tsr_vector_name(const tsr_vector_plan *vector, char ret_name[TSR_MODULE_NAM
 /* True for the linears that have a bias in this model. */
 bool tsr_module_has_bias(const tsr_model_facts *model, tsr_role role);
 
+/* True for the scales that stored keys and values are multiplied by. */
+bool tsr_role_is_kv_scale(tsr_role role);
+
 /*
  * All linears with layer, role, expert and shape set, and no tensor yet; the caller frees
  * *ret_linears. TSR_ERR_MEMORY

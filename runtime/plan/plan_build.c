@@ -132,9 +132,9 @@ static tsr_status place_experts(tsr_plan *plan)
     return TSR_OK;
 }
 
-static tsr_status fill(const tsr_checkpoint *checkpoint, const tsr_plan_request *request,
-                       tsr_precision *precision, tsr_problems *problems, tsr_plan *plan,
-                       bool *ret_fits)
+static tsr_status fill_plan(const tsr_checkpoint *checkpoint, const tsr_plan_request *request,
+                            tsr_precision *precision, tsr_problems *problems, tsr_plan *plan,
+                            bool *ret_fits)
 {
     tsr_status st = tsr_activations_settle(request, problems, precision);
 
@@ -169,7 +169,7 @@ tsr_status tsr_plan_build(const tsr_checkpoint *checkpoint, const tsr_plan_reque
     if (st == TSR_OK && problems->errors > errors)
         st = TSR_ERR_CHECKPOINT;
     if (st == TSR_OK)
-        st = fill(checkpoint, request, precision, problems, plan, &fits);
+        st = fill_plan(checkpoint, request, precision, problems, plan, &fits);
     tsr_precision_close(precision);
     if (st != TSR_OK) {
         tsr_plan_close(plan);

@@ -11,11 +11,6 @@
 
 #include <stdlib.h>
 
-static bool is_kv_scale(tsr_role role)
-{
-    return role == TSR_ROLE_K_SCALE || role == TSR_ROLE_V_SCALE;
-}
-
 /* Keeps the vectors that are stored; a KV scale that is not stands for 1. */
 static void prove_vectors(tsr_prover *prover, tsr_precision *p)
 {
@@ -23,12 +18,12 @@ static void prove_vectors(tsr_prover *prover, tsr_precision *p)
 
     for (int32_t i = 0; i < p->vector_count; i++) {
         tsr_vector_plan vector = p->vectors[i];
-        if (is_kv_scale(vector.role) && p->kv == TSR_KV_DECLARED_NONE)
+        if (tsr_role_is_kv_scale(vector.role) && p->kv == TSR_KV_DECLARED_NONE)
             continue;
         if (tsr_prove_vector(prover, &vector))
             p->vectors[kept++] = vector;
         else
-            missing += is_kv_scale(vector.role);
+            missing += tsr_role_is_kv_scale(vector.role);
     }
     p->vector_count = kept;
     if (missing > 0 && p->kv == TSR_KV_DECLARED_FP8)
@@ -38,8 +33,8 @@ static void prove_vectors(tsr_prover *prover, tsr_precision *p)
                          missing);
 }
 
-static tsr_status fill(const tsr_checkpoint *checkpoint, tsr_tensor_index *index,
-                       tsr_problems *problems, tsr_precision *p)
+static tsr_status fill_precision(const tsr_checkpoint *checkpoint, tsr_tensor_index *index,
+                                 tsr_problems *problems, tsr_precision *p)
 {
     tsr_prover prover = {checkpoint, index, problems};
     tsr_status st = tsr_modules_list(&checkpoint->model, &p->linears, &p->linear_count);
@@ -69,7 +64,8 @@ tsr_status tsr_precision_read(const tsr_checkpoint *checkpoint, tsr_problems *pr
 {
     tsr_tensor_index index = {0};
     tsr_precision *p = calloc(1, sizeof(*p));
-    const tsr_status st = p == NULL ? TSR_ERR_MEMORY : fill(checkpoint, &index, problems, p);
+    const tsr_status st =
+        p == NULL ? TSR_ERR_MEMORY : fill_precision(checkpoint, &index, problems, p);
 
     tsr_tensor_index_close(&index);
     if (st != TSR_OK) {

@@ -121,7 +121,7 @@ static void reject(examination *x, const tsr_tensor *tensor)
                      tensor->name, x->module, claim, tsr_evidence_looks_like(&x->found));
 }
 
-static tsr_tensor_place place_of(const tsr_tensor *tensor)
+static tsr_tensor_place tensor_place(const tsr_tensor *tensor)
 {
     if (tensor == NULL)
         return (tsr_tensor_place){.file = TSR_NO_FILE};
@@ -196,7 +196,7 @@ static void prove_scales(examination *x, const tsr_algo_row *row)
         miss(x, "weight_scale");
     } else {
         prove_scale(x, row->format, scale);
-        x->linear->scale = place_of(scale);
+        x->linear->scale = tensor_place(scale);
     }
     if (!quantized || !inverse_is_scale)
         reject(x, e->scale_inv);
@@ -207,7 +207,7 @@ static void prove_scales(examination *x, const tsr_algo_row *row)
     else if (!is_plain_scalar(e->global_scale))
         contradict(x, e->global_scale, "one value of F32, F16 or BF16");
     else
-        x->linear->global_scale = place_of(e->global_scale);
+        x->linear->global_scale = tensor_place(e->global_scale);
 }
 
 static void prove_input(examination *x, const tsr_algo_row *row)
@@ -219,7 +219,7 @@ static void prove_input(examination *x, const tsr_algo_row *row)
     else if (e->input_scale != NULL && !is_plain_scalar(e->input_scale))
         contradict(x, e->input_scale, "one value of F32, F16 or BF16");
     else
-        x->linear->input_scale = place_of(e->input_scale);
+        x->linear->input_scale = tensor_place(e->input_scale);
 
     if (e->pre_quant_scale != NULL && !row->may_have_pre_quant_scale)
         reject(x, e->pre_quant_scale);
@@ -228,7 +228,7 @@ static void prove_input(examination *x, const tsr_algo_row *row)
               !tsr_tensor_is_vector(e->pre_quant_scale, x->linear->in)))
         misfit(x, e->pre_quant_scale, "BF16, F16 or F32, one value for each input");
     else
-        x->linear->pre_quant_scale = place_of(e->pre_quant_scale);
+        x->linear->pre_quant_scale = tensor_place(e->pre_quant_scale);
 }
 
 static void prove_bias(examination *x)
@@ -244,7 +244,7 @@ static void prove_bias(examination *x)
              (!tsr_dtype_is_plain(bias->dtype) || !tsr_tensor_is_vector(bias, x->linear->out)))
         misfit(x, bias, "BF16, F16 or F32, one value for each output");
     else
-        x->linear->bias = place_of(bias);
+        x->linear->bias = tensor_place(bias);
 }
 
 static bool is_always_plain(tsr_role role)
@@ -296,7 +296,7 @@ void tsr_prove_linear(tsr_prover *prover, tsr_linear_plan *linear, tsr_claim *cl
     if (claim->algo == TSR_ALGO_NONE)
         (void)tsr_format_unquantized(x.found.weight->dtype, &linear->format);
     linear->activation = row->activation;
-    linear->weight = place_of(x.found.weight);
+    linear->weight = tensor_place(x.found.weight);
     if (claim->refused)
         return;
     if (is_always_plain(linear->role) && claim->algo != TSR_ALGO_NONE &&
@@ -329,7 +329,7 @@ bool tsr_prove_vector(tsr_prover *prover, tsr_vector_plan *vector)
         return false;
     }
     tsr_tensor_index_consume(prover->index, tensor);
-    vector->place = place_of(tensor);
+    vector->place = tensor_place(tensor);
     if (tsr_dtype_is_plain(tensor->dtype) &&
         (is_scale ? tsr_tensor_is_scalar(tensor) : tsr_tensor_is_vector(tensor, vector->elements)))
         return true;

@@ -4,6 +4,7 @@
 #include "kernels/blocks.h"
 #include "runtime/base/sizes.h"
 #include "runtime/plan/batch.h"
+#include "runtime/plan/modules.h"
 
 enum { STAGED_BYTES = 4 << 20 };
 
@@ -137,7 +138,7 @@ uint64_t tsr_kv_bytes(const tsr_model_facts *model, const tsr_engine_limits *lim
 
 uint64_t tsr_vector_bytes(const tsr_vector_plan *vector)
 {
-    if (vector->role == TSR_ROLE_K_SCALE || vector->role == TSR_ROLE_V_SCALE)
+    if (tsr_role_is_kv_scale(vector->role))
         return 0;
     return tsr_aligned((uint64_t)vector->elements * sizeof(float), TSR_ALIGNMENT);
 }

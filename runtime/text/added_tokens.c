@@ -33,7 +33,7 @@ tsr_status tsr_added_tokens_add(tsr_added_tokens *added, const char *content, si
     return TSR_OK;
 }
 
-static int compare(const void *left, const void *right)
+static int compare_contents(const void *left, const void *right)
 {
     const tsr_added_token *a = left;
     const tsr_added_token *b = right;
@@ -47,13 +47,13 @@ static int compare(const void *left, const void *right)
 bool tsr_added_tokens_seal(tsr_added_tokens *added)
 {
     if (added->count > 1)
-        qsort(added->tokens, added->count, sizeof(*added->tokens), compare);
+        qsort(added->tokens, added->count, sizeof(*added->tokens), compare_contents);
     for (size_t i = 0; i < added->count; i++)
         added->first_with[(unsigned char)added->tokens[i].content[0] + 1]++;
     for (size_t byte = 0; byte < 256; byte++)
         added->first_with[byte + 1] += added->first_with[byte];
     for (size_t i = 1; i < added->count; i++) {
-        if (compare(&added->tokens[i - 1], &added->tokens[i]) == 0)
+        if (compare_contents(&added->tokens[i - 1], &added->tokens[i]) == 0)
             return false;
     }
     return true;

@@ -102,7 +102,7 @@ static void consider(const tsr_merges *merges, tsr_bpe_scratch *scratch, int32_t
         heap_push(scratch, (tsr_candidate){.rank = merge->rank, .at = at, .into = merge->into});
 }
 
-static tsr_status reserve(tsr_bpe_scratch *scratch, size_t count)
+static tsr_status reserve_scratch(tsr_bpe_scratch *scratch, size_t count)
 {
     if (count > INT32_MAX / 2)
         return TSR_ERR_CAPACITY;
@@ -155,7 +155,7 @@ static void merge_all(const tsr_merges *merges, tsr_bpe_scratch *scratch)
 tsr_status tsr_bpe_add(const tsr_merges *merges, const char *word, size_t count,
                        tsr_bpe_scratch *scratch, tsr_ids *ids)
 {
-    tsr_status st = reserve(scratch, count);
+    tsr_status st = reserve_scratch(scratch, count);
     if (st != TSR_OK)
         return st;
 

@@ -14,8 +14,8 @@
 #include <string.h>
 
 /* Appends what is decided in `bytes`; an unfinished character at the end is held. */
-static tsr_status take(tsr_detokenizer *detokenizer, const char *bytes, size_t count,
-                       tsr_text *text)
+static tsr_status take_bytes(tsr_detokenizer *detokenizer, const char *bytes, size_t count,
+                             tsr_text *text)
 {
     tsr_status st = TSR_OK;
     detokenizer->held_count = 0;
@@ -46,14 +46,14 @@ tsr_status tsr_detokenizer_push(tsr_detokenizer *detokenizer, int32_t id, tsr_te
     if (count == 0 || (special && detokenizer->skip_special))
         return TSR_OK;
     if (detokenizer->held_count == 0)
-        return take(detokenizer, bytes, count, text);
+        return take_bytes(detokenizer, bytes, count, text);
 
     tsr_text joined = {0};
     tsr_status st = tsr_text_add(&joined, (const char *)detokenizer->held, detokenizer->held_count);
     if (st == TSR_OK)
         st = tsr_text_add(&joined, bytes, count);
     if (st == TSR_OK)
-        st = take(detokenizer, joined.bytes, joined.count, text);
+        st = take_bytes(detokenizer, joined.bytes, joined.count, text);
     tsr_text_close(&joined);
     return st;
 }

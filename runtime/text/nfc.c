@@ -64,7 +64,7 @@ typedef struct codes {
     size_t capacity;
 } codes;
 
-static tsr_status reserve(codes *c, size_t more)
+static tsr_status reserve_codes(codes *c, size_t more)
 {
     const size_t needed = c->count + more;
     if (needed <= c->capacity)
@@ -85,7 +85,7 @@ static tsr_status decompose(const char *text, size_t count, codes *c)
 {
     size_t at = 0;
     while (at < count) {
-        const tsr_status st = reserve(c, LONGEST_DECOMPOSITION);
+        const tsr_status st = reserve_codes(c, LONGEST_DECOMPOSITION);
         if (st != TSR_OK)
             return st;
         utf8proc_int32_t code = 0;

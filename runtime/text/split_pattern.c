@@ -169,7 +169,7 @@ static bool take_group(reader *r, tsr_status *st)
 }
 
 /* One construct. False when it is not one of those in the header. */
-static bool take(reader *r, tsr_status *st)
+static bool take_construct(reader *r, tsr_status *st)
 {
     const size_t quantifier = quantifier_bytes(r->at);
     if (quantifier > 0) {
@@ -224,7 +224,7 @@ static tsr_status translate(const char *path, const char *pattern, tsr_problems 
     }
     while (st == TSR_OK && *r.at != '\0') {
         const char *before = r.at;
-        if (!take(&r, &st)) {
+        if (!take_construct(&r, &st)) {
             tsr_problems_add(problems, TSR_SEVERITY_ERROR,
                              "%s: the split pattern uses a construct that is not served, at byte "
                              "%zu: %.40s",

@@ -94,7 +94,7 @@ void tsr_stop_strings_close(tsr_stop_strings *stops)
 }
 
 /* The text grows by one byte. The longest stop string it now ends with, or -1. */
-static int32_t take(tsr_stop_strings *stops, char byte)
+static int32_t take_byte(tsr_stop_strings *stops, char byte)
 {
     int32_t found = -1;
     for (size_t i = 0; i < stops->count; i++) {
@@ -123,7 +123,7 @@ tsr_status tsr_stop_strings_push(tsr_stop_strings *stops, const char *bytes, siz
     size_t taken = 0;
     int32_t found = stops->ended;
     while (found < 0 && taken < count)
-        found = take(stops, bytes[taken++]);
+        found = take_byte(stops, bytes[taken++]);
 
     tsr_status st = tsr_text_add(&stops->held, bytes, taken);
     size_t keep = 0;

@@ -21,8 +21,8 @@ typedef struct reader {
     tsr_tokenizer *tokenizer;
 } reader;
 
-__attribute__((format(printf, 2, 3))) static tsr_status refuse(const reader *r, const char *format,
-                                                               ...)
+__attribute__((format(printf, 2, 3))) static tsr_status refuse_tokenizer(const reader *r,
+                                                                         const char *format, ...)
 {
     char text[512];
     va_list args;
@@ -60,25 +60,26 @@ static tsr_status check_model(const reader *r, const json_t *model)
                                            "end_of_word_suffix"};
     static const char *const switches[] = {"byte_fallback", "ignore_merges"};
     if (!is_type(model, "BPE"))
-        return refuse(r, "model.type is %s; only BPE is served",
-                      shown(json_object_get(model, "type")));
+        return refuse_tokenizer(r, "model.type is %s; only BPE is served",
+                                shown(json_object_get(model, "type")));
     for (size_t i = 0; i < sizeof(unserved) / sizeof(unserved[0]); i++) {
         const json_t *value = json_object_get(model, unserved[i]);
         const bool empty = json_is_string(value) && json_string_length(value) == 0;
         if (!is_absent(value) && !empty)
-            return refuse(r, "model.%s is set, which is not served", unserved[i]);
+            return refuse_tokenizer(r, "model.%s is set, which is not served", unserved[i]);
     }
     for (size_t i = 0; i < sizeof(switches) / sizeof(switches[0]); i++) {
         const json_t *value = json_object_get(model, switches[i]);
         if (!is_absent(value) && !json_is_boolean(value))
-            return refuse(r, "model.%s is %s, not true or false", switches[i], shown(value));
+            return refuse_tokenizer(r, "model.%s is %s, not true or false", switches[i],
+                                    shown(value));
     }
     if (json_is_true(json_object_get(model, "byte_fallback")))
-        return refuse(r, "model.byte_fallback is true, which is not served");
+        return refuse_tokenizer(r, "model.byte_fallback is true, which is not served");
     if (!json_is_object(json_object_get(model, "vocab")))
-        return refuse(r, "model.vocab is not an object");
+        return refuse_tokenizer(r, "model.vocab is not an object");
     if (!json_is_array(json_object_get(model, "merges")))
-        return refuse(r, "model.merges is not an array");
+        return refuse_tokenizer(r, "model.merges is not an array");
     return TSR_OK;
 }
 
@@ -87,7 +88,8 @@ static tsr_status size_vocabulary(const reader *r, json_t *vocab, const json_t *
 {
     const size_t count = json_object_size(vocab) + json_array_size(added);
     if (count > TSR_MAX_TOKENS)
-        return refuse(r, "%zu tokens, more than the %d that are served", count, TSR_MAX_TOKENS);
+        return refuse_tokenizer(r, "%zu tokens, more than the %d that are served", count,
+                                TSR_MAX_TOKENS);
 
     const json_int_t limit = 2 * (json_int_t)count + HOLES;
     json_int_t highest = -1;
@@ -97,8 +99,8 @@ static tsr_status size_vocabulary(const reader *r, json_t *vocab, const json_t *
     {
         const json_int_t id = json_integer_value(value);
         if (!json_is_integer(value) || id < 0 || id >= limit)
-            return refuse(r, "model.vocab: the id of %.80s is not a number below %lld", spelling,
-                          (long long)limit);
+            return refuse_tokenizer(r, "model.vocab: the id of %.80s is not a number below %lld",
+                                    spelling, (long long)limit);
         highest = id > highest ? id : highest;
     }
     size_t i = 0;
@@ -107,8 +109,8 @@ static tsr_status size_vocabulary(const reader *r, json_t *vocab, const json_t *
         const json_t *field = json_object_get(value, "id");
         const json_int_t id = json_integer_value(field);
         if (!json_is_integer(field) || id < 0 || id >= limit)
-            return refuse(r, "added_tokens[%zu].id is not a number below %lld", i,
-                          (long long)limit);
+            return refuse_tokenizer(r, "added_tokens[%zu].id is not a number below %lld", i,
+                                    (long long)limit);
         highest = id > highest ? id : highest;
     }
     return tsr_vocabulary_open(&r->tokenizer->vocabulary, count, (int32_t)highest + 1);
@@ -124,8 +126,8 @@ static tsr_status read_vocab(const reader *r, json_t *vocab)
     {
         const int32_t id = (int32_t)json_integer_value(value);
         if (vocabulary->tokens[id].present)
-            return refuse(r, "model.vocab: id %d belongs to %.80s and to another token", (int)id,
-                          spelling);
+            return refuse_tokenizer(r, "model.vocab: id %d belongs to %.80s and to another token",
+                                    (int)id, spelling);
         st = tsr_vocabulary_add(vocabulary, id, spelling, strlen(spelling));
         if (st != TSR_OK)
             return st;
@@ -139,7 +141,8 @@ static tsr_status read_vocab(const reader *r, json_t *vocab)
             break;
         const int32_t id = tsr_vocabulary_find(vocabulary, spelled.bytes, spelled.count);
         if (id < 0)
-            st = refuse(r, "model.vocab has no token for byte %d, spelled %s", byte, spelled.bytes);
+            st = refuse_tokenizer(r, "model.vocab has no token for byte %d, spelled %s", byte,
+                                  spelled.bytes);
         r->tokenizer->merges.byte_ids[byte] = id;
     }
     tsr_text_close(&spelled);
@@ -176,7 +179,7 @@ static tsr_status read_merge(const reader *r, const json_t *line, size_t rank, t
     const char *parts[2] = {NULL, NULL};
     size_t counts[2] = {0, 0};
     if (!merge_parts(line, parts, counts))
-        return refuse(r, "model.merges[%zu] is not a pair", rank);
+        return refuse_tokenizer(r, "model.merges[%zu] is not a pair", rank);
 
     tsr_text_clear(joined);
     tsr_status st = tsr_text_add(joined, parts[0], counts[0]);
@@ -192,8 +195,9 @@ static tsr_status read_merge(const reader *r, const json_t *line, size_t rank, t
         .into = tsr_vocabulary_find(vocabulary, joined->bytes, joined->count),
     };
     if (merge.left < 0 || merge.right < 0 || merge.into < 0)
-        return refuse(r, "model.merges[%zu]: a part of %.80s, or the whole, is not in model.vocab",
-                      rank, joined->bytes);
+        return refuse_tokenizer(
+            r, "model.merges[%zu]: a part of %.80s, or the whole, is not in model.vocab", rank,
+            joined->bytes);
     tsr_merges_add(&r->tokenizer->merges, &merge);
     return TSR_OK;
 }
@@ -202,7 +206,8 @@ static tsr_status read_merges(const reader *r, const json_t *merges)
 {
     const size_t count = json_array_size(merges);
     if (count > TSR_MAX_TOKENS)
-        return refuse(r, "%zu merges, more than the %d that are served", count, TSR_MAX_TOKENS);
+        return refuse_tokenizer(r, "%zu merges, more than the %d that are served", count,
+                                TSR_MAX_TOKENS);
 
     tsr_text joined = {0};
     tsr_status st = tsr_merges_open(&r->tokenizer->merges, count);
@@ -223,15 +228,15 @@ static tsr_status check_added(const reader *r, const json_t *token, size_t i)
     static const char *const flags[] = {"single_word", "lstrip", "rstrip", "normalized", "special"};
     const json_t *content = json_object_get(token, "content");
     if (!json_is_string(content) || json_string_length(content) == 0)
-        return refuse(r, "added_tokens[%zu].content is not a text", i);
+        return refuse_tokenizer(r, "added_tokens[%zu].content is not a text", i);
     for (size_t f = 0; f < sizeof(flags) / sizeof(flags[0]); f++) {
         const json_t *flag = json_object_get(token, flags[f]);
         if (!json_is_boolean(flag))
-            return refuse(r, "added_tokens[%zu].%s is %s, not true or false", i, flags[f],
-                          shown(flag));
+            return refuse_tokenizer(r, "added_tokens[%zu].%s is %s, not true or false", i, flags[f],
+                                    shown(flag));
         if (f < 3 && json_is_true(flag))
-            return refuse(r, "added token %.80s: %s is true, which is not served",
-                          json_string_value(content), flags[f]);
+            return refuse_tokenizer(r, "added token %.80s: %s is true, which is not served",
+                                    json_string_value(content), flags[f]);
     }
     return TSR_OK;
 }
@@ -271,16 +276,17 @@ static tsr_status read_added_token(const reader *r, const json_t *token, size_t 
     if (id < 0) {
         id = *next;
         if (id == declared && vocabulary->tokens[id].present)
-            return refuse(r, "added token %.80s: id %d belongs to another token", spelling,
-                          (int)id);
+            return refuse_tokenizer(r, "added token %.80s: id %d belongs to another token",
+                                    spelling, (int)id);
         if (id == declared) {
             st = tsr_vocabulary_add(vocabulary, id, spelling, count);
             vocabulary->tokens[id].added = true;
         }
     }
     if (id != declared)
-        return refuse(r, "added token %.80s: id %d is declared, but its place gives it %d",
-                      spelling, (int)declared, (int)id);
+        return refuse_tokenizer(r,
+                                "added token %.80s: id %d is declared, but its place gives it %d",
+                                spelling, (int)declared, (int)id);
     *next = id >= *next ? id + 1 : *next;
     if (json_is_true(json_object_get(token, "special")))
         vocabulary->tokens[id].special = true;
@@ -297,7 +303,7 @@ static tsr_status read_added(const reader *r, const json_t *added)
     if (st != TSR_OK)
         return st;
     if (!tsr_added_tokens_seal(&t->raw_added) || !tsr_added_tokens_seal(&t->normalized_added))
-        return refuse(r, "added_tokens holds the same content twice");
+        return refuse_tokenizer(r, "added_tokens holds the same content twice");
     return TSR_OK;
 }
 
@@ -311,13 +317,13 @@ static tsr_status read_normalizer(const reader *r, const json_t *normalizer)
     }
     const json_t *steps = json_object_get(normalizer, "normalizers");
     if (!is_type(normalizer, "Sequence") || !json_is_array(steps))
-        return refuse(r, "normalizer %s is not served; NFC or none is",
-                      shown(json_object_get(normalizer, "type")));
+        return refuse_tokenizer(r, "normalizer %s is not served; NFC or none is",
+                                shown(json_object_get(normalizer, "type")));
     for (size_t i = 0; i < json_array_size(steps); i++) {
         const json_t *step = json_array_get(steps, i);
         if (!is_type(step, "NFC"))
-            return refuse(r, "normalizer.normalizers[%zu] %s is not served; NFC is", i,
-                          shown(json_object_get(step, "type")));
+            return refuse_tokenizer(r, "normalizer.normalizers[%zu] %s is not served; NFC is", i,
+                                    shown(json_object_get(step, "type")));
         r->tokenizer->nfc = true;
     }
     return TSR_OK;
@@ -326,33 +332,38 @@ static tsr_status read_normalizer(const reader *r, const json_t *normalizer)
 static tsr_status check_byte_level(const reader *r, const json_t *step, bool with_pattern)
 {
     if (!is_type(step, "ByteLevel"))
-        return refuse(r, "pre_tokenizer %s is not served; Split by a Regex and ByteLevel are",
-                      shown(json_object_get(step, "type")));
+        return refuse_tokenizer(
+            r, "pre_tokenizer %s is not served; Split by a Regex and ByteLevel are",
+            shown(json_object_get(step, "type")));
     if (!json_is_false(json_object_get(step, "add_prefix_space")))
-        return refuse(r, "pre_tokenizer ByteLevel: add_prefix_space is not false, which is not "
-                         "served");
+        return refuse_tokenizer(
+            r, "pre_tokenizer ByteLevel: add_prefix_space is not false, which is not "
+               "served");
     const json_t *use_regex = json_object_get(step, "use_regex");
     const bool uses = use_regex == NULL || json_is_true(use_regex);
     if (uses != with_pattern)
-        return refuse(r, "pre_tokenizer ByteLevel: use_regex is %s, which is not served %s a Split",
-                      uses ? "true" : "false", with_pattern ? "without" : "behind");
+        return refuse_tokenizer(
+            r, "pre_tokenizer ByteLevel: use_regex is %s, which is not served %s a Split",
+            uses ? "true" : "false", with_pattern ? "without" : "behind");
     return TSR_OK;
 }
 
 static tsr_status read_split(const reader *r, const json_t *step)
 {
     if (!is_type(step, "Split"))
-        return refuse(r, "pre_tokenizer %s is not served; Split by a Regex and ByteLevel are",
-                      shown(json_object_get(step, "type")));
+        return refuse_tokenizer(
+            r, "pre_tokenizer %s is not served; Split by a Regex and ByteLevel are",
+            shown(json_object_get(step, "type")));
     const char *behavior = json_string_value(json_object_get(step, "behavior"));
     if (behavior == NULL || strcmp(behavior, "Isolated") != 0)
-        return refuse(r, "pre_tokenizer Split: behavior %s is not served; Isolated is",
-                      shown(json_object_get(step, "behavior")));
+        return refuse_tokenizer(r, "pre_tokenizer Split: behavior %s is not served; Isolated is",
+                                shown(json_object_get(step, "behavior")));
     if (!json_is_false(json_object_get(step, "invert")))
-        return refuse(r, "pre_tokenizer Split: invert is not false, which is not served");
+        return refuse_tokenizer(r, "pre_tokenizer Split: invert is not false, which is not served");
     const json_t *regex = json_object_get(json_object_get(step, "pattern"), "Regex");
     if (!json_is_string(regex) || strlen(json_string_value(regex)) != json_string_length(regex))
-        return refuse(r, "pre_tokenizer Split: pattern is not a Regex, which alone is served");
+        return refuse_tokenizer(
+            r, "pre_tokenizer Split: pattern is not a Regex, which alone is served");
     return tsr_split_pattern_open(r->path, json_string_value(regex), r->problems,
                                   &r->tokenizer->pattern);
 }
@@ -361,7 +372,7 @@ static tsr_status read_pre_tokenizer(const reader *r, const json_t *pre_tokenize
 {
     const json_t *only = pre_tokenizer;
     if (is_absent(pre_tokenizer))
-        return refuse(r, "pre_tokenizer is missing");
+        return refuse_tokenizer(r, "pre_tokenizer is missing");
     if (is_type(pre_tokenizer, "Sequence")) {
         const json_t *steps = json_object_get(pre_tokenizer, "pretokenizers");
         only = json_array_get(steps, 0);
@@ -370,10 +381,11 @@ static tsr_status read_pre_tokenizer(const reader *r, const json_t *pre_tokenize
             return st == TSR_OK ? read_split(r, only) : st;
         }
         if (json_array_size(steps) != 1)
-            return refuse(r,
-                          "pre_tokenizer Sequence of %zu steps is not served; one Split and one "
-                          "ByteLevel are",
-                          json_array_size(steps));
+            return refuse_tokenizer(
+                r,
+                "pre_tokenizer Sequence of %zu steps is not served; one Split and one "
+                "ByteLevel are",
+                json_array_size(steps));
     }
     const tsr_status st = check_byte_level(r, only, true);
     if (st != TSR_OK)
@@ -392,10 +404,10 @@ tsr_status tsr_tokenizer_file_read(const char *path, const json_t *file, tsr_pro
 
     tsr_status st = check_model(&r, model);
     if (st == TSR_OK && !is_absent(added) && !json_is_array(added))
-        st = refuse(&r, "added_tokens is not an array");
+        st = refuse_tokenizer(&r, "added_tokens is not an array");
     if (st == TSR_OK && !is_type(decoder, "ByteLevel"))
-        st = refuse(&r, "decoder %s is not served; ByteLevel is",
-                    shown(json_object_get(decoder, "type")));
+        st = refuse_tokenizer(&r, "decoder %s is not served; ByteLevel is",
+                              shown(json_object_get(decoder, "type")));
     if (st == TSR_OK)
         st = read_normalizer(&r, json_object_get(file, "normalizer"));
     if (st == TSR_OK)

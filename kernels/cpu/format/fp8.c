@@ -30,7 +30,7 @@ TSR_INLINE lanes cursor_next(cursor *c)
 
 #include "kernels/cpu/format/format_body.h"
 
-static tsr_status load(const tsr_linear *linear, const tsr_linear_rows *rows, void *to)
+static tsr_status load_fp8(const tsr_linear *linear, const tsr_linear_rows *rows, void *to)
 {
     const size_t in = (size_t)linear->in;
     const size_t count = (size_t)rows->count * in;
@@ -57,7 +57,7 @@ const tsr_cpu_format ISA(tsr_cpu_format_fp8) = {
     .weight_bytes = tsr_weight_bytes,
     .scale_bytes = tsr_scale_bytes,
     .row_step = 1,
-    .load = load,
+    .load = load_fp8,
     .load_scales = ISA(tsr_cpu_load_f32_scales),
     .decode = decode,
     .stream = stream,
@@ -69,7 +69,7 @@ const tsr_cpu_format ISA(tsr_cpu_format_fp8_channel) = {
     .weight_bytes = tsr_weight_bytes,
     .scale_bytes = tsr_scale_bytes,
     .row_step = 1,
-    .load = load,
+    .load = load_fp8,
     .load_scales = ISA(tsr_cpu_load_f32_scales),
     .decode = decode,
     .stream = stream,

@@ -41,7 +41,7 @@ TSR_INLINE lanes cursor_next(cursor *c)
 
 #include "kernels/cpu/format/format_body.h"
 
-static tsr_status load(const tsr_linear *linear, const tsr_linear_rows *rows, void *to)
+static tsr_status load_fp8_blocks(const tsr_linear *linear, const tsr_linear_rows *rows, void *to)
 {
     const size_t in = (size_t)linear->in;
     const size_t count = (size_t)rows->count * in;
@@ -63,7 +63,7 @@ const tsr_cpu_format ISA(tsr_cpu_format_fp8_block) = {
     .weight_bytes = tsr_weight_bytes,
     .scale_bytes = tsr_scale_bytes,
     .row_step = 1,
-    .load = load,
+    .load = load_fp8_blocks,
     .load_scales = ISA(tsr_cpu_load_f32_scales),
     .decode = decode,
     .stream = stream,

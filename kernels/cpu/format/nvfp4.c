@@ -131,7 +131,7 @@ static void load_row(const uint8_t *from, int32_t in, uint32_t *to)
     load_chunk(last, to + (size_t)whole * CHUNK_WORDS);
 }
 
-static tsr_status load(const tsr_linear *linear, const tsr_linear_rows *rows, void *to)
+static tsr_status load_nvfp4(const tsr_linear *linear, const tsr_linear_rows *rows, void *to)
 {
     const size_t row_bytes = (size_t)linear->in / 2;
     const size_t row_words = chunks(linear->in) * CHUNK_WORDS;
@@ -173,7 +173,7 @@ const tsr_cpu_format ISA(tsr_cpu_format_nvfp4) = {
     .weight_bytes = weight_bytes,
     .scale_bytes = scale_bytes,
     .row_step = 1,
-    .load = load,
+    .load = load_nvfp4,
     .load_scales = load_scales,
     .decode = decode,
     .stream = stream,

@@ -49,7 +49,7 @@ static bool has_nonfinite(const element_bits *at, uint64_t count)
     return found != 0;
 }
 
-static tsr_status load(const tsr_linear *linear, const tsr_linear_rows *rows, void *to)
+static tsr_status load_plain_rows(const tsr_linear *linear, const tsr_linear_rows *rows, void *to)
 {
     const size_t in = (size_t)linear->in;
     const size_t count = (size_t)rows->count * in;
