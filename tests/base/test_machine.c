@@ -1,0 +1,193 @@
+/* What a process may use of a machine, read from made-up ones; and the small sums about sizes. */
+#define _GNU_SOURCE /* sched_setaffinity */
+#include "runtime/base/machine.h"
+#include "runtime/base/sizes.h"
+#include "tests/test.h"
+
+#include <ftw.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MIB (UINT64_C(1) << 20)
+#define MEMINFO                                                                                    \
+    "MemTotal:       16777216 kB\nMemFree:          102400 kB\nMemAvailable:    8388608 kB\n"
+
+enum { PATH_BYTES = 512, MOST_FOLDERS = 16 };
+
+static const uint64_t available = 8192 * MIB;
+
+typedef struct made_machine {
+    char root[64];
+} made_machine;
+
+static int make_machine(void **state)
+{
+    static made_machine machine;
+
+    (void)snprintf(machine.root, sizeof(machine.root), "/tmp/tessera-machine-XXXXXX");
+    *state = &machine;
+    return mkdtemp(machine.root) != NULL ? 0 : -1;
+}
+
+static int remove_one(const char *path, const struct stat *stat, int kind, struct FTW *place)
+{
+    (void)stat;
+    (void)kind;
+    (void)place;
+    return remove(path);
+}
+
+static int remove_machine(void **state)
+{
+    const made_machine *machine = *state;
+    return nftw(machine->root, remove_one, MOST_FOLDERS, FTW_DEPTH | FTW_PHYS);
+}
+
+/* A file below the machine's root, its folders made on the way. */
+static void put(const made_machine *machine, const char *name, const char *text)
+{
+    char path[PATH_BYTES];
+    (void)snprintf(path, sizeof(path), "%s%s", machine->root, name);
+    for (char *slash = strchr(path + strlen(machine->root) + 1, '/'); slash != NULL;
+         slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        (void)mkdir(path, 0700);
+        *slash = '/';
+    }
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_true(fputs(text, file) >= 0);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void without_a_group_the_machine_says_what_is_available(void **state)
+{
+    const made_machine *machine = *state;
+
+    assert_int_equal(tsr_machine_memory(machine->root), 0);
+    put(machine, "/proc/meminfo", "MemTotal:       16777216 kB\n");
+    assert_int_equal(tsr_machine_memory(machine->root), 0);
+    put(machine, "/proc/meminfo", MEMINFO);
+    assert_int_equal(tsr_machine_memory(machine->root), available);
+
+    /* groups of version 1 alone */
+    put(machine, "/proc/self/cgroup", "4:memory:/jobs\n1:cpu:/jobs\n");
+    put(machine, "/sys/fs/cgroup/memory/jobs/memory.limit_in_bytes", "1048576\n");
+    assert_int_equal(tsr_machine_memory(machine->root), available);
+}
+
+static void the_limit_of_the_own_group_counts_and_not_a_neighbours(void **state)
+{
+    const made_machine *machine = *state;
+
+    put(machine, "/proc/meminfo", MEMINFO);
+    put(machine, "/proc/self/cgroup", "1:name=systemd:/\n0::/jobs/7\n");
+    put(machine, "/sys/fs/cgroup/jobs/8/memory.max", "1048576\n");
+    assert_int_equal(tsr_machine_memory(machine->root), available);
+    put(machine, "/sys/fs/cgroup/jobs/7/memory.max", "max\n");
+    assert_int_equal(tsr_machine_memory(machine->root), available);
+    put(machine, "/sys/fs/cgroup/jobs/7/memory.max", "2147483648\n");
+    assert_int_equal(tsr_machine_memory(machine->root), 2048 * MIB);
+
+    /* more than there is */
+    put(machine, "/sys/fs/cgroup/jobs/7/memory.max", "1099511627776\n");
+    assert_int_equal(tsr_machine_memory(machine->root), available);
+}
+
+static void a_group_around_limits_too(void **state)
+{
+    const made_machine *machine = *state;
+
+    put(machine, "/proc/meminfo", MEMINFO);
+    put(machine, "/proc/self/cgroup", "0::/jobs/7/task\n");
+    put(machine, "/sys/fs/cgroup/jobs/7/task/memory.max", "4294967296\n");
+    put(machine, "/sys/fs/cgroup/jobs/memory.max", "1073741824\n");
+    assert_int_equal(tsr_machine_memory(machine->root), 1024 * MIB);
+    put(machine, "/sys/fs/cgroup/jobs/memory.max", "max\n");
+    assert_int_equal(tsr_machine_memory(machine->root), 4096 * MIB);
+}
+
+static void a_container_finds_its_limit_where_its_namespace_begins(void **state)
+{
+    const made_machine *machine = *state;
+
+    put(machine, "/proc/meminfo", MEMINFO);
+    put(machine, "/sys/fs/cgroup/memory.max", "536870912\n");
+    put(machine, "/proc/self/cgroup", "0::/\n");
+    assert_int_equal(tsr_machine_memory(machine->root), 512 * MIB);
+
+    /* the path as it is outside, where no such folder is inside */
+    put(machine, "/proc/self/cgroup", "0::/system.slice/pod-1.scope\n");
+    assert_int_equal(tsr_machine_memory(machine->root), 512 * MIB);
+}
+
+static void this_machine_has_memory_and_cores(void **state)
+{
+    (void)state;
+    bool bound = false;
+
+    assert_true(tsr_machine_memory("") > MIB);
+    assert_true(tsr_machine_cores(&bound) >= 1);
+    assert_int_equal(tsr_machine_cores(NULL), tsr_machine_cores(&bound));
+}
+
+static void a_process_bound_to_a_core_has_one(void **state)
+{
+    (void)state;
+    cpu_set_t before;
+    cpu_set_t one;
+    size_t core = 0;
+    bool bound = false;
+
+    assert_int_equal(sched_getaffinity(0, sizeof(before), &before), 0);
+    while (!CPU_ISSET(core, &before))
+        core++;
+    CPU_ZERO(&one);
+    CPU_SET(core, &one);
+    assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
+    const int32_t cores = tsr_machine_cores(&bound);
+    assert_int_equal(sched_setaffinity(0, sizeof(before), &before), 0);
+    assert_int_equal(cores, 1);
+    assert_int_equal(bound, sysconf(_SC_NPROCESSORS_ONLN) > 1);
+}
+
+static void sizes_are_counted_to_the_last_piece(void **state)
+{
+    (void)state;
+    assert_int_equal(tsr_pieces(0, 16), 0);
+    assert_int_equal(tsr_pieces(1, 16), 1);
+    assert_int_equal(tsr_pieces(16, 16), 1);
+    assert_int_equal(tsr_pieces(17, 16), 2);
+    assert_int_equal(tsr_pieces(INT32_MAX, 2), 1 << 30);
+    assert_int_equal(tsr_pieces_64(INT64_MAX, 2), INT64_C(1) << 62);
+    assert_int_equal(tsr_aligned(0, TSR_ALIGNMENT), 0);
+    assert_int_equal(tsr_aligned(1, TSR_ALIGNMENT), 64);
+    assert_int_equal(tsr_aligned(64, TSR_ALIGNMENT), 64);
+    assert_int_equal(tsr_aligned(65, TSR_ROW_ALIGNMENT), 80);
+    assert_int_equal(tsr_smaller(-1, 1), -1);
+    assert_int_equal(tsr_larger(-1, 1), 1);
+    assert_true(tsr_smaller_64(INT64_MIN, INT64_MAX) == INT64_MIN);
+    assert_true(tsr_smaller_size(UINT64_MAX, 1) == 1);
+    assert_true(tsr_larger_size(UINT64_MAX, 1) == UINT64_MAX);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(without_a_group_the_machine_says_what_is_available,
+                                        make_machine, remove_machine),
+        cmocka_unit_test_setup_teardown(the_limit_of_the_own_group_counts_and_not_a_neighbours,
+                                        make_machine, remove_machine),
+        cmocka_unit_test_setup_teardown(a_group_around_limits_too, make_machine, remove_machine),
+        cmocka_unit_test_setup_teardown(a_container_finds_its_limit_where_its_namespace_begins,
+                                        make_machine, remove_machine),
+        cmocka_unit_test(this_machine_has_memory_and_cores),
+        cmocka_unit_test(a_process_bound_to_a_core_has_one),
+        cmocka_unit_test(sizes_are_counted_to_the_last_piece),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
