@@ -5,12 +5,12 @@
  *
  * By host name, not by MPI's own grouping, so that threads and processes are divided alike.
  */
-#define _GNU_SOURCE /* sched_getaffinity */
 #include "launch/host.h"
 
-#include <sched.h>
+#include "runtime/base/machine.h"
+#include "runtime/base/sizes.h"
+
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -25,37 +25,15 @@ typedef struct host_record {
     tsr_host_share share;
 } host_record;
 
-static uint64_t available_memory(void)
-{
-    FILE *file = fopen("/proc/meminfo", "r");
-    if (file == NULL)
-        return 0;
-
-    char line[NAME_BYTES];
-    uint64_t kib = 0;
-    while (kib == 0 && fgets(line, sizeof(line), file) != NULL) {
-        static const char field[] = "MemAvailable:";
-        if (strncmp(line, field, sizeof(field) - 1) == 0)
-            kib = strtoull(line + sizeof(field) - 1, NULL, 10);
-    }
-    (void)fclose(file);
-    return kib * 1024;
-}
-
 static host_record read_record(void)
 {
-    host_record record = {.available_bytes = available_memory()};
-    const long online = sysconf(_SC_NPROCESSORS_ONLN);
-    cpu_set_t allowed;
+    host_record record = {.available_bytes = tsr_machine_memory("")};
+    bool bound = false;
 
     if (gethostname(record.name, sizeof(record.name) - 1) != 0)
         record.name[0] = '\0';
-    record.cores = online > 0 ? (int32_t)online : 1;
-    if (sched_getaffinity(0, sizeof(allowed), &allowed) == 0) {
-        const int32_t count = (int32_t)CPU_COUNT(&allowed);
-        record.bound = count < record.cores;
-        record.cores = count > 0 ? count : 1;
-    }
+    record.cores = tsr_machine_cores(&bound);
+    record.bound = bound;
     return record;
 }
 
@@ -72,11 +50,10 @@ static void divide(host_record *records, int32_t ranks, tsr_host_share *smallest
         const int32_t threads = record->bound ? record->cores : record->cores / here;
         record->share = (tsr_host_share){
             .ranks_here = here,
-            .threads = threads > 0 ? threads : 1,
+            .threads = tsr_larger(threads, 1),
             .memory_bytes = record->available_bytes / (uint64_t)here,
         };
-        if (record->share.threads < smallest->threads)
-            smallest->threads = record->share.threads;
+        smallest->threads = tsr_smaller(smallest->threads, record->share.threads);
         if (smallest->memory_bytes == 0 || record->share.memory_bytes < smallest->memory_bytes)
             smallest->memory_bytes = record->share.memory_bytes;
     }

@@ -4,12 +4,11 @@
  */
 #include "runtime/plan/targets.h"
 
+#include "runtime/base/machine.h"
 #include "runtime/base/sizes.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { GPU_ALIGN = 256 };
 
@@ -100,47 +99,16 @@ void tsr_target_lack(const tsr_target *target, tsr_activation activation, size_t
 
 int32_t tsr_target_threads(int32_t ranks)
 {
-    const long cores = sysconf(_SC_NPROCESSORS_ONLN);
-
-    return cores > ranks ? (int32_t)(cores / ranks) : 1;
-}
-
-/* The number behind `label` in the first line of a file that begins with it, or `otherwise`. */
-static uint64_t read_number(const char *path, const char *label, uint64_t otherwise)
-{
-    char line[256];
-    uint64_t number = otherwise;
-    FILE *file = fopen(path, "r");
-
-    if (file == NULL)
-        return otherwise;
-    while (fgets(line, sizeof(line), file) != NULL) {
-        const char *at = line + strlen(label);
-        char *end;
-        if (strncmp(line, label, strlen(label)) != 0)
-            continue;
-        number = strtoull(at, &end, 10);
-        if (end == at)
-            number = otherwise;
-        break;
-    }
-    (void)fclose(file);
-    return number;
+    return tsr_larger(tsr_machine_cores(NULL) / ranks, 1);
 }
 
 void tsr_plan_request_count_memory(tsr_plan_request *request)
 {
-    uint64_t available, container;
-
     if (request->memory_bytes > 0)
         return;
     request->memory_bytes = request->target->memory_bytes;
     request->memory_is_shared = request->target->host;
     if (!request->target->host)
         return;
-    available = read_number("/proc/meminfo", "MemAvailable:", 0) * 1024;
-    container = read_number("/sys/fs/cgroup/memory.max", "", UINT64_MAX);
-    if (container < available)
-        available = container;
-    request->memory_bytes = available / (uint64_t)(request->ranks > 0 ? request->ranks : 1);
+    request->memory_bytes = tsr_machine_memory("") / (uint64_t)tsr_larger(request->ranks, 1);
 }
