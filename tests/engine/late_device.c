@@ -110,6 +110,8 @@ static void run_until(late_device *d, late_stream *s, uint64_t put)
 {
     while (s->run < put) {
         item *i = s->waiting.first;
+        if (i == NULL)
+            abort(); /* what was put and has not run waits, or the counts are wrong */
         s->waiting.first = i->next;
         if (i->next == NULL)
             s->waiting.last = NULL;
