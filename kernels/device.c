@@ -120,57 +120,6 @@ void tsr_device_recording_close(tsr_device *device, tsr_recording *recording)
         device->table->recording_close(device, recording);
 }
 
-static void say_fault(const tsr_fault *f)
-{
-    const int row = (int)f->row;
-    const int slot = (int)f->slot;
-    const int value = (int)f->value;
-    const int limit = (int)f->limit;
-
-    switch ((tsr_fault_kind)f->kind) {
-    case TSR_FAULT_NONE:
-        break;
-    case TSR_FAULT_TOKEN:
-        tsr_log(TSR_LOG_ERROR, "embed: id %d of token %d is not in 0..%d", value, row, limit - 1);
-        break;
-    case TSR_FAULT_PLACE:
-        tsr_log(TSR_LOG_ERROR, "embed: slot %d, position %d of token %d is outside the text", slot,
-                value, row);
-        break;
-    case TSR_FAULT_SEQUENCE:
-        tsr_log(TSR_LOG_ERROR,
-                "attention: sequence %d, rows up to %d, positions up to %d, exceeds the step or "
-                "the %d positions reserved",
-                row, slot, value, limit);
-        break;
-    case TSR_FAULT_BLOCK:
-        tsr_log(TSR_LOG_ERROR, "attention: sequence %d holds block %d of %d", row, value, limit);
-        break;
-    case TSR_FAULT_ROWS:
-        tsr_log(TSR_LOG_ERROR, "experts: %d rows, reserved were %d", value, limit);
-        break;
-    case TSR_FAULT_EXPERT:
-        tsr_log(TSR_LOG_ERROR, "experts: row %d, slot %d asks for expert %d, which is not here",
-                row, slot, value);
-        break;
-    case TSR_FAULT_ANSWERS:
-        tsr_log(TSR_LOG_ERROR,
-                "experts: row %d, slot %d asks for one answer more than the %d reserved", row, slot,
-                limit);
-        break;
-    case TSR_FAULT_X_ROW:
-        tsr_log(TSR_LOG_ERROR, "predict: logits %d are those of row %d, reserved were %d", row,
-                value, limit);
-        break;
-    case TSR_FAULT_LOGIT_ROW:
-        tsr_log(TSR_LOG_ERROR, "predict: sample %d is of logits %d of %d", row, value, limit);
-        break;
-    case TSR_FAULT_SLOT:
-        tsr_log(TSR_LOG_ERROR, "predict: sample %d goes to slot %d of %d", row, value, limit);
-        break;
-    }
-}
-
 tsr_status tsr_device_fault(tsr_device *device)
 {
     const tsr_fault *fault = device->table->fault(device);
@@ -178,7 +127,7 @@ tsr_status tsr_device_fault(tsr_device *device)
     if (fault->kind == TSR_FAULT_NONE)
         return TSR_OK;
     if (!device->fault_told)
-        say_fault(fault);
+        tsr_fault_say(fault);
     device->fault_told = true;
     return TSR_ERR_ARG;
 }

@@ -54,6 +54,9 @@ typedef struct tsr_block_rows {
 uint64_t tsr_block_rows_layout(const tsr_work_shape *shape, size_t activation_bytes,
                                unsigned char *memory, tsr_block_rows *ret_rows);
 
+/* Logs what a fault means; its kind is not TSR_FAULT_NONE. */
+void tsr_fault_say(const tsr_fault *fault);
+
 /* Memory, streams and loading. */
 typedef struct tsr_device_table {
     size_t activation_bytes;
