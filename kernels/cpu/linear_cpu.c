@@ -211,13 +211,11 @@ tsr_status ISA(tsr_linears_cpu)(tsr_device *device, const tsr_linears_args *a, t
     for (int32_t t0 = 0; t0 < a->tokens; t0 += cpu->work.chunk) {
         const tsr_thread_range tokens = {t0,
                                          tsr_smaller_64(a->tokens, (int64_t)t0 + cpu->work.chunk)};
-        int32_t count = 0;
-        for (int32_t first = 0; first < a->count; first += count) {
-            count = 1;
-            while (first + count < a->count &&
-                   tsr_linears_share_rows(a->linear[first], a->linear[first + count]))
-                count++;
-            linears_alike(cpu, a, first, count, tokens);
+        for (int32_t next = 0; next < a->count;) {
+            const int32_t first = next++;
+            while (next < a->count && tsr_linears_share_rows(a->linear[first], a->linear[next]))
+                next++;
+            linears_alike(cpu, a, first, next - first, tokens);
         }
     }
     return TSR_OK;
