@@ -44,13 +44,27 @@ typedef enum tsr_cpu_isa {
 TSR_MUST_USE tsr_status tsr_device_open_cpu(int32_t threads, tsr_cpu_isa isa,
                                             tsr_device **ret_device);
 
+/* GPUs that this build can see; 0, silently, where it has no CUDA or the machine no driver. */
+int32_t tsr_cuda_cards(void);
+
+/* "NVIDIA H200": what tsr_device_open_cuda would open. Cut to `capacity`. TSR_ERR_DEVICE, logged */
+TSR_MUST_USE tsr_status tsr_cuda_card_name(int32_t ordinal, size_t capacity, char *ret_name);
+
+/*
+ *   ordinal  of the GPU among those that are visible
+ *
+ * TSR_ERR_DEVICE  this build has no CUDA, the machine no such GPU or too old a driver
+ * TSR_ERR_MEMORY
+ */
+TSR_MUST_USE tsr_status tsr_device_open_cuda(int32_t ordinal, tsr_device **ret_device);
+
 /* "cpu avx512, 2 threads": for the path report. Valid as long as the device. */
 const char *tsr_device_name(const tsr_device *device);
 
 /* NULL is allowed. */
 void tsr_device_close(tsr_device *device);
 
-/* Bytes of one element of a row of activations: 4 (f32) on a CPU. */
+/* Bytes of one element of a row of activations: 4 (f32) on a CPU, 2 (bf16) on a GPU. */
 size_t tsr_device_activation_bytes(const tsr_device *device);
 
 /* Memory of the device, zeroed, aligned to 64 bytes; free before the device is closed. */
@@ -148,6 +162,9 @@ uint64_t tsr_block_rows_bytes(const tsr_work_shape *shape, size_t activation_byt
  * the plan counts with it. */
 uint64_t tsr_cpu_workspace_bytes(const tsr_work_shape *shape, int32_t threads);
 
+/* The same of the CUDA device, in every build; `threads` is not looked at. */
+uint64_t tsr_cuda_workspace_bytes(const tsr_work_shape *shape, int32_t threads);
+
 /* Takes the workspace and the rows. Once, before the first block and before tsr_experts_make.
  * TSR_ERR_MEMORY */
 TSR_MUST_USE tsr_status tsr_device_reserve(tsr_device *device, const tsr_work_shape *shape);
@@ -188,6 +205,9 @@ typedef struct tsr_linear_spec {
 /* Device bytes that a linear takes, alignment included; exact, and what the plan counts. */
 uint64_t tsr_cpu_linear_bytes(tsr_weight_format format, int32_t out, int32_t in, bool bias,
                               bool pre_quant_scale);
+
+uint64_t tsr_cuda_linear_bytes(tsr_weight_format format, int32_t out, int32_t in, bool bias,
+                               bool pre_quant_scale);
 
 /* The same, of an open device. */
 uint64_t tsr_device_linear_bytes(const tsr_device *device, tsr_weight_format format, int32_t out,

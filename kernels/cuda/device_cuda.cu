@@ -1,0 +1,391 @@
+/*
+ * The CUDA device: opening it, its memory, and the layout of weights (work_cuda.h). Its blocks are
+ * compositions of small operations.
+ */
+#include "kernels/cuda/device_cuda.cuh"
+
+#include "kernels/cuda/loaded_cuda.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { PERCENT = 10, CUDA_MAJOR = 1000 };
+
+tsr_status tsr_cuda_status(cudaError_t error, const char *call, const char *file, int line)
+{
+    if (error == cudaSuccess)
+        return TSR_OK;
+    tsr_log(TSR_LOG_ERROR, "%s:%d: %s: %s", file, line, call, cudaGetErrorString(error));
+    return error == cudaErrorMemoryAllocation ? TSR_ERR_MEMORY : TSR_ERR_DEVICE;
+}
+
+static tsr_status alloc_cuda(tsr_device *device, size_t bytes, void **ret_memory)
+{
+    void *memory = NULL;
+    const size_t size = bytes > 0 ? bytes : 1;
+
+    (void)device;
+    tsr_status st = TSR_CUDA(cudaMalloc(&memory, size));
+    if (st != TSR_OK)
+        return st;
+    st = TSR_CUDA(cudaMemset(memory, 0, size));
+    /* Our streams do not wait for the one that memset is on. */
+    if (st == TSR_OK)
+        st = TSR_CUDA(cudaStreamSynchronize(cudaStreamLegacy));
+    if (st != TSR_OK) {
+        (void)cudaFree(memory);
+        return st;
+    }
+    *ret_memory = memory;
+    return TSR_OK;
+}
+
+static void release_cuda(tsr_device *device, void *memory)
+{
+    (void)device;
+    (void)TSR_CUDA(cudaFree(memory));
+}
+
+static tsr_status host_alloc_cuda(tsr_device *device, size_t bytes, void **ret_memory)
+{
+    void *memory = NULL;
+    const size_t size = bytes > 0 ? bytes : 1;
+
+    (void)device;
+    const tsr_status st = TSR_CUDA(cudaHostAlloc(&memory, size, cudaHostAllocPortable));
+    if (st != TSR_OK)
+        return st;
+    memset(memory, 0, size);
+    *ret_memory = memory;
+    return TSR_OK;
+}
+
+static void host_release_cuda(tsr_device *device, void *memory)
+{
+    (void)device;
+    (void)TSR_CUDA(cudaFreeHost(memory));
+}
+
+static const tsr_fault *fault_cuda(tsr_device *device)
+{
+    return tsr_cuda(device)->fault;
+}
+
+/* What the kernels hold of a shape. */
+static tsr_status check_shape(const tsr_work_shape *shape)
+{
+    if (shape->head_dim > TSR_CUDA_HEAD_DIM) {
+        tsr_log(TSR_LOG_ERROR, "cuda: heads of %" PRId32 ", at most %d are built for",
+                shape->head_dim, (int)TSR_CUDA_HEAD_DIM);
+        return TSR_ERR_DEVICE;
+    }
+    if (shape->max_tokens > TSR_CUDA_GRID || shape->max_logit_rows > TSR_CUDA_GRID) {
+        tsr_log(TSR_LOG_ERROR,
+                "cuda: steps of %" PRId32 " tokens with logits of %" PRId32 ", at most %d of each",
+                shape->max_tokens, shape->max_logit_rows, (int)TSR_CUDA_GRID);
+        return TSR_ERR_DEVICE;
+    }
+    return TSR_OK;
+}
+
+static tsr_status reserve_cuda(tsr_device *device, const tsr_work_shape *shape)
+{
+    tsr_cuda_device *cuda = tsr_cuda(device);
+    const uint64_t bytes = tsr_cuda_workspace_bytes(shape, 1);
+    void *memory = NULL;
+
+    tsr_status st = check_shape(shape);
+    if (st == TSR_OK)
+        st = alloc_cuda(device, (size_t)bytes, &memory);
+    if (st == TSR_ERR_MEMORY)
+        tsr_log(TSR_LOG_ERROR, "no memory for a workspace of %" PRIu64 " bytes", bytes);
+    if (st != TSR_OK)
+        return st;
+    cuda->memory = (unsigned char *)memory;
+    (void)tsr_cuda_work_layout(shape, cuda->memory, &cuda->work);
+    return TSR_OK;
+}
+
+static tsr_status place_linear_cuda(tsr_device *device, const tsr_linear_spec *spec, void *memory,
+                                    tsr_linear *ret_linear)
+{
+    const tsr_cuda_linear_layout at = tsr_cuda_linear_layout_of(
+        spec->format, spec->out, spec->in, spec->bias, spec->pre_quant_scale);
+    const bool scales = tsr_scale_bytes(spec->format, spec->out, spec->in) > 0;
+    unsigned char *front = (unsigned char *)memory;
+    tsr_linear linear = {};
+
+    (void)device;
+    if (!isfinite(spec->weight_scale) || !isfinite(spec->input_scale))
+        return TSR_ERR_CHECKPOINT;
+    linear.format = spec->format;
+    linear.activation = spec->activation;
+    linear.out = spec->out;
+    linear.in = spec->in;
+    linear.weight = front;
+    linear.scales = scales ? front + at.scales : NULL;
+    linear.bias = spec->bias ? (float *)(void *)(front + at.bias) : NULL;
+    linear.pre_quant_scale =
+        spec->pre_quant_scale ? (float *)(void *)(front + at.pre_quant_scale) : NULL;
+    linear.weight_scale = spec->weight_scale;
+    linear.input_scale = spec->input_scale;
+    *ret_linear = linear;
+    return TSR_OK;
+}
+
+static int32_t row_step_cuda(tsr_weight_format format)
+{
+    (void)format;
+    return 1;
+}
+
+/* A part of a linear as a matrix of stored elements. */
+typedef struct stored_part {
+    uint64_t at; /* bytes from the front */
+    tsr_dtype dtype;
+    int32_t columns;
+} stored_part;
+
+static stored_part part_of(const tsr_linear *linear, tsr_linear_part part)
+{
+    const tsr_format_row *row = tsr_format_row_of(linear->format);
+    const tsr_cuda_linear_layout at = tsr_cuda_linear_layout_of(
+        linear->format, linear->out, linear->in, linear->bias != NULL, true);
+    stored_part p = {0, TSR_DTYPE_F32, 1};
+
+    if (part == TSR_LINEAR_WEIGHT) {
+        p.dtype = row->weight_dtype;
+        p.columns = tsr_weight_columns(linear->format, linear->in);
+    } else if (part == TSR_LINEAR_SCALES) {
+        p.at = at.scales;
+        p.dtype = row->scale_dtype;
+        p.columns = tsr_scale_shape_of(linear->format, linear->out, linear->in).columns;
+    } else {
+        p.at = part == TSR_LINEAR_BIAS ? at.bias : at.pre_quant_scale;
+    }
+    return p;
+}
+
+static tsr_status load_rows_cuda(tsr_device *device, const tsr_linear *linear, void *memory,
+                                 const tsr_linear_rows *rows, tsr_stream s)
+{
+    const stored_part p = part_of(linear, rows->part);
+    const uint64_t row_bytes = (uint64_t)p.columns * tsr_dtype_bytes(p.dtype);
+    unsigned char *to =
+        (unsigned char *)memory + p.at + (uint64_t)rows->first * row_bytes;
+
+    if (tsr_cuda_has_nonfinite(p.dtype, rows->bytes, (uint64_t)rows->count * (uint64_t)p.columns))
+        return TSR_ERR_CHECKPOINT;
+    return tsr_put_cuda(device, to, rows->bytes, (size_t)((uint64_t)rows->count * row_bytes), s);
+}
+
+/* Also closes one that was opened half. */
+static void close_cuda(tsr_device *device)
+{
+    tsr_cuda_device *cuda = tsr_cuda(device);
+
+    (void)cudaDeviceSynchronize();
+    (void)cudaFree(cuda->memory);
+    (void)cudaFree(cuda->faults.claimed);
+    (void)cudaFreeHost(cuda->fault);
+    if (cuda->stream != NULL)
+        (void)cudaStreamDestroy(cuda->stream);
+    free(cuda);
+}
+
+static tsr_device_table make_table(void)
+{
+    tsr_device_table t = {};
+
+    t.activation_bytes = sizeof(uint16_t);
+    t.flights = 2;
+    t.close = close_cuda;
+    t.alloc = alloc_cuda;
+    t.release = release_cuda;
+    t.host_alloc = host_alloc_cuda;
+    t.host_release = host_release_cuda;
+    t.stream_open = tsr_stream_open_cuda;
+    t.stream_close = tsr_stream_close_cuda;
+    t.put = tsr_put_cuda;
+    t.get = tsr_get_cuda;
+    t.mark_open = tsr_mark_open_cuda;
+    t.mark_close = tsr_mark_close_cuda;
+    t.mark = tsr_mark_cuda;
+    t.passed = tsr_passed_cuda;
+    t.record = tsr_record_cuda;
+    t.recorded = tsr_recorded_cuda;
+    t.replay = tsr_replay_cuda;
+    t.recording_close = tsr_recording_close_cuda;
+    t.fault = fault_cuda;
+    t.reserve = reserve_cuda;
+    t.linear_bytes = tsr_cuda_linear_bytes;
+    t.place_linear = place_linear_cuda;
+    t.row_step = row_step_cuda;
+    t.load_rows = load_rows_cuda;
+    return t;
+}
+
+static tsr_block_table make_blocks(void)
+{
+    tsr_block_table t = {};
+
+    t.embed = tsr_compose_embed;
+    t.attention = tsr_compose_attention;
+    t.mlp = tsr_compose_mlp;
+    t.choose = tsr_compose_choose;
+    t.shared = tsr_compose_shared;
+    t.experts = tsr_compose_experts;
+    t.combine = tsr_compose_combine;
+    t.predict = tsr_compose_predict;
+    return t;
+}
+
+static tsr_op_table make_ops(void)
+{
+    tsr_op_table t = {};
+
+    t.embed = tsr_embed_cuda;
+    t.norm = tsr_norm_cuda;
+    t.linears = tsr_linears_cuda;
+    t.head = tsr_head_cuda;
+    t.add = tsr_add_cuda;
+    t.rotary = tsr_rotary_cuda;
+    t.attention = tsr_attention_cuda;
+    t.router = tsr_router_cuda;
+    t.mlp = tsr_mlp_cuda;
+    t.pack = tsr_pack_cuda;
+    t.experts = tsr_experts_cuda;
+    t.combine = tsr_combine_cuda;
+    t.sample = tsr_sample_cuda;
+    return t;
+}
+
+static const tsr_device_table table_cuda = make_table();
+static const tsr_block_table blocks_cuda = make_blocks();
+static const tsr_op_table ops_cuda = make_ops();
+
+/* A version as CUDA writes it: 12080 is 12.8. */
+static int minor_of(int version)
+{
+    return version % CUDA_MAJOR / PERCENT;
+}
+
+static tsr_status refuse_driver(void)
+{
+    int driver = 0;
+
+    (void)cudaDriverGetVersion(&driver);
+    tsr_log(TSR_LOG_ERROR,
+            "the driver here is made for CUDA %d.%d, older than the %d.%d of this build: update "
+            "the driver or build with an older toolkit",
+            driver / CUDA_MAJOR, minor_of(driver), CUDART_VERSION / CUDA_MAJOR,
+            minor_of(CUDART_VERSION));
+    return TSR_ERR_DEVICE;
+}
+
+/* The GPU's facts, or a refusal by name. */
+static tsr_status find_card(int32_t ordinal, cudaDeviceProp *ret_card)
+{
+    int count = 0;
+    const cudaError_t error = cudaGetDeviceCount(&count);
+
+    if (error == cudaErrorInsufficientDriver)
+        return refuse_driver();
+    if (error == cudaErrorNoDevice || (error == cudaSuccess && count == 0)) {
+        tsr_log(TSR_LOG_ERROR, "no GPU is visible on this machine");
+        return TSR_ERR_DEVICE;
+    }
+    if (error != cudaSuccess)
+        return TSR_CUDA(error);
+    if (ordinal < 0 || ordinal >= count) {
+        tsr_log(TSR_LOG_ERROR, "GPU %d of %d that are visible", (int)ordinal, count);
+        return TSR_ERR_DEVICE;
+    }
+    return TSR_CUDA(cudaGetDeviceProperties(ret_card, ordinal));
+}
+
+/* There to be asked for: whether this build has kernels for a GPU. */
+static __global__ void any_kernel(void)
+{
+}
+
+static tsr_status check_kernels(const cudaDeviceProp *card)
+{
+    cudaFuncAttributes attributes;
+
+    if (cudaFuncGetAttributes(&attributes, any_kernel) == cudaSuccess)
+        return TSR_OK;
+    (void)cudaGetLastError();
+    tsr_log(TSR_LOG_ERROR,
+            "%s: this build has no kernels for compute capability %d.%d; see TSR_CUDA_ARCHITECTURES",
+            card->name, card->major, card->minor);
+    return TSR_ERR_DEVICE;
+}
+
+static tsr_status open_fault(tsr_cuda_device *cuda)
+{
+    tsr_status st = TSR_CUDA(
+        cudaHostAlloc((void **)&cuda->fault, sizeof(*cuda->fault), cudaHostAllocMapped));
+
+    if (st == TSR_OK) {
+        memset(cuda->fault, 0, sizeof(*cuda->fault));
+        st = TSR_CUDA(cudaHostGetDevicePointer((void **)&cuda->faults.seen, cuda->fault, 0));
+    }
+    if (st == TSR_OK)
+        st = alloc_cuda(&cuda->base, sizeof(*cuda->faults.claimed),
+                        (void **)&cuda->faults.claimed);
+    return st;
+}
+
+extern "C" int32_t tsr_cuda_cards(void)
+{
+    int count = 0;
+
+    if (cudaGetDeviceCount(&count) == cudaSuccess)
+        return count;
+    (void)cudaGetLastError();
+    return 0;
+}
+
+extern "C" tsr_status tsr_cuda_card_name(int32_t ordinal, size_t capacity, char *ret_name)
+{
+    cudaDeviceProp card;
+    const tsr_status st = find_card(ordinal, &card);
+
+    if (st == TSR_OK)
+        (void)snprintf(ret_name, capacity, "%s", card.name);
+    return st;
+}
+
+extern "C" tsr_status tsr_device_open_cuda(int32_t ordinal, tsr_device **ret_device)
+{
+    cudaDeviceProp card;
+    tsr_status st = find_card(ordinal, &card);
+
+    if (st == TSR_OK)
+        st = TSR_CUDA(cudaSetDevice(ordinal));
+    if (st == TSR_OK)
+        st = check_kernels(&card);
+    if (st != TSR_OK)
+        return st;
+    tsr_cuda_device *cuda = (tsr_cuda_device *)calloc(1, sizeof(*cuda));
+    if (cuda == NULL)
+        return TSR_ERR_MEMORY;
+    cuda->ordinal = ordinal;
+    cuda->base.table = &table_cuda;
+    cuda->base.blocks = &blocks_cuda;
+    cuda->base.ops = &ops_cuda;
+    (void)snprintf(cuda->base.name, sizeof(cuda->base.name), "cuda %.40s, GPU %d", card.name,
+                   (int)ordinal);
+    st = open_fault(cuda);
+    if (st == TSR_OK)
+        st = TSR_CUDA(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking));
+    if (st != TSR_OK) {
+        close_cuda(&cuda->base);
+        return st;
+    }
+    *ret_device = &cuda->base;
+    return TSR_OK;
+}

@@ -1,0 +1,101 @@
+/*
+ * The CUDA device from inside: its stream, its workspace, its fault, and the one macro that vendor
+ * calls go through.
+ *
+ *   device memory   | claimed |   the first kernel that finds a fault takes it; others then return
+ *   host, mapped    | fault   |   what it found, for the host to see while work goes on
+ */
+#ifndef TSR_KERNELS_CUDA_DEVICE_CUDA_CUH
+#define TSR_KERNELS_CUDA_DEVICE_CUDA_CUH
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+extern "C" {
+#include "kernels/compose.h"
+#include "kernels/cuda/work_cuda.h"
+#include "kernels/device_ops.h"
+#include "runtime/base/log.h"
+}
+
+#include <cuda_runtime.h>
+
+/* Evaluates to a tsr_status; logs what failed. */
+#define TSR_CUDA(call) tsr_cuda_status((call), #call, __FILE__, __LINE__)
+tsr_status tsr_cuda_status(cudaError_t error, const char *call, const char *file, int line);
+
+/* Whether the launch before it was taken. */
+#define TSR_CUDA_LAUNCHED() TSR_CUDA(cudaGetLastError())
+
+/* Threads of a CTA of every kernel that works on rows. */
+enum { TSR_CUDA_THREADS = 256 };
+
+/* The widest head that attention and rotation hold. */
+enum { TSR_CUDA_HEAD_DIM = 256 };
+
+/* Most tokens, rows and sequences of one launch: a dimension of a grid. */
+enum { TSR_CUDA_GRID = 65535 };
+
+/* Where a kernel leaves what it found wrong. */
+typedef struct tsr_cuda_faults {
+    int32_t *claimed; /* device memory */
+    tsr_fault *seen;  /* the host's, as the device sees it */
+} tsr_cuda_faults;
+
+typedef struct tsr_cuda_device {
+    tsr_device base; /* first member */
+    int32_t ordinal;
+    cudaStream_t stream; /* of whoever names none */
+    tsr_fault *fault;    /* pinned and mapped: as the host sees it */
+    tsr_cuda_faults faults;
+    unsigned char *memory; /* behind `work` */
+    tsr_cuda_work work;
+} tsr_cuda_device;
+
+static inline tsr_cuda_device *tsr_cuda(tsr_device *device)
+{
+    return (tsr_cuda_device *)(void *)device;
+}
+
+static inline cudaStream_t tsr_cuda_stream(tsr_device *device, tsr_stream s)
+{
+    return s.native != NULL ? (cudaStream_t)s.native : tsr_cuda(device)->stream;
+}
+
+static inline unsigned tsr_cuda_ceil(int64_t count, int64_t by)
+{
+    return (unsigned)((count + by - 1) / by);
+}
+
+/* Streams, marks and recordings (stream_cuda.cu). */
+tsr_status tsr_stream_open_cuda(tsr_device *device, tsr_stream *ret_stream);
+void tsr_stream_close_cuda(tsr_device *device, tsr_stream s);
+tsr_status tsr_put_cuda(tsr_device *device, void *to, const void *from, size_t bytes, tsr_stream s);
+tsr_status tsr_get_cuda(tsr_device *device, void *to, const void *from, size_t bytes, tsr_stream s);
+tsr_status tsr_mark_open_cuda(tsr_device *device, tsr_mark **ret_mark);
+void tsr_mark_close_cuda(tsr_device *device, tsr_mark *mark);
+tsr_status tsr_mark_cuda(tsr_device *device, tsr_mark *mark, tsr_stream s);
+tsr_status tsr_passed_cuda(tsr_device *device, tsr_mark *mark, bool *ret_passed);
+tsr_status tsr_record_cuda(tsr_device *device, tsr_stream s);
+tsr_status tsr_recorded_cuda(tsr_device *device, tsr_stream s, tsr_recording **ret_recording);
+tsr_status tsr_replay_cuda(tsr_device *device, tsr_recording *recording, tsr_stream s);
+void tsr_recording_close_cuda(tsr_device *device, tsr_recording *recording);
+
+/* The operations, one file each; device_cuda.cu puts them in the table. */
+tsr_status tsr_embed_cuda(tsr_device *device, const tsr_embed_block *b, tsr_stream s);
+tsr_status tsr_norm_cuda(tsr_device *device, const tsr_norm_args *a, tsr_stream s);
+tsr_status tsr_linears_cuda(tsr_device *device, const tsr_linears_args *a, tsr_stream s);
+tsr_status tsr_head_cuda(tsr_device *device, const tsr_head_args *a, tsr_stream s);
+tsr_status tsr_add_cuda(tsr_device *device, const tsr_add_args *a, tsr_stream s);
+tsr_status tsr_rotary_cuda(tsr_device *device, const tsr_rotary_args *a, tsr_stream s);
+tsr_status tsr_attention_cuda(tsr_device *device, const tsr_attention_args *a, tsr_stream s);
+tsr_status tsr_router_cuda(tsr_device *device, const tsr_router_args *a, tsr_stream s);
+tsr_status tsr_mlp_cuda(tsr_device *device, const tsr_mlp_args *a, tsr_stream s);
+tsr_status tsr_pack_cuda(tsr_device *device, const tsr_pack_args *a, tsr_stream s);
+tsr_status tsr_experts_cuda(tsr_device *device, const tsr_experts_block *b, tsr_stream s);
+tsr_status tsr_combine_cuda(tsr_device *device, const tsr_combine_block *b, tsr_stream s);
+tsr_status tsr_sample_cuda(tsr_device *device, const tsr_sample_args *a, tsr_stream s);
+
+#endif

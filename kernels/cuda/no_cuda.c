@@ -1,0 +1,31 @@
+/* The CUDA device of a build that has none. */
+#include "kernels/device.h"
+
+#include "runtime/base/log.h"
+
+int32_t tsr_cuda_cards(void)
+{
+    return 0;
+}
+
+static tsr_status refuse(void)
+{
+    tsr_log(TSR_LOG_ERROR, "this build has no CUDA: build with -DTSR_CUDA=ON where a CUDA toolkit "
+                           "of 12.8 or newer is installed");
+    return TSR_ERR_DEVICE;
+}
+
+tsr_status tsr_cuda_card_name(int32_t ordinal, size_t capacity, char *ret_name)
+{
+    (void)ordinal;
+    (void)capacity;
+    (void)ret_name;
+    return refuse();
+}
+
+tsr_status tsr_device_open_cuda(int32_t ordinal, tsr_device **ret_device)
+{
+    (void)ordinal;
+    (void)ret_device;
+    return refuse();
+}

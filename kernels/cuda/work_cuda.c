@@ -1,0 +1,95 @@
+/*
+ * Bytes of the CUDA device, cut up once:
+ *
+ *   | rows | scales | gate | up | logits | slots | pairs by expert | tiles |     each on 256 bytes
+ *
+ * One buffer of quantized rows serves all linears in turn: the stream keeps their order.
+ */
+#include "kernels/cuda/work_cuda.h"
+
+enum { ALIGNMENT = 256 };
+
+typedef struct cutter {
+    unsigned char *memory;
+    uint64_t used;
+} cutter;
+
+static uint64_t aligned(uint64_t bytes)
+{
+    return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+static void *cut(cutter *c, uint64_t count, uint64_t size)
+{
+    void *piece = c->memory != NULL ? c->memory + c->used : NULL;
+
+    c->used += aligned(count * size);
+    return piece;
+}
+
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+static uint64_t lesser(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+uint64_t tsr_cuda_work_layout(const tsr_work_shape *shape, unsigned char *memory,
+                              tsr_cuda_work *ret_work)
+{
+    const uint64_t tokens = (uint64_t)shape->max_tokens;
+    const uint64_t answers = (uint64_t)shape->max_answers;
+    const uint64_t experts = (uint64_t)shape->max_experts;
+    const uint64_t in = (uint64_t)shape->max_in;
+    const uint64_t intermediate = (uint64_t)shape->max_intermediate;
+    const uint64_t rows = larger(tokens, larger(answers, (uint64_t)shape->max_logit_rows));
+    const uint64_t groups = (in + TSR_CUDA_GROUP - 1) / TSR_CUDA_GROUP;
+    const uint64_t tiles = answers / TSR_CUDA_TOKENS + lesser(experts, answers);
+    cutter c = {.memory = memory};
+    tsr_cuda_work w = {.max_tiles = (int32_t)tiles};
+
+    w.rows = cut(&c, rows * in, sizeof(*w.rows));
+    w.scale = cut(&c, rows, sizeof(*w.scale));
+    w.group_scale = cut(&c, rows * groups, sizeof(*w.group_scale));
+    w.gate = cut(&c, rows * intermediate, sizeof(*w.gate));
+    w.up = cut(&c, rows * intermediate, sizeof(*w.up));
+    w.logits = cut(&c, tokens * experts, sizeof(*w.logits));
+    w.slot_expert =
+        cut(&c, (uint64_t)shape->max_rows * (uint64_t)shape->top_k, sizeof(*w.slot_expert));
+    w.source = cut(&c, answers, sizeof(*w.source));
+    w.target = cut(&c, answers, sizeof(*w.target));
+    w.first = cut(&c, experts + 1, sizeof(*w.first));
+    w.tile = cut(&c, tiles, sizeof(*w.tile));
+    w.tiles = cut(&c, 1, sizeof(*w.tiles));
+    *ret_work = w;
+    return c.used;
+}
+
+uint64_t tsr_cuda_workspace_bytes(const tsr_work_shape *shape, int32_t threads)
+{
+    tsr_cuda_work unused;
+
+    (void)threads;
+    return tsr_cuda_work_layout(shape, NULL, &unused);
+}
+
+tsr_cuda_linear_layout tsr_cuda_linear_layout_of(tsr_weight_format format, int32_t out, int32_t in,
+                                                 bool bias, bool pre_quant_scale)
+{
+    tsr_cuda_linear_layout at;
+
+    at.scales = aligned(tsr_weight_bytes(format, out, in));
+    at.bias = at.scales + aligned(tsr_scale_bytes(format, out, in));
+    at.pre_quant_scale = at.bias + aligned(bias ? (uint64_t)out * sizeof(float) : 0);
+    at.end = at.pre_quant_scale + aligned(pre_quant_scale ? (uint64_t)in * sizeof(float) : 0);
+    return at;
+}
+
+uint64_t tsr_cuda_linear_bytes(tsr_weight_format format, int32_t out, int32_t in, bool bias,
+                               bool pre_quant_scale)
+{
+    return tsr_cuda_linear_layout_of(format, out, in, bias, pre_quant_scale).end;
+}
