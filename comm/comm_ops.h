@@ -36,6 +36,7 @@ struct tsr_comm {
     /* ---- */
     int32_t exchanges;           /* opened so far: the next one's number */
     const tsr_exchange *pending; /* the one that has not been waited for; NULL: none */
+    const tsr_exchange_memory *memory; /* of a device, for exchanges; NULL: the host's */
 };
 
 /* For the front doors: ends the group with any error, and passes it on. */

@@ -4,6 +4,7 @@
  */
 #include "comm/exchange.h"
 
+#include "comm/exchange_device.h"
 #include "comm/exchange_host.h"
 #include "comm/exchange_ops.h"
 #include "comm/exchange_self.h"
@@ -19,6 +20,32 @@ uint64_t tsr_exchange_bytes(const tsr_exchange_shape *shape, int32_t ranks)
     return ranks == 1 ? tsr_exchange_self_bytes(shape) : tsr_host_exchange_bytes(shape, ranks);
 }
 
+void tsr_exchange_use_memory(tsr_comm *comm, const tsr_exchange_memory *memory)
+{
+    comm->memory = memory;
+}
+
+static tsr_status open_over_device(tsr_comm *comm, const tsr_exchange_shape *shape,
+                                   tsr_exchange **ret_exchange)
+{
+    if (comm->size == 1)
+        return tsr_exchange_device_open(comm, shape, ret_exchange);
+    tsr_log(TSR_LOG_ERROR,
+            "exchange: %" PRId32 " ranks, whose rows lie in the memory of a device: this build "
+            "moves them between ranks in host memory only",
+            comm->size);
+    return TSR_ERR_DEVICE;
+}
+
+static tsr_status open_any(tsr_comm *comm, const tsr_exchange_shape *shape,
+                           tsr_exchange **ret_exchange)
+{
+    if (comm->memory != NULL)
+        return open_over_device(comm, shape, ret_exchange);
+    return comm->size == 1 ? tsr_exchange_self_open(comm, shape, ret_exchange)
+                           : comm->ops->exchange_open(comm, shape, ret_exchange);
+}
+
 tsr_status tsr_exchange_open(tsr_comm *comm, const tsr_exchange_shape *shape,
                              tsr_exchange **ret_exchange)
 {
@@ -26,8 +53,7 @@ tsr_status tsr_exchange_open(tsr_comm *comm, const tsr_exchange_shape *shape,
     if (st == TSR_OK)
         st = tsr_exchange_check_shape(comm, shape);
     if (st == TSR_OK)
-        st = comm->size == 1 ? tsr_exchange_self_open(comm, shape, ret_exchange)
-                             : comm->ops->exchange_open(comm, shape, ret_exchange);
+        st = open_any(comm, shape, ret_exchange);
     return tsr_comm_passed(comm, st);
 }
 

@@ -58,6 +58,23 @@ typedef struct tsr_exchange_buffers {
     int32_t answer_capacity;      /* max_arrivals * slots */
 } tsr_exchange_buffers;
 
+/* Memory that a device computes in, where that is not the host's. `context` goes into every call;
+ * errors are logged by whoever fails. */
+typedef struct tsr_exchange_memory {
+    void *context;
+    tsr_status (*alloc)(void *context, size_t bytes, void **ret_memory);
+    void (*release)(void *context, void *memory); /* NULL is allowed */
+    /* Memory of the host that put reads. */
+    tsr_status (*host_alloc)(void *context, size_t bytes, void **ret_memory);
+    void (*host_release)(void *context, void *memory); /* NULL is allowed */
+    /* In the order of the stream; `from` stays untouched until it has passed. */
+    tsr_status (*put)(void *context, void *to, const void *from, size_t bytes, tsr_stream stream);
+} tsr_exchange_memory;
+
+/* Exchanges that the group opens from now on have their buffers there. Borrowed: outlives them. Not
+ * collective. */
+void tsr_exchange_use_memory(tsr_comm *comm, const tsr_exchange_memory *memory);
+
 /* Bytes that an exchange of this shape takes on each of so many ranks, with the exchange that takes
  * most; the plan counts with it. */
 uint64_t tsr_exchange_bytes(const tsr_exchange_shape *shape, int32_t ranks);
@@ -66,6 +83,7 @@ uint64_t tsr_exchange_bytes(const tsr_exchange_shape *shape, int32_t ranks);
  * Collective. Allocates and registers every buffer: `self` in a group of one, else the group's own
  * exchange through host memory. Close before the comm.
  *
+ * TSR_ERR_DEVICE  several ranks and the memory of a device, which no exchange here reaches
  * TSR_ERR_ARG (also when an index would not fit 31 bits), TSR_ERR_MEMORY, TSR_ERR_TIMEOUT,
  * TSR_ERR_PEER
  * TSR_ERR_MISMATCH  a peer gave another shape

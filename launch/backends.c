@@ -4,7 +4,13 @@
  */
 #include "launch/backends.h"
 
+#include "runtime/base/log.h"
+#include "runtime/plan/plan_build.h"
+
+#include <ctype.h>
 #include <string.h>
+
+enum { NAME_BYTES = 128 };
 
 static tsr_cpu_isa isa_of(const char *name)
 {
@@ -20,18 +26,82 @@ static tsr_status open_cpu(const tsr_config *config, int32_t threads, tsr_device
     return tsr_device_open_cpu(threads, isa_of(config->cpu_isa), ret_device);
 }
 
+static bool cpu_is_here(void)
+{
+    return true;
+}
+
+static const char *cpu_target(void)
+{
+    return "cpu";
+}
+
+/* True when a word of the card's name is the target's: "NVIDIA H200" is h200, "NVIDIA GH200" not. */
+static bool names(const char *card, const char *target)
+{
+    const size_t length = strlen(target);
+
+    for (const char *word = strchr(card, ' '); word != NULL; word = strchr(word + 1, ' ')) {
+        size_t i = 0;
+        while (i < length && tolower((unsigned char)word[1 + i]) == target[i])
+            i++;
+        if (i == length)
+            return true;
+    }
+    return false;
+}
+
+static const char *target_of_card(const char *card)
+{
+    for (size_t i = 0; tsr_target_choice(i) != NULL; i++) {
+        if (names(card, tsr_target_choice(i)))
+            return tsr_target_choice(i);
+    }
+    return NULL;
+}
+
+static const char *cuda_target(void)
+{
+    char card[NAME_BYTES];
+
+    if (tsr_cuda_card_name(0, sizeof(card), card) != TSR_OK)
+        return NULL;
+    const char *target = target_of_card(card);
+    if (target == NULL)
+        tsr_log(TSR_LOG_ERROR, "no target is called after the GPU here, '%s'; name one (--target)",
+                card);
+    return target;
+}
+
+static bool cuda_is_here(void)
+{
+    char card[NAME_BYTES];
+
+    return tsr_cuda_cards() > 0 && tsr_cuda_card_name(0, sizeof(card), card) == TSR_OK &&
+           target_of_card(card) != NULL;
+}
+
+/* One rank: it takes the first GPU that is visible. */
+static tsr_status open_cuda(const tsr_config *config, int32_t threads, tsr_device **ret_device)
+{
+    (void)config;
+    (void)threads;
+    return tsr_device_open_cuda(0, ret_device);
+}
+
 /* Best first. */
 static const tsr_backend backends[] = {
-    {.name = "cpu", .target = "cpu", .open = open_cpu},
+    {.name = "cuda", .here = cuda_is_here, .target = cuda_target, .open = open_cuda},
+    {.name = "cpu", .host = true, .here = cpu_is_here, .target = cpu_target, .open = open_cpu},
 };
 enum { BACKENDS = sizeof(backends) / sizeof(backends[0]) };
 
 const tsr_backend *tsr_backend_find(const char *name)
 {
-    if (strcmp(name, "auto") == 0)
-        return &backends[0];
+    const bool any = strcmp(name, "auto") == 0;
+
     for (size_t i = 0; i < BACKENDS; i++) {
-        if (strcmp(name, backends[i].name) == 0)
+        if (any ? backends[i].here() : strcmp(name, backends[i].name) == 0)
             return &backends[i];
     }
     return NULL;

@@ -13,6 +13,7 @@
 #include "launch/job.h"
 
 #include "launch/backends.h"
+#include "launch/exchange_memory.h"
 #include "launch/host.h"
 #include "launch/path_report.h"
 #include "launch/plan_request.h"
@@ -82,6 +83,18 @@ static tsr_status spare_weights(const char *option, const char *output, const ts
     return TSR_OK;
 }
 
+/* Rows travel between ranks in the host's memory. */
+static tsr_status check_ranks(const tsr_backend *backend, int32_t ranks)
+{
+    if (backend->host || ranks == 1)
+        return TSR_OK;
+    tsr_log(TSR_LOG_ERROR,
+            "--backend %s: %d ranks, but this build moves no rows between GPUs; start one rank, or "
+            "use --backend cpu",
+            backend->name, (int)ranks);
+    return TSR_ERR_DEVICE;
+}
+
 /* Coordinator: from the folder to a plan that fits. */
 static tsr_status make_plan(const job *j, int32_t ranks, const tsr_host_share *smallest,
                             tsr_plan **ret_plan)
@@ -92,7 +105,10 @@ static tsr_status make_plan(const job *j, int32_t ranks, const tsr_host_share *s
     tsr_job_needs needs = {0};
     bool fits = false;
 
-    tsr_status st = tsr_checkpoint_open(j->config->folder, &problems, &checkpoint);
+    const tsr_backend *backend = tsr_backend_find(j->config->backend);
+    tsr_status st = check_ranks(backend, ranks);
+    if (st == TSR_OK)
+        st = tsr_checkpoint_open(j->config->folder, &problems, &checkpoint);
     if (st == TSR_OK)
         st = j->hooks->prepare(j->hooks->context, checkpoint, &needs);
     if (st == TSR_OK)
@@ -102,7 +118,7 @@ static tsr_status make_plan(const job *j, int32_t ranks, const tsr_host_share *s
         if (request.max_model_len == 0)
             request.max_model_len = needs.max_model_len;
         request.ranks_option = "mpirun -n";
-        if (request.memory_bytes == 0) {
+        if (backend->host && request.memory_bytes == 0) {
             request.memory_bytes = smallest->memory_bytes;
             request.memory_is_shared = true;
         }
@@ -208,13 +224,17 @@ static tsr_status serve_plan(rank_run *r)
     const tsr_config *config = r->job->config;
     tsr_progress progress = tsr_progress_start();
     const tsr_load_progress report = {.report = tsr_progress_report, .context = &progress};
+    const tsr_backend *backend = tsr_backend_find(config->backend);
     tsr_device *device = NULL;
     tsr_model *model = NULL;
 
-    tsr_status st = tsr_backend_find(config->backend)->open(config, plan->limits.threads, &device);
+    tsr_status st = backend->open(config, plan->limits.threads, &device);
     if (st == TSR_OK && r->coordinator)
         tsr_log(TSR_LOG_INFO, "%d rank%s of %s, over %s", plan->ranks, plan->ranks > 1 ? "s" : "",
                 tsr_device_name(device), tsr_comm_name(r->comm));
+    const tsr_exchange_memory memory = tsr_exchange_memory_of(device);
+    if (st == TSR_OK && !backend->host)
+        tsr_exchange_use_memory(r->comm, &memory);
     if (st == TSR_OK)
         st = open_model(r, device, &report, &model);
     if (st == TSR_OK)

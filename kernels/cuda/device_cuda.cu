@@ -111,8 +111,8 @@ static tsr_status reserve_cuda(tsr_device *device, const tsr_work_shape *shape)
 static tsr_status place_linear_cuda(tsr_device *device, const tsr_linear_spec *spec, void *memory,
                                     tsr_linear *ret_linear)
 {
-    const tsr_cuda_linear_layout at = tsr_cuda_linear_layout_of(
-        spec->format, spec->out, spec->in, spec->bias, spec->pre_quant_scale);
+    const tsr_cuda_linear_layout at = tsr_cuda_linear_layout_of(spec->format, spec->out, spec->in,
+                                                                spec->bias, spec->pre_quant_scale);
     const bool scales = tsr_scale_bytes(spec->format, spec->out, spec->in) > 0;
     unsigned char *front = (unsigned char *)memory;
     tsr_linear linear = {};
@@ -173,8 +173,7 @@ static tsr_status load_rows_cuda(tsr_device *device, const tsr_linear *linear, v
 {
     const stored_part p = part_of(linear, rows->part);
     const uint64_t row_bytes = (uint64_t)p.columns * tsr_dtype_bytes(p.dtype);
-    unsigned char *to =
-        (unsigned char *)memory + p.at + (uint64_t)rows->first * row_bytes;
+    unsigned char *to = (unsigned char *)memory + p.at + (uint64_t)rows->first * row_bytes;
 
     if (tsr_cuda_has_nonfinite(p.dtype, rows->bytes, (uint64_t)rows->count * (uint64_t)p.columns))
         return TSR_ERR_CHECKPOINT;
@@ -318,24 +317,24 @@ static tsr_status check_kernels(const cudaDeviceProp *card)
     if (cudaFuncGetAttributes(&attributes, any_kernel) == cudaSuccess)
         return TSR_OK;
     (void)cudaGetLastError();
-    tsr_log(TSR_LOG_ERROR,
-            "%s: this build has no kernels for compute capability %d.%d; see TSR_CUDA_ARCHITECTURES",
-            card->name, card->major, card->minor);
+    tsr_log(
+        TSR_LOG_ERROR,
+        "%s: this build has no kernels for compute capability %d.%d; see TSR_CUDA_ARCHITECTURES",
+        card->name, card->major, card->minor);
     return TSR_ERR_DEVICE;
 }
 
 static tsr_status open_fault(tsr_cuda_device *cuda)
 {
-    tsr_status st = TSR_CUDA(
-        cudaHostAlloc((void **)&cuda->fault, sizeof(*cuda->fault), cudaHostAllocMapped));
+    tsr_status st =
+        TSR_CUDA(cudaHostAlloc((void **)&cuda->fault, sizeof(*cuda->fault), cudaHostAllocMapped));
 
     if (st == TSR_OK) {
         memset(cuda->fault, 0, sizeof(*cuda->fault));
         st = TSR_CUDA(cudaHostGetDevicePointer((void **)&cuda->faults.seen, cuda->fault, 0));
     }
     if (st == TSR_OK)
-        st = alloc_cuda(&cuda->base, sizeof(*cuda->faults.claimed),
-                        (void **)&cuda->faults.claimed);
+        st = alloc_cuda(&cuda->base, sizeof(*cuda->faults.claimed), (void **)&cuda->faults.claimed);
     return st;
 }
 

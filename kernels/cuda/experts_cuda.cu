@@ -146,8 +146,7 @@ static __global__ void __launch_bounds__(COUNTERS)
 static __global__ void place_kernel(pair_args a, tsr_cuda_work w, tsr_cuda_faults faults)
 {
     const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
-    const int32_t expert =
-        (int32_t)(blockIdx.x * TSR_CUDA_WARPS + threadIdx.x / TSR_CUDA_LANES);
+    const int32_t expert = (int32_t)(blockIdx.x * TSR_CUDA_WARPS + threadIdx.x / TSR_CUDA_LANES);
 
     if (tsr_is_faulty(faults) || expert >= a.local)
         return;

@@ -75,8 +75,8 @@ static __device__ __forceinline__ const tsr_linear *tsr_side_of(const tsr_mlp *m
 static __device__ __forceinline__ bool tsr_gate_shares(const tsr_mlp *mlp)
 {
     return mlp->gate.activation == mlp->up.activation &&
-           mlp->gate.input_scale == mlp->up.input_scale &&
-           mlp->gate.pre_quant_scale == NULL && mlp->up.pre_quant_scale == NULL;
+           mlp->gate.input_scale == mlp->up.input_scale && mlp->gate.pre_quant_scale == NULL &&
+           mlp->up.pre_quant_scale == NULL;
 }
 
 #endif

@@ -53,8 +53,7 @@ static __global__ void rotary_kernel(tsr_rotary_args a, tsr_cuda_faults faults)
 
 tsr_status tsr_rotary_cuda(tsr_device *device, const tsr_rotary_args *a, tsr_stream s)
 {
-    const dim3 grid((unsigned)a->tokens,
-                    tsr_cuda_ceil(a->q_heads + a->kv_heads, TSR_CUDA_WARPS));
+    const dim3 grid((unsigned)a->tokens, tsr_cuda_ceil(a->q_heads + a->kv_heads, TSR_CUDA_WARPS));
 
     if (a->tokens == 0)
         return TSR_OK;

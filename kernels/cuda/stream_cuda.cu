@@ -54,8 +54,7 @@ tsr_status tsr_mark_open_cuda(tsr_device *device, tsr_mark **ret_mark)
     (void)device;
     if (mark == NULL)
         return TSR_ERR_MEMORY;
-    const tsr_status st =
-        TSR_CUDA(cudaEventCreateWithFlags(&mark->event, cudaEventDisableTiming));
+    const tsr_status st = TSR_CUDA(cudaEventCreateWithFlags(&mark->event, cudaEventDisableTiming));
     if (st != TSR_OK) {
         free(mark);
         return st;
@@ -93,8 +92,8 @@ tsr_status tsr_passed_cuda(tsr_device *device, tsr_mark *mark, bool *ret_passed)
 
 tsr_status tsr_record_cuda(tsr_device *device, tsr_stream s)
 {
-    return TSR_CUDA(cudaStreamBeginCapture(tsr_cuda_stream(device, s),
-                                           cudaStreamCaptureModeThreadLocal));
+    return TSR_CUDA(
+        cudaStreamBeginCapture(tsr_cuda_stream(device, s), cudaStreamCaptureModeThreadLocal));
 }
 
 tsr_status tsr_recorded_cuda(tsr_device *device, tsr_stream s, tsr_recording **ret_recording)

@@ -184,17 +184,17 @@ static __device__ void tile_of_warp(const tsr_linear &l, const tsr_cuda_product 
                 uint4 b = {0, 0, 0, 0};
                 if (first + k * PART_COLUMNS < l.in)
                     b = *(const uint4 *)(x + k * PART_COLUMNS);
-                tile_multiply(part, w.upper[k][0], w.lower[k][0], w.upper[k][1], w.lower[k][1],
-                              b.x, b.y);
-                tile_multiply(part, w.upper[k][2], w.lower[k][2], w.upper[k][3], w.lower[k][3],
-                              b.z, b.w);
+                tile_multiply(part, w.upper[k][0], w.lower[k][0], w.upper[k][1], w.lower[k][1], b.x,
+                              b.y);
+                tile_multiply(part, w.upper[k][2], w.lower[k][2], w.upper[k][3], w.lower[k][3], b.z,
+                              b.w);
             }
             for (int i = 0; i < 4; i++) {
                 const int32_t column = min(j * TILE_COLUMNS + 2 * pair + i % 2, at.tokens - 1);
-                sum[j][i] = scaled ? fmaf(part[i],
-                                          of_chunk * token_scale(l, p, at.token + column, c),
-                                          sum[j][i])
-                                   : part[i];
+                sum[j][i] = scaled
+                                ? fmaf(part[i], of_chunk * token_scale(l, p, at.token + column, c),
+                                       sum[j][i])
+                                : part[i];
             }
         }
     }

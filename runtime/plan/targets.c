@@ -1,6 +1,6 @@
 /*
  * A row for each device, compiled everywhere, so that a plan for eight H200s is made on a laptop.
- * What a board keeps to itself and what its kernels will want are estimates, and are called that.
+ * What a board keeps to itself is an estimate, and is called that.
  */
 #include "runtime/plan/targets.h"
 
@@ -10,39 +10,13 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { GPU_ALIGN = 256 };
-
-/* Stored precision stays: weight, scales, bias and pre_quant_scale, each aligned. */
-static uint64_t gpu_linear_bytes(tsr_weight_format format, int32_t out, int32_t in, bool bias,
-                                 bool pre_quant_scale)
-{
-    return tsr_aligned(tsr_weight_bytes(format, out, in), GPU_ALIGN) +
-           tsr_aligned(tsr_scale_bytes(format, out, in), GPU_ALIGN) +
-           tsr_aligned(bias ? (uint64_t)out * 4 : 0, GPU_ALIGN) +
-           tsr_aligned(pre_quant_scale ? (uint64_t)in * 4 : 0, GPU_ALIGN);
-}
-
-/* Rows gathered per expert, gate and up of each, and the split sums of attention: bf16 and f32. */
-static uint64_t gpu_work_bytes(const tsr_work_shape *s, int32_t threads)
-{
-    const uint64_t answers = (uint64_t)s->max_answers;
-    const uint64_t tokens = (uint64_t)s->max_tokens;
-    const uint64_t expert_row = (uint64_t)s->max_in + 2 * (uint64_t)s->max_intermediate;
-    const uint64_t attention_row = (uint64_t)s->q_heads * (uint64_t)s->head_dim;
-
-    (void)threads;
-    return tsr_aligned(answers * expert_row * 2, GPU_ALIGN) +
-           tsr_aligned(tokens * 3 * (uint64_t)s->max_intermediate * 2, GPU_ALIGN) +
-           tsr_aligned(tokens * attention_row * 4, GPU_ALIGN);
-}
-
 #define GIB (UINT64_C(1) << 30)
 
 /* What is alike for all of them. */
 #define GPU                                                                                        \
     .reserve_bytes = 2 * GIB, .activation_bytes = 2, .flights = 2, .plain_kv = TSR_KV_BF16,        \
-    .max_num_seqs = 256, .max_batched_tokens = 8192, .linear_bytes = gpu_linear_bytes,             \
-    .work_bytes = gpu_work_bytes
+    .max_num_seqs = 256, .max_batched_tokens = 8192, .linear_bytes = tsr_cuda_linear_bytes,        \
+    .work_bytes = tsr_cuda_workspace_bytes
 
 /* GPU memory: nine tenths of what the board has. */
 static const tsr_target targets[] = {

@@ -15,7 +15,7 @@ export build rules
 
 sources() {
     find comm kernels launch proto runtime tests -name data -prune -o \
-        -type f \( -name '*.c' -o -name '*.h' \) -print | sort
+        -type f \( -name '*.c' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' \) -print | sort
 }
 
 # Only what is compiled: the database says how.

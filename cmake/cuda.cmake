@@ -1,0 +1,41 @@
+# CUDA: found, or left out without fuss. Whoever asks for it by name (ON) is told what is missing.
+set(TSR_CUDA "AUTO" CACHE STRING "CUDA kernels: AUTO (where a toolkit is found), ON or OFF")
+set_property(CACHE TSR_CUDA PROPERTY STRINGS AUTO ON OFF)
+set(TSR_CUDA_ARCHITECTURES "90a-real;100-real;120-real" CACHE STRING
+  "GPUs that kernels are compiled for: 90a is H100 and H200, 100 B200, 120 RTX 50")
+set(TSR_CUDA_OLDEST 12.8)
+
+set(TSR_HAS_CUDA OFF)
+set(said STATUS)
+if(TSR_CUDA STREQUAL "ON")
+  set(said FATAL_ERROR)
+endif()
+
+# As CMake asks for it, so that a language that is enabled keeps what was given.
+set(CMAKE_CUDA_ARCHITECTURES ${TSR_CUDA_ARCHITECTURES})
+if(NOT TSR_CUDA STREQUAL "OFF")
+  include(CheckLanguage)
+  check_language(CUDA)
+  if(NOT CMAKE_CUDA_COMPILER)
+    message(${said} "no CUDA: nvcc is not in PATH; CUDACXX can name it")
+  else()
+    execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --version OUTPUT_VARIABLE version)
+    string(REGEX MATCH "release ([0-9]+\\.[0-9]+)" version "${version}")
+    set(version ${CMAKE_MATCH_1})
+    if(version VERSION_LESS TSR_CUDA_OLDEST)
+      message(${said} "no CUDA: the toolkit is ${version}, needed is ${TSR_CUDA_OLDEST}")
+    else()
+      set(TSR_HAS_CUDA ON)
+    endif()
+  endif()
+endif()
+
+if(TSR_HAS_CUDA)
+  enable_language(CXX) # the host's half of every .cu
+  enable_language(CUDA)
+  find_package(CUDAToolkit ${TSR_CUDA_OLDEST} REQUIRED)
+  set(CMAKE_CUDA_STANDARD 17)
+  set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+  set(CMAKE_CUDA_EXTENSIONS OFF)
+  message(STATUS "CUDA ${CMAKE_CUDA_COMPILER_VERSION} for ${TSR_CUDA_ARCHITECTURES}")
+endif()

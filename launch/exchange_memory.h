@@ -1,0 +1,11 @@
+/* A device's memory as exchanges see it: comm knows no device. */
+#ifndef TSR_LAUNCH_EXCHANGE_MEMORY_H
+#define TSR_LAUNCH_EXCHANGE_MEMORY_H
+
+#include "comm/exchange.h"
+#include "kernels/device.h"
+
+/* As long as the device; NULL is allowed, as long as nobody asks for memory. */
+tsr_exchange_memory tsr_exchange_memory_of(tsr_device *device);
+
+#endif
