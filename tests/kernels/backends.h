@@ -12,8 +12,8 @@
 
 #include "kernels/device_ops.h"
 
-/* The CPU's instruction sets, with different thread counts. */
-enum { SAMPLE_DEVICES = 6 };
+/* The CPU's instruction sets, with different thread counts; then a GPU. */
+enum { SAMPLE_DEVICES = 7 };
 
 /* The i-th, reserved for `shape`; NULL where this machine has none. Fails the test on any other
  * error. */
@@ -47,5 +47,12 @@ void sample_get_rows(tsr_device *device, float *to, const void *rows, size_t cou
 
 /* Fails unless the i-th device's results are as near the expected ones as its row says. */
 void sample_assert_like(int i, const float *expected, const float *got, size_t count);
+
+/* The same where the device may have quantized what it had rounded before, so that a code tips over
+ * to the next. */
+void sample_assert_tipped(int i, const float *expected, const float *got, size_t count);
+
+/* True when the i-th device gives the bits of the first. */
+bool sample_is_exact(int i);
 
 #endif

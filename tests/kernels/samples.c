@@ -24,8 +24,13 @@ float sample_float(sample_random *r)
 
 void sample_floats(sample_random *r, float *x, size_t count, float scale)
 {
-    for (size_t i = 0; i < count; i++)
+    const bool in_bf16 = tsr_cuda_cards() > 0;
+
+    for (size_t i = 0; i < count; i++) {
         x[i] = sample_float(r) * scale;
+        if (in_bf16)
+            x[i] = tsr_bf16_to_f32(tsr_f32_to_bf16(x[i]));
+    }
 }
 
 void *sample_memory(size_t bytes)

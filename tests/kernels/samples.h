@@ -18,6 +18,7 @@ uint32_t sample_u32(sample_random *r);
 /* Uniform in [-1, 1). */
 float sample_float(sample_random *r);
 
+/* Where a GPU takes part these are numbers of BF16, so that all devices see the same. */
 void sample_floats(sample_random *r, float *x, size_t count, float scale);
 
 /* A random linear as a checkpoint stores it, and its value in double. */

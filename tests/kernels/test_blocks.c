@@ -123,7 +123,10 @@ static void the_mlp_block_is_its_definition_and_its_parts(void **state)
             assert_memory_equal(parts, whole, sizeof(whole));
             if (i == 0)
                 memcpy(first, whole, sizeof(first));
-            sample_assert_like(i, first, whole, (size_t)T * H);
+            if (kind == 0)
+                sample_assert_like(i, first, whole, (size_t)T * H);
+            else
+                sample_assert_tipped(i, first, whole, (size_t)T * H);
             sample_close(device);
         }
         if (kind == 0) {
@@ -286,8 +289,11 @@ static void the_choice_is_its_definition_and_its_parts(void **state)
             assert_packed(x, x_bytes, &whole, experts.row_bytes, t);
         if (i == 0)
             first = whole;
-        assert_memory_equal(first.tag, whole.tag, sizeof(first.tag));
-        sample_assert_like(i, first.weight, whole.weight, (size_t)T * K);
+        /* Rows that were rounded may change sides where two choices are close. */
+        const bool same = memcmp(first.tag, whole.tag, sizeof(first.tag)) == 0;
+        assert_true(same || !sample_is_exact(i));
+        if (same)
+            sample_assert_like(i, first.weight, whole.weight, (size_t)T * K);
         sample_close(device);
     }
     for (size_t t = 0; t < T; t++)
@@ -495,7 +501,9 @@ static void the_prediction_is_its_definition_and_its_parts(void **state)
         if (i == 0)
             first = whole;
         sample_assert_like(i, first.logits, whole.logits, (size_t)ROWS * V);
-        assert_memory_equal(first.text, whole.text, sizeof(first.text));
+        /* Logits that were rounded may draw another token. */
+        if (sample_is_exact(i))
+            assert_memory_equal(first.text, whole.text, sizeof(first.text));
         sample_close(device);
     }
     assert_predicted(head, &rows, &first);

@@ -97,7 +97,7 @@ static void what_is_wrong_is_named(void **state)
         {"tessera run dir --max-num-seqs 0", "--max-num-seqs 0"},
         {"tessera run dir --max-num-seqs 5q", "--max-num-seqs 5q"},
         {"tessera run dir --activations some", "auto|declared|weight-only"},
-        {"tessera run dir --backend abacus", "auto|cpu"},
+        {"tessera run dir --backend abacus", "auto|cuda|cpu"},
         {"tessera run dir --activations-of abacus", "h100|h200"},
         {"tessera run dir --chat", "needs a value"},
         {"tessera run dir other", "other"},
