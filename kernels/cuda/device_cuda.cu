@@ -275,7 +275,10 @@ static tsr_status refuse_driver(void)
 {
     int driver = 0;
 
-    (void)cudaDriverGetVersion(&driver);
+    if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
+        tsr_log(TSR_LOG_ERROR, "no GPU: this machine has no NVIDIA driver");
+        return TSR_ERR_DEVICE;
+    }
     tsr_log(TSR_LOG_ERROR,
             "the driver here is made for CUDA %d.%d, older than the %d.%d of this build: update "
             "the driver or build with an older toolkit",

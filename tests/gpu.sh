@@ -1,0 +1,102 @@
+#!/bin/bash
+# The CUDA kernels on a machine with a GPU: builds, runs their tests, compares every fixture's logits
+# with those of transformers, looks for accesses that are none, prints a table.
+#
+#   tests/gpu.sh                all of it
+#   tests/gpu.sh --build-only   builds; needs a CUDA toolkit but no GPU
+#   tests/gpu.sh --run-only     runs what was built, here or elsewhere
+#
+# BUILD names the build folder, build/gpu by default. Exit code 1 when anything failed.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+
+mode=${1:-all}
+build=${BUILD:-build/gpu}
+tests="linear load rows router mlp attention sample attention_block blocks experts"
+sanitized="test_linear test_blocks"
+log=$build/gpu-logs
+
+case $mode in
+all | --build-only | --run-only) ;;
+*)
+    sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+    ;;
+esac
+
+build_all() {
+    local launcher=()
+    if command -v ccache >/dev/null; then
+        launcher=(-DCMAKE_C_COMPILER_LAUNCHER=ccache)
+    fi
+    cmake -B "$build" -G Ninja -DTSR_CUDA=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo "${launcher[@]}" &&
+        cmake --build "$build" -j "${JOBS:-$(nproc)}" -- --quiet
+}
+
+rows=()
+failed=0
+
+# step NAME COMMAND...: runs it, keeps what it said, adds a row.
+step() {
+    local name=$1 said result=passed
+    shift
+    if ! "$@" >"$log/$name" 2>&1; then
+        result=FAILED
+        failed=1
+    fi
+    said=$(grep -E 'log-prob|ERROR SUMMARY|error:|not .* of at most' "$log/$name" | tail -n 1)
+    rows+=("$(printf '%-28s %-7s %s' "$name" "$result" "$said")")
+    printf '%s\n' "${rows[-1]}"
+}
+
+# Every fixture as it would be served here, and with exact activations.
+score() {
+    local folder=$1 logits=$2 out
+    shift 2
+    out=$log/given.safetensors
+    rm -f "$out"
+    "$build/bin/tessera" score "$folder" --backend cuda --tokens "$folder/expected.safetensors" \
+        --out "$out" "$@" &&
+        python3 tests/oracle/parity.py "$folder/expected.safetensors" "$out" "$logits"
+}
+
+run_all() {
+    local name folder card served=hopper
+    card=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null | head -n 1)
+    if [ -z "$card" ]; then
+        echo "gpu.sh: nvidia-smi shows no GPU" >&2
+        exit 1
+    fi
+    case $card in
+    *B200*) served=declared ;;
+    esac
+    mkdir -p "$log"
+    for name in $tests; do
+        step "test_$name" "$build/bin/test_$name"
+    done
+    for folder in tests/data/*/; do
+        folder=${folder%/}
+        if [ -e "$folder/expected.safetensors" ]; then
+            name=$(basename "$folder")
+            step "$name.weight-only" score "$folder" weight_only --activations weight-only
+            step "$name.$served" score "$folder" "$served"
+        fi
+    done
+    for name in $sanitized; do
+        if command -v compute-sanitizer >/dev/null; then
+            step "memcheck.$name" compute-sanitizer --tool memcheck --error-exitcode 1 \
+                "$build/bin/$name"
+        fi
+    done
+    echo
+    echo "$card, $(date -u +%F), $build"
+    printf '%s\n' "${rows[@]}"
+}
+
+if [ "$mode" != --run-only ]; then
+    build_all || exit 1
+fi
+if [ "$mode" != --build-only ]; then
+    run_all
+fi
+exit "$failed"
