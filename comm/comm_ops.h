@@ -34,8 +34,8 @@ struct tsr_comm {
     int32_t size;
     int32_t deadline_ms;
     /* ---- */
-    int32_t exchanges;           /* opened so far: the next one's number */
-    const tsr_exchange *pending; /* the one that has not been waited for; NULL: none */
+    int32_t exchanges;                 /* opened so far: the next one's number */
+    const tsr_exchange *pending;       /* the one that has not been waited for; NULL: none */
     const tsr_exchange_memory *memory; /* of a device, for exchanges; NULL: the host's */
 };
 
