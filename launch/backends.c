@@ -36,16 +36,20 @@ static const char *cpu_target(void)
     return "cpu";
 }
 
+static bool begins(const char *text, const char *beginning)
+{
+    size_t i = 0;
+
+    while (beginning[i] != '\0' && tolower((unsigned char)text[i]) == beginning[i])
+        i++;
+    return beginning[i] == '\0';
+}
+
 /* True when a word of the card's name is the target's: "NVIDIA H200" is h200, "NVIDIA GH200" not. */
 static bool names(const char *card, const char *target)
 {
-    const size_t length = strlen(target);
-
     for (const char *word = strchr(card, ' '); word != NULL; word = strchr(word + 1, ' ')) {
-        size_t i = 0;
-        while (i < length && tolower((unsigned char)word[1 + i]) == target[i])
-            i++;
-        if (i == length)
+        if (begins(word + 1, target))
             return true;
     }
     return false;

@@ -48,9 +48,10 @@ uint64_t tsr_cuda_work_layout(const tsr_work_shape *shape, unsigned char *memory
     const uint64_t rows = larger(tokens, larger(answers, (uint64_t)shape->max_logit_rows));
     const uint64_t groups = (in + TSR_CUDA_GROUP - 1) / TSR_CUDA_GROUP;
     const uint64_t tiles = answers / TSR_CUDA_TOKENS + lesser(experts, answers);
-    cutter c = {.memory = memory};
+    cutter c = {0};
     tsr_cuda_work w = {.max_tiles = (int32_t)tiles};
 
+    c.memory = memory;
     w.rows = cut(&c, rows * in, sizeof(*w.rows));
     w.scale = cut(&c, rows, sizeof(*w.scale));
     w.group_scale = cut(&c, rows * groups, sizeof(*w.group_scale));

@@ -1,0 +1,194 @@
+/*
+ * The exchange of one rank whose rows lie in the memory of a device: here memory of the host that
+ * takes what is put only when the stream is run, so that nothing can come too early.
+ */
+#include "comm/exchange.h"
+#include "tests/test.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST_PUTS = 16, TOKENS = 5, SLOTS = 3, DEADLINE_MS = 1000 };
+
+static const tsr_exchange_shape shape = {TOKENS, TOKENS, SLOTS, 32, 16};
+static const tsr_stream stream = {NULL};
+
+typedef struct one_put {
+    void *to;
+    const void *from;
+    size_t bytes;
+} one_put;
+
+typedef struct late_memory {
+    one_put puts[MOST_PUTS];
+    int count;
+    int taken;    /* pieces that were not given back */
+    int fails_at; /* the taking that fails; 0: none */
+} late_memory;
+
+static tsr_status take(void *context, size_t bytes, void **ret_memory)
+{
+    late_memory *m = context;
+
+    if (m->fails_at > 0 && --m->fails_at == 0)
+        return TSR_ERR_MEMORY;
+    *ret_memory = calloc(1, bytes);
+    assert_non_null(*ret_memory);
+    m->taken++;
+    return TSR_OK;
+}
+
+static void give_back(void *context, void *memory)
+{
+    late_memory *m = context;
+
+    m->taken -= memory != NULL;
+    free(memory);
+}
+
+static tsr_status put(void *context, void *to, const void *from, size_t bytes, tsr_stream s)
+{
+    late_memory *m = context;
+
+    (void)s;
+    assert_in_range(m->count, 0, MOST_PUTS - 1);
+    m->puts[m->count++] = (one_put){to, from, bytes};
+    return TSR_OK;
+}
+
+static void run_stream(late_memory *m)
+{
+    for (int i = 0; i < m->count; i++)
+        memcpy(m->puts[i].to, m->puts[i].from, m->puts[i].bytes);
+    m->count = 0;
+}
+
+static tsr_exchange_memory face_of(late_memory *m)
+{
+    return (tsr_exchange_memory){
+        .context = m,
+        .alloc = take,
+        .release = give_back,
+        .host_alloc = take,
+        .host_release = give_back,
+        .put = put,
+    };
+}
+
+static void there_and_back(tsr_exchange *x, int32_t tokens)
+{
+    ASSERT_STATUS(TSR_OK, tsr_exchange_dispatch(x, tokens, stream));
+    ASSERT_STATUS(TSR_OK, tsr_exchange_wait(x, stream));
+    ASSERT_STATUS(TSR_OK, tsr_exchange_return(x, stream));
+    ASSERT_STATUS(TSR_OK, tsr_exchange_wait(x, stream));
+}
+
+static void counts_come_with_the_stream_and_answers_go_where_they_return_to(void **state)
+{
+    late_memory m = {0};
+    const tsr_exchange_memory memory = face_of(&m);
+    tsr_comm *comm = NULL;
+    tsr_exchange *x = NULL;
+
+    (void)state;
+    ASSERT_STATUS(TSR_OK, tsr_comm_open_local(1, DEADLINE_MS, &comm));
+    tsr_exchange_use_memory(comm, &memory);
+    ASSERT_STATUS(TSR_OK, tsr_exchange_open(comm, &shape, &x));
+    const tsr_exchange_buffers b = tsr_exchange_buffers_of(x);
+    assert_ptr_equal(b.arrived_rows, b.send_rows);
+    assert_ptr_equal(b.returned_rows, b.answers);
+    assert_int_equal(b.arrived_capacity, TOKENS);
+    assert_int_equal(b.answer_capacity, TOKENS * SLOTS);
+    for (int32_t step = 0; step < 2; step++) {
+        ASSERT_STATUS(TSR_OK, tsr_exchange_begin(x, (uint64_t)step, stream));
+        for (int32_t tokens = 0; tokens <= TOKENS; tokens++) {
+            there_and_back(x, tokens);
+            assert_true(tokens == 0 || *b.arrived_count != tokens);
+            run_stream(&m);
+            assert_int_equal(*b.arrived_count, tokens);
+            assert_int_equal(*b.answer_count, tokens * SLOTS);
+            for (int32_t i = 0; i < TOKENS * SLOTS; i++)
+                assert_int_equal(b.answer_of[i], i);
+        }
+        there_and_back(x, 0);
+        run_stream(&m);
+    }
+    tsr_exchange_close(x);
+    tsr_comm_close(comm);
+    assert_int_equal(m.taken, 0);
+}
+
+/* So that a recording, which puts it there again, reads the same: what is put for a dispatch. */
+static void two_dispatches_alike_put_the_same(void **state)
+{
+    late_memory m = {0};
+    const tsr_exchange_memory memory = face_of(&m);
+    tsr_comm *comm = NULL;
+    tsr_exchange *x = NULL;
+    one_put first[MOST_PUTS];
+
+    (void)state;
+    ASSERT_STATUS(TSR_OK, tsr_comm_open_local(1, DEADLINE_MS, &comm));
+    tsr_exchange_use_memory(comm, &memory);
+    ASSERT_STATUS(TSR_OK, tsr_exchange_open(comm, &shape, &x));
+    ASSERT_STATUS(TSR_OK, tsr_exchange_begin(x, 1, stream));
+    run_stream(&m);
+    there_and_back(x, 3);
+    const int count = m.count;
+    memcpy(first, m.puts, sizeof(first));
+    run_stream(&m);
+    there_and_back(x, 4);
+    run_stream(&m);
+    there_and_back(x, 3);
+    assert_int_equal(m.count, count);
+    for (int i = 0; i < count; i++) {
+        assert_ptr_equal(m.puts[i].to, first[i].to);
+        assert_ptr_equal(m.puts[i].from, first[i].from);
+    }
+    tsr_exchange_close(x);
+    tsr_comm_close(comm);
+}
+
+static void memory_that_is_missing_leaves_nothing_behind(void **state)
+{
+    (void)state;
+    for (int fails_at = 1; fails_at <= 2; fails_at++) {
+        late_memory m = {.fails_at = fails_at};
+        const tsr_exchange_memory memory = face_of(&m);
+        tsr_comm *comm = NULL;
+        tsr_exchange *x = NULL;
+        ASSERT_STATUS(TSR_OK, tsr_comm_open_local(1, DEADLINE_MS, &comm));
+        tsr_exchange_use_memory(comm, &memory);
+        ASSERT_STATUS(TSR_ERR_MEMORY, tsr_exchange_open(comm, &shape, &x));
+        assert_null(x);
+        assert_int_equal(m.taken, 0);
+        tsr_comm_close(comm);
+    }
+}
+
+static void several_ranks_are_refused(void **state)
+{
+    late_memory m = {0};
+    const tsr_exchange_memory memory = face_of(&m);
+    tsr_comm *members[2] = {NULL, NULL};
+    tsr_exchange *x = NULL;
+
+    (void)state;
+    ASSERT_STATUS(TSR_OK, tsr_comm_open_local(2, DEADLINE_MS, members));
+    tsr_exchange_use_memory(members[0], &memory);
+    ASSERT_STATUS(TSR_ERR_DEVICE, tsr_exchange_open(members[0], &shape, &x));
+    assert_null(x);
+    tsr_comm_close(members[0]);
+    tsr_comm_close(members[1]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(counts_come_with_the_stream_and_answers_go_where_they_return_to),
+        cmocka_unit_test(two_dispatches_alike_put_the_same),
+        cmocka_unit_test(memory_that_is_missing_leaves_nothing_behind),
+        cmocka_unit_test(several_ranks_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
