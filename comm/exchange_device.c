@@ -12,6 +12,8 @@
  */
 #include "comm/exchange_device.h"
 
+#include "runtime/base/sizes.h"
+
 #include <stdlib.h>
 
 typedef struct device_exchange {
@@ -39,7 +41,7 @@ static void *cut(unsigned char *block, size_t *used, size_t bytes)
 {
     void *area = block != NULL ? block + *used : NULL;
 
-    *used += (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    *used += (size_t)tsr_aligned(bytes, ALIGNMENT);
     return area;
 }
 

@@ -7,6 +7,8 @@
  */
 #include "kernels/cuda/work_cuda.h"
 
+#include "runtime/base/sizes.h"
+
 enum { ALIGNMENT = 256 };
 
 typedef struct cutter {
@@ -16,7 +18,7 @@ typedef struct cutter {
 
 static uint64_t aligned(uint64_t bytes)
 {
-    return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    return tsr_aligned(bytes, ALIGNMENT);
 }
 
 static void *cut(cutter *c, uint64_t count, uint64_t size)
@@ -27,16 +29,6 @@ static void *cut(cutter *c, uint64_t count, uint64_t size)
     return piece;
 }
 
-static uint64_t larger(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
-
-static uint64_t lesser(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
 uint64_t tsr_cuda_work_layout(const tsr_work_shape *shape, unsigned char *memory,
                               tsr_cuda_work *ret_work)
 {
@@ -45,9 +37,10 @@ uint64_t tsr_cuda_work_layout(const tsr_work_shape *shape, unsigned char *memory
     const uint64_t experts = (uint64_t)shape->max_experts;
     const uint64_t in = (uint64_t)shape->max_in;
     const uint64_t intermediate = (uint64_t)shape->max_intermediate;
-    const uint64_t rows = larger(tokens, larger(answers, (uint64_t)shape->max_logit_rows));
+    const uint64_t rows =
+        tsr_larger_size(tokens, tsr_larger_size(answers, (uint64_t)shape->max_logit_rows));
     const uint64_t groups = (in + TSR_CUDA_GROUP - 1) / TSR_CUDA_GROUP;
-    const uint64_t tiles = answers / TSR_CUDA_TOKENS + lesser(experts, answers);
+    const uint64_t tiles = answers / TSR_CUDA_TOKENS + tsr_smaller_size(experts, answers);
     cutter c = {0};
     tsr_cuda_work w = {.max_tiles = (int32_t)tiles};
 
