@@ -100,12 +100,17 @@ static const tsr_backend backends[] = {
 };
 enum { BACKENDS = sizeof(backends) / sizeof(backends[0]) };
 
-const tsr_backend *tsr_backend_find(const char *name)
+static bool serves(const tsr_backend *backend, int32_t ranks)
+{
+    return (backend->host || ranks == 1) && backend->here();
+}
+
+const tsr_backend *tsr_backend_find(const char *name, int32_t ranks)
 {
     const bool any = strcmp(name, "auto") == 0;
 
     for (size_t i = 0; i < BACKENDS; i++) {
-        if (any ? backends[i].here() : strcmp(name, backends[i].name) == 0)
+        if (any ? serves(&backends[i], ranks) : strcmp(name, backends[i].name) == 0)
             return &backends[i];
     }
     return NULL;

@@ -18,8 +18,9 @@ typedef struct tsr_backend {
     tsr_status (*open)(const tsr_config *config, int32_t threads, tsr_device **ret_device);
 } tsr_backend;
 
-/* "auto" is the best this build has that is here. NULL when there is no such backend. */
-const tsr_backend *tsr_backend_find(const char *name);
+/* "auto" is the best this build has that is here and takes so many ranks. NULL when there is no such
+ * backend. */
+const tsr_backend *tsr_backend_find(const char *name, int32_t ranks);
 
 /* What --backend takes: "auto", then the rows; NULL behind the last. */
 const char *tsr_backend_choice(size_t index);

@@ -105,7 +105,7 @@ static tsr_status make_plan(const job *j, int32_t ranks, const tsr_host_share *s
     tsr_job_needs needs = {0};
     bool fits = false;
 
-    const tsr_backend *backend = tsr_backend_find(j->config->backend);
+    const tsr_backend *backend = tsr_backend_find(j->config->backend, ranks);
     tsr_status st = check_ranks(backend, ranks);
     if (st == TSR_OK)
         st = tsr_checkpoint_open(j->config->folder, &problems, &checkpoint);
@@ -224,7 +224,7 @@ static tsr_status serve_plan(rank_run *r)
     const tsr_config *config = r->job->config;
     tsr_progress progress = tsr_progress_start();
     const tsr_load_progress report = {.report = tsr_progress_report, .context = &progress};
-    const tsr_backend *backend = tsr_backend_find(config->backend);
+    const tsr_backend *backend = tsr_backend_find(config->backend, plan->ranks);
     tsr_device *device = NULL;
     tsr_model *model = NULL;
 

@@ -36,7 +36,7 @@ static tsr_status read_memory(const char *target_name, tsr_plan_request *request
 tsr_status tsr_plan_request_read(const tsr_config *config, const char *target_name, int32_t ranks,
                                  tsr_plan_request *ret_request)
 {
-    const char *own = tsr_backend_find(config->backend)->target();
+    const char *own = tsr_backend_find(config->backend, ranks)->target();
     if (own == NULL)
         return TSR_ERR_DEVICE;
     const tsr_target *here = tsr_target_find(own);

@@ -108,6 +108,22 @@ static tsr_status reserve_cuda(tsr_device *device, const tsr_work_shape *shape)
     return TSR_OK;
 }
 
+/* What the kernels read (tile_cuda.cuh); a format that is added elsewhere is not here by itself. */
+static bool is_built(tsr_weight_format format)
+{
+    static const tsr_weight_format built[] = {
+        TSR_WEIGHT_F32,         TSR_WEIGHT_F16,       TSR_WEIGHT_BF16,  TSR_WEIGHT_FP8,
+        TSR_WEIGHT_FP8_CHANNEL, TSR_WEIGHT_FP8_BLOCK, TSR_WEIGHT_NVFP4,
+    };
+
+    for (size_t i = 0; i < sizeof(built) / sizeof(built[0]); i++) {
+        if (built[i] == format)
+            return true;
+    }
+    tsr_log(TSR_LOG_ERROR, "cuda: no kernels for weights in %s", tsr_weight_format_name(format));
+    return false;
+}
+
 static tsr_status place_linear_cuda(tsr_device *device, const tsr_linear_spec *spec, void *memory,
                                     tsr_linear *ret_linear)
 {
@@ -118,6 +134,8 @@ static tsr_status place_linear_cuda(tsr_device *device, const tsr_linear_spec *s
     tsr_linear linear = {};
 
     (void)device;
+    if (!is_built(spec->format))
+        return TSR_ERR_DEVICE;
     if (!isfinite(spec->weight_scale) || !isfinite(spec->input_scale))
         return TSR_ERR_CHECKPOINT;
     linear.format = spec->format;

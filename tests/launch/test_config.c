@@ -147,7 +147,7 @@ static void a_plan_is_for_the_backend_unless_a_target_is_named(void **state)
     tsr_plan_request request;
     ASSERT_STATUS(TSR_OK, parse("tessera plan dir", &c));
     ASSERT_STATUS(TSR_OK, tsr_plan_request_read(&c, c.target, 1, &request));
-    const tsr_target *here = tsr_target_find(tsr_backend_find("auto")->target());
+    const tsr_target *here = tsr_target_find(tsr_backend_find("auto", 1)->target());
     assert_non_null(here);
     assert_ptr_equal(request.target, here);
     ASSERT_STATUS(TSR_OK, tsr_plan_request_read(&c, "24GiB", 1, &request));
@@ -156,12 +156,14 @@ static void a_plan_is_for_the_backend_unless_a_target_is_named(void **state)
     ASSERT_STATUS(TSR_ERR_ARG, tsr_plan_request_read(&c, "abacus", 1, &request));
     assert_non_null(strstr(last_line, "--target abacus: expected one of cpu|h100|h200|b200"));
     for (size_t i = 0; tsr_backend_choice(i) != NULL; i++) {
-        const tsr_backend *backend = tsr_backend_find(tsr_backend_choice(i));
+        const tsr_backend *backend = tsr_backend_find(tsr_backend_choice(i), 1);
         assert_non_null(backend);
         if (backend->here())
             assert_non_null(tsr_target_find(backend->target()));
     }
-    assert_null(tsr_backend_find("abacus"));
+    /* Between ranks rows travel in the host's memory. */
+    assert_true(tsr_backend_find("auto", 4)->host);
+    assert_null(tsr_backend_find("abacus", 1));
 }
 
 int main(void)
