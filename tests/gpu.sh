@@ -44,7 +44,7 @@ step() {
         result=FAILED
         failed=1
     fi
-    said=$(grep -E 'log-prob|ERROR SUMMARY|error:|not .* of at most' "$log/$name" | tail -n 1)
+    said=$(grep -E 'log-prob|ERROR SUMMARY|error:|not found|not .* of at most' "$log/$name" | tail -n 1)
     rows+=("$(printf '%-28s %-7s %s' "$name" "$result" "$said")")
     printf '%s\n' "${rows[-1]}"
 }
@@ -82,11 +82,10 @@ run_all() {
             step "$name.$served" score "$folder" "$served"
         fi
     done
+    PATH=$PATH:/usr/local/cuda/bin
     for name in $sanitized; do
-        if command -v compute-sanitizer >/dev/null; then
-            step "memcheck.$name" compute-sanitizer --tool memcheck --error-exitcode 1 \
-                "$build/bin/$name"
-        fi
+        step "memcheck.$name" compute-sanitizer --tool memcheck --error-exitcode 1 \
+            "$build/bin/$name"
     done
     echo
     echo "$card, $(date -u +%F), $build"
