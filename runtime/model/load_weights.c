@@ -90,7 +90,7 @@ static tsr_status settle(tsr_loader *loader, const tsr_piece *piece)
 
 /* A piece's numbers as f32 in the scratch, checked. */
 static tsr_status read_numbers(tsr_loader *loader, const tsr_piece *piece,
-                               const unsigned char *bytes, tsr_number_rule rule, float **ret)
+                               const unsigned char *bytes, tsr_number_rule rule)
 {
     const size_t columns = (size_t)tsr_piece_columns(loader->args.plan, piece);
     const size_t count = (size_t)piece->count * columns;
@@ -99,7 +99,6 @@ static tsr_status read_numbers(tsr_loader *loader, const tsr_piece *piece,
     const size_t bad = tsr_numbers_first_bad(values, count, rule);
     if (bad < count)
         return say_value(loader, piece, (size_t)piece->first * columns + bad, values[bad]);
-    *ret = values;
     return TSR_OK;
 }
 
@@ -122,10 +121,9 @@ static tsr_status take_numbers(tsr_loader *loader, const tsr_piece *piece,
 {
     const tsr_number_rule rule =
         part == TSR_LINEAR_SCALES ? TSR_NUMBERS_NOT_NEGATIVE : TSR_NUMBERS_FINITE;
-    float *values = NULL;
-    tsr_status st = read_numbers(loader, piece, bytes, rule, &values);
+    tsr_status st = read_numbers(loader, piece, bytes, rule);
     if (st == TSR_OK)
-        st = load_rows(loader, piece, part, values);
+        st = load_rows(loader, piece, part, loader->scratch);
     return st == TSR_OK ? settle(loader, piece) : st;
 }
 
@@ -145,10 +143,9 @@ static tsr_status take_codes(tsr_loader *loader, const tsr_piece *piece, const u
 static tsr_status take_whole(tsr_loader *loader, const tsr_piece *piece, const unsigned char *bytes,
                              float *to)
 {
-    float *values = NULL;
-    const tsr_status st = read_numbers(loader, piece, bytes, TSR_NUMBERS_POSITIVE, &values);
+    const tsr_status st = read_numbers(loader, piece, bytes, TSR_NUMBERS_POSITIVE);
     if (st == TSR_OK)
-        *to = values[0];
+        memcpy(to, loader->scratch, sizeof(*to));
     return st;
 }
 
@@ -233,11 +230,10 @@ static tsr_status take_vector(tsr_loader *loader, const tsr_piece *piece,
                               const unsigned char *bytes)
 {
     const tsr_vector_plan *v = &loader->args.plan->vectors[piece->owner];
-    float *values = NULL;
     if (v->role == TSR_ROLE_K_SCALE || v->role == TSR_ROLE_V_SCALE)
         return take_kv_scale(loader, piece, bytes);
 
-    tsr_status st = read_numbers(loader, piece, bytes, TSR_NUMBERS_FINITE, &values);
+    tsr_status st = read_numbers(loader, piece, bytes, TSR_NUMBERS_FINITE);
     if (st != TSR_OK)
         return st;
     const float **view = tsr_weights_vector(loader->args.weights, loader->args.plan, v);
@@ -246,7 +242,7 @@ static tsr_status take_vector(tsr_loader *loader, const tsr_piece *piece,
     if (*view != NULL)
         return say(loader, piece, "the plan lists it twice");
     float *memory = (float *)(void *)loader->vectors[piece->owner];
-    st = tsr_device_put(loader->args.device, memory + piece->first, values,
+    st = tsr_device_put(loader->args.device, memory + piece->first, loader->scratch,
                         (size_t)piece->count * sizeof(float), loader->args.stream);
     if (st == TSR_OK)
         st = settle(loader, piece);
