@@ -12,8 +12,13 @@
 #include "runtime/engine/scheduler.h"
 #include "runtime/engine/step_broadcast.h"
 
+#include <assert.h>
+
 /* Well below any deadline that is worth having. */
 enum { DEFAULT_IDLE_MS = 250 };
+
+static_assert((int)TSR_MAX_FLIGHTS <= (int)TSR_STEPS_IN_FLIGHT,
+              "the scheduler plans for every step that may be under way");
 
 typedef struct coordinator {
     tsr_rank_step *rank_step;
