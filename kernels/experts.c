@@ -160,6 +160,19 @@ static tsr_linear_kind kind_of(const tsr_linear *linear)
     return (tsr_linear_kind){.format = linear->format, .activation = linear->activation};
 }
 
+/* Whether the rows that gate and up see are the same, for each expert. */
+static bool gates_are_ups(const tsr_experts_source *source)
+{
+    for (int32_t i = 0; i < source->local; i++) {
+        const tsr_linear *gate = &source->mlps[i].gate;
+        const tsr_linear *up = &source->mlps[i].up;
+        if (gate->activation != up->activation || gate->input_scale != up->input_scale ||
+            gate->pre_quant_scale != up->pre_quant_scale)
+            return false;
+    }
+    return true;
+}
+
 /* What the host sees, with the tables at `memory`. */
 static tsr_experts describe(const tsr_device *device, const tsr_experts_source *source,
                             const unsigned char *memory)
@@ -183,6 +196,7 @@ static tsr_experts describe(const tsr_device *device, const tsr_experts_source *
         e.gate = kind_of(&source->mlps[0].gate);
         e.up = kind_of(&source->mlps[0].up);
         e.down = kind_of(&source->mlps[0].down);
+        e.gate_is_up = gates_are_ups(source);
     }
     return e;
 }

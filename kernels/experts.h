@@ -50,6 +50,7 @@ typedef struct tsr_experts {
     int32_t hidden;                 /* H */
     int32_t intermediate;           /* I; 0 without local experts, as are the next three */
     tsr_linear_kind gate, up, down; /* of every local expert */
+    bool gate_is_up;                /* each expert's gate and up quantize their input alike */
     const tsr_mlp *mlps;            /* [local], in device memory, as are the next two */
     const int32_t *local_of;        /* [E] id -> index into mlps, -1: not here */
     const int32_t *tag_of;          /* [E] */

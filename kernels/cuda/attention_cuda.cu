@@ -22,10 +22,10 @@ enum {
 };
 
 typedef struct attend_args {
-    uint16_t *out;
-    const uint16_t *q;
-    const uint16_t *k;
-    const uint16_t *v;
+    float *out;
+    const float *q;
+    const float *k;
+    const float *v;
     tsr_kv_layer cache;
     const tsr_attention_sequence *sequence;
     const int32_t *blocks;
@@ -114,14 +114,14 @@ static __device__ __forceinline__ int64_t place_of(const attend_args &a,
 }
 
 static __device__ __forceinline__ void store(const attend_args &a, void *memory, int64_t at,
-                                             uint16_t code, float scale)
+                                             float x, float scale)
 {
     if (a.cache.format == TSR_KV_F32)
-        ((float *)memory)[at] = tsr_from_bf16(code);
+        ((float *)memory)[at] = x;
     else if (a.cache.format == TSR_KV_BF16)
-        ((uint16_t *)memory)[at] = code;
+        ((uint16_t *)memory)[at] = tsr_to_bf16(x);
     else
-        ((uint8_t *)memory)[at] = tsr_to_e4m3(tsr_from_bf16(code) / scale);
+        ((uint8_t *)memory)[at] = tsr_to_e4m3(x / scale);
 }
 
 static __global__ void write_kernel(attend_args a, tsr_cuda_faults faults)
@@ -252,7 +252,7 @@ static __global__ void __launch_bounds__(ATTEND_THREADS)
     if (s < 0)
         return;
     for (int32_t d = (int32_t)threadIdx.x; d < dim; d += ATTEND_THREADS)
-        query[d] = tsr_from_bf16(a.q[at + d]);
+        query[d] = a.q[at + d];
     __syncthreads();
     const tsr_attention_sequence seq = a.sequence[s];
     const int32_t end = seq.first_position + row - seq.first_row + 1;
@@ -278,7 +278,7 @@ static __global__ void __launch_bounds__(ATTEND_THREADS)
         float out = 0.0F;
         for (int w = 0; w < ATTEND_WARPS; w++)
             out = fmaf(value[w][d], share[w], out);
-        a.out[at + d] = tsr_to_bf16(out / sum * a.value_scale);
+        a.out[at + d] = out / sum * a.value_scale;
     }
 }
 
@@ -287,10 +287,10 @@ static attend_args args_of(const tsr_device *device, const tsr_attention_args *a
     const bool scaled = a->cache->format == TSR_KV_FP8;
     attend_args k = {};
 
-    k.out = (uint16_t *)a->out;
-    k.q = (const uint16_t *)a->q;
-    k.k = (const uint16_t *)a->k;
-    k.v = (const uint16_t *)a->v;
+    k.out = (float *)a->out;
+    k.q = (const float *)a->q;
+    k.k = (const float *)a->k;
+    k.v = (const float *)a->v;
     k.cache = *a->cache;
     k.sequence = a->sequence;
     k.blocks = a->blocks;

@@ -1,10 +1,14 @@
 /*
- * The CUDA device: opening it, its memory, and the layout of weights (work_cuda.h). Its blocks are
- * compositions of small operations.
+ * The CUDA device: opening it, its memory, and loading weights into their layout (work_cuda.h).
  */
 #include "kernels/cuda/device_cuda.cuh"
 
+#include "kernels/cuda/blocks_cuda.cuh"
+#include "kernels/cuda/linear_cuda.cuh"
 #include "kernels/cuda/loaded_cuda.h"
+#include "kernels/cuda/packed_cuda.cuh"
+#include "kernels/cuda/router_cuda.cuh"
+#include "kernels/cuda/tiles_cuda.cuh"
 
 #include <inttypes.h>
 #include <math.h>
@@ -81,6 +85,11 @@ static tsr_status check_shape(const tsr_work_shape *shape)
                 shape->head_dim, (int)TSR_CUDA_HEAD_DIM);
         return TSR_ERR_DEVICE;
     }
+    if (shape->max_in > TSR_CUDA_SLICE * TSR_CUDA_SLICES) {
+        tsr_log(TSR_LOG_ERROR, "cuda: rows of %" PRId32 ", at most %d are built for", shape->max_in,
+                (int)(TSR_CUDA_SLICE * TSR_CUDA_SLICES));
+        return TSR_ERR_DEVICE;
+    }
     if (shape->max_tokens > TSR_CUDA_GRID || shape->max_logit_rows > TSR_CUDA_GRID) {
         tsr_log(TSR_LOG_ERROR,
                 "cuda: steps of %" PRId32 " tokens with logits of %" PRId32 ", at most %d of each",
@@ -155,8 +164,7 @@ static tsr_status place_linear_cuda(tsr_device *device, const tsr_linear_spec *s
 
 static int32_t row_step_cuda(tsr_weight_format format)
 {
-    (void)format;
-    return 1;
+    return tsr_cuda_is_packed(format) ? TSR_CUDA_TILE : 1;
 }
 
 /* A part of a linear as a matrix of stored elements. */
@@ -195,6 +203,10 @@ static tsr_status load_rows_cuda(tsr_device *device, const tsr_linear *linear, v
 
     if (tsr_cuda_has_nonfinite(p.dtype, rows->bytes, (uint64_t)rows->count * (uint64_t)p.columns))
         return TSR_ERR_CHECKPOINT;
+    if (rows->part == TSR_LINEAR_WEIGHT && tsr_cuda_is_packed(linear->format))
+        return tsr_cuda_pack_rows(device, linear, memory, rows, s);
+    if (rows->part == TSR_LINEAR_SCALES && linear->format == TSR_WEIGHT_NVFP4)
+        return tsr_cuda_pack_scales(device, linear, (unsigned char *)memory + p.at, rows, s);
     return tsr_put_cuda(device, to, rows->bytes, (size_t)((uint64_t)rows->count * row_bytes), s);
 }
 
@@ -216,7 +228,7 @@ static tsr_device_table make_table(void)
 {
     tsr_device_table t = {};
 
-    t.activation_bytes = sizeof(uint16_t);
+    t.activation_bytes = sizeof(float);
     t.flights = 2;
     t.close = close_cuda;
     t.alloc = alloc_cuda;
@@ -249,13 +261,13 @@ static tsr_block_table make_blocks(void)
     tsr_block_table t = {};
 
     t.embed = tsr_compose_embed;
-    t.attention = tsr_compose_attention;
-    t.mlp = tsr_compose_mlp;
-    t.choose = tsr_compose_choose;
-    t.shared = tsr_compose_shared;
+    t.attention = tsr_block_attention_cuda;
+    t.mlp = tsr_block_mlp_cuda;
+    t.choose = tsr_choose_cuda;
+    t.shared = tsr_block_shared_cuda;
     t.experts = tsr_compose_experts;
     t.combine = tsr_compose_combine;
-    t.predict = tsr_compose_predict;
+    t.predict = tsr_block_predict_cuda;
     return t;
 }
 
@@ -345,6 +357,18 @@ static tsr_status check_kernels(const cudaDeviceProp *card)
     return TSR_ERR_DEVICE;
 }
 
+/* Lets kernels have the shared memory that they ask for. */
+static tsr_status prepare_kernels(void)
+{
+    tsr_status st = tsr_cuda_prepare_rows();
+
+    if (st == TSR_OK)
+        st = tsr_cuda_prepare_linears();
+    if (st == TSR_OK)
+        st = tsr_cuda_prepare_tiles();
+    return st == TSR_OK ? tsr_cuda_prepare_router() : st;
+}
+
 static tsr_status open_fault(tsr_cuda_device *cuda)
 {
     tsr_status st =
@@ -399,7 +423,9 @@ extern "C" tsr_status tsr_device_open_cuda(int32_t ordinal, tsr_device **ret_dev
     cuda->base.ops = &ops_cuda;
     (void)snprintf(cuda->base.name, sizeof(cuda->base.name), "cuda %.40s, GPU %d", card.name,
                    (int)ordinal);
-    st = open_fault(cuda);
+    st = prepare_kernels();
+    if (st == TSR_OK)
+        st = open_fault(cuda);
     if (st == TSR_OK)
         st = TSR_CUDA(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking));
     if (st != TSR_OK) {

@@ -18,6 +18,7 @@ extern "C" {
 #include "kernels/cuda/work_cuda.h"
 #include "kernels/device_ops.h"
 #include "runtime/base/log.h"
+#include "runtime/base/sizes.h"
 }
 
 #include <cuda_runtime.h>
@@ -34,6 +35,9 @@ enum { TSR_CUDA_THREADS = 256 };
 
 /* The widest head that attention and rotation hold. */
 enum { TSR_CUDA_HEAD_DIM = 256 };
+
+/* Most dynamic shared memory that a kernel asks for, bytes. */
+enum { TSR_CUDA_SHARED = 200 * 1024 };
 
 /* Most tokens, rows and sequences of one launch: a dimension of a grid. */
 enum { TSR_CUDA_GRID = 65535 };
@@ -67,6 +71,53 @@ static inline cudaStream_t tsr_cuda_stream(tsr_device *device, tsr_stream s)
 static inline unsigned tsr_cuda_ceil(int64_t count, int64_t by)
 {
     return (unsigned)((count + by - 1) / by);
+}
+
+/* Where a kernel goes. */
+typedef struct tsr_cuda_launch_shape {
+    dim3 grid;
+    unsigned threads;
+    size_t shared; /* dynamic shared memory, bytes */
+    cudaStream_t stream;
+    unsigned cluster; /* CTAs of a cluster, along x; 0: none */
+} tsr_cuda_launch_shape;
+
+/*
+ * Launches a kernel that may begin before the one in front of it has ended: it calls
+ * tsr_await_kernel before it reads what that one wrote, or writes anything. Every kernel of ours
+ * does, so that one that has ended has seen all before it end.
+ */
+template <typename... parameters, typename... arguments>
+static inline tsr_status tsr_cuda_launch(const tsr_cuda_launch_shape &at,
+                                         void (*kernel)(parameters...), arguments... args)
+{
+    cudaLaunchAttribute attribute[2] = {};
+    cudaLaunchConfig_t config = {};
+
+    attribute[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute[0].val.programmaticStreamSerializationAllowed = 1;
+    attribute[1].id = cudaLaunchAttributeClusterDimension;
+    attribute[1].val.clusterDim.x = at.cluster;
+    attribute[1].val.clusterDim.y = 1;
+    attribute[1].val.clusterDim.z = 1;
+    config.gridDim = at.grid;
+    config.blockDim = dim3(at.threads);
+    config.dynamicSmemBytes = at.shared;
+    config.stream = at.stream;
+    config.attrs = attribute;
+    config.numAttrs = at.cluster > 0 ? 2 : 1;
+    return TSR_CUDA(cudaLaunchKernelEx(&config, kernel, parameters(args)...));
+}
+
+static __device__ __forceinline__ void tsr_await_kernel(void)
+{
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+}
+
+/* The next kernel may begin once all CTAs have said so; it awaits the end of this one itself. */
+static __device__ __forceinline__ void tsr_admit_kernel(void)
+{
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 }
 
 /* Streams, marks and recordings (stream_cuda.cu). */

@@ -1,17 +1,18 @@
 /*
- * The expert MLP over packed rows. No host reads a count: pairs of (row, slot) are counted and sorted
- * by expert here, keeping their order, and cut into tiles of up to 32 pairs of one expert:
+ * The expert MLP over packed rows. No host reads a count: pairs of (row, slot) are counted, sorted by
+ * expert and cut into tiles here, by one CTA, which finds faults too:
  *
- *   count   slot_expert [rows, K] | first [experts + 1] | tiles        one CTA, which finds faults too
- *   place   source, target [pairs]                                     a warp an expert
+ *   pairs   | e0 e0 e0 | e1 .. | e1 e1 | e4 e4 |     tiles: an expert, its first pair, how many
  *
- *   pairs   | e0 e0 e0 | e1 .. 32 | e1 e1 | e4 e4 |                    tiles
+ * Pairs of one expert stand in no order: nothing depends on which of them meet in a tile.
  *
- * Grids are sized by what was reserved; CTAs without a tile return. Rows are read where they arrived,
- * and each answer is written where it leaves from.
+ *   rows --(source)--> gate, up --> wide [pairs, I] --> down --(target)--> answers
+ *
+ * Grids are sized by what was reserved. Rows are read where they arrived, and each answer is written
+ * where it leaves from.
  */
 #include "kernels/cuda/block_cuda.cuh"
-#include "kernels/cuda/linear_cuda.cuh"
+#include "kernels/cuda/tiles_cuda.cuh"
 
 enum { COUNTERS = 1024 };
 
@@ -28,6 +29,7 @@ typedef struct pair_args {
     int32_t local;
     int32_t max_rows;
     int32_t max_answers;
+    int32_t together; /* pairs of a tile */
 } pair_args;
 
 static __device__ int32_t id_of(const pair_args &a, int32_t slot)
@@ -79,43 +81,81 @@ static __device__ bool too_many_rows(const pair_args &a, int32_t rows, tsr_cuda_
     return true;
 }
 
-/* The tiles of each expert, where those of the ones before it end. */
-static __device__ void write_tiles(const pair_args &a, const tsr_cuda_work &w, const int32_t *tile)
+/* Sums over threads in front of each; the last thread's with its own is all. */
+static __device__ int32_t sum_before(int32_t x, int32_t *all)
 {
-    for (int32_t e = (int32_t)threadIdx.x; e < a.local; e += COUNTERS) {
-        const int32_t last = w.first[e + 1];
-        int32_t at = tile[e];
-        for (int32_t pair = w.first[e]; pair < last; pair += TSR_CUDA_TOKENS, at++) {
-            w.tile[at].expert = e;
-            w.tile[at].first = pair;
-            w.tile[at].count = min(last - pair, (int32_t)TSR_CUDA_TOKENS);
-        }
+    __shared__ int32_t part[COUNTERS / TSR_CUDA_LANES];
+    const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
+    const int32_t warp = (int32_t)(threadIdx.x / TSR_CUDA_LANES);
+    int32_t sum = x;
+    int32_t before = 0;
+
+    for (int apart = 1; apart < TSR_CUDA_LANES; apart *= 2) {
+        const int32_t other = __shfl_up_sync(TSR_ALL_LANES, sum, apart);
+        if (lane >= apart)
+            sum += other;
     }
+    __syncthreads(); /* the last call's readers are done */
+    if (lane == TSR_CUDA_LANES - 1)
+        part[warp] = sum;
+    __syncthreads();
+    *all = 0;
+    for (int32_t w = 0; w < COUNTERS / TSR_CUDA_LANES; w++) {
+        before += w < warp ? part[w] : 0;
+        *all += part[w];
+    }
+    return before + sum - x;
+}
+
+/* From counts to the first pair of each expert, and the tiles. */
+static __device__ void cut_tiles(const pair_args &a, const tsr_cuda_work &w, int32_t *count)
+{
+    int32_t pairs_so_far = 0;
+    int32_t tiles_so_far = 0;
+
+    for (int32_t first = 0; first < a.local; first += COUNTERS) {
+        const int32_t e = first + (int32_t)threadIdx.x;
+        const int32_t mine = e < a.local ? count[e] : 0;
+        int32_t pairs;
+        int32_t tiles;
+        const int32_t at = pairs_so_far + sum_before(mine, &pairs);
+        int32_t tile = tiles_so_far + sum_before((mine + a.together - 1) / a.together, &tiles);
+        for (int32_t i = 0; i < mine; i += a.together, tile++) {
+            w.tile[tile].expert = e;
+            w.tile[tile].first = at + i;
+            w.tile[tile].count = min(mine - i, a.together);
+        }
+        if (e < a.local)
+            count[e] = at;
+        pairs_so_far += pairs;
+        tiles_so_far += tiles;
+    }
+    if (threadIdx.x == 0)
+        *w.tiles = tiles_so_far;
 }
 
 static __global__ void __launch_bounds__(COUNTERS)
-    count_kernel(pair_args a, tsr_cuda_work w, tsr_cuda_faults faults)
+    sort_kernel(pair_args a, tsr_cuda_work w, tsr_cuda_faults faults)
 {
-    __shared__ int32_t count[TSR_MAX_EXPERTS];
-    __shared__ int32_t tile[TSR_MAX_EXPERTS];
+    __shared__ int32_t count[TSR_MAX_EXPERTS]; /* then where the next pair goes */
     __shared__ int32_t pairs;
-    const int32_t rows = *a.row_count;
-    const int32_t slots = rows * a.slots;
     int32_t wrong = INT32_MAX;
 
-    if (tsr_is_faulty(faults) || too_many_rows(a, rows, faults))
-        return;
     for (int32_t e = (int32_t)threadIdx.x; e < a.local; e += COUNTERS)
         count[e] = 0;
     if (threadIdx.x == 0)
         pairs = 0;
+    tsr_admit_kernel();
+    tsr_await_kernel();
+    const int32_t rows = *a.row_count;
+    const int32_t slots = rows * a.slots;
+    if (tsr_is_faulty(faults) || too_many_rows(a, rows, faults))
+        return;
     __syncthreads();
     for (int32_t i = (int32_t)threadIdx.x; i < slots; i += COUNTERS) {
-        const bool wanted = a.answer_of[i] >= 0;
-        const int32_t local = wanted ? local_expert(a, i) : -1;
-        w.slot_expert[i] = local;
-        if (!wanted)
+        if (a.answer_of[i] < 0)
             continue;
+        const int32_t local = local_expert(a, i);
         atomicAdd(&pairs, 1);
         if (local >= 0)
             atomicAdd(&count[local], 1);
@@ -128,45 +168,22 @@ static __global__ void __launch_bounds__(COUNTERS)
             tsr_leave_fault(faults, first_fault(a, slots));
         return;
     }
-    if (threadIdx.x == 0) {
-        int32_t tiles = 0;
-        w.first[0] = 0;
-        for (int32_t e = 0; e < a.local; e++) {
-            tile[e] = tiles;
-            tiles += (count[e] + TSR_CUDA_TOKENS - 1) / TSR_CUDA_TOKENS;
-            w.first[e + 1] = w.first[e] + count[e];
-        }
-        *w.tiles = tiles;
-    }
+    cut_tiles(a, w, count);
     __syncthreads();
-    write_tiles(a, w, tile);
-}
-
-/* A warp an expert: its slots in order, 32 at a glance. */
-static __global__ void place_kernel(pair_args a, tsr_cuda_work w, tsr_cuda_faults faults)
-{
-    const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
-    const int32_t expert = (int32_t)(blockIdx.x * TSR_CUDA_WARPS + threadIdx.x / TSR_CUDA_LANES);
-
-    if (tsr_is_faulty(faults) || expert >= a.local)
-        return;
-    const int32_t slots = *a.row_count * a.slots;
-    int32_t at = w.first[expert];
-    for (int32_t first = 0; first < slots; first += TSR_CUDA_LANES) {
-        const int32_t i = first + lane;
-        const bool mine = i < slots && w.slot_expert[i] == expert;
-        const unsigned all = __ballot_sync(TSR_ALL_LANES, mine);
-        const int32_t before = __popc(all & ((1U << lane) - 1U));
-        if (mine) {
-            w.source[at + before] = i / a.slots;
-            w.target[at + before] = a.answer_of[i];
-        }
-        at += __popc(all);
+    for (int32_t i = (int32_t)threadIdx.x; i < slots; i += COUNTERS) {
+        const int32_t answer = a.answer_of[i];
+        if (answer < 0)
+            continue;
+        const int32_t at = atomicAdd(&count[local_expert(a, i)], 1);
+        w.source[at] = i / a.slots;
+        w.target[at] = answer;
     }
 }
 
-static tsr_status sort_pairs(tsr_cuda_device *cuda, const tsr_experts_block *b, cudaStream_t stream)
+static tsr_status sort_pairs(tsr_cuda_device *cuda, const tsr_experts_block *b, int32_t together,
+                             cudaStream_t stream)
 {
+    const tsr_cuda_launch_shape at = {dim3(1), COUNTERS, 0, stream, 0};
     const tsr_experts *e = b->experts;
     pair_args a = {};
 
@@ -175,63 +192,115 @@ static tsr_status sort_pairs(tsr_cuda_device *cuda, const tsr_experts_block *b, 
     a.answer_of = b->answer_of;
     a.local_of = e->local_of;
     a.row_bytes = (int64_t)e->row_bytes;
-    a.id_at = (int64_t)e->hidden * (int64_t)sizeof(uint16_t);
+    a.id_at = (int64_t)e->hidden * (int64_t)sizeof(float);
     a.slots = e->top_k;
     a.experts = e->experts;
     a.local = e->local;
     a.max_rows = cuda->base.shape.max_rows;
     a.max_answers = cuda->base.shape.max_answers;
-    count_kernel<<<1, COUNTERS, 0, stream>>>(a, cuda->work, cuda->faults);
-    if (e->local > 0)
-        place_kernel<<<tsr_cuda_ceil(e->local, TSR_CUDA_WARPS), TSR_CUDA_THREADS, 0, stream>>>(
-            a, cuda->work, cuda->faults);
-    return TSR_CUDA_LAUNCHED();
+    a.together = together;
+    return tsr_cuda_launch(at, sort_kernel, a, cuda->work, cuda->faults);
 }
 
-/* Gate or up: from the packed rows to [pairs, I]. */
-static tsr_status widen(tsr_cuda_device *cuda, const tsr_experts_block *b, tsr_cuda_side side,
-                        uint16_t *to, cudaStream_t stream)
+/* Operand rows for one side: made as the product goes, or for each pair before it. */
+static tsr_status find_rows(tsr_cuda_device *cuda, const tsr_experts *e, tsr_cuda_side side,
+                            const tsr_cuda_source *from, tsr_cuda_tiles *t, cudaStream_t stream)
 {
-    const tsr_experts *e = b->experts;
-    tsr_cuda_quantize q = {};
-    tsr_cuda_product p = tsr_cuda_product_of_rows(cuda, e->hidden);
+    const tsr_linear_kind *kind = side == TSR_CUDA_DOWN ? &e->down : &e->gate;
 
-    q.x = (const uint16_t *)b->rows;
-    q.source = cuda->work.source;
-    q.x_stride = (int64_t)(e->row_bytes / sizeof(uint16_t));
-    p.y = to;
-    p.y_stride = e->intermediate;
-    const tsr_status st = tsr_cuda_quantize_tiles(cuda, e, side, &q, stream);
-    return st == TSR_OK ? tsr_cuda_multiply_tiles(cuda, e, side, &p, stream) : st;
+    t->made = tsr_cuda_operand_of(cuda);
+    t->made_up = tsr_cuda_up_operand_of(cuda);
+    if (side == TSR_CUDA_UP)
+        kind = &e->up;
+    if (tsr_cuda_stages(kind)) {
+        t->x = from->x;
+        t->source = from->row;
+        t->x_stride = from->x_stride;
+        return TSR_OK;
+    }
+    tsr_status st = tsr_cuda_make_pair_rows(cuda, e, side, from, &t->made, stream);
+    if (st == TSR_OK && t->mode == TSR_CUDA_TILES_GATED && !t->shares)
+        st = tsr_cuda_make_pair_rows(cuda, e, TSR_CUDA_UP, from, &t->made_up, stream);
+    return st;
 }
 
-static tsr_status narrow(tsr_cuda_device *cuda, const tsr_experts_block *b, cudaStream_t stream)
+static tsr_cuda_tiles tiles_of(const tsr_experts_block *b, const tsr_linear_kind *kind,
+                               tsr_cuda_tiles_mode mode, int32_t together)
 {
     const tsr_experts *e = b->experts;
-    tsr_cuda_quantize q = {};
-    tsr_cuda_product p = tsr_cuda_product_of_rows(cuda, e->intermediate);
+    tsr_cuda_tiles t = {};
 
-    q.x = cuda->work.gate;
-    q.up = cuda->work.up;
-    q.x_stride = e->intermediate;
-    p.y = b->answers;
-    p.y_stride = e->hidden;
-    p.row_of = cuda->work.target;
-    const tsr_status st = tsr_cuda_quantize_tiles(cuda, e, TSR_CUDA_DOWN, &q, stream);
-    return st == TSR_OK ? tsr_cuda_multiply_tiles(cuda, e, TSR_CUDA_DOWN, &p, stream) : st;
+    t.mlps = e->mlps;
+    t.mode = mode;
+    t.format = kind->format;
+    t.activation = kind->activation;
+    t.grouped = kind->activation == TSR_ACTIVATION_FP8_GROUP;
+    t.shares = e->gate_is_up;
+    t.out = mode == TSR_CUDA_TILES_DOWN ? e->hidden : e->intermediate;
+    t.in = mode == TSR_CUDA_TILES_DOWN ? e->intermediate : e->hidden;
+    t.rows = together;
+    t.together = together;
+    return t;
+}
+
+static tsr_status widen_side(tsr_cuda_device *cuda, const tsr_experts_block *b,
+                             tsr_cuda_tiles_mode mode, int32_t together, cudaStream_t stream)
+{
+    const tsr_experts *e = b->experts;
+    const tsr_cuda_side side = mode == TSR_CUDA_TILES_UP ? TSR_CUDA_UP : TSR_CUDA_GATE;
+    tsr_cuda_tiles t =
+        tiles_of(b, mode == TSR_CUDA_TILES_UP ? &e->up : &e->gate, mode, together);
+    tsr_cuda_source from = {};
+
+    from.x = (const float *)b->rows;
+    from.row = cuda->work.source;
+    from.x_stride = (int64_t)(e->row_bytes / sizeof(float));
+    t.y = cuda->work.wide;
+    const tsr_status st = find_rows(cuda, e, side, &from, &t, stream);
+    return st == TSR_OK ? tsr_cuda_multiply_tiles(cuda, &t, stream) : st;
+}
+
+/* wide = silu(gate) * up, of each pair. */
+static tsr_status widen(tsr_cuda_device *cuda, const tsr_experts_block *b, int32_t together,
+                        cudaStream_t stream)
+{
+    const tsr_experts *e = b->experts;
+
+    if (e->gate.format == e->up.format && e->gate.activation == e->up.activation &&
+        tsr_cuda_is_packed(e->gate.format))
+        return widen_side(cuda, b, TSR_CUDA_TILES_GATED, together, stream);
+    const tsr_status st = widen_side(cuda, b, TSR_CUDA_TILES_GATE, together, stream);
+    return st == TSR_OK ? widen_side(cuda, b, TSR_CUDA_TILES_UP, together, stream) : st;
+}
+
+static tsr_status narrow(tsr_cuda_device *cuda, const tsr_experts_block *b, int32_t together,
+                         cudaStream_t stream)
+{
+    const tsr_experts *e = b->experts;
+    tsr_cuda_tiles t = tiles_of(b, &e->down, TSR_CUDA_TILES_DOWN, together);
+    tsr_cuda_source from = {};
+
+    from.x = cuda->work.wide;
+    from.x_stride = e->intermediate;
+    t.y = (float *)b->answers;
+    const tsr_status st = find_rows(cuda, e, TSR_CUDA_DOWN, &from, &t, stream);
+    return st == TSR_OK ? tsr_cuda_multiply_tiles(cuda, &t, stream) : st;
 }
 
 tsr_status tsr_experts_cuda(tsr_device *device, const tsr_experts_block *b, tsr_stream s)
 {
     tsr_cuda_device *cuda = tsr_cuda(device);
+    const tsr_experts *e = b->experts;
     const cudaStream_t stream = tsr_cuda_stream(device, s);
-    tsr_status st = sort_pairs(cuda, b, stream);
+    const int32_t most = e->local > 0 ? tsr_cuda_pairs_together(
+                                            tsr_larger(e->hidden, e->intermediate), e->gate_is_up)
+                                      : 1;
+    const int32_t together = tsr_smaller(tsr_larger(b->most_rows, 1), most);
+    tsr_status st = sort_pairs(cuda, b, together, stream);
 
-    if (b->experts->local == 0 || cuda->work.max_tiles == 0)
+    if (e->local == 0 || cuda->work.max_tiles == 0)
         return st;
     if (st == TSR_OK)
-        st = widen(cuda, b, TSR_CUDA_GATE, cuda->work.gate, stream);
-    if (st == TSR_OK)
-        st = widen(cuda, b, TSR_CUDA_UP, cuda->work.up, stream);
-    return st == TSR_OK ? narrow(cuda, b, stream) : st;
+        st = widen(cuda, b, together, stream);
+    return st == TSR_OK ? narrow(cuda, b, together, stream) : st;
 }

@@ -1,50 +1,88 @@
 /*
- * down(silu(gate(x)) * up(x)) of one MLP over rows, as far as possible from where they stand:
+ * down(silu(gate(x)) * up(x)) of one MLP:
  *
- *   x ──► rows (quantized, where gate or up wants it) ──► gate, up ──► rows ──► out
+ *   x ──► operand rows ──► gate, up ──► wide ──► operand rows ──► out
  */
 #include "kernels/cuda/linear_cuda.cuh"
+#include "kernels/cuda/tiles_cuda.cuh"
 
-/* What the down projection sees: silu(gate) * up, quantized. */
-static tsr_status gather(tsr_cuda_device *cuda, const tsr_mlp_args *a, cudaStream_t stream)
+static tsr_cuda_tiles tiles_of(const tsr_cuda_device *cuda, const tsr_cuda_mlp *a,
+                               const tsr_linear *linear, tsr_cuda_tiles_mode mode)
 {
-    tsr_cuda_quantize q = {};
+    const tsr_mlp *mlp = a->mlp;
+    tsr_cuda_tiles t = {};
 
-    q.x = cuda->work.gate;
-    q.up = cuda->work.up;
-    q.x_stride = a->mlp->down.in;
-    return tsr_cuda_quantize_rows(cuda, &a->mlp->down, &q, a->tokens, stream);
+    t.y = cuda->work.wide;
+    t.gate = mlp->gate;
+    t.up = mlp->up;
+    t.made = tsr_cuda_operand_of(cuda);
+    t.made_up = tsr_cuda_up_operand_of(cuda);
+    t.mode = mode;
+    t.format = linear->format;
+    t.activation = linear->activation;
+    t.grouped = linear->activation == TSR_ACTIVATION_FP8_GROUP;
+    t.shares = tsr_cuda_share_rows(&mlp->gate, &mlp->up);
+    t.out = linear->out;
+    t.in = linear->in;
+    t.rows = a->rows;
+    t.together = tsr_cuda_pairs_together(linear->in, t.shares);
+    return t;
 }
 
-static tsr_status narrow(tsr_cuda_device *cuda, const tsr_mlp_args *a, cudaStream_t stream)
+/* One side alone, where gate and up are no pair. */
+static tsr_status widen_side(tsr_cuda_device *cuda, const tsr_cuda_mlp *a,
+                             tsr_cuda_tiles_mode mode, cudaStream_t stream)
 {
-    tsr_cuda_product p = tsr_cuda_product_of_rows(cuda, a->mlp->down.in);
+    const tsr_linear *linear = mode == TSR_CUDA_TILES_UP ? &a->mlp->up : &a->mlp->gate;
+    const tsr_cuda_tiles t = tiles_of(cuda, a, linear, mode);
+    const tsr_status st =
+        tsr_cuda_make_rows(cuda, linear, &a->from, &t.made, a->rows, stream);
 
-    p.y = a->out;
-    p.y_stride = a->mlp->down.out;
-    p.rows = a->tokens;
-    return tsr_cuda_multiply(cuda, &a->mlp->down, &p, stream);
+    return st == TSR_OK ? tsr_cuda_multiply_tiles(cuda, &t, stream) : st;
+}
+
+static tsr_status widen(tsr_cuda_device *cuda, const tsr_cuda_mlp *a, cudaStream_t stream)
+{
+    const tsr_mlp *mlp = a->mlp;
+    const tsr_cuda_tiles t = tiles_of(cuda, a, &mlp->gate, TSR_CUDA_TILES_GATED);
+    tsr_status st = TSR_OK;
+
+    if (mlp->gate.format != mlp->up.format || mlp->gate.activation != mlp->up.activation ||
+        !tsr_cuda_is_packed(mlp->gate.format)) {
+        st = widen_side(cuda, a, TSR_CUDA_TILES_GATE, stream);
+        return st == TSR_OK ? widen_side(cuda, a, TSR_CUDA_TILES_UP, stream) : st;
+    }
+    st = tsr_cuda_make_rows(cuda, &mlp->gate, &a->from, &t.made, a->rows, stream);
+    if (st == TSR_OK && !t.shares)
+        st = tsr_cuda_make_rows(cuda, &mlp->up, &a->from, &t.made_up, a->rows, stream);
+    return st == TSR_OK ? tsr_cuda_multiply_tiles(cuda, &t, stream) : st;
+}
+
+tsr_status tsr_cuda_run_mlp(tsr_cuda_device *cuda, const tsr_cuda_mlp *a, cudaStream_t stream)
+{
+    tsr_cuda_linears down = {};
+    const tsr_status st = widen(cuda, a, stream);
+
+    down.y[0] = a->out;
+    down.add = a->add;
+    down.linear[0] = &a->mlp->down;
+    down.from.x = cuda->work.wide;
+    down.from.x_stride = a->mlp->down.in;
+    down.count = 1;
+    down.rows = a->rows;
+    return st == TSR_OK ? tsr_cuda_run_linears(cuda, &down, stream) : st;
 }
 
 tsr_status tsr_mlp_cuda(tsr_device *device, const tsr_mlp_args *a, tsr_stream s)
 {
-    tsr_cuda_device *cuda = tsr_cuda(device);
-    const cudaStream_t stream = tsr_cuda_stream(device, s);
-    const bool stands = tsr_cuda_share_rows(&a->mlp->gate, &a->mlp->up);
-    tsr_cuda_product p = {};
+    tsr_cuda_mlp m = {};
 
     if (a->tokens == 0)
         return TSR_OK;
-    p.x = (const uint16_t *)a->x;
-    p.x_stride = (int64_t)(a->x_row_bytes / sizeof(uint16_t));
-    p.y = cuda->work.gate;
-    p.y_stride = a->mlp->gate.out;
-    p.rows = a->tokens;
-    tsr_status st = tsr_cuda_linear(cuda, &a->mlp->gate, &p, false, stream);
-    p.y = cuda->work.up;
-    if (st == TSR_OK)
-        st = tsr_cuda_linear(cuda, &a->mlp->up, &p, stands, stream);
-    if (st == TSR_OK)
-        st = gather(cuda, a, stream);
-    return st == TSR_OK ? narrow(cuda, a, stream) : st;
+    m.out = (float *)a->out;
+    m.mlp = a->mlp;
+    m.from.x = (const float *)a->x;
+    m.from.x_stride = (int64_t)(a->x_row_bytes / sizeof(float));
+    m.rows = a->tokens;
+    return tsr_cuda_run_mlp(tsr_cuda(device), &m, tsr_cuda_stream(device, s));
 }

@@ -8,7 +8,7 @@
 #include "kernels/cuda/number_cuda.cuh"
 
 /* One head by one warp; `head` is the warp's own D floats. */
-static __device__ void turn(const tsr_rotary_args &a, uint16_t *x, const float *norm, int64_t at,
+static __device__ void turn(const tsr_rotary_args &a, float *x, const float *norm, int64_t at,
                             float *head)
 {
     const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
@@ -16,7 +16,7 @@ static __device__ void turn(const tsr_rotary_args &a, uint16_t *x, const float *
     float sum = 0.0F;
 
     for (int32_t i = lane; i < a.head_dim; i += TSR_CUDA_LANES) {
-        head[i] = tsr_from_bf16(x[i]);
+        head[i] = x[i];
         sum = fmaf(head[i], head[i], sum);
     }
     const float mean = tsr_warp_sum(sum) / (float)a.head_dim;
@@ -27,11 +27,11 @@ static __device__ void turn(const tsr_rotary_args &a, uint16_t *x, const float *
     for (int32_t i = lane; i < half; i += TSR_CUDA_LANES) {
         const float low = head[i];
         const float high = head[i + half];
-        x[i] = tsr_to_bf16(low * a.cos[at + i] - high * a.sin[at + i]);
-        x[i + half] = tsr_to_bf16(high * a.cos[at + i] + low * a.sin[at + i]);
+        x[i] = low * a.cos[at + i] - high * a.sin[at + i];
+        x[i + half] = high * a.cos[at + i] + low * a.sin[at + i];
     }
     for (int32_t i = 2 * half + lane; i < a.head_dim; i += TSR_CUDA_LANES)
-        x[i] = tsr_to_bf16(head[i]);
+        x[i] = head[i];
 }
 
 static __global__ void rotary_kernel(tsr_rotary_args a, tsr_cuda_faults faults)
@@ -45,9 +45,9 @@ static __global__ void rotary_kernel(tsr_rotary_args a, tsr_cuda_faults faults)
         return;
     const int64_t at = (int64_t)a.position[t] * (a.rotary_dim / 2);
     if (h < a.q_heads)
-        turn(a, (uint16_t *)a.q + (t * a.q_heads + h) * a.head_dim, a.q_norm, at, heads[warp]);
+        turn(a, (float *)a.q + (t * a.q_heads + h) * a.head_dim, a.q_norm, at, heads[warp]);
     else
-        turn(a, (uint16_t *)a.k + (t * a.kv_heads + h - a.q_heads) * a.head_dim, a.k_norm, at,
+        turn(a, (float *)a.k + (t * a.kv_heads + h - a.q_heads) * a.head_dim, a.k_norm, at,
              heads[warp]);
 }
 

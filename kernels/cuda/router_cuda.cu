@@ -1,6 +1,6 @@
 /*
- * The router: logits by the gate in f32, then K of E experts for each row, a warp a row, as
- * router_cpu.c has it:
+ * The router: norm, logits by the gate in f32, then K of E experts for each row, as router_cpu.c has
+ * it:
  *
  *   softmax   choice = p
  *             weight = p, divided by the sum of the chosen where normalised
@@ -8,17 +8,32 @@
  *             weight = s, / (sum + 1e-20) where normalised, * routed_scale
  *
  * Sums over the chosen are in slot order. Equal choices go to the lower id.
+ *
+ * A cluster of CTAs takes four rows at a time; each CTA norms them and computes the logits of its
+ * share of the experts, 16 by 16, its warps an eighth of the columns each. The logits meet in the
+ * first CTA, where a warp chooses for each row:
+ *
+ *   CTA 0   norm | logits 0..15   --.               .-- choose row 0, row 1, row 2, row 3
+ *   CTA 1   norm | logits 16..31  --+-- cluster --- '
+ *   ..                              |                next four rows: the other half of the logits
  */
 #include "kernels/cuda/block_cuda.cuh"
-#include "kernels/cuda/linear_cuda.cuh"
 #include "kernels/cuda/number_cuda.cuh"
+#include "kernels/cuda/packed_cuda.cuh"
+#include "kernels/cuda/router_cuda.cuh"
+
+#include <cooperative_groups.h>
+
+enum { ROWS = 4, MOST_CLUSTER = 8, CLUSTER_CTAS = 132 * 4 };
 
 /* What a warp needs to choose for a row. */
 typedef struct choose_args {
-    int32_t *expert;
-    float *weight;
-    const float *logits;
-    const float *bias;
+    int32_t *expert;       /* of row t at expert_stride * t */
+    int64_t expert_stride; /* words */
+    float *weight;         /* [T, K] */
+    int32_t *tag;          /* [T, K], or NULL */
+    const int32_t *tag_of; /* [E] */
+    const float *bias;     /* [E], or NULL */
     tsr_router_kind kind;
     int32_t experts;
     int32_t top_k;
@@ -123,7 +138,7 @@ static __device__ void keep_groups(const choose_args &a, const row_choices &r, i
 /* Slot k's choice stays with lane 0, which writes the row in the end. */
 static __device__ void choose(const choose_args &a, const row_choices &r, int64_t row, int32_t lane)
 {
-    int32_t *expert = a.expert + row * a.top_k;
+    int32_t *expert = a.expert + row * a.expert_stride;
     float *weight = a.weight + row * a.top_k;
     float sum = 0.0F;
 
@@ -134,6 +149,8 @@ static __device__ void choose(const choose_args &a, const row_choices &r, int64_
         const int32_t best = best_of(r.choice, r.taken, a.experts, lane);
         sum += r.score[best];
         if (lane == 0) {
+            if (a.tag != NULL)
+                a.tag[row * a.top_k + k] = a.tag_of[best];
             expert[k] = best;
             weight[k] = r.score[best];
             r.taken[best] = 1;
@@ -152,21 +169,10 @@ static __device__ void choose(const choose_args &a, const row_choices &r, int64_
     }
 }
 
-static __global__ void choose_kernel(choose_args a, tsr_cuda_faults faults)
+/* One row by one warp, from its logits. */
+static __device__ void choose_row(const choose_args &a, const row_choices &r, int64_t row,
+                                  int32_t lane)
 {
-    extern __shared__ float memory[];
-    const int64_t row = blockIdx.x;
-    const int32_t lane = (int32_t)threadIdx.x;
-    row_choices r;
-
-    if (tsr_is_faulty(faults))
-        return;
-    r.score = memory;
-    r.choice = r.score + a.experts;
-    r.group = r.choice + a.experts;
-    r.taken = (unsigned char *)(void *)(r.group + a.groups);
-    for (int32_t e = lane; e < a.experts; e += TSR_CUDA_LANES)
-        r.score[e] = a.logits[row * a.experts + e];
     if (a.kind == TSR_ROUTER_SOFTMAX)
         softmax(r.score, a.experts, lane);
     for (int32_t e = lane; e < a.experts; e += TSR_CUDA_LANES) {
@@ -182,14 +188,196 @@ static __global__ void choose_kernel(choose_args a, tsr_cuda_faults faults)
     choose(a, r, row, lane);
 }
 
-static choose_args args_of(const tsr_cuda_device *cuda, const tsr_router_args *a)
+typedef struct route_args {
+    choose_args c;
+    tsr_linear gate;
+    const float *x;
+    const float *norm; /* NULL: x is normed */
+    float *normed;     /* row t at normed_stride * t, or NULL */
+    int64_t normed_stride;
+    int32_t tokens;
+    float eps;
+} route_args;
+
+/* A CTA's memory, behind one another. */
+typedef struct route_memory {
+    float *x;             /* [ROWS, H] */
+    float *logits;        /* [2, ROWS, E] */
+    float *choice;        /* [ROWS, E] */
+    float *group;         /* [ROWS, groups] */
+    unsigned char *taken; /* [ROWS, E or groups] */
+} route_memory;
+
+static __host__ __device__ size_t memory_bytes(int32_t hidden, int32_t experts, int32_t groups)
 {
-    const tsr_router *router = a->router;
+    const size_t floats = (size_t)hidden + 3 * (size_t)experts + (size_t)groups;
+
+    return ROWS * (floats * sizeof(float) + (size_t)experts);
+}
+
+static __device__ route_memory memory_of(const route_args &a, float *memory)
+{
+    route_memory m;
+
+    m.x = memory;
+    m.logits = m.x + ROWS * a.gate.in;
+    m.choice = m.logits + 2 * ROWS * a.c.experts;
+    m.group = m.choice + ROWS * a.c.experts;
+    m.taken = (unsigned char *)(void *)(m.group + ROWS * a.c.groups);
+    return m;
+}
+
+/* Row `row` into shared memory, normed; the first CTA writes it down. */
+static __device__ void enter_row(const route_args &a, int64_t row, float *to, bool writes)
+{
+    const float *x = a.x + row * a.gate.in;
+    float factor = 1.0F;
+    float sum = 0.0F;
+
+    for (int32_t i = (int32_t)threadIdx.x; i < a.gate.in; i += TSR_CUDA_THREADS) {
+        const float v = x[i];
+        to[i] = v;
+        sum = fmaf(v, v, sum);
+    }
+    if (a.norm != NULL)
+        factor = 1.0F / sqrtf(tsr_cta_sum(sum) / (float)a.gate.in + a.eps);
+    for (int32_t i = (int32_t)threadIdx.x; i < a.gate.in; i += TSR_CUDA_THREADS) {
+        const float v = a.norm != NULL ? to[i] * factor * a.norm[i] : to[i];
+        to[i] = v;
+        if (writes && a.normed != NULL)
+            a.normed[row * a.normed_stride + i] = v;
+    }
+}
+
+/* A lane's eight weights of one step: rows g and g + 8, columns 2t, 2t+1, 2t+8, 2t+9. */
+static __device__ __forceinline__ void gate_step(const tsr_linear &l, int32_t tile, int32_t step,
+                                                 float w[2][4])
+{
+    const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
+
+    if (l.format == TSR_WEIGHT_F32) {
+        for (int r = 0; r < 2; r++) {
+            const int64_t row = min(tile * TSR_CUDA_TILE + lane / 4 + 8 * r, l.out - 1);
+            const float *at =
+                (const float *)l.weight + row * l.in + step * TSR_CUDA_STEP + lane % 4 * 2;
+            for (int i = 0; i < 4; i++)
+                w[r][i] = at[i / 2 * 8 + i % 2];
+        }
+        return;
+    }
+    const int64_t unit = (int64_t)tile * (tsr_cuda_padded(l.in) / TSR_CUDA_STEP) + step;
+    const uint4 u = ((const uint4 *)l.weight)[unit * TSR_CUDA_LANES + lane];
+    const uint32_t word[4] = {u.x, u.y, u.z, u.w};
+    for (int i = 0; i < 8; i++) {
+        const uint16_t code = (uint16_t)(word[i / 2] >> 16 * (i % 2));
+        w[i / 2 % 2][i / 4 * 2 + i % 2] =
+            l.format == TSR_WEIGHT_BF16 ? tsr_from_bf16(code) : tsr_from_f16(code);
+    }
+}
+
+/* A warp's part of the logits of a tile of 16 experts. */
+static __device__ void logits_of_warp(const route_args &a, int32_t tile, const float *x,
+                                      int32_t rows, float part[ROWS][TSR_CUDA_TILE])
+{
+    const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
+    const int32_t warp = (int32_t)(threadIdx.x / TSR_CUDA_LANES);
+    const int32_t steps = a.gate.in / TSR_CUDA_STEP;
+    const int32_t last = (warp + 1) * steps / TSR_CUDA_WARPS;
+    float sum[ROWS][2] = {};
+
+#pragma unroll 4
+    for (int32_t s = warp * steps / TSR_CUDA_WARPS; s < last; s++) {
+        float w[2][4];
+        gate_step(a.gate, tile, s, w);
+        const float *at = x + s * TSR_CUDA_STEP + lane % 4 * 2;
+#pragma unroll
+        for (int j = 0; j < ROWS; j++) {
+            if (j >= rows)
+                break;
+            for (int i = 0; i < 4; i++) {
+                const float v = at[j * a.gate.in + i / 2 * 8 + i % 2];
+                sum[j][0] = fmaf(v, w[0][i], sum[j][0]);
+                sum[j][1] = fmaf(v, w[1][i], sum[j][1]);
+            }
+        }
+    }
+    for (int j = 0; j < ROWS; j++) {
+        for (int r = 0; r < 2; r++) {
+            float v = sum[j][r];
+            v += __shfl_xor_sync(TSR_ALL_LANES, v, 1);
+            v += __shfl_xor_sync(TSR_ALL_LANES, v, 2);
+            if (lane % 4 == 0)
+                part[j][lane / 4 + 8 * r] = v;
+        }
+    }
+}
+
+/* This CTA's logits of up to four rows, into the first CTA's memory. */
+static __device__ void share_logits(const route_args &a, const route_memory &m, int32_t rows,
+                                    float *logits)
+{
+    __shared__ float part[TSR_CUDA_WARPS][ROWS][TSR_CUDA_TILE];
+    const cooperative_groups::cluster_group cluster = cooperative_groups::this_cluster();
+    const int32_t tiles = (a.c.experts + TSR_CUDA_TILE - 1) / TSR_CUDA_TILE;
+    float *first = cluster.map_shared_rank(logits, 0);
+
+    for (int32_t tile = (int32_t)cluster.block_rank(); tile < tiles;
+         tile += (int32_t)cluster.num_blocks()) {
+        logits_of_warp(a, tile, m.x, rows, part[threadIdx.x / TSR_CUDA_LANES]);
+        __syncthreads();
+        const int32_t j = (int32_t)threadIdx.x / TSR_CUDA_TILE;
+        const int32_t r = (int32_t)threadIdx.x % TSR_CUDA_TILE;
+        const int32_t e = tile * TSR_CUDA_TILE + r;
+        if (j < rows && e < a.c.experts) {
+            float sum = part[0][j][r];
+            for (int w = 1; w < TSR_CUDA_WARPS; w++)
+                sum += part[w][j][r];
+            first[j * a.c.experts + e] = a.gate.bias != NULL ? sum + a.gate.bias[e] : sum;
+        }
+        __syncthreads();
+    }
+}
+
+static __global__ void __launch_bounds__(TSR_CUDA_THREADS)
+    route_kernel(const __grid_constant__ route_args a, tsr_cuda_faults faults)
+{
+    extern __shared__ float memory[];
+    cooperative_groups::cluster_group cluster = cooperative_groups::this_cluster();
+    const route_memory m = memory_of(a, memory);
+    const int32_t clusters = (int32_t)(gridDim.x / cluster.num_blocks());
+    const int32_t warp = (int32_t)(threadIdx.x / TSR_CUDA_LANES);
+    const bool is_first = cluster.block_rank() == 0;
+    int32_t half = 0;
+
+    tsr_admit_kernel();
+    tsr_await_kernel();
+    if (tsr_is_faulty(faults))
+        return;
+    cluster.sync(); /* all are there to be written to */
+    for (int32_t t = (int32_t)(blockIdx.x / cluster.num_blocks()) * ROWS; t < a.tokens;
+         t += clusters * ROWS, half ^= 1) {
+        const int32_t rows = min(a.tokens - t, (int32_t)ROWS);
+        float *logits = m.logits + half * ROWS * a.c.experts;
+        for (int32_t j = 0; j < rows; j++)
+            enter_row(a, t + j, m.x + j * a.gate.in, is_first);
+        __syncthreads();
+        share_logits(a, m, rows, logits);
+        cluster.sync();
+        if (is_first && warp < rows) {
+            row_choices r;
+            r.score = logits + warp * a.c.experts;
+            r.choice = m.choice + warp * a.c.experts;
+            r.group = m.group + warp * a.c.groups;
+            r.taken = m.taken + warp * a.c.experts;
+            choose_row(a.c, r, t + warp, (int32_t)(threadIdx.x % TSR_CUDA_LANES));
+        }
+    }
+}
+
+static choose_args choose_args_of(const tsr_router *router)
+{
     choose_args c = {};
 
-    c.expert = a->expert;
-    c.weight = a->weight;
-    c.logits = cuda->work.logits;
     c.bias = router->bias;
     c.kind = router->kind;
     c.experts = router->gate->out;
@@ -201,32 +389,66 @@ static choose_args args_of(const tsr_cuda_device *cuda, const tsr_router_args *a
     return c;
 }
 
+tsr_status tsr_cuda_prepare_router(void)
+{
+    return TSR_CUDA(cudaFuncSetAttribute(route_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                         TSR_CUDA_SHARED));
+}
+
+static tsr_status route(tsr_cuda_device *cuda, const route_args *a, cudaStream_t stream)
+{
+    const int32_t tiles = (a->c.experts + TSR_CUDA_TILE - 1) / TSR_CUDA_TILE;
+    const int32_t groups = (a->tokens + ROWS - 1) / ROWS;
+    tsr_cuda_launch_shape at = {};
+
+    at.threads = TSR_CUDA_THREADS;
+    at.shared = memory_bytes(a->gate.in, a->c.experts, a->c.groups);
+    at.stream = stream;
+    at.cluster = MOST_CLUSTER;
+    while ((int32_t)at.cluster > tiles)
+        at.cluster /= 2;
+    if (at.shared > TSR_CUDA_SHARED) {
+        tsr_log(TSR_LOG_ERROR, "cuda: a router over %d experts and rows of %d is not built for",
+                (int)a->c.experts, (int)a->gate.in);
+        return TSR_ERR_DEVICE;
+    }
+    at.grid.x = (unsigned)tsr_smaller(groups, CLUSTER_CTAS / (int32_t)at.cluster) * at.cluster;
+    return tsr_cuda_launch(at, route_kernel, *a, cuda->faults);
+}
+
 tsr_status tsr_router_cuda(tsr_device *device, const tsr_router_args *a, tsr_stream s)
 {
-    tsr_cuda_device *cuda = tsr_cuda(device);
-    const cudaStream_t stream = tsr_cuda_stream(device, s);
-    const choose_args c = args_of(cuda, a);
-    const size_t experts = (size_t)c.experts;
-    const size_t bytes =
-        (2 * experts + (size_t)c.groups) * sizeof(float) + experts; /* taken: a byte each */
-    tsr_cuda_product p = {};
+    route_args r = {};
 
     if (a->tokens == 0)
         return TSR_OK;
-    if (bytes > 48 * 1024) {
-        tsr_log(TSR_LOG_ERROR, "cuda: a router over %zu experts in %d groups is not built for",
-                experts, (int)c.groups);
-        return TSR_ERR_DEVICE;
-    }
-    p.x = (const uint16_t *)a->x;
-    p.x_stride = a->router->gate->in;
-    p.y = cuda->work.logits;
-    p.y_stride = c.experts;
-    p.rows = a->tokens;
-    p.f32 = true;
-    const tsr_status st = tsr_cuda_linear(cuda, a->router->gate, &p, false, stream);
-    if (st != TSR_OK)
-        return st;
-    choose_kernel<<<(unsigned)a->tokens, TSR_CUDA_LANES, bytes, stream>>>(c, cuda->faults);
-    return TSR_CUDA_LAUNCHED();
+    r.c = choose_args_of(a->router);
+    r.c.expert = a->expert;
+    r.c.expert_stride = a->router->top_k;
+    r.c.weight = a->weight;
+    r.gate = *a->router->gate;
+    r.x = (const float *)a->x;
+    r.tokens = a->tokens;
+    return route(tsr_cuda(device), &r, tsr_cuda_stream(device, s));
+}
+
+tsr_status tsr_choose_cuda(tsr_device *device, const tsr_choose_block *b, tsr_stream s)
+{
+    const tsr_experts *e = b->experts;
+    route_args r = {};
+
+    r.c = choose_args_of(&e->router);
+    r.c.expert = (int32_t *)b->rows + e->hidden;
+    r.c.expert_stride = (int64_t)(e->row_bytes / sizeof(int32_t));
+    r.c.weight = b->weight;
+    r.c.tag = b->tag;
+    r.c.tag_of = e->tag_of;
+    r.gate = *e->router.gate;
+    r.x = (const float *)b->x;
+    r.norm = b->norm;
+    r.normed = (float *)b->rows;
+    r.normed_stride = r.c.expert_stride;
+    r.tokens = b->tokens;
+    r.eps = b->eps;
+    return route(tsr_cuda(device), &r, tsr_cuda_stream(device, s));
 }

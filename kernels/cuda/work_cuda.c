@@ -1,9 +1,9 @@
 /*
  * Bytes of the CUDA device, cut up once:
  *
- *   | rows | scales | gate | up | logits | slots | pairs by expert | tiles |     each on 256 bytes
+ *   | rows | scales | rows of up | wide | pairs by expert | tiles |     each on 256 bytes
  *
- * One buffer of quantized rows serves all linears in turn: the stream keeps their order.
+ * One buffer of operand rows serves all linears in turn: the stream keeps their order.
  */
 #include "kernels/cuda/work_cuda.h"
 
@@ -35,12 +35,12 @@ uint64_t tsr_cuda_work_layout(const tsr_work_shape *shape, unsigned char *memory
     const uint64_t tokens = (uint64_t)shape->max_tokens;
     const uint64_t answers = (uint64_t)shape->max_answers;
     const uint64_t experts = (uint64_t)shape->max_experts;
-    const uint64_t in = (uint64_t)shape->max_in;
+    const uint64_t in = tsr_aligned((uint64_t)shape->max_in, TSR_CUDA_PADDING);
     const uint64_t intermediate = (uint64_t)shape->max_intermediate;
     const uint64_t rows =
         tsr_larger_size(tokens, tsr_larger_size(answers, (uint64_t)shape->max_logit_rows));
     const uint64_t groups = (in + TSR_CUDA_GROUP - 1) / TSR_CUDA_GROUP;
-    const uint64_t tiles = answers / TSR_CUDA_TOKENS + tsr_smaller_size(experts, answers);
+    const uint64_t tiles = answers / TSR_CUDA_LEAST_TILE + tsr_smaller_size(experts, answers);
     cutter c = {0};
     tsr_cuda_work w = {.max_tiles = (int32_t)tiles};
 
@@ -48,14 +48,12 @@ uint64_t tsr_cuda_work_layout(const tsr_work_shape *shape, unsigned char *memory
     w.rows = cut(&c, rows * in, sizeof(*w.rows));
     w.scale = cut(&c, rows, sizeof(*w.scale));
     w.group_scale = cut(&c, rows * groups, sizeof(*w.group_scale));
-    w.gate = cut(&c, rows * intermediate, sizeof(*w.gate));
-    w.up = cut(&c, rows * intermediate, sizeof(*w.up));
-    w.logits = cut(&c, tokens * experts, sizeof(*w.logits));
-    w.slot_expert =
-        cut(&c, (uint64_t)shape->max_rows * (uint64_t)shape->top_k, sizeof(*w.slot_expert));
+    w.up_rows = cut(&c, rows * in, sizeof(*w.up_rows));
+    w.up_scale = cut(&c, rows, sizeof(*w.up_scale));
+    w.up_group_scale = cut(&c, rows * groups, sizeof(*w.up_group_scale));
+    w.wide = cut(&c, rows * intermediate, sizeof(*w.wide));
     w.source = cut(&c, answers, sizeof(*w.source));
     w.target = cut(&c, answers, sizeof(*w.target));
-    w.first = cut(&c, experts + 1, sizeof(*w.first));
     w.tile = cut(&c, tiles, sizeof(*w.tile));
     w.tiles = cut(&c, 1, sizeof(*w.tiles));
     *ret_work = w;
@@ -70,13 +68,35 @@ uint64_t tsr_cuda_workspace_bytes(const tsr_work_shape *shape, int32_t threads)
     return tsr_cuda_work_layout(shape, NULL, &unused);
 }
 
+bool tsr_cuda_is_packed(tsr_weight_format format)
+{
+    return format != TSR_WEIGHT_F32;
+}
+
+/* Rows in whole tiles, columns padded. */
+static uint64_t weight_bytes(tsr_weight_format format, int32_t out, int32_t in)
+{
+    if (!tsr_cuda_is_packed(format))
+        return tsr_weight_bytes(format, out, in);
+    return tsr_weight_bytes(format, (int32_t)tsr_aligned((uint64_t)out, TSR_CUDA_TILE),
+                            tsr_cuda_padded(in));
+}
+
+static uint64_t scale_bytes(tsr_weight_format format, int32_t out, int32_t in)
+{
+    if (format != TSR_WEIGHT_NVFP4)
+        return tsr_scale_bytes(format, out, in);
+    return tsr_scale_bytes(format, (int32_t)tsr_aligned((uint64_t)out, TSR_CUDA_TILE),
+                           tsr_cuda_padded(in));
+}
+
 tsr_cuda_linear_layout tsr_cuda_linear_layout_of(tsr_weight_format format, int32_t out, int32_t in,
                                                  bool bias, bool pre_quant_scale)
 {
     tsr_cuda_linear_layout at;
 
-    at.scales = aligned(tsr_weight_bytes(format, out, in));
-    at.bias = at.scales + aligned(tsr_scale_bytes(format, out, in));
+    at.scales = aligned(weight_bytes(format, out, in));
+    at.bias = at.scales + aligned(scale_bytes(format, out, in));
     at.pre_quant_scale = at.bias + aligned(bias ? (uint64_t)out * sizeof(float) : 0);
     at.end = at.pre_quant_scale + aligned(pre_quant_scale ? (uint64_t)in * sizeof(float) : 0);
     return at;

@@ -8,28 +8,36 @@
 
 #include "kernels/device.h"
 
-/* Tokens that meet a weight together, and columns of a row that share a scale. */
-enum { TSR_CUDA_TOKENS = 32, TSR_CUDA_GROUP = 128 };
+/* The sums of every linear: where their additions are cut. */
+enum {
+    TSR_CUDA_STEP = 16,    /* columns of one tensor-core instruction */
+    TSR_CUDA_GROUP = 128,  /* columns that share a scale */
+    TSR_CUDA_SLICE = 512,  /* most columns that are added up in one chain */
+    TSR_CUDA_SLICES = 32,  /* most slices of a row */
+    TSR_CUDA_PADDING = 64, /* columns of a packed weight and of an operand row: a multiple */
+    TSR_CUDA_TILE = 16,    /* rows of a weight that are packed together */
+    TSR_CUDA_LEAST_TILE = 4, /* least pairs that a tile of pairs is cut for, where they are many */
+};
 
 /* Pairs of one expert that meet its weights together. */
 typedef struct tsr_cuda_tile {
     int32_t expert; /* local */
     int32_t first;  /* pair */
-    int32_t count;  /* 1..TSR_CUDA_TOKENS */
+    int32_t count;  /* 1..as many as a tile was cut for */
 } tsr_cuda_tile;
 
-/* Rows are BF16. N is the most rows any linear sees: tokens, pairs or rows of logits. */
+/* N is the most rows any linear sees: tokens, pairs or rows of logits; padded is max_in to a
+ * multiple of TSR_CUDA_PADDING. */
 typedef struct tsr_cuda_work {
-    uint16_t *rows;       /* [N, max_in] quantized inputs */
+    uint16_t *rows;       /* [N, padded] operand rows (rows_cuda.cuh) */
     float *scale;         /* [N] what is left of their scales for the end */
     float *group_scale;   /* [N, max_in / 128] FP8_GROUP: a scale for each group */
-    uint16_t *gate;       /* [N, max_intermediate] */
-    uint16_t *up;         /* [N, max_intermediate] */
-    float *logits;        /* [max_tokens, max_experts] of the router */
-    int32_t *slot_expert; /* [max_rows, top_k] the local expert of a slot; -1: no answer wanted */
+    uint16_t *up_rows;    /* [N, padded], where an expert's up sees other rows than its gate */
+    float *up_scale;      /* [N] */
+    float *up_group_scale;
+    float *wide;          /* [N, max_intermediate] silu(gate) * up */
     int32_t *source;      /* [max_answers] row of each pair, by expert */
     int32_t *target;      /* [max_answers] answer of each pair */
-    int32_t *first;       /* [max_experts + 1] first pair of each expert */
     tsr_cuda_tile *tile;  /* [max_tiles] */
     int32_t *tiles;       /* [1] */
     int32_t max_tiles;
@@ -40,8 +48,8 @@ uint64_t tsr_cuda_work_layout(const tsr_work_shape *shape, unsigned char *memory
                               tsr_cuda_work *ret_work);
 
 /*
- * Where the parts of a linear begin; the weight is in front. Stored precision stays, row-major, each
- * part on 256 bytes:
+ * Where the parts of a linear begin; the weight is in front. Stored precision stays; F32 is row-major,
+ * everything else is packed (packed_cuda.cuh). Each part on 256 bytes:
  *
  *   | weight | scales | bias [out] f32 | pre_quant_scale [in] f32 |
  */
@@ -51,6 +59,21 @@ typedef struct tsr_cuda_linear_layout {
     uint64_t pre_quant_scale;
     uint64_t end;
 } tsr_cuda_linear_layout;
+
+/* What kernels call as well. */
+#ifdef __CUDACC__
+#define TSR_ON_BOTH __host__ __device__
+#else
+#define TSR_ON_BOTH
+#endif
+
+/* Columns with the zeros behind them. */
+static inline TSR_ON_BOTH int32_t tsr_cuda_padded(int32_t in)
+{
+    return (in + TSR_CUDA_PADDING - 1) / TSR_CUDA_PADDING * TSR_CUDA_PADDING;
+}
+
+bool tsr_cuda_is_packed(tsr_weight_format format);
 
 tsr_cuda_linear_layout tsr_cuda_linear_layout_of(tsr_weight_format format, int32_t out, int32_t in,
                                                  bool bias, bool pre_quant_scale);

@@ -17,6 +17,7 @@ typedef struct round_share {
     int32_t layer;
     int32_t first; /* token */
     int32_t tokens;
+    int32_t most; /* tokens of any rank */
 } round_share;
 
 static void *row_of(const tsr_ep_layer *ep, tsr_step_array array, int32_t row, size_t row_bytes)
@@ -140,6 +141,7 @@ static tsr_status compute(const tsr_ep_layer *ep, const round_share *share, tsr_
         .row_count = ep->buffers.arrived_count,
         .answer_of = ep->buffers.answer_of,
         .experts = &ep->experts[share->layer],
+        .most_rows = tsr_smaller(ep->buffers.arrived_capacity, share->most * ep->plan->ranks),
     };
     return tsr_block_experts(ep->device, &block, s);
 }
@@ -205,6 +207,7 @@ tsr_status tsr_ep_layer_forward(const tsr_ep_layer *ep, int32_t layer, int32_t t
             .layer = layer,
             .first = first,
             .tokens = tsr_smaller(most, tokens - first),
+            .most = tsr_smaller(most, tsr_larger(facts->max_rank_tokens - r * most, 0)),
         };
         st = one_round(ep, &share, stream);
     }

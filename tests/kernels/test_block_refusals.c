@@ -197,6 +197,7 @@ static tsr_experts_block experts_of(const model *m)
         .row_count = m->row_count,
         .answer_of = m->answer_of,
         .experts = &m->experts,
+        .most_rows = T,
     };
 }
 

@@ -204,6 +204,7 @@ static void check_experts(sample_random *r, int kind)
             .row_count = sample_put(device, &count, sizeof(count)),
             .answer_of = sample_put(device, in.answer_of, sizeof(in.answer_of)),
             .experts = &layer.experts,
+            .most_rows = ROWS,
         };
         ASSERT_STATUS(TSR_OK, tsr_block_experts(device, &b, stream));
         ASSERT_STATUS(TSR_OK, tsr_device_fault(device));

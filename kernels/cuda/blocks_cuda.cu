@@ -1,0 +1,157 @@
+/*
+ * Blocks in as few kernels as they take: norms and quantization on the way into a linear, the residual
+ * on the way out of it.
+ *
+ *   attention   x --norm--> operand rows --> q, k, v --> attended --> operand rows --> x + o
+ *   mlp         x --norm--> operand rows --> wide --> operand rows --> x + down
+ *   predict     x --norm--> operand rows --> logits --> samples
+ */
+#include "kernels/cuda/blocks_cuda.cuh"
+
+#include "kernels/cuda/linear_cuda.cuh"
+#include "kernels/cuda/norm_cuda.cuh"
+
+static tsr_status enter_attention(tsr_device *device, const tsr_attention_block *b, tsr_stream s)
+{
+    tsr_cuda_linears a = {};
+
+    a.y[0] = (float *)device->rows.q;
+    a.y[1] = (float *)device->rows.k;
+    a.y[2] = (float *)device->rows.v;
+    a.linear[0] = b->q;
+    a.linear[1] = b->k;
+    a.linear[2] = b->v;
+    a.from.x = (const float *)b->x;
+    a.from.x_stride = b->q->in;
+    a.from.norm = b->norm;
+    a.from.eps = b->eps;
+    a.count = 3;
+    a.rows = b->tokens;
+    return tsr_cuda_run_linears(tsr_cuda(device), &a, tsr_cuda_stream(device, s));
+}
+
+static tsr_status rotate(tsr_device *device, const tsr_attention_block *b, tsr_stream s)
+{
+    tsr_rotary_args a = {};
+
+    a.q = device->rows.q;
+    a.k = device->rows.k;
+    a.q_norm = b->q_norm;
+    a.k_norm = b->k_norm;
+    a.cos = b->cos;
+    a.sin = b->sin;
+    a.position = b->position;
+    a.tokens = b->tokens;
+    a.q_heads = b->q_heads;
+    a.kv_heads = b->cache->kv_heads;
+    a.head_dim = b->cache->head_dim;
+    a.rotary_dim = b->rotary_dim;
+    a.eps = b->eps;
+    return tsr_rotary_cuda(device, &a, s);
+}
+
+static tsr_status attend(tsr_device *device, const tsr_attention_block *b, tsr_stream s)
+{
+    tsr_attention_args a = {};
+
+    a.out = device->rows.attended;
+    a.q = device->rows.q;
+    a.k = device->rows.k;
+    a.v = device->rows.v;
+    a.cache = b->cache;
+    a.sequence = b->sequence;
+    a.blocks = b->blocks;
+    a.sequences = b->sequences;
+    a.tokens = b->tokens;
+    a.q_heads = b->q_heads;
+    return tsr_attention_cuda(device, &a, s);
+}
+
+static tsr_status leave_attention(tsr_device *device, const tsr_attention_block *b, tsr_stream s)
+{
+    tsr_cuda_linears a = {};
+
+    a.y[0] = (float *)b->x;
+    a.add = (const float *)b->x;
+    a.linear[0] = b->o;
+    a.from.x = (const float *)device->rows.attended;
+    a.from.x_stride = b->o->in;
+    a.count = 1;
+    a.rows = b->tokens;
+    return tsr_cuda_run_linears(tsr_cuda(device), &a, tsr_cuda_stream(device, s));
+}
+
+tsr_status tsr_block_attention_cuda(tsr_device *device, const tsr_attention_block *b, tsr_stream s)
+{
+    tsr_status st = enter_attention(device, b, s);
+
+    if (st == TSR_OK)
+        st = rotate(device, b, s);
+    if (st == TSR_OK)
+        st = attend(device, b, s);
+    return st == TSR_OK ? leave_attention(device, b, s) : st;
+}
+
+tsr_status tsr_block_mlp_cuda(tsr_device *device, const tsr_mlp_block *b, tsr_stream s)
+{
+    tsr_cuda_mlp a = {};
+
+    a.out = (float *)b->x;
+    a.add = (const float *)b->x;
+    a.mlp = b->mlp;
+    a.from.x = (const float *)b->x;
+    a.from.x_stride = b->mlp->gate.in;
+    a.from.norm = b->norm;
+    a.from.eps = b->eps;
+    a.rows = b->tokens;
+    return tsr_cuda_run_mlp(tsr_cuda(device), &a, tsr_cuda_stream(device, s));
+}
+
+tsr_status tsr_block_shared_cuda(tsr_device *device, const tsr_shared_block *b, tsr_stream s)
+{
+    tsr_cuda_mlp a = {};
+
+    a.out = (float *)b->out;
+    a.mlp = b->mlp;
+    a.from.x = (const float *)b->rows; /* each begins with its activations */
+    a.from.x_stride = (int64_t)(b->row_bytes / sizeof(float));
+    a.rows = b->tokens;
+    return tsr_cuda_run_mlp(tsr_cuda(device), &a, tsr_cuda_stream(device, s));
+}
+
+/* Only the rows that are wanted. */
+static tsr_status logits(tsr_device *device, const tsr_predict_block *b, tsr_stream s)
+{
+    tsr_cuda_linears a = {};
+
+    a.y[0] = b->logits;
+    a.linear[0] = b->head;
+    a.from.x = (const float *)b->x;
+    a.from.row = b->x_row;
+    a.from.x_stride = b->head->in;
+    a.from.norm = b->norm;
+    a.from.eps = b->eps;
+    a.count = 1;
+    a.rows = b->rows;
+    const tsr_status st = tsr_cuda_check_x_rows(device, b->x_row, b->rows, s);
+    return st == TSR_OK ? tsr_cuda_run_linears(tsr_cuda(device), &a, tsr_cuda_stream(device, s))
+                        : st;
+}
+
+tsr_status tsr_block_predict_cuda(tsr_device *device, const tsr_predict_block *b, tsr_stream s)
+{
+    tsr_sample_args sample = {};
+    tsr_status st = b->rows > 0 ? logits(device, b, s) : TSR_OK;
+
+    sample.sampled = b->sampled;
+    sample.logits = b->logits;
+    sample.row = b->row;
+    sample.text = b->text;
+    sample.rows = b->rows;
+    sample.samples = b->samples;
+    sample.vocab = b->head->out;
+    sample.allowed = b->allowed;
+    if (b->samples > 0 && st == TSR_OK)
+        st = tsr_sample_cuda(device, &sample, s);
+    return st;
+}

@@ -1,0 +1,247 @@
+/*
+ * The sums of a few rows with a weight: up to 16 operand rows in shared memory meet tiles of 16 rows
+ * of the weight, which come straight into registers (packed_cuda.cuh).
+ *
+ * The order of additions depends on the width alone, whoever computes them (a tile here, a large
+ * product elsewhere): K is cut into slices of at most 512 columns, as equal as multiples of 128
+ * allow. A slice is a chain of tensor-core steps of 16 columns in ascending order; slices are added
+ * in ascending order:
+ *
+ *   768   | 384 | 384 |        1408   | 512 | 512 | 384 |        2048   | 512 | 512 | 512 | 512 |
+ *
+ * Where 128 columns share a scale, a chain ends after them: its sum times the scale joins the slice.
+ *
+ * A warp computes a slice of a tile. It keeps PRODUCT_DEPTH units of the weight on their way, and
+ * goes from the end of one tile to the beginning of the next without a pause:
+ *
+ *   ring   | unit | unit | .. |    multiply the oldest, fetch another into its place
+ */
+#ifndef TSR_KERNELS_CUDA_PRODUCT_CUDA_CUH
+#define TSR_KERNELS_CUDA_PRODUCT_CUDA_CUH
+
+#include "kernels/cuda/block_cuda.cuh"
+#include "kernels/cuda/packed_cuda.cuh"
+#include "kernels/cuda/rows_cuda.cuh"
+
+enum {
+    PRODUCT_TOKENS = 16, /* most operand rows of a tile */
+    PRODUCT_COLUMNS = 8, /* operand rows of one instruction */
+    PRODUCT_DEPTH = 8,   /* units of a weight on their way to a warp */
+    PRODUCT_PAD = 8,     /* elements behind an operand row in shared memory, against bank conflicts */
+    PRODUCT_GRID = 132 * 4,
+    PRODUCT_ROOM = 160 * 1024, /* most shared memory for operand rows, bytes */
+};
+
+/* Operand rows that one CTA takes of so many: all, up to 16, that it has room for. */
+static inline int32_t product_together(int32_t in, int32_t rows)
+{
+    int32_t most = PRODUCT_TOKENS;
+
+    while (most > 1 && most * (tsr_cuda_padded(in) + PRODUCT_PAD) * 2 > PRODUCT_ROOM)
+        most /= 2;
+    return rows < most ? rows : most;
+}
+
+/* Sums of one warp: [token][row of the tile], a word more a token against bank conflicts. */
+typedef float product_sums[PRODUCT_TOKENS][TSR_CUDA_TILE + 1];
+
+/* How a row of so many columns is cut. */
+static __host__ __device__ __forceinline__ int32_t tsr_slice_columns(int32_t in)
+{
+    const int32_t count = (in + TSR_CUDA_SLICE - 1) / TSR_CUDA_SLICE;
+    const int32_t equal = (in + count - 1) / count;
+
+    return (equal + TSR_CUDA_GROUP - 1) / TSR_CUDA_GROUP * TSR_CUDA_GROUP;
+}
+
+static __host__ __device__ __forceinline__ int32_t tsr_slices_of(int32_t in)
+{
+    const int32_t columns = tsr_slice_columns(in);
+
+    return (in + columns - 1) / columns;
+}
+
+/* A slice of a tile, as a lane reads it. */
+typedef struct product_run {
+    const unsigned char *codes;
+    const unsigned char *scales;
+    int32_t units; /* 0: nothing to do */
+} product_run;
+
+template <tsr_weight_format FORMAT>
+static __device__ __forceinline__ product_run product_run_of(const tsr_linear &l, int32_t tile,
+                                                             int32_t slice)
+{
+    const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
+    const int32_t columns = tsr_packed_columns(FORMAT);
+    const int32_t padded = tsr_cuda_padded(l.in);
+    const int32_t first = slice * tsr_slice_columns(l.in);
+    const int32_t last = min(first + tsr_slice_columns(l.in), padded);
+    const int64_t unit = (int64_t)tile * (padded / columns) + first / columns;
+    product_run run;
+
+    run.codes = (const unsigned char *)l.weight + unit * PACKED_UNIT + lane * 16;
+    run.scales = (const unsigned char *)l.scales + unit * PACKED_SCALES + lane / 4 * 8;
+    run.units = (last - first) / columns;
+    return run;
+}
+
+template <tsr_weight_format FORMAT>
+static __device__ __forceinline__ void product_fetch(const product_run &run, int32_t unit,
+                                                     packed_unit *to)
+{
+    if (unit >= run.units)
+        return;
+    to->codes = packed_load(run.codes + (int64_t)unit * PACKED_UNIT);
+    if (FORMAT == TSR_WEIGHT_NVFP4)
+        to->scales = packed_load_scales(run.scales + (int64_t)unit * PACKED_SCALES);
+}
+
+/* The first units of a run into the ring. */
+template <tsr_weight_format FORMAT>
+static __device__ __forceinline__ void product_begin(const product_run &run,
+                                                     packed_unit ring[PRODUCT_DEPTH])
+{
+#pragma unroll
+    for (int i = 0; i < PRODUCT_DEPTH; i++)
+        product_fetch<FORMAT>(run, i, &ring[i]);
+}
+
+/* The B operands of one step of up to 16 operand rows. */
+static __device__ __forceinline__ void product_rows(uint32_t at, int spans, uint32_t b[4])
+{
+    if (spans == 1)
+        asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0,%1}, [%2];"
+                     : "=r"(b[0]), "=r"(b[1])
+                     : "r"(at));
+    else
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                     : "=r"(b[0]), "=r"(b[1]), "=r"(b[2]), "=r"(b[3])
+                     : "r"(at));
+}
+
+/* Operand rows in shared memory. */
+typedef struct product_operand {
+    const uint16_t *rows;     /* [count], pitch elements apart */
+    const float *group_scale; /* of the first row, groups apart; NULL: there are none */
+    int32_t count;            /* 1..PRODUCT_TOKENS */
+    int32_t pitch;
+    int32_t groups;
+} product_operand;
+
+/* Where a lane reads its operands, of the first step. Rows beyond the last are read as the last;
+ * their sums are never looked at. */
+static __device__ __forceinline__ uint32_t product_rows_at(const product_operand &o)
+{
+    const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
+    const int32_t row = min(lane / 16 * PRODUCT_COLUMNS + lane % 8, o.count - 1);
+    const uint16_t *from = o.rows + row * o.pitch + lane / 8 % 2 * 8;
+
+    return (uint32_t)__cvta_generic_to_shared(from);
+}
+
+/* The end of 128 columns: part times their scales joins the sums. */
+template <int SPANS>
+static __device__ __forceinline__ void product_join(const tsr_linear &l, const product_operand &o,
+                                                    int32_t tile, int32_t group,
+                                                    float part[SPANS][4], float sum[SPANS][4])
+{
+    const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
+    const int32_t groups = (l.in + TSR_CUDA_GROUP - 1) / TSR_CUDA_GROUP;
+    const int64_t block = (int64_t)(tile * TSR_CUDA_TILE / TSR_CUDA_GROUP) * groups + group;
+    const float of_weight =
+        l.format == TSR_WEIGHT_FP8_BLOCK ? ((const float *)l.scales)[block] : 1.0F;
+
+    for (int j = 0; j < SPANS; j++) {
+        for (int i = 0; i < 4; i++) {
+            const int32_t token = min(j * PRODUCT_COLUMNS + 2 * (lane % 4) + i % 2, o.count - 1);
+            const float of_row =
+                o.group_scale != NULL ? o.group_scale[(int64_t)token * o.groups + group] : 1.0F;
+            sum[j][i] = fmaf(part[j][i], of_weight * of_row, sum[j][i]);
+            part[j][i] = 0.0F;
+        }
+    }
+}
+
+/*
+ * Multiplies a run out of the ring, whose places go to the units of `next` as they become free; the
+ * sums go to shared memory.
+ */
+template <tsr_weight_format FORMAT, int SPANS, bool SCALED>
+static __device__ __forceinline__ void product_multiply(const tsr_linear &l, const product_operand &o,
+                                                        int32_t tile, int32_t slice,
+                                                        const product_run &run,
+                                                        const product_run &next,
+                                                        packed_unit ring[PRODUCT_DEPTH],
+                                                        product_sums sums)
+{
+    const int steps = tsr_packed_columns(FORMAT) / TSR_CUDA_STEP;
+    const int group_units = TSR_CUDA_GROUP / tsr_packed_columns(FORMAT);
+    const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
+    const int32_t first_group = slice * tsr_slice_columns(l.in) / TSR_CUDA_GROUP;
+    const int32_t column_bytes = 2;
+    uint32_t at = product_rows_at(o) + (uint32_t)(slice * tsr_slice_columns(l.in) * column_bytes);
+    float sum[SPANS][4] = {};
+    float total[SPANS][4] = {};
+
+    for (int32_t first = 0; first < run.units; first += PRODUCT_DEPTH) {
+        const bool is_last = first + PRODUCT_DEPTH >= run.units;
+#pragma unroll
+        for (int i = 0; i < PRODUCT_DEPTH; i++) {
+            if (first + i < run.units) {
+#pragma unroll
+                for (int step = 0; step < steps; step++) {
+                    uint32_t a[4];
+                    uint32_t b[4];
+                    packed_operand<FORMAT>(ring[i], step, a);
+                    product_rows(at, SPANS, b);
+                    at += TSR_CUDA_STEP * column_bytes;
+                    for (int j = 0; j < SPANS; j++)
+                        packed_multiply<FORMAT>(sum[j], a, b[2 * j], b[2 * j + 1]);
+                }
+                if (SCALED && ((i + 1) % group_units == 0 || first + i + 1 == run.units))
+                    product_join<SPANS>(l, o, tile, first_group + (first + i) / group_units, sum,
+                                        total);
+            }
+            if (is_last)
+                product_fetch<FORMAT>(next, i, &ring[i]);
+            else
+                product_fetch<FORMAT>(run, first + PRODUCT_DEPTH + i, &ring[i]);
+        }
+    }
+    for (int j = 0; j < SPANS; j++) {
+        for (int i = 0; i < 4; i++)
+            sums[j * PRODUCT_COLUMNS + 2 * (lane % 4) + i % 2][lane / 4 + 8 * (i / 2)] =
+                SCALED ? total[j][i] : sum[j][i];
+    }
+}
+
+/* What the sum of a row of the weight is multiplied with, beside the operand row's scale. */
+static __device__ __forceinline__ float product_row_scale(const tsr_linear &l, int32_t row)
+{
+    return l.format == TSR_WEIGHT_FP8_CHANNEL ? ((const float *)l.scales)[row] * l.weight_scale
+                                              : l.weight_scale;
+}
+
+/* A whole sum: slices in order, scales, bias. `sums` are those of the slices of one tile. */
+static __device__ __forceinline__ float product_finish(const tsr_linear &l, const product_sums *sums,
+                                                       int32_t slices, int32_t tile, int32_t token,
+                                                       int32_t row, float of_token)
+{
+    const int32_t r = tile * TSR_CUDA_TILE + row;
+    float sum = sums[0][token][row];
+
+    for (int32_t s = 1; s < slices; s++)
+        sum += sums[s][token][row];
+    sum *= of_token * product_row_scale(l, r);
+    return l.bias != NULL ? sum + l.bias[r] : sum;
+}
+
+/* Whether 128 columns share a scale. */
+static __host__ __device__ __forceinline__ bool product_is_scaled(tsr_weight_format format,
+                                                                  tsr_activation activation)
+{
+    return format == TSR_WEIGHT_FP8_BLOCK || activation == TSR_ACTIVATION_FP8_GROUP;
+}
+
+#endif

@@ -1,0 +1,272 @@
+/*
+ * Operand rows, quantized as quantize_cpu.c defines it. They hold codes by their value, exactly; what
+ * all codes of a row share waits for the end of the sum, what 128 share for the end of theirs:
+ *
+ *   mode        value in the row                  scale of the row        of a group
+ *   none        x / p, rounded                    p: 1, or the power of   -
+ *                                                 two that F16 wants
+ *   fp8         e4m3(x / input_scale)             input_scale             -
+ *   fp8-token   e4m3(x / s), s = max|row| / 448   s                       -
+ *   fp8-group   e4m3(x / s), s = max|128| / 448   1                       s
+ *   nvfp4       e2m1(x / (f * input_scale)) * f   input_scale             -
+ *               f = e4m3(max|16| / 6 / input_scale)
+ *
+ * A CTA a row, which it holds in shared memory. A norm adds up every 256th square in each thread,
+ * then the CTA (block_cuda.cuh): its order depends on the width alone.
+ */
+#include "kernels/cuda/rows_cuda.cuh"
+
+#include "kernels/cuda/block_cuda.cuh"
+#include "kernels/cuda/number_cuda.cuh"
+#include "kernels/cuda/stage_cuda.cuh"
+
+enum { NVFP4_GROUP = 16, PAIR_GRID = 1024 };
+
+/* One row on its way. */
+typedef struct row_ends {
+    float *x; /* [in], in shared memory */
+    uint16_t *to;
+    float *scale;
+    float *group_scale;
+    int32_t in;
+    bool bf16;
+} row_ends;
+
+static __device__ __forceinline__ uint16_t rounded(const row_ends &r, float v)
+{
+    return r.bf16 ? tsr_to_bf16(v) : __half_as_ushort(__float2half_rn(v));
+}
+
+static __device__ float largest(const row_ends &r)
+{
+    float most = 0.0F;
+
+    for (int32_t i = (int32_t)threadIdx.x; i < r.in; i += TSR_CUDA_THREADS)
+        most = fmaxf(most, fabsf(r.x[i]));
+    return tsr_cta_max(most);
+}
+
+/* fmaxf passes over NaN, which stays what it is. */
+static __device__ void keep(const row_ends &r)
+{
+    const float power = r.bf16 ? 0x1p14F : tsr_power_below(largest(r));
+    const float scale = r.bf16 || power == 0.0F ? 1.0F : fmaxf(power, 0x1p-100F) * 0x1p-14F;
+
+    for (int32_t i = (int32_t)threadIdx.x; i < r.in; i += TSR_CUDA_THREADS)
+        r.to[i] = rounded(r, r.x[i] / scale);
+    if (threadIdx.x == 0)
+        *r.scale = scale;
+}
+
+static __device__ void to_e4m3(const row_ends &r, float s)
+{
+    for (int32_t i = (int32_t)threadIdx.x; i < r.in; i += TSR_CUDA_THREADS)
+        r.to[i] = rounded(r, tsr_round_e4m3(r.x[i] / s));
+    if (threadIdx.x == 0)
+        *r.scale = s;
+}
+
+/* A row of zeros (or of what vanishes beside 448) has no scale: its values are 0. */
+static __device__ void to_e4m3_token(const row_ends &r)
+{
+    const float s = largest(r) / 448.0F;
+
+    if (s != 0.0F) {
+        to_e4m3(r, s);
+        return;
+    }
+    for (int32_t i = (int32_t)threadIdx.x; i < r.in; i += TSR_CUDA_THREADS)
+        r.to[i] = 0;
+    if (threadIdx.x == 0)
+        *r.scale = 1.0F;
+}
+
+/* A warp a group. */
+static __device__ void to_e4m3_groups(const row_ends &r)
+{
+    const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
+    const int32_t warp = (int32_t)(threadIdx.x / TSR_CUDA_LANES);
+    const int32_t groups = (r.in + TSR_CUDA_GROUP - 1) / TSR_CUDA_GROUP;
+
+    for (int32_t g = warp; g < groups; g += TSR_CUDA_WARPS) {
+        const int32_t first = g * TSR_CUDA_GROUP;
+        const int32_t last = min(r.in, first + (int32_t)TSR_CUDA_GROUP);
+        float most = 0.0F;
+        for (int32_t i = first + lane; i < last; i += TSR_CUDA_LANES)
+            most = fmaxf(most, fabsf(r.x[i]));
+        const float s = fmaxf(tsr_warp_max(most) / 448.0F, 1e-30F);
+        for (int32_t i = first + lane; i < last; i += TSR_CUDA_LANES)
+            r.to[i] = rounded(r, tsr_round_e4m3(r.x[i] / s));
+        if (lane == 0)
+            r.group_scale[g] = s;
+    }
+    if (threadIdx.x == 0)
+        *r.scale = 1.0F;
+}
+
+/* A thread a group. */
+static __device__ void to_nvfp4(const row_ends &r, float input_scale)
+{
+    for (int32_t g = (int32_t)threadIdx.x; g < r.in / NVFP4_GROUP; g += TSR_CUDA_THREADS) {
+        const int32_t first = g * NVFP4_GROUP;
+        float most = 0.0F;
+        for (int32_t i = first; i < first + NVFP4_GROUP; i++)
+            most = fmaxf(most, fabsf(r.x[i]));
+        const float f = tsr_round_e4m3(most / 6.0F / input_scale);
+        const float step = f * input_scale;
+        for (int32_t i = first; i < first + NVFP4_GROUP; i++) {
+            const float v = step == 0.0F ? 0.0F : tsr_round_e2m1(r.x[i] / step) * f;
+            r.to[i] = rounded(r, v);
+        }
+    }
+    if (threadIdx.x == 0)
+        *r.scale = input_scale;
+}
+
+/* The row into shared memory, normed and scaled. */
+static __device__ void fetch(const tsr_cuda_source &from, const float *factor, int64_t row,
+                             const row_ends &r)
+{
+    const float *x = from.x + (from.row != NULL ? from.row[row] : row) * from.x_stride;
+    float sum = 0.0F;
+    float norm = 1.0F;
+
+    for (int32_t i = (int32_t)threadIdx.x; i < r.in; i += TSR_CUDA_THREADS) {
+        const float v = x[i];
+        r.x[i] = v;
+        sum = fmaf(v, v, sum);
+    }
+    if (from.norm != NULL)
+        norm = 1.0F / sqrtf(tsr_cta_sum(sum) / (float)r.in + from.eps);
+    for (int32_t i = (int32_t)threadIdx.x; i < r.in; i += TSR_CUDA_THREADS) {
+        float v = r.x[i];
+        if (from.norm != NULL)
+            v = v * norm * from.norm[i];
+        if (from.normed != NULL)
+            from.normed[row * from.normed_stride + i] = v;
+        r.x[i] = factor != NULL ? v * factor[i] : v;
+    }
+    __syncthreads();
+}
+
+static __device__ void make_row(const tsr_linear &l, const tsr_cuda_source &from,
+                                const tsr_cuda_operand &to, int64_t row)
+{
+    extern __shared__ float memory[];
+    const int32_t padded = tsr_cuda_padded(l.in);
+    const int64_t groups = (l.in + TSR_CUDA_GROUP - 1) / TSR_CUDA_GROUP;
+    row_ends r;
+
+    r.x = memory;
+    r.to = to.rows + row * padded;
+    r.scale = to.scale + row;
+    r.group_scale = to.group_scale + row * groups;
+    r.in = l.in;
+    r.bf16 = l.format == TSR_WEIGHT_BF16;
+    fetch(from, l.pre_quant_scale, row, r);
+    switch (l.activation) {
+    case TSR_ACTIVATION_FP8:
+        to_e4m3(r, l.input_scale);
+        break;
+    case TSR_ACTIVATION_FP8_TOKEN:
+        to_e4m3_token(r);
+        break;
+    case TSR_ACTIVATION_FP8_GROUP:
+        to_e4m3_groups(r);
+        break;
+    case TSR_ACTIVATION_NVFP4:
+        to_nvfp4(r, l.input_scale);
+        break;
+    case TSR_ACTIVATION_NONE:
+    case TSR_ACTIVATION_COUNT:
+        keep(r);
+        break;
+    }
+    for (int32_t i = l.in + (int32_t)threadIdx.x; i < padded; i += TSR_CUDA_THREADS)
+        r.to[i] = 0;
+}
+
+static __global__ void __launch_bounds__(TSR_CUDA_THREADS)
+    rows_kernel(tsr_linear l, tsr_cuda_source from, tsr_cuda_operand to, tsr_cuda_faults faults)
+{
+    tsr_admit_kernel();
+    tsr_await_kernel();
+    if (!tsr_is_faulty(faults))
+        make_row(l, from, to, blockIdx.x);
+}
+
+static __global__ void __launch_bounds__(TSR_CUDA_THREADS)
+    pairs_kernel(const tsr_mlp *mlps, tsr_cuda_side side, tsr_cuda_source from, tsr_cuda_operand to,
+                 tsr_cuda_work w, tsr_cuda_faults faults)
+{
+    tsr_admit_kernel();
+    tsr_await_kernel();
+    if (tsr_is_faulty(faults))
+        return;
+    for (int32_t i = (int32_t)blockIdx.y; i < *w.tiles; i += (int32_t)gridDim.y) {
+        const tsr_cuda_tile tile = w.tile[i];
+        const tsr_linear l = *tsr_side_of(&mlps[tile.expert], side);
+        for (int32_t p = (int32_t)blockIdx.x; p < tile.count; p += (int32_t)gridDim.x) {
+            make_row(l, from, to, tile.first + p);
+            __syncthreads();
+        }
+    }
+}
+
+tsr_cuda_operand tsr_cuda_operand_of(const tsr_cuda_device *cuda)
+{
+    tsr_cuda_operand o = {cuda->work.rows, cuda->work.scale, cuda->work.group_scale};
+    return o;
+}
+
+tsr_cuda_operand tsr_cuda_up_operand_of(const tsr_cuda_device *cuda)
+{
+    tsr_cuda_operand o = {cuda->work.up_rows, cuda->work.up_scale, cuda->work.up_group_scale};
+    return o;
+}
+
+bool tsr_cuda_share_rows(const tsr_linear *a, const tsr_linear *b)
+{
+    return a->in == b->in && a->activation == b->activation && a->input_scale == b->input_scale &&
+           a->pre_quant_scale == b->pre_quant_scale &&
+           (a->format == TSR_WEIGHT_BF16) == (b->format == TSR_WEIGHT_BF16);
+}
+
+bool tsr_cuda_stages(const tsr_linear_kind *kind)
+{
+    return tsr_cuda_is_packed(kind->format) && stage_makes(kind->activation);
+}
+
+tsr_status tsr_cuda_make_rows(tsr_cuda_device *cuda, const tsr_linear *linear,
+                              const tsr_cuda_source *from, const tsr_cuda_operand *to, int32_t rows,
+                              cudaStream_t stream)
+{
+    const tsr_cuda_launch_shape at = {dim3((unsigned)rows), TSR_CUDA_THREADS,
+                                      (size_t)linear->in * sizeof(float), stream, 0};
+
+    return tsr_cuda_launch(at, rows_kernel, *linear, *from, *to, cuda->faults);
+}
+
+tsr_status tsr_cuda_make_pair_rows(tsr_cuda_device *cuda, const tsr_experts *experts,
+                                   tsr_cuda_side side, const tsr_cuda_source *from,
+                                   const tsr_cuda_operand *to, cudaStream_t stream)
+{
+    const int32_t in = side == TSR_CUDA_DOWN ? experts->intermediate : experts->hidden;
+    const unsigned tiles = (unsigned)tsr_smaller(cuda->work.max_tiles, PAIR_GRID);
+    const tsr_cuda_launch_shape at = {dim3(TSR_CUDA_LEAST_TILE, tiles), TSR_CUDA_THREADS,
+                                      (size_t)in * sizeof(float), stream, 0};
+
+    return tsr_cuda_launch(at, pairs_kernel, experts->mlps, side, *from, *to, cuda->work,
+                           cuda->faults);
+}
+
+tsr_status tsr_cuda_prepare_rows(void)
+{
+    const tsr_status st = TSR_CUDA(cudaFuncSetAttribute(
+        rows_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, TSR_CUDA_SHARED));
+
+    return st == TSR_OK
+               ? TSR_CUDA(cudaFuncSetAttribute(
+                     pairs_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, TSR_CUDA_SHARED))
+               : st;
+}

@@ -1,0 +1,66 @@
+/*
+ * Operand rows: what the tensor cores multiply with a weight, in 16 bits, columns in order, zeros up
+ * to a multiple of 64:
+ *
+ *   f32 row --norm, pre_quant_scale, quantization--> | 16-bit values | 0 0 |   and f32 scale(s)
+ *
+ * BF16 where the weight is BF16, else F16. A row that nobody quantizes goes into F16 divided by the
+ * power of two that brings its largest value near the top, so that no row is out of range.
+ */
+#ifndef TSR_KERNELS_CUDA_ROWS_CUDA_CUH
+#define TSR_KERNELS_CUDA_ROWS_CUDA_CUH
+
+#include "kernels/cuda/device_cuda.cuh"
+
+/* Where operand rows stand; a view of the workspace. */
+typedef struct tsr_cuda_operand {
+    uint16_t *rows;     /* [N, padded in] */
+    float *scale;       /* [N] what is left of the scales for the end of a sum */
+    float *group_scale; /* [N, in / 128] FP8_GROUP: for the end of the sum over 128 columns */
+} tsr_cuda_operand;
+
+/* Where f32 rows come from. */
+typedef struct tsr_cuda_source {
+    const float *x;      /* rows x_stride apart */
+    const int32_t *row;  /* row i is x[row[i]]; NULL: x[i] */
+    const float *norm;   /* not NULL: RMSNorm by this weight first */
+    float *normed;       /* not NULL: the normed rows, normed_stride apart */
+    int64_t x_stride;    /* elements */
+    int64_t normed_stride;
+    float eps;
+} tsr_cuda_source;
+
+/* Which linear of an expert. */
+typedef enum tsr_cuda_side { TSR_CUDA_GATE, TSR_CUDA_UP, TSR_CUDA_DOWN } tsr_cuda_side;
+
+tsr_cuda_operand tsr_cuda_operand_of(const tsr_cuda_device *cuda);
+tsr_cuda_operand tsr_cuda_up_operand_of(const tsr_cuda_device *cuda);
+
+/* True when both see the same operand rows. */
+bool tsr_cuda_share_rows(const tsr_linear *a, const tsr_linear *b);
+
+/* True when a product makes the operand rows of such a linear itself (stage_cuda.cuh). */
+bool tsr_cuda_stages(const tsr_linear_kind *kind);
+
+/* Rows 0 .. rows for one linear. */
+tsr_status tsr_cuda_make_rows(tsr_cuda_device *cuda, const tsr_linear *linear,
+                              const tsr_cuda_source *from, const tsr_cuda_operand *to, int32_t rows,
+                              cudaStream_t stream);
+
+/* A row for every pair of the workspace's tiles, each for its expert's linear. */
+tsr_status tsr_cuda_make_pair_rows(tsr_cuda_device *cuda, const tsr_experts *experts,
+                                   tsr_cuda_side side, const tsr_cuda_source *from,
+                                   const tsr_cuda_operand *to, cudaStream_t stream);
+
+/* Once, before the first. */
+tsr_status tsr_cuda_prepare_rows(void);
+
+static __host__ __device__ __forceinline__ const tsr_linear *tsr_side_of(const tsr_mlp *mlp,
+                                                                         tsr_cuda_side side)
+{
+    if (side == TSR_CUDA_GATE)
+        return &mlp->gate;
+    return side == TSR_CUDA_UP ? &mlp->up : &mlp->down;
+}
+
+#endif

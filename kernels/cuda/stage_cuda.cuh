@@ -1,0 +1,146 @@
+/*
+ * Operand rows into shared memory, by a whole CTA: made before by rows_cuda.cu and copied, or made
+ * here from f32 rows where that takes nothing but a look at each row (the same values, bit by bit).
+ *
+ *   | row 0 : pitch elements | row 1 | .. |  scale [16] |
+ */
+#ifndef TSR_KERNELS_CUDA_STAGE_CUDA_CUH
+#define TSR_KERNELS_CUDA_STAGE_CUDA_CUH
+
+#include "kernels/cuda/number_cuda.cuh"
+#include "kernels/cuda/product_cuda.cuh"
+
+enum { STAGE_WARPS = 32 };
+
+/* Where they come from. */
+typedef struct stage_source {
+    const float *x;      /* not NULL: f32 rows x_stride apart */
+    const int32_t *row;  /* row i is x[row[i]]; NULL: x[i] */
+    int64_t x_stride;    /* elements */
+    tsr_cuda_operand made; /* where x is NULL: row i is its row i */
+} stage_source;
+
+/* Where they go. */
+typedef struct stage_rows {
+    uint16_t *rows;
+    float *scale; /* [PRODUCT_TOKENS] */
+    int32_t pitch;
+} stage_rows;
+
+/* Whether stage_fill can make the rows of such a linear itself. */
+static __host__ __device__ __forceinline__ bool stage_makes(tsr_activation activation)
+{
+    return activation == TSR_ACTIVATION_NONE || activation == TSR_ACTIVATION_FP8 ||
+           activation == TSR_ACTIVATION_FP8_TOKEN;
+}
+
+static __device__ __forceinline__ int64_t stage_row(const stage_source &from, int32_t row)
+{
+    return from.row != NULL ? from.row[row] : row;
+}
+
+static __device__ __forceinline__ void stage_copy(const tsr_linear &l, const stage_source &from,
+                                                  int32_t first, int32_t count,
+                                                  const stage_rows &to)
+{
+    const int32_t pieces = tsr_cuda_padded(l.in) / 8;
+
+    for (int32_t i = (int32_t)threadIdx.x; i < count * pieces; i += (int32_t)blockDim.x) {
+        const int32_t t = i / pieces;
+        const int64_t at = (int64_t)(first + t) * tsr_cuda_padded(l.in);
+        const uint4 *row = (const uint4 *)(const void *)(from.made.rows + at);
+        ((uint4 *)(void *)(to.rows + t * to.pitch))[i % pieces] = __ldcg(row + i % pieces);
+    }
+    for (int32_t t = (int32_t)threadIdx.x; t < count; t += (int32_t)blockDim.x)
+        to.scale[t] = __ldcg(from.made.scale + first + t);
+}
+
+static __device__ __forceinline__ float4 stage_four(const tsr_linear &l, const float *row, int32_t i)
+{
+    float4 v = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
+
+    if (4 * i >= l.in)
+        return v;
+    v = __ldcg((const float4 *)(const void *)row + i);
+    if (l.pre_quant_scale != NULL) {
+        const float4 f = ((const float4 *)(const void *)l.pre_quant_scale)[i];
+        v = make_float4(v.x * f.x, v.y * f.y, v.z * f.z, v.w * f.w);
+    }
+    return v;
+}
+
+/* What a row is divided by, as rows_cuda.cu has it; `most` is its largest magnitude. */
+static __device__ __forceinline__ float stage_scale(const tsr_linear &l, float most)
+{
+    if (l.activation == TSR_ACTIVATION_FP8)
+        return l.input_scale;
+    if (l.activation == TSR_ACTIVATION_FP8_TOKEN)
+        return most / 448.0F;
+    const float power = tsr_power_below(most);
+    if (l.format == TSR_WEIGHT_BF16 || power == 0.0F)
+        return 1.0F;
+    return fmaxf(power, 0x1p-100F) * 0x1p-14F;
+}
+
+static __device__ __forceinline__ uint16_t stage_value(const tsr_linear &l, float v, float scale)
+{
+    if (l.activation != TSR_ACTIVATION_NONE)
+        v = scale != 0.0F ? tsr_round_e4m3(v / scale) : 0.0F;
+    else
+        v = v / scale;
+    return l.format == TSR_WEIGHT_BF16 ? tsr_to_bf16(v) : __half_as_ushort(__float2half_rn(v));
+}
+
+/* [row][warp]: the largest magnitude that a warp has seen. */
+typedef float stage_peaks[PRODUCT_TOKENS][STAGE_WARPS];
+
+static __device__ __forceinline__ void stage_make(const tsr_linear &l, const stage_source &from,
+                                                  int32_t first, int32_t count,
+                                                  const stage_rows &to, stage_peaks peaks)
+{
+    const int32_t fours = tsr_cuda_padded(l.in) / 4;
+    const int32_t warps = (int32_t)(blockDim.x / TSR_CUDA_LANES);
+
+    for (int32_t t = 0; t < count; t++) {
+        const float *row = from.x + stage_row(from, first + t) * from.x_stride;
+        float most = 0.0F;
+        for (int32_t i = (int32_t)threadIdx.x; i < fours; i += (int32_t)blockDim.x) {
+            const float4 v = stage_four(l, row, i);
+            most = fmaxf(most, fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w))));
+        }
+        most = tsr_warp_max(most);
+        if (threadIdx.x % TSR_CUDA_LANES == 0)
+            peaks[t][threadIdx.x / TSR_CUDA_LANES] = most;
+    }
+    __syncthreads();
+    for (int32_t t = 0; t < count; t++) {
+        const float *row = from.x + stage_row(from, first + t) * from.x_stride;
+        float most = 0.0F;
+        for (int32_t w = 0; w < warps; w++)
+            most = fmaxf(most, peaks[t][w]);
+        const float scale = stage_scale(l, most);
+        for (int32_t i = (int32_t)threadIdx.x; i < fours; i += (int32_t)blockDim.x) {
+            const float4 v = stage_four(l, row, i);
+            uint2 pair;
+            pair.x = stage_value(l, v.x, scale) | (uint32_t)stage_value(l, v.y, scale) << 16;
+            pair.y = stage_value(l, v.z, scale) | (uint32_t)stage_value(l, v.w, scale) << 16;
+            ((uint2 *)(void *)(to.rows + t * to.pitch))[i] = pair;
+        }
+        if (threadIdx.x == 0)
+            to.scale[t] = scale != 0.0F ? scale : 1.0F;
+    }
+}
+
+/* Rows first .. first + count for one linear. Every thread of the CTA calls; the rows stand when
+ * they have met. */
+static __device__ __forceinline__ void stage_fill(const tsr_linear &l, const stage_source &from,
+                                                  int32_t first, int32_t count,
+                                                  const stage_rows &to, stage_peaks peaks)
+{
+    if (from.x != NULL)
+        stage_make(l, from, first, count, to, peaks);
+    else
+        stage_copy(l, from, first, count, to);
+}
+
+#endif

@@ -1,0 +1,46 @@
+/*
+ * Inside the CUDA device: products by tiles of pairs, of experts' weights or of one MLP's.
+ */
+#ifndef TSR_KERNELS_CUDA_TILES_CUDA_CUH
+#define TSR_KERNELS_CUDA_TILES_CUDA_CUH
+
+#include "kernels/cuda/rows_cuda.cuh"
+
+typedef enum tsr_cuda_tiles_mode {
+    TSR_CUDA_TILES_GATED, /* y = silu(gate) * up */
+    TSR_CUDA_TILES_GATE,  /* y = gate */
+    TSR_CUDA_TILES_UP,    /* y = silu(y) * up */
+    TSR_CUDA_TILES_DOWN,  /* y[target] = down, experts only */
+} tsr_cuda_tiles_mode;
+
+typedef struct tsr_cuda_tiles {
+    float *y;             /* [pairs, out] */
+    const tsr_mlp *mlps;  /* in device memory, by the expert of a tile; NULL: gate and up below */
+    tsr_linear gate;
+    tsr_linear up;
+    const float *x;        /* not NULL: f32 rows to make operand rows of (stage_cuda.cuh) */
+    const int32_t *source; /* pair i is row x[source[i]]; NULL: x[i] */
+    int64_t x_stride;      /* elements */
+    tsr_cuda_operand made; /* where x is NULL: a row for each pair */
+    tsr_cuda_operand made_up;
+    tsr_cuda_tiles_mode mode;
+    tsr_weight_format format;  /* of all linears here */
+    tsr_activation activation; /* likewise */
+    bool shares;               /* gate and up see the same operand rows */
+    bool grouped;              /* operand rows have group scales */
+    int32_t out;
+    int32_t in;
+    int32_t rows;     /* without experts; with them, at most so many of one expert */
+    int32_t together; /* pairs of a tile, at most */
+} tsr_cuda_tiles;
+
+/* Most pairs of a tile for inputs so wide. */
+int32_t tsr_cuda_pairs_together(int32_t in, bool shares);
+
+tsr_status tsr_cuda_multiply_tiles(tsr_cuda_device *cuda, const tsr_cuda_tiles *t,
+                                   cudaStream_t stream);
+
+/* Once, before the first. */
+tsr_status tsr_cuda_prepare_tiles(void);
+
+#endif
