@@ -2,7 +2,7 @@
 """Who may include whom.
 
     launch -> runtime -> {comm, kernels, proto} -> runtime/base
-    inside runtime: engine -> model -> plan -> checkpoint; text stands alone
+    inside runtime: engine -> model -> plan -> checkpoint; synthetic -> plan; text stands alone
 
 check_layers.py ROOT           lists every violation; exit code 1 when there is one
 check_layers.py --self-test    plants violations of each kind in a made-up tree and looks for them
@@ -33,6 +33,7 @@ ARROWS = {
         "proto": PUBLIC,
         BASE: PUBLIC,
     },
+    "runtime/synthetic": {"runtime/plan": PUBLIC, "proto": PUBLIC, BASE: PUBLIC},
     "runtime/model": {
         "runtime/plan": PUBLIC,
         "comm": PUBLIC,
@@ -53,6 +54,7 @@ ARROWS = {
         "runtime/model": PUBLIC,
         "runtime/plan": PUBLIC,
         "runtime/checkpoint": PUBLIC,
+        "runtime/synthetic": PUBLIC,
         "runtime/text": PUBLIC,
         "comm": {"comm.h", "exchange.h"},
         "kernels": {"device.h"},
@@ -80,6 +82,7 @@ PUBLIC_HEADERS = {
     },
     "runtime/model": {"model.h"},
     "runtime/engine": {"engine.h"},
+    "runtime/synthetic": {"synthetic.h"},
     "runtime/text": {"chat_template.h", "detokenizer.h", "stop_strings.h", "tokenizer.h"},
     "launch": set(),
 }
@@ -91,7 +94,7 @@ VENDORS = [
     (r"protobuf-c/.*", r"proto/\w+_wire\.c"),
     (r"cuda.*|cublas.*", r"kernels/cuda/.*|comm/exchange_nccl\.(c|cu|h)"),
     (r"\w*mmintrin\.h", r"kernels/cpu/.*"),
-    (r"jansson\.h", r"(runtime/(base|checkpoint|text)|launch)/.*"),
+    (r"jansson\.h", r"(runtime/(base|checkpoint|synthetic|text)|launch)/.*"),
     (r"pcre2\.h", r"runtime/(checkpoint|text)/.*"),
     (r"utf8proc\.h", r"runtime/text/.*"),
     (r"xxhash\.h", r"proto/.*|runtime/base/file_mark\.c"),
