@@ -234,7 +234,7 @@ static tsr_cuda_tiles tiles_of(const tsr_experts_block *b, const tsr_linear_kind
     t.mode = mode;
     t.format = kind->format;
     t.activation = kind->activation;
-    t.grouped = kind->activation == TSR_ACTIVATION_FP8_GROUP;
+    t.grouped = tsr_cuda_has_groups(kind->format, kind->activation);
     t.shares = e->gate_is_up;
     t.out = mode == TSR_CUDA_TILES_DOWN ? e->hidden : e->intermediate;
     t.in = mode == TSR_CUDA_TILES_DOWN ? e->intermediate : e->hidden;

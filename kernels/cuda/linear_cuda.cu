@@ -111,7 +111,7 @@ static __global__ void __launch_bounds__(THREADS)
     o.count = min(a.p.rows - first_row, a.together);
     o.pitch = to.pitch;
     o.groups = (a.p.linear[0].in + TSR_CUDA_GROUP - 1) / TSR_CUDA_GROUP;
-    o.group_scale = a.p.linear[0].activation == TSR_ACTIVATION_FP8_GROUP
+    o.group_scale = tsr_cuda_has_groups(FORMAT, a.p.linear[0].activation)
                         ? a.p.x.group_scale + (int64_t)first_row * o.groups
                         : NULL;
     stage_fill(a.p.linear[0], from, first_row, o.count, to, peaks);

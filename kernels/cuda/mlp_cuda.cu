@@ -20,7 +20,7 @@ static tsr_cuda_tiles tiles_of(const tsr_cuda_device *cuda, const tsr_cuda_mlp *
     t.mode = mode;
     t.format = linear->format;
     t.activation = linear->activation;
-    t.grouped = linear->activation == TSR_ACTIVATION_FP8_GROUP;
+    t.grouped = tsr_cuda_has_groups(linear->format, linear->activation);
     t.shares = tsr_cuda_share_rows(&mlp->gate, &mlp->up);
     t.out = linear->out;
     t.in = linear->in;

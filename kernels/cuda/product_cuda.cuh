@@ -241,7 +241,7 @@ static __device__ __forceinline__ float product_finish(const tsr_linear &l, cons
 static __host__ __device__ __forceinline__ bool product_is_scaled(tsr_weight_format format,
                                                                   tsr_activation activation)
 {
-    return format == TSR_WEIGHT_FP8_BLOCK || activation == TSR_ACTIVATION_FP8_GROUP;
+    return format == TSR_WEIGHT_FP8_BLOCK || tsr_cuda_has_groups(format, activation);
 }
 
 #endif

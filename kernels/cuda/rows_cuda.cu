@@ -8,6 +8,7 @@
  *   fp8         e4m3(x / input_scale)             input_scale             -
  *   fp8-token   e4m3(x / s), s = max|row| / 448   s                       -
  *   fp8-group   e4m3(x / s), s = max|128| / 448   1                       s
+ *               the same times s, as none has it, where the weight is not E4M3
  *   nvfp4       e2m1(x / (f * input_scale)) * f   input_scale             -
  *               f = e4m3(max|16| / 6 / input_scale)
  *
@@ -30,6 +31,7 @@ typedef struct row_ends {
     float *group_scale;
     int32_t in;
     bool bf16;
+    bool has_groups;
 } row_ends;
 
 static __device__ __forceinline__ uint16_t rounded(const row_ends &r, float v)
@@ -46,11 +48,17 @@ static __device__ float largest(const row_ends &r)
     return tsr_cta_max(most);
 }
 
-/* fmaxf passes over NaN, which stays what it is. */
-static __device__ void keep(const row_ends &r)
+/* The power of two that a row is divided by. fmaxf passes over NaN, which stays what it is. */
+static __device__ float scale_of(const row_ends &r)
 {
     const float power = r.bf16 ? 0x1p14F : tsr_power_below(largest(r));
-    const float scale = r.bf16 || power == 0.0F ? 1.0F : fmaxf(power, 0x1p-100F) * 0x1p-14F;
+
+    return r.bf16 || power == 0.0F ? 1.0F : fmaxf(power, 0x1p-100F) * 0x1p-14F;
+}
+
+static __device__ void keep(const row_ends &r)
+{
+    const float scale = scale_of(r);
 
     for (int32_t i = (int32_t)threadIdx.x; i < r.in; i += TSR_CUDA_THREADS)
         r.to[i] = rounded(r, r.x[i] / scale);
@@ -87,6 +95,7 @@ static __device__ void to_e4m3_groups(const row_ends &r)
     const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
     const int32_t warp = (int32_t)(threadIdx.x / TSR_CUDA_LANES);
     const int32_t groups = (r.in + TSR_CUDA_GROUP - 1) / TSR_CUDA_GROUP;
+    const float scale = r.has_groups ? 1.0F : scale_of(r);
 
     for (int32_t g = warp; g < groups; g += TSR_CUDA_WARPS) {
         const int32_t first = g * TSR_CUDA_GROUP;
@@ -96,12 +105,12 @@ static __device__ void to_e4m3_groups(const row_ends &r)
             most = fmaxf(most, fabsf(r.x[i]));
         const float s = fmaxf(tsr_warp_max(most) / 448.0F, 1e-30F);
         for (int32_t i = first + lane; i < last; i += TSR_CUDA_LANES)
-            r.to[i] = rounded(r, tsr_round_e4m3(r.x[i] / s));
+            r.to[i] = rounded(r, tsr_round_e4m3(r.x[i] / s) * (r.has_groups ? 1.0F : s / scale));
         if (lane == 0)
             r.group_scale[g] = s;
     }
     if (threadIdx.x == 0)
-        *r.scale = 1.0F;
+        *r.scale = scale;
 }
 
 /* A thread a group. */
@@ -163,6 +172,7 @@ static __device__ void make_row(const tsr_linear &l, const tsr_cuda_source &from
     r.group_scale = to.group_scale + row * groups;
     r.in = l.in;
     r.bf16 = l.format == TSR_WEIGHT_BF16;
+    r.has_groups = tsr_cuda_has_groups(l.format, l.activation);
     fetch(from, l.pre_quant_scale, row, r);
     switch (l.activation) {
     case TSR_ACTIVATION_FP8:

@@ -42,6 +42,15 @@ bool tsr_cuda_share_rows(const tsr_linear *a, const tsr_linear *b);
 /* True when a product makes the operand rows of such a linear itself (stage_cuda.cuh). */
 bool tsr_cuda_stages(const tsr_linear_kind *kind);
 
+/* Whether 128 columns of an operand row have a scale of their own: only E4M3 weights look at it. */
+static __host__ __device__ __forceinline__ bool tsr_cuda_has_groups(tsr_weight_format format,
+                                                                    tsr_activation activation)
+{
+    return activation == TSR_ACTIVATION_FP8_GROUP &&
+           (format == TSR_WEIGHT_FP8 || format == TSR_WEIGHT_FP8_CHANNEL ||
+            format == TSR_WEIGHT_FP8_BLOCK);
+}
+
 /* Rows 0 .. rows for one linear. */
 tsr_status tsr_cuda_make_rows(tsr_cuda_device *cuda, const tsr_linear *linear,
                               const tsr_cuda_source *from, const tsr_cuda_operand *to, int32_t rows,
