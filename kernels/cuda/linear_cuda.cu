@@ -19,8 +19,8 @@ enum {
 
 typedef struct linear_args {
     tsr_cuda_product p;
+    product_cut cut;
     int32_t tile_end[TSR_MAX_LINEARS]; /* tiles of all linears up to this one */
-    int32_t slices;
     int32_t beside;   /* tiles that a CTA has at once */
     int32_t together; /* rows that a CTA takes */
     int32_t rows_bytes;
@@ -45,15 +45,14 @@ static __device__ __forceinline__ linear_tile tile_of(const linear_args &a, int3
     return t;
 }
 
-template <tsr_weight_format FORMAT>
-static __device__ __forceinline__ product_run run_at(const linear_args &a, int32_t index)
+static __device__ __forceinline__ product_run run_at(const linear_args &a, int32_t index,
+                                                     int32_t slice)
 {
-    const int32_t slice = (int32_t)(threadIdx.x / TSR_CUDA_LANES) % a.slices;
     const linear_tile t = tile_of(a, index);
     product_run run = {NULL, NULL, 0};
 
     if (t.tile >= 0)
-        run = product_run_of<FORMAT>(a.p.linear[t.linear], t.tile, slice);
+        run = product_run_of(a.p.linear[t.linear], a.cut, t.tile, slice);
     return run;
 }
 
@@ -76,7 +75,7 @@ static __device__ void store_tiles(const linear_args &a, int32_t first_tile, int
             continue;
         const int64_t at =
             (first_row + token) * a.p.y_stride[t.linear] + t.tile * TSR_CUDA_TILE + row;
-        float y = product_finish(l, sums + which * a.slices, a.slices, t.tile, token, row,
+        float y = product_finish(l, sums + which * a.cut.slices, a.cut.slices, t.tile, token, row,
                                  scale[token]);
         if (a.p.add != NULL)
             y += __ldcg(a.p.add + at);
@@ -94,15 +93,19 @@ static __global__ void __launch_bounds__(THREADS)
     const int32_t warp = (int32_t)(threadIdx.x / TSR_CUDA_LANES);
     const int32_t first_row = (int32_t)blockIdx.y * a.together;
     const int32_t tiles = a.tile_end[a.p.count - 1];
+    const int32_t stride = (int32_t)gridDim.x * a.beside;
     product_sums *sums = (product_sums *)(void *)(memory + a.rows_bytes);
+    int32_t half = 0; /* of the sums: the other one may still be read */
     stage_source from = {NULL, NULL, 0, a.p.x};
-    stage_rows to = {(uint16_t *)(void *)memory, scale, tsr_cuda_padded(a.p.linear[0].in) + PRODUCT_PAD};
+    stage_rows to = {(uint16_t *)(void *)memory, scale, a.cut.padded + PRODUCT_PAD};
     product_operand o;
-    packed_unit ring[PRODUCT_DEPTH];
-    int32_t index = (int32_t)blockIdx.x * a.beside + warp / a.slices;
-    product_run run = run_at<FORMAT>(a, index);
+    product_task task;
+    packed_unit ring[product_depth(FORMAT)];
+    int32_t index = (int32_t)blockIdx.x * a.beside + warp / a.cut.slices;
 
-    product_begin<FORMAT>(run, ring);
+    task.slice = warp % a.cut.slices;
+    task.run = run_at(a, index, task.slice);
+    product_begin<FORMAT>(task.run, ring);
     tsr_admit_kernel();
     tsr_await_kernel();
     if (tsr_is_faulty(faults))
@@ -110,23 +113,23 @@ static __global__ void __launch_bounds__(THREADS)
     o.rows = to.rows;
     o.count = min(a.p.rows - first_row, a.together);
     o.pitch = to.pitch;
-    o.groups = (a.p.linear[0].in + TSR_CUDA_GROUP - 1) / TSR_CUDA_GROUP;
     o.group_scale = tsr_cuda_has_groups(FORMAT, a.p.linear[0].activation)
-                        ? a.p.x.group_scale + (int64_t)first_row * o.groups
+                        ? a.p.x.group_scale + (int64_t)first_row * a.cut.groups
                         : NULL;
     stage_fill(a.p.linear[0], from, first_row, o.count, to, peaks);
     __syncthreads();
-    for (int32_t first = (int32_t)blockIdx.x * a.beside; first < tiles;
-         first += (int32_t)gridDim.x * a.beside) {
+    for (int32_t first = (int32_t)blockIdx.x * a.beside; first < tiles; first += stride) {
         const linear_tile t = tile_of(a, index);
-        const product_run next = run_at<FORMAT>(a, index + (int32_t)gridDim.x * a.beside);
-        product_multiply<FORMAT, SPANS, SCALED>(a.p.linear[t.linear], o, t.tile, warp % a.slices, run,
-                                                next, ring, sums[warp]);
+        product_sums *mine = sums + half * a.beside * a.cut.slices;
+        task.tile = t.tile;
+        task.next = run_at(a, index + stride, task.slice);
+        product_multiply<FORMAT, SPANS, SCALED>(a.p.linear[t.linear], a.cut, o, task, ring,
+                                                mine[warp]);
         __syncthreads();
-        store_tiles(a, first, first_row, o, scale, sums);
-        __syncthreads();
-        run = next;
-        index += (int32_t)gridDim.x * a.beside;
+        store_tiles(a, first, first_row, o, scale, mine);
+        task.run = task.next;
+        index += stride;
+        half ^= 1;
     }
 }
 
@@ -226,10 +229,11 @@ static linear_args args_of(const tsr_cuda_product *p)
         tiles += (p->linear[i].out + TSR_CUDA_TILE - 1) / TSR_CUDA_TILE;
         a.tile_end[i] = tiles;
     }
-    a.slices = tsr_slices_of(in);
+    a.cut = product_cut_of(p->linear[0].format, in);
     a.together = product_together(in, p->rows);
-    a.beside = a.slices < LINEAR_WARPS ? LINEAR_WARPS / a.slices : 1;
-    if (a.together > PRODUCT_COLUMNS && a.beside * a.slices * 2 * TSR_CUDA_LANES <= LINEAR_THREADS)
+    a.beside = a.cut.slices < LINEAR_WARPS ? LINEAR_WARPS / a.cut.slices : 1;
+    if (a.together > PRODUCT_COLUMNS &&
+        a.beside * a.cut.slices * 2 * TSR_CUDA_LANES <= LINEAR_THREADS)
         a.beside *= 2;
     a.rows_bytes = a.together * (tsr_cuda_padded(in) + PRODUCT_PAD) * (int32_t)sizeof(uint16_t);
     return a;
@@ -239,7 +243,7 @@ tsr_status tsr_cuda_multiply(tsr_cuda_device *cuda, const tsr_cuda_product *p, c
 {
     const tsr_linear *l = &p->linear[0];
     const linear_args a = args_of(p);
-    const int32_t warps = a.beside * a.slices;
+    const int32_t warps = a.beside * a.cut.slices;
     const bool wide = warps * TSR_CUDA_LANES > LINEAR_THREADS;
     const bool scaled = product_is_scaled(l->format, l->activation);
     tsr_cuda_launch_shape at = {};
@@ -247,7 +251,7 @@ tsr_status tsr_cuda_multiply(tsr_cuda_device *cuda, const tsr_cuda_product *p, c
     if (!tsr_cuda_is_packed(l->format))
         return multiply_plainly(cuda, p, stream);
     at.threads = (unsigned)(warps * TSR_CUDA_LANES);
-    at.shared = (size_t)a.rows_bytes + (size_t)warps * sizeof(product_sums);
+    at.shared = (size_t)a.rows_bytes + 2 * (size_t)warps * sizeof(product_sums);
     at.stream = stream;
     at.grid.x = tsr_cuda_ceil(a.tile_end[p->count - 1], a.beside);
     at.grid.y = tsr_cuda_ceil(p->rows, a.together);

@@ -11,7 +11,7 @@
  *
  * Where 128 columns share a scale, a chain ends after them: its sum times the scale joins the slice.
  *
- * A warp computes a slice of a tile. It keeps PRODUCT_DEPTH units of the weight on their way, and
+ * A warp computes a slice of a tile. It keeps a few units of the weight on their way, and
  * goes from the end of one tile to the beginning of the next without a pause:
  *
  *   ring   | unit | unit | .. |    multiply the oldest, fetch another into its place
@@ -26,7 +26,6 @@
 enum {
     PRODUCT_TOKENS = 16, /* most operand rows of a tile */
     PRODUCT_COLUMNS = 8, /* operand rows of one instruction */
-    PRODUCT_DEPTH = 8,   /* units of a weight on their way to a warp */
     PRODUCT_PAD = 8,     /* elements behind an operand row in shared memory, against bank conflicts */
     PRODUCT_GRID = 132 * 4,
     PRODUCT_ROOM = 160 * 1024, /* most shared memory for operand rows, bytes */
@@ -61,6 +60,35 @@ static __host__ __device__ __forceinline__ int32_t tsr_slices_of(int32_t in)
     return (in + columns - 1) / columns;
 }
 
+/* The same, counted once by the host. */
+typedef struct product_cut {
+    int32_t slices;
+    int32_t columns;    /* of a slice, but for the last */
+    int32_t padded;     /* columns of a row */
+    int32_t units;      /* of a slice, but for the last */
+    int32_t tile_units; /* of a tile */
+    int32_t groups;     /* of 128 columns in a row */
+} product_cut;
+
+static inline product_cut product_cut_of(tsr_weight_format format, int32_t in)
+{
+    product_cut c;
+
+    c.slices = tsr_slices_of(in);
+    c.columns = tsr_slice_columns(in);
+    c.padded = tsr_cuda_padded(in);
+    c.units = c.columns / tsr_packed_columns(format);
+    c.tile_units = c.padded / tsr_packed_columns(format);
+    c.groups = (in + TSR_CUDA_GROUP - 1) / TSR_CUDA_GROUP;
+    return c;
+}
+
+/* Units on their way to a warp: what registers allow. */
+static __device__ __forceinline__ constexpr int product_depth(tsr_weight_format format)
+{
+    return format == TSR_WEIGHT_NVFP4 ? 4 : 8;
+}
+
 /* A slice of a tile, as a lane reads it. */
 typedef struct product_run {
     const unsigned char *codes;
@@ -68,21 +96,17 @@ typedef struct product_run {
     int32_t units; /* 0: nothing to do */
 } product_run;
 
-template <tsr_weight_format FORMAT>
-static __device__ __forceinline__ product_run product_run_of(const tsr_linear &l, int32_t tile,
+static __device__ __forceinline__ product_run product_run_of(const tsr_linear &l,
+                                                             const product_cut &c, int32_t tile,
                                                              int32_t slice)
 {
     const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
-    const int32_t columns = tsr_packed_columns(FORMAT);
-    const int32_t padded = tsr_cuda_padded(l.in);
-    const int32_t first = slice * tsr_slice_columns(l.in);
-    const int32_t last = min(first + tsr_slice_columns(l.in), padded);
-    const int64_t unit = (int64_t)tile * (padded / columns) + first / columns;
+    const int64_t unit = (int64_t)tile * c.tile_units + slice * c.units;
     product_run run;
 
     run.codes = (const unsigned char *)l.weight + unit * PACKED_UNIT + lane * 16;
     run.scales = (const unsigned char *)l.scales + unit * PACKED_SCALES + lane / 4 * 8;
-    run.units = (last - first) / columns;
+    run.units = min(c.units, c.tile_units - slice * c.units);
     return run;
 }
 
@@ -100,10 +124,10 @@ static __device__ __forceinline__ void product_fetch(const product_run &run, int
 /* The first units of a run into the ring. */
 template <tsr_weight_format FORMAT>
 static __device__ __forceinline__ void product_begin(const product_run &run,
-                                                     packed_unit ring[PRODUCT_DEPTH])
+                                                     packed_unit *ring)
 {
 #pragma unroll
-    for (int i = 0; i < PRODUCT_DEPTH; i++)
+    for (int i = 0; i < product_depth(FORMAT); i++)
         product_fetch<FORMAT>(run, i, &ring[i]);
 }
 
@@ -126,7 +150,6 @@ typedef struct product_operand {
     const float *group_scale; /* of the first row, groups apart; NULL: there are none */
     int32_t count;            /* 1..PRODUCT_TOKENS */
     int32_t pitch;
-    int32_t groups;
 } product_operand;
 
 /* Where a lane reads its operands, of the first step. Rows beyond the last are read as the last;
@@ -142,13 +165,13 @@ static __device__ __forceinline__ uint32_t product_rows_at(const product_operand
 
 /* The end of 128 columns: part times their scales joins the sums. */
 template <int SPANS>
-static __device__ __forceinline__ void product_join(const tsr_linear &l, const product_operand &o,
-                                                    int32_t tile, int32_t group,
-                                                    float part[SPANS][4], float sum[SPANS][4])
+static __device__ __forceinline__ void product_join(const tsr_linear &l, const product_cut &c,
+                                                    const product_operand &o, int32_t tile,
+                                                    int32_t group, float part[SPANS][4],
+                                                    float sum[SPANS][4])
 {
     const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
-    const int32_t groups = (l.in + TSR_CUDA_GROUP - 1) / TSR_CUDA_GROUP;
-    const int64_t block = (int64_t)(tile * TSR_CUDA_TILE / TSR_CUDA_GROUP) * groups + group;
+    const int64_t block = (int64_t)(tile * TSR_CUDA_TILE / TSR_CUDA_GROUP) * c.groups + group;
     const float of_weight =
         l.format == TSR_WEIGHT_FP8_BLOCK ? ((const float *)l.scales)[block] : 1.0F;
 
@@ -156,57 +179,66 @@ static __device__ __forceinline__ void product_join(const tsr_linear &l, const p
         for (int i = 0; i < 4; i++) {
             const int32_t token = min(j * PRODUCT_COLUMNS + 2 * (lane % 4) + i % 2, o.count - 1);
             const float of_row =
-                o.group_scale != NULL ? o.group_scale[(int64_t)token * o.groups + group] : 1.0F;
+                o.group_scale != NULL ? o.group_scale[(int64_t)token * c.groups + group] : 1.0F;
             sum[j][i] = fmaf(part[j][i], of_weight * of_row, sum[j][i]);
             part[j][i] = 0.0F;
         }
     }
 }
 
+/* What a warp multiplies now, and what it fetches meanwhile. */
+typedef struct product_task {
+    product_run run;
+    product_run next;
+    int32_t tile;
+    int32_t slice;
+} product_task;
+
 /*
- * Multiplies a run out of the ring, whose places go to the units of `next` as they become free; the
+ * Multiplies a run out of the ring, whose places go to the units of the next as they become free; the
  * sums go to shared memory.
  */
 template <tsr_weight_format FORMAT, int SPANS, bool SCALED>
-static __device__ __forceinline__ void product_multiply(const tsr_linear &l, const product_operand &o,
-                                                        int32_t tile, int32_t slice,
-                                                        const product_run &run,
-                                                        const product_run &next,
-                                                        packed_unit ring[PRODUCT_DEPTH],
+static __device__ __forceinline__ void product_multiply(const tsr_linear &l, const product_cut &c,
+                                                        const product_operand &o,
+                                                        const product_task &task, packed_unit *ring,
                                                         product_sums sums)
 {
+    const int depth = product_depth(FORMAT);
     const int steps = tsr_packed_columns(FORMAT) / TSR_CUDA_STEP;
     const int group_units = TSR_CUDA_GROUP / tsr_packed_columns(FORMAT);
     const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
-    const int32_t first_group = slice * tsr_slice_columns(l.in) / TSR_CUDA_GROUP;
-    const int32_t column_bytes = 2;
-    uint32_t at = product_rows_at(o) + (uint32_t)(slice * tsr_slice_columns(l.in) * column_bytes);
+    const int32_t first_group = task.slice * c.columns / TSR_CUDA_GROUP;
+    const int32_t units = task.run.units;
+    uint32_t at = product_rows_at(o) + (uint32_t)(task.slice * c.columns) * 2;
     float sum[SPANS][4] = {};
     float total[SPANS][4] = {};
 
-    for (int32_t first = 0; first < run.units; first += PRODUCT_DEPTH) {
-        const bool is_last = first + PRODUCT_DEPTH >= run.units;
+    if (units == 0)
+        product_begin<FORMAT>(task.next, ring);
+    for (int32_t first = 0; first < units; first += depth) {
+        const bool is_last = first + depth >= units;
 #pragma unroll
-        for (int i = 0; i < PRODUCT_DEPTH; i++) {
-            if (first + i < run.units) {
+        for (int i = 0; i < depth; i++) {
+            if (first + i < units) {
 #pragma unroll
                 for (int step = 0; step < steps; step++) {
                     uint32_t a[4];
                     uint32_t b[4];
                     packed_operand<FORMAT>(ring[i], step, a);
                     product_rows(at, SPANS, b);
-                    at += TSR_CUDA_STEP * column_bytes;
+                    at += TSR_CUDA_STEP * 2;
                     for (int j = 0; j < SPANS; j++)
                         packed_multiply<FORMAT>(sum[j], a, b[2 * j], b[2 * j + 1]);
                 }
-                if (SCALED && ((i + 1) % group_units == 0 || first + i + 1 == run.units))
-                    product_join<SPANS>(l, o, tile, first_group + (first + i) / group_units, sum,
-                                        total);
+                if (SCALED && ((i + 1) % group_units == 0 || first + i + 1 == units))
+                    product_join<SPANS>(l, c, o, task.tile, first_group + (first + i) / group_units,
+                                        sum, total);
             }
             if (is_last)
-                product_fetch<FORMAT>(next, i, &ring[i]);
+                product_fetch<FORMAT>(task.next, i, &ring[i]);
             else
-                product_fetch<FORMAT>(run, first + PRODUCT_DEPTH + i, &ring[i]);
+                product_fetch<FORMAT>(task.run, first + depth + i, &ring[i]);
         }
     }
     for (int j = 0; j < SPANS; j++) {

@@ -24,7 +24,13 @@
 
 #include <cooperative_groups.h>
 
-enum { ROWS = 4, MOST_CLUSTER = 8, CLUSTER_CTAS = 132 * 4 };
+enum {
+    ROWS = 4,
+    MOST_CLUSTER = 8,
+    CLUSTER_CTAS = 132 * 4,
+    AHEAD = 8,  /* steps of a gate on their way to a warp */
+    LINE = 128, /* bytes that are fetched together */
+};
 
 /* What a warp needs to choose for a row. */
 typedef struct choose_args {
@@ -68,29 +74,50 @@ static __device__ void softmax(float *x, int32_t count, int32_t lane)
         x[i] = x[i] / sum;
 }
 
-/* The largest of `count` choices that is not taken; the first of equals. All lanes get it. */
-static __device__ int32_t best_of(const float *choice, const unsigned char *taken, int32_t count,
-                                  int32_t lane)
+/* Unsigned order of keys is the order of values. */
+static __device__ __forceinline__ uint32_t key_of(float x)
 {
-    int32_t best = -1;
-    float most = 0.0F;
+    const uint32_t u = __float_as_uint(x + 0.0F);
+
+    return (u & 0x80000000U) != 0 ? ~u : u | 0x80000000U;
+}
+
+/* A lane's best of `count` choices that are not taken, its every 32nd; the first of equals. */
+typedef struct lane_best {
+    uint32_t key;
+    int32_t id; /* INT32_MAX: none is left */
+} lane_best;
+
+static __device__ __forceinline__ lane_best best_of_lane(const float *choice,
+                                                         const unsigned char *taken, int32_t count,
+                                                         int32_t lane)
+{
+    lane_best best = {0, INT32_MAX};
 
     for (int32_t i = lane; i < count; i += TSR_CUDA_LANES) {
-        if (taken[i] == 0 && (best < 0 || choice[i] > most)) {
-            best = i;
-            most = choice[i];
+        const uint32_t key = key_of(choice[i]);
+        if (taken[i] == 0 && (best.id == INT32_MAX || key > best.key)) {
+            best.key = key;
+            best.id = i;
         }
     }
-    for (int apart = TSR_CUDA_LANES / 2; apart > 0; apart /= 2) {
-        const int32_t other = __shfl_xor_sync(TSR_ALL_LANES, best, apart);
-        const float theirs = __shfl_xor_sync(TSR_ALL_LANES, most, apart);
-        const bool better = best < 0 || theirs > most || (theirs == most && other < best);
-        if (other >= 0 && better) {
-            best = other;
-            most = theirs;
-        }
+    return best;
+}
+
+/* The best of all lanes, the lowest of equals; it is taken, and its lane looks again. */
+static __device__ __forceinline__ int32_t take_best(const float *choice, unsigned char *taken,
+                                                    int32_t count, int32_t lane, lane_best *mine)
+{
+    const uint32_t most = __reduce_max_sync(TSR_ALL_LANES, mine->key);
+    const int32_t best =
+        __reduce_min_sync(TSR_ALL_LANES, mine->key == most ? mine->id : INT32_MAX);
+
+    if (best % TSR_CUDA_LANES == lane) {
+        taken[best] = 1;
+        *mine = best_of_lane(choice, taken, count, lane);
     }
-    return __shfl_sync(TSR_ALL_LANES, best, 0);
+    __syncwarp();
+    return best;
 }
 
 /* The sum of a group's two largest choices; of one, if there is but one. */
@@ -122,12 +149,9 @@ static __device__ void keep_groups(const choose_args &a, const row_choices &r, i
         r.taken[g] = 0;
     }
     __syncwarp();
-    for (int32_t i = 0; i < a.top_groups; i++) {
-        const int32_t best = best_of(r.group, r.taken, a.groups, lane);
-        if (lane == 0)
-            r.taken[best] = 1;
-        __syncwarp();
-    }
+    lane_best mine = best_of_lane(r.group, r.taken, a.groups, lane);
+    for (int32_t i = 0; i < a.top_groups; i++)
+        (void)take_best(r.group, r.taken, a.groups, lane, &mine);
     for (int32_t e = lane; e < a.experts; e += TSR_CUDA_LANES) {
         if (r.taken[e / size] == 0)
             r.choice[e] = -INFINITY;
@@ -135,37 +159,38 @@ static __device__ void keep_groups(const choose_args &a, const row_choices &r, i
     __syncwarp();
 }
 
-/* Slot k's choice stays with lane 0, which writes the row in the end. */
+/* Slot k's choice stays with lane k % 32. */
 static __device__ void choose(const choose_args &a, const row_choices &r, int64_t row, int32_t lane)
 {
-    int32_t *expert = a.expert + row * a.expert_stride;
-    float *weight = a.weight + row * a.top_k;
-    float sum = 0.0F;
+    int32_t chosen[TSR_MAX_TOP_K / TSR_CUDA_LANES] = {};
+    float sum = a.kind == TSR_ROUTER_SIGMOID ? 1e-20F : 0.0F;
+    float before = 0.0F;
 
     for (int32_t e = lane; e < a.experts; e += TSR_CUDA_LANES)
         r.taken[e] = 0;
     __syncwarp();
+    lane_best mine = best_of_lane(r.choice, r.taken, a.experts, lane);
     for (int32_t k = 0; k < a.top_k; k++) {
-        const int32_t best = best_of(r.choice, r.taken, a.experts, lane);
-        sum += r.score[best];
-        if (lane == 0) {
-            if (a.tag != NULL)
-                a.tag[row * a.top_k + k] = a.tag_of[best];
-            expert[k] = best;
-            weight[k] = r.score[best];
-            r.taken[best] = 1;
-        }
-        __syncwarp();
+        const int32_t best = take_best(r.choice, r.taken, a.experts, lane, &mine);
+        before += r.score[best];
+        if (k % TSR_CUDA_LANES == lane)
+            chosen[k / TSR_CUDA_LANES] = best;
     }
-    if (a.kind == TSR_ROUTER_SIGMOID)
-        sum += 1e-20F;
-    for (int32_t k = lane; k < a.top_k; k += TSR_CUDA_LANES) {
-        float w = weight[k];
+    sum += before;
+#pragma unroll
+    for (int32_t i = 0; i < TSR_MAX_TOP_K / TSR_CUDA_LANES; i++) {
+        const int32_t k = i * TSR_CUDA_LANES + lane;
+        if (k >= a.top_k)
+            break;
+        float w = r.score[chosen[i]];
         if (a.normalise)
             w = w / sum;
         if (a.kind == TSR_ROUTER_SIGMOID)
             w = w * a.routed_scale;
-        weight[k] = w;
+        a.weight[row * a.top_k + k] = w;
+        a.expert[row * a.expert_stride + k] = chosen[i];
+        if (a.tag != NULL)
+            a.tag[row * a.top_k + k] = a.tag_of[chosen[i]];
     }
 }
 
@@ -250,32 +275,58 @@ static __device__ void enter_row(const route_args &a, int64_t row, float *to, bo
 }
 
 /* A lane's eight weights of one step: rows g and g + 8, columns 2t, 2t+1, 2t+8, 2t+9. */
-static __device__ __forceinline__ void gate_step(const tsr_linear &l, int32_t tile, int32_t step,
-                                                 float w[2][4])
+typedef struct gate_weights {
+    float w[2][4];
+} gate_weights;
+
+static __device__ __forceinline__ gate_weights plain_weights(const tsr_linear &l, int32_t tile,
+                                                             int32_t step)
 {
     const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
+    gate_weights g;
 
-    if (l.format == TSR_WEIGHT_F32) {
-        for (int r = 0; r < 2; r++) {
-            const int64_t row = min(tile * TSR_CUDA_TILE + lane / 4 + 8 * r, l.out - 1);
-            const float *at =
-                (const float *)l.weight + row * l.in + step * TSR_CUDA_STEP + lane % 4 * 2;
-            for (int i = 0; i < 4; i++)
-                w[r][i] = at[i / 2 * 8 + i % 2];
-        }
-        return;
+    for (int r = 0; r < 2; r++) {
+        const int64_t row = min(tile * TSR_CUDA_TILE + lane / 4 + 8 * r, l.out - 1);
+        const float *at =
+            (const float *)l.weight + row * l.in + step * TSR_CUDA_STEP + lane % 4 * 2;
+        for (int i = 0; i < 4; i++)
+            g.w[r][i] = at[i / 2 * 8 + i % 2];
     }
-    const int64_t unit = (int64_t)tile * (tsr_cuda_padded(l.in) / TSR_CUDA_STEP) + step;
-    const uint4 u = ((const uint4 *)l.weight)[unit * TSR_CUDA_LANES + lane];
-    const uint32_t word[4] = {u.x, u.y, u.z, u.w};
+    return g;
+}
+
+static __device__ __forceinline__ gate_weights unpacked(const tsr_linear &l, uint4 unit)
+{
+    const uint32_t word[4] = {unit.x, unit.y, unit.z, unit.w};
+    gate_weights g;
+
     for (int i = 0; i < 8; i++) {
         const uint16_t code = (uint16_t)(word[i / 2] >> 16 * (i % 2));
-        w[i / 2 % 2][i / 4 * 2 + i % 2] =
+        g.w[i / 2 % 2][i / 4 * 2 + i % 2] =
             l.format == TSR_WEIGHT_BF16 ? tsr_from_bf16(code) : tsr_from_f16(code);
+    }
+    return g;
+}
+
+/* Four rows by the weights of a step. */
+static __device__ __forceinline__ void add_step(const gate_weights &g, const float *at, int32_t in,
+                                                int32_t rows, float sum[ROWS][2])
+{
+#pragma unroll
+    for (int j = 0; j < ROWS; j++) {
+        if (j >= rows)
+            break;
+        const float2 low = *(const float2 *)(const void *)(at + j * in);
+        const float2 high = *(const float2 *)(const void *)(at + j * in + 8);
+        const float v[4] = {low.x, low.y, high.x, high.y};
+        for (int i = 0; i < 4; i++) {
+            sum[j][0] = fmaf(v[i], g.w[0][i], sum[j][0]);
+            sum[j][1] = fmaf(v[i], g.w[1][i], sum[j][1]);
+        }
     }
 }
 
-/* A warp's part of the logits of a tile of 16 experts. */
+/* A warp's part of the logits of a tile of 16 experts: eight steps of weights on their way at once. */
 static __device__ void logits_of_warp(const route_args &a, int32_t tile, const float *x,
                                       int32_t rows, float part[ROWS][TSR_CUDA_TILE])
 {
@@ -283,22 +334,27 @@ static __device__ void logits_of_warp(const route_args &a, int32_t tile, const f
     const int32_t warp = (int32_t)(threadIdx.x / TSR_CUDA_LANES);
     const int32_t steps = a.gate.in / TSR_CUDA_STEP;
     const int32_t last = (warp + 1) * steps / TSR_CUDA_WARPS;
+    const uint4 *units = (const uint4 *)a.gate.weight +
+                         (int64_t)tile * (tsr_cuda_padded(a.gate.in) / TSR_CUDA_STEP) *
+                             TSR_CUDA_LANES +
+                         lane;
     float sum[ROWS][2] = {};
 
-#pragma unroll 4
-    for (int32_t s = warp * steps / TSR_CUDA_WARPS; s < last; s++) {
-        float w[2][4];
-        gate_step(a.gate, tile, s, w);
-        const float *at = x + s * TSR_CUDA_STEP + lane % 4 * 2;
+    for (int32_t s = warp * steps / TSR_CUDA_WARPS; s < last; s += AHEAD) {
+        uint4 unit[AHEAD];
 #pragma unroll
-        for (int j = 0; j < ROWS; j++) {
-            if (j >= rows)
+        for (int i = 0; i < AHEAD; i++) {
+            if (s + i < last && a.gate.format != TSR_WEIGHT_F32)
+                unit[i] = units[(s + i) * TSR_CUDA_LANES];
+        }
+#pragma unroll
+        for (int i = 0; i < AHEAD; i++) {
+            if (s + i >= last)
                 break;
-            for (int i = 0; i < 4; i++) {
-                const float v = at[j * a.gate.in + i / 2 * 8 + i % 2];
-                sum[j][0] = fmaf(v, w[0][i], sum[j][0]);
-                sum[j][1] = fmaf(v, w[1][i], sum[j][1]);
-            }
+            const gate_weights g = a.gate.format == TSR_WEIGHT_F32
+                                       ? plain_weights(a.gate, tile, s + i)
+                                       : unpacked(a.gate, unit[i]);
+            add_step(g, x + (s + i) * TSR_CUDA_STEP + lane % 4 * 2, a.gate.in, rows, sum);
         }
     }
     for (int j = 0; j < ROWS; j++) {
@@ -310,6 +366,19 @@ static __device__ void logits_of_warp(const route_args &a, int32_t tile, const f
                 part[j][lane / 4 + 8 * r] = v;
         }
     }
+}
+
+/* Brings this CTA's share of the gate near, while the kernel in front still works. */
+static __device__ void expect_gate(const route_args &a)
+{
+    const int64_t bytes = (int64_t)tsr_cuda_padded(a.gate.in) * TSR_CUDA_TILE * 2;
+    const int32_t tile = (int32_t)cooperative_groups::this_cluster().block_rank();
+    const unsigned char *from = (const unsigned char *)a.gate.weight + tile * bytes;
+
+    if (a.gate.format == TSR_WEIGHT_F32)
+        return;
+    for (int64_t i = (int64_t)threadIdx.x * LINE; i < bytes; i += TSR_CUDA_THREADS * LINE)
+        asm volatile("prefetch.global.L2 [%0];" ::"l"(from + i));
 }
 
 /* This CTA's logits of up to four rows, into the first CTA's memory. */
@@ -349,11 +418,12 @@ static __global__ void __launch_bounds__(TSR_CUDA_THREADS)
     const bool is_first = cluster.block_rank() == 0;
     int32_t half = 0;
 
+    expect_gate(a);
+    cluster.sync(); /* all are there to be written to */
     tsr_admit_kernel();
     tsr_await_kernel();
     if (tsr_is_faulty(faults))
         return;
-    cluster.sync(); /* all are there to be written to */
     for (int32_t t = (int32_t)(blockIdx.x / cluster.num_blocks()) * ROWS; t < a.tokens;
          t += clusters * ROWS, half ^= 1) {
         const int32_t rows = min(a.tokens - t, (int32_t)ROWS);

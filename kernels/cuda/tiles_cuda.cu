@@ -16,8 +16,10 @@
 
 enum {
     TILES_WARPS = 8,
-    TILES_THREADS = 512, /* most of a CTA, unless a weight has more slices */
+    TILES_THREADS = TILES_WARPS * TSR_CUDA_LANES, /* of a CTA, where slices allow */
+    TILES_MORE_THREADS = 512,
     TILES_MOST_THREADS = 1024,
+    TILES_CTAS = 3, /* of usual size on a multiprocessor: what registers are cut for */
     TILES_PLAIN_GRID = 64,
 };
 
@@ -26,7 +28,7 @@ typedef struct tiles_args {
     const tsr_cuda_tile *tile;
     const int32_t *tiles;
     const int32_t *target;
-    int32_t slices;
+    product_cut cut;
     int32_t beside; /* tiles of the weight that a CTA has at once */
     int32_t groups; /* of so many make the weight */
     int32_t sides;  /* 2: gate and up */
@@ -71,142 +73,204 @@ static __device__ __forceinline__ warp_place place_of(const tiles_args &a)
     const int32_t warp = (int32_t)(threadIdx.x / TSR_CUDA_LANES);
     warp_place p;
 
-    p.slice = warp % a.slices;
-    p.which = warp / a.slices % a.beside;
-    p.side = warp / (a.slices * a.beside);
+    p.slice = warp % a.cut.slices;
+    p.which = warp / a.cut.slices % a.beside;
+    p.side = warp / (a.cut.slices * a.beside);
     return p;
 }
 
-/* What a warp reads for an item. */
-template <tsr_weight_format FORMAT>
-static __device__ __forceinline__ product_run run_at(const tiles_args &a, int32_t item, int32_t end)
+/* What a CTA keeps beside operand rows and sums. Linears of a tile of pairs and of the one after it,
+ * since global memory is far: those of tile i are at i % 2. */
+typedef struct tiles_memory {
+    tsr_linear linear[2][2]; /* [tile % 2][side] */
+    float scale[2 * PRODUCT_TOKENS];
+    int32_t target[PRODUCT_TOKENS];
+    stage_peaks peaks;
+} tiles_memory;
+
+/* The linears of a tile of pairs, word by word. */
+static __device__ __forceinline__ void fetch_linears(const tiles_args &a, int32_t index,
+                                                     int32_t tiles, tiles_memory *m)
 {
-    const warp_place p = place_of(a);
-    const int32_t tile = item % a.groups * a.beside + p.which;
+    const int32_t words = (int32_t)(sizeof(tsr_linear) / sizeof(uint32_t));
+    const int32_t i = (int32_t)threadIdx.x;
+
+    if (index >= tiles || i >= a.sides * words)
+        return;
+    const int32_t expert = a.t.mlps != NULL ? a.tile[index].expert : 0;
+    const uint32_t *from = (const uint32_t *)(const void *)&linear_of(a, expert, i / words);
+    ((uint32_t *)(void *)&m->linear[index % 2][i / words])[i % words] = from[i % words];
+}
+
+/* Where a CTA stands: a group of tiles of the weights, for a tile of pairs. */
+typedef struct tiles_item {
+    int32_t index; /* of the tile of pairs */
+    int32_t group;
+} tiles_item;
+
+static __device__ __forceinline__ tiles_item after(const tiles_args &a, tiles_item i)
+{
+    i.group++;
+    if (i.group == a.groups) {
+        i.group = 0;
+        i.index++;
+    }
+    return i;
+}
+
+static __device__ __forceinline__ product_run run_at(const tiles_args &a, const tiles_memory *m,
+                                                     tiles_item i, const warp_place &p)
+{
+    const int32_t tile = i.group * a.beside + p.which;
     product_run run = {NULL, NULL, 0};
 
-    if (item >= end || tile * TSR_CUDA_TILE >= a.t.out)
-        return run;
-    return product_run_of<FORMAT>(linear_of(a, pairs_of(a, item / a.groups).expert, p.side), tile,
-                                  p.slice);
+    if (tile * TSR_CUDA_TILE < a.t.out)
+        run = product_run_of(m->linear[i.index % 2][p.side], a.cut, tile, p.slice);
+    return run;
 }
 
 /* One finished number to where it goes. */
-static __device__ __forceinline__ void store_one(const tiles_args &a, const tsr_cuda_tile &pairs,
-                                                 int32_t tile, int32_t token, int32_t row,
-                                                 const product_sums *sums, const float *scale)
+static __device__ __forceinline__ void store_one(const tiles_args &a, const tiles_memory *m,
+                                                 const tsr_cuda_tile &pairs, tiles_item item,
+                                                 int32_t which, int32_t token, int32_t row,
+                                                 const product_sums *sums)
 {
-    const int32_t slices = a.slices;
+    const tsr_linear *l = m->linear[item.index % 2];
+    const int32_t slices = a.cut.slices;
+    const int32_t tile = item.group * a.beside + which;
     const int32_t column = tile * TSR_CUDA_TILE + row;
-    const int64_t pair = pairs.first + token;
-    const tsr_linear &first = linear_of(a, pairs.expert, 0);
-    float y = product_finish(first, sums, slices, tile, token, row, scale[token]);
-    float *to = a.t.y + pair * a.t.out + column;
+    float *to = a.t.y + (int64_t)(pairs.first + token) * a.t.out + column;
+    float y = product_finish(l[0], sums + which * slices, slices, tile, token, row, m->scale[token]);
 
     if (a.t.mode == TSR_CUDA_TILES_GATED) {
-        const float up =
-            product_finish(linear_of(a, pairs.expert, 1), sums + a.beside * slices, slices, tile,
-                           token, row, scale[a.t.shares ? token : PRODUCT_TOKENS + token]);
+        const float scale = m->scale[a.t.shares ? token : PRODUCT_TOKENS + token];
+        const float up = product_finish(l[1], sums + (a.beside + which) * slices, slices, tile,
+                                        token, row, scale);
         y = tsr_silu(y) * up;
     } else if (a.t.mode == TSR_CUDA_TILES_UP) {
         y = tsr_silu(*to) * y;
     } else if (a.t.mode == TSR_CUDA_TILES_DOWN) {
-        to = a.t.y + (int64_t)a.target[pair] * a.t.out + column;
+        to = a.t.y + (int64_t)m->target[token] * a.t.out + column;
     }
     *to = y;
 }
 
-static __device__ __forceinline__ void store_item(const tiles_args &a, const tsr_cuda_tile &pairs,
-                                                  int32_t first_tile, const product_sums *sums,
-                                                  const float *scale)
+static __device__ __forceinline__ void store_item(const tiles_args &a, const tiles_memory *m,
+                                                  const tsr_cuda_tile &pairs, tiles_item item,
+                                                  const product_sums *sums)
 {
-    const int32_t each = pairs.count * TSR_CUDA_TILE;
+    const int32_t columns = a.beside * TSR_CUDA_TILE;
+    const int32_t first = item.group * columns;
 
-    for (int32_t i = (int32_t)threadIdx.x; i < a.beside * each; i += (int32_t)blockDim.x) {
-        const int32_t which = i / each;
-        const int32_t tile = first_tile + which;
-        if (tile * TSR_CUDA_TILE + i % TSR_CUDA_TILE < a.t.out)
-            store_one(a, pairs, tile, i % each / TSR_CUDA_TILE, i % TSR_CUDA_TILE,
-                      sums + which * a.slices, scale);
+    for (int32_t i = (int32_t)threadIdx.x; i < columns * pairs.count; i += (int32_t)blockDim.x) {
+        const int32_t column = i & (columns - 1); /* beside is a power of two */
+        if (first + column < a.t.out)
+            store_one(a, m, pairs, item, column / TSR_CUDA_TILE, i / columns,
+                      column % TSR_CUDA_TILE, sums);
     }
 }
 
-/* The operand rows of a tile of pairs, for both sides. */
+/* The operand rows of a tile of pairs, for both sides, and where its answers go. */
 static __device__ __forceinline__ void stage_pairs(const tiles_args &a, const tsr_cuda_tile &pairs,
-                                                   unsigned char *memory, float *scale,
-                                                   stage_peaks peaks)
+                                                   const tsr_linear *linear, unsigned char *rows,
+                                                   tiles_memory *m)
 {
-    stage_rows to = {(uint16_t *)(void *)memory, scale, tsr_cuda_padded(a.t.in) + PRODUCT_PAD};
+    stage_rows to = {(uint16_t *)(void *)rows, m->scale, a.cut.padded + PRODUCT_PAD};
     stage_source from = {a.t.x, a.t.source, a.t.x_stride, a.t.made};
 
-    stage_fill(linear_of(a, pairs.expert, 0), from, pairs.first, pairs.count, to, peaks);
+    if (a.t.mode == TSR_CUDA_TILES_DOWN && (int32_t)threadIdx.x < pairs.count)
+        m->target[threadIdx.x] = a.target[pairs.first + (int32_t)threadIdx.x];
+    stage_fill(linear[0], from, pairs.first, pairs.count, to, m->peaks);
     if (a.sides == 2 && !a.t.shares) {
         __syncthreads();
-        to.rows = (uint16_t *)(void *)(memory + a.rows_bytes);
-        to.scale = scale + PRODUCT_TOKENS;
+        to.rows = (uint16_t *)(void *)(rows + a.rows_bytes);
+        to.scale = m->scale + PRODUCT_TOKENS;
         from.made = a.t.made_up;
-        stage_fill(linear_of(a, pairs.expert, 1), from, pairs.first, pairs.count, to, peaks);
+        stage_fill(linear[1], from, pairs.first, pairs.count, to, m->peaks);
     }
 }
 
 static __device__ __forceinline__ product_operand operand_of(const tiles_args &a,
                                                              const tsr_cuda_tile &pairs,
-                                                             const unsigned char *memory)
+                                                             int32_t side,
+                                                             const unsigned char *rows)
 {
-    const bool second = place_of(a).side == 1 && !a.t.shares;
+    const bool second = side == 1 && !a.t.shares;
     const tsr_cuda_operand &made = second ? a.t.made_up : a.t.made;
     product_operand o;
 
-    o.rows = (const uint16_t *)(const void *)(second ? memory + a.rows_bytes : memory);
+    o.rows = (const uint16_t *)(const void *)(second ? rows + a.rows_bytes : rows);
     o.count = pairs.count;
-    o.pitch = tsr_cuda_padded(a.t.in) + PRODUCT_PAD;
-    o.groups = (a.t.in + TSR_CUDA_GROUP - 1) / TSR_CUDA_GROUP;
-    o.group_scale = a.t.x == NULL && a.t.grouped
-                        ? made.group_scale + (int64_t)pairs.first * o.groups
-                        : NULL;
+    o.pitch = a.cut.padded + PRODUCT_PAD;
+    o.group_scale =
+        a.t.grouped ? made.group_scale + (int64_t)pairs.first * a.cut.groups : NULL;
     return o;
 }
 
+/* This CTA's share of all items: first .. first + count. */
+static __device__ __forceinline__ tiles_item share_of(const tiles_args &a, int32_t tiles,
+                                                      int32_t *count)
+{
+    const int32_t items = tiles * a.groups;
+    const int32_t each = (items + (int32_t)gridDim.x - 1) / (int32_t)gridDim.x;
+    const int32_t first = (int32_t)blockIdx.x * each;
+    tiles_item item = {first / a.groups, first % a.groups};
+
+    *count = min(each, items - first);
+    return item;
+}
+
 template <tsr_weight_format FORMAT, int SPANS, bool SCALED, int THREADS>
-static __global__ void __launch_bounds__(THREADS)
+static __global__ void __launch_bounds__(THREADS, THREADS == TILES_THREADS ? TILES_CTAS : 1)
     tiles_kernel(const __grid_constant__ tiles_args a, tsr_cuda_faults faults)
 {
-    extern __shared__ __align__(16) unsigned char memory[];
-    __shared__ float scale[2 * PRODUCT_TOKENS];
-    __shared__ stage_peaks peaks;
+    extern __shared__ __align__(16) unsigned char rows[];
+    __shared__ tiles_memory m;
     const warp_place place = place_of(a);
     const int32_t operands = a.sides == 2 && !a.t.shares ? 2 : 1;
-    product_sums *sums = (product_sums *)(void *)(memory + operands * a.rows_bytes);
-    packed_unit ring[PRODUCT_DEPTH];
+    const int32_t warps = (int32_t)(blockDim.x / TSR_CUDA_LANES);
+    product_sums *sums = (product_sums *)(void *)(rows + operands * a.rows_bytes);
+    packed_unit ring[product_depth(FORMAT)];
+    product_operand o = {};
+    product_task task = {};
     tsr_cuda_tile pairs = {};
     int32_t staged = -1;
+    int32_t left;
 
     tsr_admit_kernel();
     tsr_await_kernel();
     if (tsr_is_faulty(faults))
         return;
-    const int32_t items = count_tiles(a) * a.groups;
-    const int32_t each = (items + (int32_t)gridDim.x - 1) / (int32_t)gridDim.x;
-    const int32_t end = min(items, ((int32_t)blockIdx.x + 1) * each);
-    product_run run = run_at<FORMAT>(a, (int32_t)blockIdx.x * each, end);
-    product_begin<FORMAT>(run, ring);
-    for (int32_t item = (int32_t)blockIdx.x * each; item < end; item++) {
-        if (staged != item / a.groups) {
-            staged = item / a.groups;
+    const int32_t tiles = count_tiles(a);
+    tiles_item item = share_of(a, tiles, &left);
+    if (left <= 0)
+        return;
+    fetch_linears(a, item.index, tiles, &m);
+    __syncthreads();
+    task.slice = place.slice;
+    task.run = run_at(a, &m, item, place);
+    product_begin<FORMAT>(task.run, ring);
+    for (; left > 0; left--) {
+        if (staged != item.index) {
+            staged = item.index;
             pairs = pairs_of(a, staged);
-            stage_pairs(a, pairs, memory, scale, peaks);
+            __syncthreads(); /* nobody looks at the tile before any more */
+            fetch_linears(a, staged + 1, tiles, &m);
+            stage_pairs(a, pairs, m.linear[staged % 2], rows, &m);
+            o = operand_of(a, pairs, place.side, rows);
             __syncthreads();
         }
-        const product_run next = run_at<FORMAT>(a, item + 1, end);
-        const int32_t first_tile = item % a.groups * a.beside;
-        product_multiply<FORMAT, SPANS, SCALED>(
-            linear_of(a, pairs.expert, place.side), operand_of(a, pairs, memory),
-            first_tile + place.which, place.slice, run, next, ring,
-            sums[threadIdx.x / TSR_CUDA_LANES]);
+        product_sums *mine = sums + left % 2 * warps; /* the other half may still be read */
+        task.tile = item.group * a.beside + place.which;
+        task.next.units = 0;
+        if (left > 1)
+            task.next = run_at(a, &m, after(a, item), place);
+        product_multiply<FORMAT, SPANS, SCALED>(m.linear[staged % 2][place.side], a.cut, o, task,
+                                                ring, mine[threadIdx.x / TSR_CUDA_LANES]);
         __syncthreads();
-        store_item(a, pairs, first_tile, sums, scale);
-        __syncthreads();
-        run = next;
+        store_item(a, &m, pairs, item, mine);
+        task.run = task.next;
+        item = after(a, item);
     }
 }
 
@@ -252,33 +316,37 @@ static tsr_status multiply_plainly(tsr_cuda_device *cuda, const tiles_args &a, c
 typedef void (*tiles_kernel_of)(const tiles_args a, tsr_cuda_faults faults);
 
 template <tsr_weight_format FORMAT, bool SCALED>
-static tiles_kernel_of kernel_for(int32_t rows, bool wide)
+static tiles_kernel_of kernel_for(int32_t rows, int32_t threads)
 {
-    if (wide)
+    if (threads > TILES_MORE_THREADS)
         return tiles_kernel<FORMAT, 2, SCALED, TILES_MOST_THREADS>;
+    if (threads > TILES_THREADS)
+        return tiles_kernel<FORMAT, 2, SCALED, TILES_MORE_THREADS>;
     return rows <= PRODUCT_COLUMNS ? tiles_kernel<FORMAT, 1, SCALED, TILES_THREADS>
                                    : tiles_kernel<FORMAT, 2, SCALED, TILES_THREADS>;
 }
 
-static tiles_kernel_of find_kernel(tsr_weight_format format, bool scaled, int32_t rows, bool wide)
+static tiles_kernel_of find_kernel(tsr_weight_format format, bool scaled, int32_t rows,
+                                   int32_t threads)
 {
     if (format == TSR_WEIGHT_BF16)
-        return kernel_for<TSR_WEIGHT_BF16, false>(rows, wide);
+        return kernel_for<TSR_WEIGHT_BF16, false>(rows, threads);
     if (format == TSR_WEIGHT_F16)
-        return kernel_for<TSR_WEIGHT_F16, false>(rows, wide);
+        return kernel_for<TSR_WEIGHT_F16, false>(rows, threads);
     if (format == TSR_WEIGHT_NVFP4)
-        return kernel_for<TSR_WEIGHT_NVFP4, false>(rows, wide);
-    return scaled ? kernel_for<TSR_WEIGHT_FP8, true>(rows, wide)
-                  : kernel_for<TSR_WEIGHT_FP8, false>(rows, wide);
+        return kernel_for<TSR_WEIGHT_NVFP4, false>(rows, threads);
+    return scaled ? kernel_for<TSR_WEIGHT_FP8, true>(rows, threads)
+                  : kernel_for<TSR_WEIGHT_FP8, false>(rows, threads);
 }
 
 static tsr_status allow_shared(tsr_weight_format format, bool scaled)
 {
+    static const int32_t threads[] = {TILES_THREADS, TILES_MORE_THREADS, TILES_MOST_THREADS};
     tsr_status st = TSR_OK;
 
-    for (int i = 0; i < 3 && st == TSR_OK; i++) {
+    for (int i = 0; i < 6 && st == TSR_OK; i++) {
         const tiles_kernel_of kernel =
-            find_kernel(format, scaled, i == 0 ? 1 : PRODUCT_TOKENS, i == 2);
+            find_kernel(format, scaled, i % 2 == 0 ? 1 : PRODUCT_TOKENS, threads[i / 2]);
         st = TSR_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                            TSR_CUDA_SHARED));
     }
@@ -311,11 +379,11 @@ static tiles_args args_of(const tsr_cuda_device *cuda, const tsr_cuda_tiles *t)
     a.tile = cuda->work.tile;
     a.tiles = cuda->work.tiles;
     a.target = cuda->work.target;
-    a.slices = tsr_slices_of(t->in);
+    a.cut = product_cut_of(t->format, t->in);
     a.sides = t->mode == TSR_CUDA_TILES_GATED ? 2 : 1;
     a.together = t->rows < t->together ? t->rows : t->together;
     a.beside = 1;
-    while (2 * a.beside * a.sides * a.slices <= TILES_WARPS)
+    while (2 * a.beside * a.sides * a.cut.slices <= TILES_WARPS)
         a.beside *= 2;
     a.groups = ((t->out + TSR_CUDA_TILE - 1) / TSR_CUDA_TILE + a.beside - 1) / a.beside;
     a.rows_bytes = a.together * (tsr_cuda_padded(t->in) + PRODUCT_PAD) * (int32_t)sizeof(uint16_t);
@@ -326,8 +394,7 @@ tsr_status tsr_cuda_multiply_tiles(tsr_cuda_device *cuda, const tsr_cuda_tiles *
                                    cudaStream_t stream)
 {
     const tiles_args a = args_of(cuda, t);
-    const int32_t warps = a.sides * a.beside * a.slices;
-    const bool wide = warps * TSR_CUDA_LANES > TILES_THREADS;
+    const int32_t warps = a.sides * a.beside * a.cut.slices;
     const size_t operands = a.sides == 2 && !t->shares ? 2 : 1;
     tsr_cuda_launch_shape at = {};
 
@@ -335,9 +402,9 @@ tsr_status tsr_cuda_multiply_tiles(tsr_cuda_device *cuda, const tsr_cuda_tiles *
         return multiply_plainly(cuda, a, stream);
     at.grid.x = PRODUCT_GRID;
     at.threads = (unsigned)(warps * TSR_CUDA_LANES);
-    at.shared = operands * (size_t)a.rows_bytes + (size_t)warps * sizeof(product_sums);
+    at.shared = operands * (size_t)a.rows_bytes + 2 * (size_t)warps * sizeof(product_sums);
     at.stream = stream;
-    return tsr_cuda_launch(
-        at, find_kernel(t->format, product_is_scaled(t->format, t->activation), a.together, wide), a,
-        cuda->faults);
+    const bool scaled = product_is_scaled(t->format, t->activation);
+    return tsr_cuda_launch(at, find_kernel(t->format, scaled, a.together, (int32_t)at.threads), a,
+                           cuda->faults);
 }
