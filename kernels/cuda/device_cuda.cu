@@ -418,6 +418,7 @@ extern "C" tsr_status tsr_device_open_cuda(int32_t ordinal, tsr_device **ret_dev
     if (cuda == NULL)
         return TSR_ERR_MEMORY;
     cuda->ordinal = ordinal;
+    cuda->multiprocessors = card.multiProcessorCount;
     cuda->base.table = &table_cuda;
     cuda->base.blocks = &blocks_cuda;
     cuda->base.ops = &ops_cuda;

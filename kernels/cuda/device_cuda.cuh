@@ -51,6 +51,7 @@ typedef struct tsr_cuda_faults {
 typedef struct tsr_cuda_device {
     tsr_device base; /* first member */
     int32_t ordinal;
+    int32_t multiprocessors;
     cudaStream_t stream; /* of whoever names none */
     tsr_fault *fault;    /* pinned and mapped: as the host sees it */
     tsr_cuda_faults faults;

@@ -14,7 +14,11 @@
 #include "kernels/cuda/block_cuda.cuh"
 #include "kernels/cuda/tiles_cuda.cuh"
 
-enum { COUNTERS = 1024 };
+enum {
+    COUNTERS = 1024,
+    FEW_PAIRS = 3, /* of an expert, on average */
+    FEW_TOGETHER = 8,
+};
 
 /* What the kernels need of a block. */
 typedef struct pair_args {
@@ -295,7 +299,10 @@ tsr_status tsr_experts_cuda(tsr_device *device, const tsr_experts_block *b, tsr_
     const int32_t most = e->local > 0 ? tsr_cuda_pairs_together(
                                             tsr_larger(e->hidden, e->intermediate), e->gate_is_up)
                                       : 1;
-    const int32_t together = tsr_smaller(tsr_larger(b->most_rows, 1), most);
+    /* Few pairs an expert: eight at a time leave room for more CTAs. */
+    const bool few = (int64_t)b->most_rows * e->top_k <= (int64_t)FEW_PAIRS * e->experts;
+    const int32_t together =
+        tsr_smaller(tsr_larger(b->most_rows, 1), few ? tsr_smaller(most, FEW_TOGETHER) : most);
     tsr_status st = sort_pairs(cuda, b, together, stream);
 
     if (e->local == 0 || cuda->work.max_tiles == 0)

@@ -57,11 +57,14 @@ static __device__ __forceinline__ product_run run_at(const linear_args &a, int32
 }
 
 /* The finished sums of `beside` tiles, a thread each. */
-static __device__ void store_tiles(const linear_args &a, int32_t first_tile, int32_t first_row,
-                                   const product_operand &o, const float *scale,
-                                   const product_sums *sums)
+template <int SPANS>
+static __device__ __forceinline__ void store_tiles(const linear_args &a, int32_t first_tile,
+                                                   int32_t first_row, int32_t count,
+                                                   const float *scale,
+                                                   const product_token_sums *sums)
 {
-    const int32_t each = o.count * TSR_CUDA_TILE;
+    const int32_t tokens = SPANS * PRODUCT_COLUMNS; /* of a warp's sums */
+    const int32_t each = count * TSR_CUDA_TILE;
 
     for (int32_t i = (int32_t)threadIdx.x; i < a.beside * each; i += (int32_t)blockDim.x) {
         const int32_t which = i / each;
@@ -75,8 +78,8 @@ static __device__ void store_tiles(const linear_args &a, int32_t first_tile, int
             continue;
         const int64_t at =
             (first_row + token) * a.p.y_stride[t.linear] + t.tile * TSR_CUDA_TILE + row;
-        float y = product_finish(l, sums + which * a.cut.slices, a.cut.slices, t.tile, token, row,
-                                 scale[token]);
+        float y = product_finish(l, sums + which * a.cut.slices * tokens + token, tokens,
+                                 a.cut.slices, t.tile, row, scale[token]);
         if (a.p.add != NULL)
             y += __ldcg(a.p.add + at);
         a.p.y[t.linear][at] = y;
@@ -89,12 +92,12 @@ static __global__ void __launch_bounds__(THREADS)
 {
     extern __shared__ __align__(16) unsigned char memory[];
     __shared__ float scale[PRODUCT_TOKENS];
-    __shared__ stage_peaks peaks;
     const int32_t warp = (int32_t)(threadIdx.x / TSR_CUDA_LANES);
     const int32_t first_row = (int32_t)blockIdx.y * a.together;
     const int32_t tiles = a.tile_end[a.p.count - 1];
     const int32_t stride = (int32_t)gridDim.x * a.beside;
-    product_sums *sums = (product_sums *)(void *)(memory + a.rows_bytes);
+    const int32_t tokens = SPANS * PRODUCT_COLUMNS; /* of a warp's sums */
+    product_token_sums *sums = (product_token_sums *)(void *)(memory + a.rows_bytes);
     int32_t half = 0; /* of the sums: the other one may still be read */
     stage_source from = {NULL, NULL, 0, a.p.x};
     stage_rows to = {(uint16_t *)(void *)memory, scale, a.cut.padded + PRODUCT_PAD};
@@ -116,17 +119,17 @@ static __global__ void __launch_bounds__(THREADS)
     o.group_scale = tsr_cuda_has_groups(FORMAT, a.p.linear[0].activation)
                         ? a.p.x.group_scale + (int64_t)first_row * a.cut.groups
                         : NULL;
-    stage_fill(a.p.linear[0], from, first_row, o.count, to, peaks);
+    stage_fill(a.p.linear[0], from, first_row, o.count, to);
     __syncthreads();
     for (int32_t first = (int32_t)blockIdx.x * a.beside; first < tiles; first += stride) {
         const linear_tile t = tile_of(a, index);
-        product_sums *mine = sums + half * a.beside * a.cut.slices;
+        product_token_sums *mine = sums + half * a.beside * a.cut.slices * tokens;
         task.tile = t.tile;
         task.next = run_at(a, index + stride, task.slice);
         product_multiply<FORMAT, SPANS, SCALED>(a.p.linear[t.linear], a.cut, o, task, ring,
-                                                mine[warp]);
+                                                mine + warp * tokens);
         __syncthreads();
-        store_tiles(a, first, first_row, o, scale, mine);
+        store_tiles<SPANS>(a, first, first_row, o.count, scale, mine);
         task.run = task.next;
         index += stride;
         half ^= 1;
@@ -251,7 +254,7 @@ tsr_status tsr_cuda_multiply(tsr_cuda_device *cuda, const tsr_cuda_product *p, c
     if (!tsr_cuda_is_packed(l->format))
         return multiply_plainly(cuda, p, stream);
     at.threads = (unsigned)(warps * TSR_CUDA_LANES);
-    at.shared = (size_t)a.rows_bytes + 2 * (size_t)warps * sizeof(product_sums);
+    at.shared = (size_t)a.rows_bytes + 2 * (size_t)warps * product_sums_bytes(a.together);
     at.stream = stream;
     at.grid.x = tsr_cuda_ceil(a.tile_end[p->count - 1], a.beside);
     at.grid.y = tsr_cuda_ceil(p->rows, a.together);

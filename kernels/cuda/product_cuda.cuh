@@ -41,8 +41,16 @@ static inline int32_t product_together(int32_t in, int32_t rows)
     return rows < most ? rows : most;
 }
 
-/* Sums of one warp: [token][row of the tile], a word more a token against bank conflicts. */
-typedef float product_sums[PRODUCT_TOKENS][TSR_CUDA_TILE + 1];
+/* Sums of one warp, a word more a token against bank conflicts. */
+typedef float product_token_sums[TSR_CUDA_TILE + 1]; /* of a token: [row of the tile] */
+
+/* Bytes of a warp's sums with so many operand rows. */
+static inline size_t product_sums_bytes(int32_t rows)
+{
+    const int32_t tokens = rows <= PRODUCT_COLUMNS ? PRODUCT_COLUMNS : PRODUCT_TOKENS;
+
+    return (size_t)tokens * sizeof(product_token_sums);
+}
 
 /* How a row of so many columns is cut. */
 static __host__ __device__ __forceinline__ int32_t tsr_slice_columns(int32_t in)
@@ -194,6 +202,36 @@ typedef struct product_task {
     int32_t slice;
 } product_task;
 
+/* One unit of the ring with the operand rows at `at`, which moves on. */
+template <tsr_weight_format FORMAT, int SPANS>
+static __device__ __forceinline__ void product_unit(const packed_unit &unit, uint32_t *at,
+                                                    float sum[SPANS][4])
+{
+#pragma unroll
+    for (int step = 0; step < tsr_packed_columns(FORMAT) / TSR_CUDA_STEP; step++) {
+        uint32_t a[4];
+        uint32_t b[4];
+        packed_operand<FORMAT>(unit, step, a);
+        product_rows(*at + (uint32_t)(step * TSR_CUDA_STEP * 2), SPANS, b);
+        for (int j = 0; j < SPANS; j++)
+            packed_multiply<FORMAT>(sum[j], a, b[2 * j], b[2 * j + 1]);
+    }
+    *at += (uint32_t)tsr_packed_columns(FORMAT) * 2;
+}
+
+/* As many units of a run, from `first` on, as there are places, into the ring. */
+template <tsr_weight_format FORMAT>
+static __device__ __forceinline__ void product_refill(const product_run &run, int32_t first, int i,
+                                                      bool is_full, packed_unit *to)
+{
+    if (is_full || first + i < run.units) {
+        to->codes = packed_load(run.codes + (int64_t)first * PACKED_UNIT + i * PACKED_UNIT);
+        if (FORMAT == TSR_WEIGHT_NVFP4)
+            to->scales = packed_load_scales(run.scales + (int64_t)first * PACKED_SCALES +
+                                            i * PACKED_SCALES);
+    }
+}
+
 /*
  * Multiplies a run out of the ring, whose places go to the units of the next as they become free; the
  * sums go to shared memory.
@@ -202,10 +240,9 @@ template <tsr_weight_format FORMAT, int SPANS, bool SCALED>
 static __device__ __forceinline__ void product_multiply(const tsr_linear &l, const product_cut &c,
                                                         const product_operand &o,
                                                         const product_task &task, packed_unit *ring,
-                                                        product_sums sums)
+                                                        product_token_sums *sums)
 {
     const int depth = product_depth(FORMAT);
-    const int steps = tsr_packed_columns(FORMAT) / TSR_CUDA_STEP;
     const int group_units = TSR_CUDA_GROUP / tsr_packed_columns(FORMAT);
     const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
     const int32_t first_group = task.slice * c.columns / TSR_CUDA_GROUP;
@@ -218,27 +255,29 @@ static __device__ __forceinline__ void product_multiply(const tsr_linear &l, con
         product_begin<FORMAT>(task.next, ring);
     for (int32_t first = 0; first < units; first += depth) {
         const bool is_last = first + depth >= units;
+        product_run from; /* chosen field by field: it stays in registers */
+        from.codes = is_last ? task.next.codes : task.run.codes;
+        from.scales = is_last ? task.next.scales : task.run.scales;
+        from.units = is_last ? task.next.units : task.run.units;
+        const int32_t fetched = is_last ? 0 : first + depth;
+        const bool is_full = fetched + depth <= from.units;
+        if (!SCALED && first + depth <= units) {
+#pragma unroll
+            for (int i = 0; i < depth; i++) {
+                product_unit<FORMAT, SPANS>(ring[i], &at, sum);
+                product_refill<FORMAT>(from, fetched, i, is_full, &ring[i]);
+            }
+            continue;
+        }
 #pragma unroll
         for (int i = 0; i < depth; i++) {
             if (first + i < units) {
-#pragma unroll
-                for (int step = 0; step < steps; step++) {
-                    uint32_t a[4];
-                    uint32_t b[4];
-                    packed_operand<FORMAT>(ring[i], step, a);
-                    product_rows(at, SPANS, b);
-                    at += TSR_CUDA_STEP * 2;
-                    for (int j = 0; j < SPANS; j++)
-                        packed_multiply<FORMAT>(sum[j], a, b[2 * j], b[2 * j + 1]);
-                }
+                product_unit<FORMAT, SPANS>(ring[i], &at, sum);
                 if (SCALED && ((i + 1) % group_units == 0 || first + i + 1 == units))
                     product_join<SPANS>(l, c, o, task.tile, first_group + (first + i) / group_units,
                                         sum, total);
             }
-            if (is_last)
-                product_fetch<FORMAT>(task.next, i, &ring[i]);
-            else
-                product_fetch<FORMAT>(task.run, first + depth + i, &ring[i]);
+            product_refill<FORMAT>(from, fetched, i, is_full, &ring[i]);
         }
     }
     for (int j = 0; j < SPANS; j++) {
@@ -255,16 +294,18 @@ static __device__ __forceinline__ float product_row_scale(const tsr_linear &l, i
                                               : l.weight_scale;
 }
 
-/* A whole sum: slices in order, scales, bias. `sums` are those of the slices of one tile. */
-static __device__ __forceinline__ float product_finish(const tsr_linear &l, const product_sums *sums,
-                                                       int32_t slices, int32_t tile, int32_t token,
+/* A whole sum: slices in order, scales, bias. `sums` are those of a token with the first slice of a
+ * tile, those with the next `apart` further on. */
+static __device__ __forceinline__ float product_finish(const tsr_linear &l,
+                                                       const product_token_sums *sums,
+                                                       int32_t apart, int32_t slices, int32_t tile,
                                                        int32_t row, float of_token)
 {
     const int32_t r = tile * TSR_CUDA_TILE + row;
-    float sum = sums[0][token][row];
+    float sum = sums[0][row];
 
     for (int32_t s = 1; s < slices; s++)
-        sum += sums[s][token][row];
+        sum += sums[s * apart][row];
     sum *= of_token * product_row_scale(l, r);
     return l.bias != NULL ? sum + l.bias[r] : sum;
 }

@@ -10,8 +10,6 @@
 #include "kernels/cuda/number_cuda.cuh"
 #include "kernels/cuda/product_cuda.cuh"
 
-enum { STAGE_WARPS = 32 };
-
 /* Where they come from. */
 typedef struct stage_source {
     const float *x;      /* not NULL: f32 rows x_stride apart */
@@ -91,42 +89,33 @@ static __device__ __forceinline__ uint16_t stage_value(const tsr_linear &l, floa
     return l.format == TSR_WEIGHT_BF16 ? tsr_to_bf16(v) : __half_as_ushort(__float2half_rn(v));
 }
 
-/* [row][warp]: the largest magnitude that a warp has seen. */
-typedef float stage_peaks[PRODUCT_TOKENS][STAGE_WARPS];
-
+/* A warp a row: once to see its largest value, once to convert it. */
 static __device__ __forceinline__ void stage_make(const tsr_linear &l, const stage_source &from,
                                                   int32_t first, int32_t count,
-                                                  const stage_rows &to, stage_peaks peaks)
+                                                  const stage_rows &to)
 {
     const int32_t fours = tsr_cuda_padded(l.in) / 4;
     const int32_t warps = (int32_t)(blockDim.x / TSR_CUDA_LANES);
+    const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
 
-    for (int32_t t = 0; t < count; t++) {
+    for (int32_t t = (int32_t)(threadIdx.x / TSR_CUDA_LANES); t < count; t += warps) {
         const float *row = from.x + stage_row(from, first + t) * from.x_stride;
         float most = 0.0F;
-        for (int32_t i = (int32_t)threadIdx.x; i < fours; i += (int32_t)blockDim.x) {
+#pragma unroll 8
+        for (int32_t i = lane; i < fours; i += TSR_CUDA_LANES) {
             const float4 v = stage_four(l, row, i);
             most = fmaxf(most, fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w))));
         }
-        most = tsr_warp_max(most);
-        if (threadIdx.x % TSR_CUDA_LANES == 0)
-            peaks[t][threadIdx.x / TSR_CUDA_LANES] = most;
-    }
-    __syncthreads();
-    for (int32_t t = 0; t < count; t++) {
-        const float *row = from.x + stage_row(from, first + t) * from.x_stride;
-        float most = 0.0F;
-        for (int32_t w = 0; w < warps; w++)
-            most = fmaxf(most, peaks[t][w]);
-        const float scale = stage_scale(l, most);
-        for (int32_t i = (int32_t)threadIdx.x; i < fours; i += (int32_t)blockDim.x) {
+        const float scale = stage_scale(l, tsr_warp_max(most));
+#pragma unroll 8
+        for (int32_t i = lane; i < fours; i += TSR_CUDA_LANES) {
             const float4 v = stage_four(l, row, i);
             uint2 pair;
             pair.x = stage_value(l, v.x, scale) | (uint32_t)stage_value(l, v.y, scale) << 16;
             pair.y = stage_value(l, v.z, scale) | (uint32_t)stage_value(l, v.w, scale) << 16;
             ((uint2 *)(void *)(to.rows + t * to.pitch))[i] = pair;
         }
-        if (threadIdx.x == 0)
+        if (lane == 0)
             to.scale[t] = scale != 0.0F ? scale : 1.0F;
     }
 }
@@ -135,10 +124,10 @@ static __device__ __forceinline__ void stage_make(const tsr_linear &l, const sta
  * they have met. */
 static __device__ __forceinline__ void stage_fill(const tsr_linear &l, const stage_source &from,
                                                   int32_t first, int32_t count,
-                                                  const stage_rows &to, stage_peaks peaks)
+                                                  const stage_rows &to)
 {
     if (from.x != NULL)
-        stage_make(l, from, first, count, to, peaks);
+        stage_make(l, from, first, count, to);
     else
         stage_copy(l, from, first, count, to);
 }

@@ -85,7 +85,6 @@ typedef struct tiles_memory {
     tsr_linear linear[2][2]; /* [tile % 2][side] */
     float scale[2 * PRODUCT_TOKENS];
     int32_t target[PRODUCT_TOKENS];
-    stage_peaks peaks;
 } tiles_memory;
 
 /* The linears of a tile of pairs, word by word. */
@@ -130,22 +129,26 @@ static __device__ __forceinline__ product_run run_at(const tiles_args &a, const 
 }
 
 /* One finished number to where it goes. */
+template <int SPANS>
 static __device__ __forceinline__ void store_one(const tiles_args &a, const tiles_memory *m,
                                                  const tsr_cuda_tile &pairs, tiles_item item,
                                                  int32_t which, int32_t token, int32_t row,
-                                                 const product_sums *sums)
+                                                 const product_token_sums *sums)
 {
     const tsr_linear *l = m->linear[item.index % 2];
     const int32_t slices = a.cut.slices;
+    const int32_t tokens = SPANS * PRODUCT_COLUMNS; /* of a warp's sums */
     const int32_t tile = item.group * a.beside + which;
     const int32_t column = tile * TSR_CUDA_TILE + row;
     float *to = a.t.y + (int64_t)(pairs.first + token) * a.t.out + column;
-    float y = product_finish(l[0], sums + which * slices, slices, tile, token, row, m->scale[token]);
+    float y = product_finish(l[0], sums + which * slices * tokens + token, tokens, slices, tile, row,
+                             m->scale[token]);
 
     if (a.t.mode == TSR_CUDA_TILES_GATED) {
         const float scale = m->scale[a.t.shares ? token : PRODUCT_TOKENS + token];
-        const float up = product_finish(l[1], sums + (a.beside + which) * slices, slices, tile,
-                                        token, row, scale);
+        const float up =
+            product_finish(l[1], sums + (a.beside + which) * slices * tokens + token, tokens,
+                           slices, tile, row, scale);
         y = tsr_silu(y) * up;
     } else if (a.t.mode == TSR_CUDA_TILES_UP) {
         y = tsr_silu(*to) * y;
@@ -155,9 +158,10 @@ static __device__ __forceinline__ void store_one(const tiles_args &a, const tile
     *to = y;
 }
 
+template <int SPANS>
 static __device__ __forceinline__ void store_item(const tiles_args &a, const tiles_memory *m,
                                                   const tsr_cuda_tile &pairs, tiles_item item,
-                                                  const product_sums *sums)
+                                                  const product_token_sums *sums)
 {
     const int32_t columns = a.beside * TSR_CUDA_TILE;
     const int32_t first = item.group * columns;
@@ -165,7 +169,7 @@ static __device__ __forceinline__ void store_item(const tiles_args &a, const til
     for (int32_t i = (int32_t)threadIdx.x; i < columns * pairs.count; i += (int32_t)blockDim.x) {
         const int32_t column = i & (columns - 1); /* beside is a power of two */
         if (first + column < a.t.out)
-            store_one(a, m, pairs, item, column / TSR_CUDA_TILE, i / columns,
+            store_one<SPANS>(a, m, pairs, item, column / TSR_CUDA_TILE, i / columns,
                       column % TSR_CUDA_TILE, sums);
     }
 }
@@ -180,13 +184,13 @@ static __device__ __forceinline__ void stage_pairs(const tiles_args &a, const ts
 
     if (a.t.mode == TSR_CUDA_TILES_DOWN && (int32_t)threadIdx.x < pairs.count)
         m->target[threadIdx.x] = a.target[pairs.first + (int32_t)threadIdx.x];
-    stage_fill(linear[0], from, pairs.first, pairs.count, to, m->peaks);
+    stage_fill(linear[0], from, pairs.first, pairs.count, to);
     if (a.sides == 2 && !a.t.shares) {
         __syncthreads();
         to.rows = (uint16_t *)(void *)(rows + a.rows_bytes);
         to.scale = m->scale + PRODUCT_TOKENS;
         from.made = a.t.made_up;
-        stage_fill(linear[1], from, pairs.first, pairs.count, to, m->peaks);
+        stage_fill(linear[1], from, pairs.first, pairs.count, to);
     }
 }
 
@@ -229,7 +233,8 @@ static __global__ void __launch_bounds__(THREADS, THREADS == TILES_THREADS ? TIL
     const warp_place place = place_of(a);
     const int32_t operands = a.sides == 2 && !a.t.shares ? 2 : 1;
     const int32_t warps = (int32_t)(blockDim.x / TSR_CUDA_LANES);
-    product_sums *sums = (product_sums *)(void *)(rows + operands * a.rows_bytes);
+    const int32_t warp = (int32_t)(threadIdx.x / TSR_CUDA_LANES);
+    product_token_sums *sums = (product_token_sums *)(void *)(rows + operands * a.rows_bytes);
     packed_unit ring[product_depth(FORMAT)];
     product_operand o = {};
     product_task task = {};
@@ -239,9 +244,10 @@ static __global__ void __launch_bounds__(THREADS, THREADS == TILES_THREADS ? TIL
 
     tsr_admit_kernel();
     tsr_await_kernel();
-    if (tsr_is_faulty(faults))
-        return;
+    const bool is_faulty = tsr_is_faulty(faults);
     const int32_t tiles = count_tiles(a);
+    if (is_faulty)
+        return;
     tiles_item item = share_of(a, tiles, &left);
     if (left <= 0)
         return;
@@ -260,15 +266,16 @@ static __global__ void __launch_bounds__(THREADS, THREADS == TILES_THREADS ? TIL
             o = operand_of(a, pairs, place.side, rows);
             __syncthreads();
         }
-        product_sums *mine = sums + left % 2 * warps; /* the other half may still be read */
+        /* the other half may still be read */
+        product_token_sums *mine = sums + left % 2 * warps * SPANS * PRODUCT_COLUMNS;
         task.tile = item.group * a.beside + place.which;
         task.next.units = 0;
         if (left > 1)
             task.next = run_at(a, &m, after(a, item), place);
         product_multiply<FORMAT, SPANS, SCALED>(m.linear[staged % 2][place.side], a.cut, o, task,
-                                                ring, mine[threadIdx.x / TSR_CUDA_LANES]);
+                                                ring, mine + warp * SPANS * PRODUCT_COLUMNS);
         __syncthreads();
-        store_item(a, &m, pairs, item, mine);
+        store_item<SPANS>(a, &m, pairs, item, mine);
         task.run = task.next;
         item = after(a, item);
     }
@@ -400,11 +407,17 @@ tsr_status tsr_cuda_multiply_tiles(tsr_cuda_device *cuda, const tsr_cuda_tiles *
 
     if (!tsr_cuda_is_packed(t->format))
         return multiply_plainly(cuda, a, stream);
-    at.grid.x = PRODUCT_GRID;
     at.threads = (unsigned)(warps * TSR_CUDA_LANES);
-    at.shared = operands * (size_t)a.rows_bytes + 2 * (size_t)warps * sizeof(product_sums);
+    at.shared = operands * (size_t)a.rows_bytes + 2 * (size_t)warps * product_sums_bytes(a.together);
     at.stream = stream;
     const bool scaled = product_is_scaled(t->format, t->activation);
-    return tsr_cuda_launch(at, find_kernel(t->format, scaled, a.together, (int32_t)at.threads), a,
-                           cuda->faults);
+    const tiles_kernel_of kernel =
+        find_kernel(t->format, scaled, a.together, (int32_t)at.threads);
+    int resident = 1;
+    const tsr_status st = TSR_CUDA(cudaOccupancyMaxActiveBlocksPerMultiprocessor(
+        &resident, kernel, (int)at.threads, at.shared));
+    if (st != TSR_OK)
+        return st;
+    at.grid.x = (unsigned)(tsr_larger(resident, 1) * cuda->multiprocessors);
+    return tsr_cuda_launch(at, kernel, a, cuda->faults);
 }
