@@ -119,51 +119,70 @@ static int64_t positions_of(const tsr_bench_case *c, int32_t ranks, int64_t leng
     return (int64_t)share_of(c, ranks) * (tsr_pieces_64(length, block) + 1) * block;
 }
 
+/* Tokens of a step: a prefill is one step by its meaning; what decodes is brought there in large
+ * ones. */
+static int64_t step_tokens_of(const tsr_bench_case *c, int32_t ranks)
+{
+    const int64_t tokens = (int64_t)share_of(c, ranks) * c->prompt_tokens;
+
+    if (!c->decode)
+        return tokens;
+    return tsr_larger_64(share_of(c, ranks), tsr_smaller_64(tokens, ADMITTED_IDS));
+}
+
+static tsr_status need_steps(const tsr_bench_cases *cases, int32_t ranks, tsr_job_needs *needs)
+{
+    int64_t most = 1;
+
+    for (int32_t i = 0; i < cases->count; i++) {
+        const tsr_bench_case *c = &cases->of[i];
+        needs->max_num_seqs = tsr_larger(needs->max_num_seqs, share_of(c, ranks));
+        most = tsr_larger_64(most, step_tokens_of(c, ranks));
+    }
+    if (most > MOST_TOKENS) {
+        tsr_log(TSR_LOG_ERROR, "--prefill: %lld tokens of a rank in one step, at most %d",
+                (long long)most, MOST_TOKENS);
+        return TSR_ERR_ARG;
+    }
+    needs->max_batched_tokens = (int32_t)most;
+    return TSR_OK;
+}
+
+/* Positions of a sequence that make room for the prompts of a prefill to be admitted in one step,
+ * where a step admits so many more ids. */
+static int64_t admitting_length(const tsr_bench_case *c)
+{
+    return c->decode
+               ? 0
+               : (int64_t)c->prompts * (c->prompt_tokens + ADMISSION_IDS) - TSR_MORE_PROMPT_IDS;
+}
+
 tsr_status tsr_bench_needs(const tsr_bench_cases *cases, const tsr_config *config,
                            const tsr_model_facts *model, int32_t ranks, tsr_job_needs *ret_needs)
 {
     const int32_t block = config->block_size > 0 ? (int32_t)config->block_size : USUAL_BLOCK;
     tsr_job_needs needs = {.max_model_len = 1, .max_num_seqs = 1};
-    int64_t step_tokens = 1;
 
-    for (int32_t i = 0; i < cases->count; i++) {
-        const tsr_bench_case *c = &cases->of[i];
-        const int64_t tokens = (int64_t)share_of(c, ranks) * c->prompt_tokens;
-        needs.max_num_seqs = tsr_larger(needs.max_num_seqs, share_of(c, ranks));
-        if (c->decode)
-            step_tokens =
-                tsr_larger_64(step_tokens, tsr_larger(share_of(c, ranks), c->prompt_tokens));
-        else
-            step_tokens = tsr_larger_64(step_tokens, tokens);
-    }
-    if (step_tokens > MOST_TOKENS) {
-        tsr_log(TSR_LOG_ERROR, "--prefill: %lld tokens of a rank in one step, at most %d",
-                (long long)step_tokens, MOST_TOKENS);
-        return TSR_ERR_ARG;
-    }
-    needs.max_batched_tokens =
-        config->max_batched_tokens > 0 ? (int32_t)config->max_batched_tokens : (int32_t)step_tokens;
-
-    for (int32_t i = 0; i < cases->count; i++) {
+    tsr_status st = need_steps(cases, ranks, &needs);
+    if (st == TSR_OK && config->max_batched_tokens > 0)
+        needs.max_batched_tokens = (int32_t)config->max_batched_tokens;
+    for (int32_t i = 0; i < cases->count && st == TSR_OK; i++) {
         const tsr_bench_case *c = &cases->of[i];
         const int64_t length = length_of(cases, c, ranks, needs.max_batched_tokens);
-        /* prompts that are admitted in one step, beyond what a step admits in any case */
-        const int64_t admitted =
-            c->decode
-                ? 0
-                : (int64_t)c->prompts * (c->prompt_tokens + ADMISSION_IDS) - TSR_MORE_PROMPT_IDS;
+        const int64_t longest = tsr_larger_64(length, admitting_length(c));
         if (length > model->max_positions) {
             tsr_log(TSR_LOG_ERROR, "--%s: sequences get to %lld positions, the model has %d",
                     c->decode ? "context" : "prefill", (long long)length, model->max_positions);
-            return TSR_ERR_ARG;
+            st = TSR_ERR_ARG;
         }
-        const int64_t longest = tsr_larger_64(needs.max_model_len, tsr_larger_64(length, admitted));
-        needs.max_model_len = (int32_t)tsr_smaller_64(longest, model->max_positions);
+        needs.max_model_len = (int32_t)tsr_smaller_64(tsr_larger_64(needs.max_model_len, longest),
+                                                      model->max_positions);
         needs.kv_positions =
             tsr_larger_64(needs.kv_positions, positions_of(c, ranks, length, block));
     }
-    *ret_needs = needs;
-    return TSR_OK;
+    if (st == TSR_OK)
+        *ret_needs = needs;
+    return st;
 }
 
 /* Only a prefill is one step by its meaning: all its prompts are admitted and computed in it. */
