@@ -19,6 +19,9 @@ enum { DECIMAL = 10, MOST_PROMPTS = 65536, MOST_TOKENS = 1 << 20, USUAL_BLOCK = 
 /* Bytes of an admission beside its ids, as ids that would take as many. */
 enum { ADMISSION_IDS = 32 };
 
+/* Steps that are not timed: those under way when something is asked for, counted or cancelled too. */
+enum { UNTIMED_STEPS = 2 * TSR_BENCH_WARM_STEPS, LEAST_AHEAD = 2 * TSR_MAX_FLIGHTS };
+
 /* Ids that are admitted in a step for sure. */
 enum { ADMITTED_IDS = 8192 };
 
@@ -45,7 +48,10 @@ static bool read_case(const char **text, bool decode, tsr_bench_case *c)
         c->prompts = tsr_smaller(number, MOST_PROMPTS);
         number = read_count(text, MOST_TOKENS);
     }
-    *(decode ? &c->prompts : &c->prompt_tokens) = number;
+    if (decode)
+        c->prompts = number;
+    else
+        c->prompt_tokens = number;
     return number > 0 && (**text == ',' || **text == '\0');
 }
 
@@ -103,14 +109,13 @@ static int32_t share_of(const tsr_bench_case *c, int32_t ranks)
 static int64_t length_of(const tsr_bench_cases *cases, const tsr_bench_case *c, int32_t ranks,
                          int32_t step_tokens)
 {
-    const int64_t prompts = (int64_t)share_of(c, ranks) * c->prompt_tokens;
+    const int64_t tokens = (int64_t)share_of(c, ranks) * c->prompt_tokens;
 
     if (!c->decode)
         return (int64_t)c->prompt_tokens + 1;
     /* twice the steps that the prompts need at least: those that decode take from their room */
-    const int64_t ahead =
-        2 * (prompts / tsr_smaller(step_tokens, ADMITTED_IDS)) + 2 * TSR_MAX_FLIGHTS;
-    return c->prompt_tokens + ahead + 2 * TSR_BENCH_WARM_STEPS + cases->steps;
+    const int64_t ahead = 2 * (tokens / tsr_smaller(step_tokens, ADMITTED_IDS)) + LEAST_AHEAD;
+    return c->prompt_tokens + ahead + UNTIMED_STEPS + cases->steps;
 }
 
 /* Positions of all sequences of a rank, in whole blocks, with the one more that each is left. */

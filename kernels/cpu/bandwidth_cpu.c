@@ -11,7 +11,7 @@
 
 #include <stdlib.h>
 
-enum { PASSES = 7, LANES = 16, FREE_PARTS = 4, LEAST_BYTES = 1 << 20 };
+enum { PASSES = 7, MEDIAN = PASSES / 2, LANES = 16, FREE_PARTS = 4, LEAST_BYTES = 1 << 20 };
 
 typedef struct pass {
     uint64_t *words;
@@ -71,7 +71,7 @@ static tsr_status time_passes(tsr_threads *threads, const pass *p, double *ret_b
         first = sum;
     }
     qsort(took, PASSES, sizeof(took[0]), by_duration);
-    *ret_bytes_per_s = (double)bytes * 1e9 / (double)took[PASSES / 2];
+    *ret_bytes_per_s = (double)bytes * 1e9 / (double)took[MEDIAN];
     return TSR_OK;
 }
 

@@ -201,11 +201,12 @@ static void what_cannot_be_measured_is_refused_in_a_line(void **state)
     };
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        assert_int_equal(run_command_line("cd %s && %s bench %s%s%s", scratch_folder(), TSR_PROGRAM,
-                                          strstr(cases[i].options, "--scratch") ? "" : "--scratch ",
-                                          strstr(cases[i].options, "--scratch") ? "" : ". ",
-                                          cases[i].options),
-                         cases[i].code);
+        assert_int_equal(
+            run_command_line("cd %s && %s bench %s%s%s", scratch_folder(), TSR_PROGRAM,
+                             strstr(cases[i].options, "--scratch") != NULL ? "" : "--scratch ",
+                             strstr(cases[i].options, "--scratch") != NULL ? "" : ". ",
+                             cases[i].options),
+            cases[i].code);
         assert_said("err", cases[i].said);
         assert_error_lines(1);
     }
