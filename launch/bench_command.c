@@ -82,7 +82,7 @@ static tsr_status begin(void *context, const tsr_plan *plan, tsr_source *ret_sou
 
     tsr_status st = tsr_bench_cases_check(&b->cases, plan);
     if (st == TSR_OK)
-        st = tsr_bench_run_open(&b->cases, &plan->model, 1, &b->run);
+        st = tsr_bench_run_open(&b->cases, plan, 1, &b->run);
     if (st != TSR_OK)
         return st;
     b->plan = plan;

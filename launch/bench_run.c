@@ -20,7 +20,7 @@ struct tsr_bench_run {
     int32_t *prompt;          /* the longest */
     int64_t *took;            /* [max(steps, PREFILL_RUNS)] */
     int32_t vocab;
-    int32_t layers;
+    int32_t ranks;
     uint64_t random;
     uint64_t next_id;
     int32_t at;        /* case */
@@ -35,10 +35,10 @@ struct tsr_bench_run {
     tsr_routing_tally tally;
 };
 
-tsr_status tsr_bench_run_open(const tsr_bench_cases *cases, const tsr_model_facts *model,
-                              uint64_t seed, tsr_bench_run **ret_run)
+tsr_status tsr_bench_run_open(const tsr_bench_cases *cases, const tsr_plan *plan, uint64_t seed,
+                              tsr_bench_run **ret_run)
 {
-    const size_t layers = (size_t)model->layers;
+    const size_t layers = (size_t)plan->model.layers;
     const size_t count = (size_t)cases->count;
     int32_t longest = 1;
     tsr_bench_run *run = calloc(1, sizeof(*run));
@@ -53,8 +53,8 @@ tsr_status tsr_bench_run_open(const tsr_bench_cases *cases, const tsr_model_fact
         .experts = calloc((count + 1) * layers, sizeof(*run->experts)),
         .prompt = calloc((size_t)longest, sizeof(*run->prompt)),
         .took = calloc((size_t)tsr_larger(cases->steps, PREFILL_RUNS), sizeof(*run->took)),
-        .vocab = model->vocab,
-        .layers = model->layers,
+        .vocab = plan->model.vocab,
+        .ranks = plan->ranks,
         .random = seed,
     };
     if (run->result == NULL || run->experts == NULL || run->prompt == NULL || run->took == NULL) {
@@ -92,11 +92,27 @@ static tsr_status count_next(tsr_bench_run *run)
     return tsr_model_tally_next(run->model, &run->tally);
 }
 
-static void next_case(tsr_bench_run *run)
+/* Of one rank it is known what it computes when all prompts come in one step. */
+static tsr_status check_step(const tsr_bench_run *run)
+{
+    const tsr_bench_case *c = case_of(run);
+    const int32_t tokens = c->decode ? c->prompts : c->prompts * c->prompt_tokens;
+
+    if (run->ranks > 1 || run->tally.tokens == tokens)
+        return TSR_OK;
+    tsr_log(TSR_LOG_ERROR, "bench: a step of %dx%d had %d of %d tokens", c->prompts,
+            c->prompt_tokens, run->tally.tokens, tokens);
+    return TSR_ERR_INTERNAL;
+}
+
+static tsr_status next_case(tsr_bench_run *run)
 {
     const tsr_bench_case *c = case_of(run);
     tsr_bench_result *result = &run->result[run->at];
 
+    const tsr_status st = check_step(run);
+    if (st != TSR_OK)
+        return st;
     qsort(run->took, (size_t)run->timed, sizeof(*run->took), by_duration);
     result->step_ns = run->took[run->timed / 2];
     result->tokens = run->tally.tokens;
@@ -110,6 +126,7 @@ static void next_case(tsr_bench_run *run)
     run->warm = 0;
     run->timed = 0;
     run->closing = false;
+    return TSR_OK;
 }
 
 /* splitmix64 */
@@ -159,18 +176,17 @@ static tsr_status next_request(void *context, int32_t wait_ms, tsr_request *ret_
 }
 
 /* A prompt's one token has come. */
-static void end_prefill(tsr_bench_run *run)
+static tsr_status end_prefill(tsr_bench_run *run)
 {
     run->ended++;
     if (run->ended < case_of(run)->prompts)
-        return;
+        return TSR_OK;
     if (run->round > 0)
         run->took[run->timed++] = tsr_clock_ns() - run->since_ns;
     run->round++;
     run->submitted = 0;
     run->ended = 0;
-    if (run->timed == PREFILL_RUNS)
-        next_case(run);
+    return run->timed == PREFILL_RUNS ? next_case(run) : TSR_OK;
 }
 
 /* A token of the last sequence: a step is over. */
@@ -203,9 +219,7 @@ static tsr_status take_decoded(tsr_bench_run *run, const tsr_output *output, boo
         st = tick(run);
     *ret_cancel = run->closing;
     run->ended += output->finish != TSR_FINISH_NONE;
-    if (run->ended == c->prompts)
-        next_case(run);
-    return st;
+    return st == TSR_OK && run->ended == c->prompts ? next_case(run) : st;
 }
 
 static tsr_status take_token(void *context, const tsr_output *output, bool *ret_cancel)
@@ -226,8 +240,7 @@ static tsr_status take_token(void *context, const tsr_output *output, bool *ret_
     }
     if (c->decode)
         return take_decoded(run, output, ret_cancel);
-    end_prefill(run);
-    return TSR_OK;
+    return end_prefill(run);
 }
 
 tsr_source tsr_bench_run_source(tsr_bench_run *run)

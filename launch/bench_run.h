@@ -24,16 +24,16 @@ typedef struct tsr_bench_result {
 typedef struct tsr_bench_run tsr_bench_run;
 
 /* `cases` is borrowed; close it with tsr_bench_run_close. TSR_ERR_MEMORY */
-TSR_MUST_USE tsr_status tsr_bench_run_open(const tsr_bench_cases *cases,
-                                           const tsr_model_facts *model, uint64_t seed,
-                                           tsr_bench_run **ret_run);
+TSR_MUST_USE tsr_status tsr_bench_run_open(const tsr_bench_cases *cases, const tsr_plan *plan,
+                                           uint64_t seed, tsr_bench_run **ret_run);
 
 /* Whose steps are counted; before the first request. */
 void tsr_bench_run_use(tsr_bench_run *run, tsr_model *model);
 
 tsr_source tsr_bench_run_source(tsr_bench_run *run);
 
-/* The sink's status is TSR_ERR_INTERNAL, logged, when a request ends before it was measured. */
+/* The sink's status is TSR_ERR_INTERNAL, logged, when a request ends before it was measured, or what
+ * was measured was no step of the whole case. */
 tsr_sink tsr_bench_run_sink(tsr_bench_run *run);
 
 /* Of case `index`; owned by the run. */
