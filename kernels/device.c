@@ -132,6 +132,11 @@ tsr_status tsr_device_fault(tsr_device *device)
     return TSR_ERR_ARG;
 }
 
+tsr_status tsr_device_read_bandwidth(tsr_device *device, uint64_t bytes, double *ret_bytes_per_s)
+{
+    return device->table->read_bandwidth(device, bytes, ret_bytes_per_s);
+}
+
 static bool sizes_are_right(const tsr_work_shape *shape)
 {
     const int32_t sizes[] = {

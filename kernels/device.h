@@ -135,6 +135,19 @@ void tsr_device_recording_close(tsr_device *device, tsr_recording *recording);
  */
 TSR_MUST_USE tsr_status tsr_device_fault(tsr_device *device);
 
+/*
+ * How fast the device reads its own memory, in bytes a second: the median of several passes over
+ * random bytes, in order, by everything that computes on it. What a step that reads weights can be
+ * held against. Nothing else is under way.
+ *
+ *   bytes  that a pass reads, more than any cache holds; a quarter of what is free where that is
+ *          less
+ *
+ * TSR_ERR_MEMORY, TSR_ERR_DEVICE
+ */
+TSR_MUST_USE tsr_status tsr_device_read_bandwidth(tsr_device *device, uint64_t bytes,
+                                                  double *ret_bytes_per_s);
+
 /* The largest of everything that one block will see; workspace is sized by it. */
 typedef struct tsr_work_shape {
     int32_t max_tokens;       /* T of one block */

@@ -79,6 +79,7 @@ typedef struct tsr_device_table {
     tsr_status (*replay)(tsr_device *device, tsr_recording *recording, tsr_stream s);
     void (*recording_close)(tsr_device *device, tsr_recording *recording);
     const tsr_fault *(*fault)(tsr_device *device); /* as far as the host can see by now */
+    tsr_status (*read_bandwidth)(tsr_device *device, uint64_t bytes, double *ret_bytes_per_s);
     tsr_status (*reserve)(tsr_device *device, const tsr_work_shape *shape);
     uint64_t (*linear_bytes)(tsr_weight_format format, int32_t out, int32_t in, bool bias,
                              bool pre_quant_scale);

@@ -37,6 +37,9 @@ static const command_row commands[] = {
     {"score", TSR_COMMAND_SCORE, "score DIR --tokens FILE --out FILE.safetensors",
      "the logits of every position of given token sequences",
      "mpirun -n 8 tessera score models/demo --tokens tokens.json --out logits.safetensors"},
+    {"bench", TSR_COMMAND_BENCH, "bench DIR | --shape NAME [--precision MAP] [--json]",
+     "tokens per second, bytes moved, and how near that is to what the memory gives",
+     "tessera bench --shape qwen3-30b-a3b --precision experts=nvfp4,fp8 --batch 1,8,32"},
 };
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 
@@ -322,7 +325,8 @@ tsr_status tsr_config_parse(int argc, char **argv, tsr_config *ret_config)
     }
     const command_row *row = find_command(argv[1]);
     if (row == NULL) {
-        tsr_log(TSR_LOG_ERROR, "unknown command %s: one of inspect, plan, run, score", argv[1]);
+        tsr_log(TSR_LOG_ERROR, "unknown command %s: one of inspect, plan, run, score, bench",
+                argv[1]);
         return TSR_ERR_ARG;
     }
     config.command = row->command;
@@ -331,7 +335,7 @@ tsr_status tsr_config_parse(int argc, char **argv, tsr_config *ret_config)
     tsr_status st = store_environment(row->command, &config);
     if (st == TSR_OK)
         st = store_arguments(argc - 1, argv + 1, row->command, &config);
-    if (st == TSR_OK && config.folder == NULL && !config.help) {
+    if (st == TSR_OK && config.folder == NULL && config.shape == NULL && !config.help) {
         tsr_log(TSR_LOG_ERROR, "%s needs the folder of a checkpoint: tessera %s", row->name,
                 row->usage);
         st = TSR_ERR_ARG;

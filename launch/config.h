@@ -18,6 +18,7 @@ typedef enum tsr_command {
     TSR_COMMAND_PLAN = 2,
     TSR_COMMAND_RUN = 4,
     TSR_COMMAND_SCORE = 8,
+    TSR_COMMAND_BENCH = 16,
 } tsr_command;
 
 enum { TSR_MAX_STOPS = 16 };
@@ -49,6 +50,16 @@ typedef struct tsr_config {
 
     const char *tokens; /* score */
     const char *out;
+
+    const char *shape; /* bench: instead of a folder; the next three go with it */
+    const char *precision;
+    int64_t layers;
+    int64_t vocab;
+    const char *scratch;
+    const char *batch;
+    const char *prefill;
+    int64_t context;
+    int64_t steps;
 
     const char *target; /* plan */
     int64_t ranks;

@@ -95,6 +95,29 @@ static tsr_status check_ranks(const tsr_backend *backend, int32_t ranks)
     return TSR_ERR_DEVICE;
 }
 
+/* The user's limits before what the job needs, and that before the defaults. */
+static void ask_for(const tsr_job_needs *needs, tsr_plan_request *request)
+{
+    request->token_ids = needs->token_ids;
+    request->kv_positions = needs->kv_positions;
+    if (request->max_model_len == 0)
+        request->max_model_len = needs->max_model_len;
+    if (request->max_num_seqs == 0)
+        request->max_num_seqs = needs->max_num_seqs;
+    if (request->max_batched_tokens == 0)
+        request->max_batched_tokens = needs->max_batched_tokens;
+}
+
+static tsr_status open_checkpoint(const job *j, tsr_problems *problems,
+                                  tsr_checkpoint **ret_checkpoint)
+{
+    const char *folder = j->config->folder;
+    const tsr_status st =
+        j->hooks->locate != NULL ? j->hooks->locate(j->hooks->context, &folder) : TSR_OK;
+
+    return st == TSR_OK ? tsr_checkpoint_open(folder, problems, ret_checkpoint) : st;
+}
+
 /* Coordinator: from the folder to a plan that fits. */
 static tsr_status make_plan(const job *j, int32_t ranks, const tsr_host_share *smallest,
                             tsr_plan **ret_plan)
@@ -108,15 +131,13 @@ static tsr_status make_plan(const job *j, int32_t ranks, const tsr_host_share *s
     const tsr_backend *backend = tsr_backend_find(j->config->backend, ranks);
     tsr_status st = check_ranks(backend, ranks);
     if (st == TSR_OK)
-        st = tsr_checkpoint_open(j->config->folder, &problems, &checkpoint);
+        st = open_checkpoint(j, &problems, &checkpoint);
     if (st == TSR_OK)
-        st = j->hooks->prepare(j->hooks->context, checkpoint, &needs);
+        st = j->hooks->prepare(j->hooks->context, checkpoint, ranks, &needs);
     if (st == TSR_OK)
         st = tsr_plan_request_read(j->config, NULL, ranks, &request);
     if (st == TSR_OK) {
-        request.token_ids = needs.token_ids;
-        if (request.max_model_len == 0)
-            request.max_model_len = needs.max_model_len;
+        ask_for(&needs, &request);
         request.ranks_option = "mpirun -n";
         if (backend->host && request.memory_bytes == 0) {
             request.memory_bytes = smallest->memory_bytes;
@@ -222,7 +243,8 @@ static tsr_status serve_plan(rank_run *r)
 {
     const tsr_plan *plan = r->plan;
     const tsr_config *config = r->job->config;
-    tsr_progress progress = tsr_progress_start();
+    const tsr_job_hooks *hooks = r->job->hooks;
+    tsr_progress progress;
     const tsr_load_progress report = {.report = tsr_progress_report, .context = &progress};
     const tsr_backend *backend = tsr_backend_find(config->backend, plan->ranks);
     tsr_device *device = NULL;
@@ -235,8 +257,13 @@ static tsr_status serve_plan(rank_run *r)
     const tsr_exchange_memory memory = tsr_exchange_memory_of(device);
     if (st == TSR_OK && !backend->host)
         tsr_exchange_use_memory(r->comm, &memory);
+    if (st == TSR_OK && r->coordinator && hooks->opened != NULL)
+        st = hooks->opened(hooks->context, device);
+    progress = tsr_progress_start();
     if (st == TSR_OK)
         st = open_model(r, device, &report, &model);
+    if (st == TSR_OK && r->coordinator && hooks->loaded != NULL)
+        st = hooks->loaded(hooks->context, model);
     if (st == TSR_OK)
         st = run_engine(r, model);
     if (st != TSR_OK)

@@ -13,17 +13,28 @@
 
 /* What the ids and lengths of a job's requests ask of the plan. */
 typedef struct tsr_job_needs {
-    int32_t token_ids;     /* ids of the tokenizer; 0: all of the vocabulary */
-    int32_t max_model_len; /* where the user gives none; 0: the model's */
+    int32_t token_ids;          /* ids of the tokenizer; 0: all of the vocabulary */
+    int32_t max_model_len;      /* where the user gives none; 0: the model's */
+    int32_t max_num_seqs;       /* of one rank, where the user gives none; 0: the target's */
+    int32_t max_batched_tokens; /* likewise */
+    int64_t kv_positions;       /* of one rank at a time; 0: whatever there is room for */
 } tsr_job_needs;
 
-/* Called on rank 0, in this order: `prepare` before there is a plan, `begin` before weights are
- * read, `finish` always, with the status so far and the engine's stats (NULL if it never ran). */
+/* Called on rank 0, in this order; those that say so may be NULL. */
 typedef struct tsr_job_hooks {
-    tsr_status (*prepare)(void *context, const tsr_checkpoint *checkpoint,
+    /* Which checkpoint, where it is not the command line's. May be NULL. */
+    tsr_status (*locate)(void *context, const char **ret_folder);
+    /* Before there is a plan for so many ranks. */
+    tsr_status (*prepare)(void *context, const tsr_checkpoint *checkpoint, int32_t ranks,
                           tsr_job_needs *ret_needs);
+    /* Before weights are read. */
     tsr_status (*begin)(void *context, const tsr_plan *plan, tsr_source *ret_source,
                         tsr_sink *ret_sink);
+    /* The device of rank 0 is open and holds nothing yet. May be NULL. */
+    tsr_status (*opened)(void *context, tsr_device *device);
+    /* All weights are there, on every rank. May be NULL. */
+    tsr_status (*loaded)(void *context, tsr_model *model);
+    /* Always, with the status so far and the engine's stats (NULL if it never ran). */
     tsr_status (*finish)(void *context, tsr_status status, const tsr_engine_stats *stats);
     void *context;
 } tsr_job_hooks;

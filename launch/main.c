@@ -1,4 +1,5 @@
 /* tessera: one binary, a command each for looking, planning, generating and scoring. */
+#include "launch/bench_command.h"
 #include "launch/config.h"
 #include "launch/inspect_command.h"
 #include "launch/plan_command.h"
@@ -42,6 +43,8 @@ static tsr_status run_command(const tsr_config *config, const tsr_launch_info *i
         return tsr_run_command(config, info);
     case TSR_COMMAND_SCORE:
         return tsr_score_command(config, info);
+    case TSR_COMMAND_BENCH:
+        return tsr_bench_command(config, info);
     }
     return TSR_ERR_INTERNAL;
 }
@@ -57,6 +60,8 @@ static tsr_status check_command(const tsr_config *config, const tsr_launch_info 
     }
     if (config->command == TSR_COMMAND_RUN)
         return tsr_run_command_check(config);
+    if (config->command == TSR_COMMAND_BENCH)
+        return tsr_bench_command_check(config);
     return config->command == TSR_COMMAND_SCORE ? tsr_score_command_check(config) : TSR_OK;
 }
 

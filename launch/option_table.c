@@ -6,6 +6,7 @@
 #include "launch/backends.h"
 #include "launch/config.h"
 #include "runtime/plan/plan_build.h"
+#include "runtime/synthetic/synthetic.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -17,9 +18,11 @@ enum {
     PLAN = TSR_COMMAND_PLAN,
     RUN = TSR_COMMAND_RUN,
     SCORE = TSR_COMMAND_SCORE,
-    JOB = RUN | SCORE,
-    SIZED = PLAN | RUN | SCORE,
-    ALL = INSPECT | PLAN | RUN | SCORE,
+    BENCH = TSR_COMMAND_BENCH,
+    REQUESTS = RUN | SCORE,
+    JOB = RUN | SCORE | BENCH,
+    SIZED = PLAN | RUN | SCORE | BENCH,
+    ALL = INSPECT | PLAN | RUN | SCORE | BENCH,
 };
 
 #define MILLION     1048576.0
@@ -55,11 +58,30 @@ const tsr_option_row tsr_option_rows[] = {
      "JSON array of arrays of ids, or safetensors with int32 tokens.I"},
     {"out", SCORE, TSR_OPTION_TEXT, AT(out), 0, 0, "FILE", NULL, NULL,
      "safetensors with float32 logits.I [T, vocab_size]"},
+    {"shape", BENCH, TSR_OPTION_CHOICE, AT(shape), 0, 0, "NAME", NULL, NULL,
+     "instead of DIR: a checkpoint of this shape with random weights, made and removed again"},
+    {"precision", BENCH, TSR_OPTION_TEXT, AT(precision), 0, 0, "MAP", NULL, NULL,
+     "of --shape: experts=nvfp4,fp8,attention=fp8 ...; several formats of a module take turns by "
+     "layer; bf16 where nothing is said"},
+    {"layers", BENCH, TSR_OPTION_INTEGER, AT(layers), 1, 512, "N", NULL, NULL,
+     "of --shape: the first N layers; all when not given"},
+    {"vocab", BENCH, TSR_OPTION_INTEGER, AT(vocab), 1, MILLION, "N", NULL, NULL,
+     "of --shape: so many ids; the shape's when not given"},
+    {"scratch", BENCH, TSR_OPTION_TEXT, AT(scratch), 0, 0, "DIR", "/tmp", NULL,
+     "where the checkpoint of --shape is made; every rank reads it there"},
+    {"batch", BENCH, TSR_OPTION_TEXT, AT(batch), 0, 0, "N,N...", "1,8,32,128", NULL,
+     "sequences that decode at once, a row each; none for no row"},
+    {"context", BENCH, TSR_OPTION_INTEGER, AT(context), 1, MILLION, "N", "1024", NULL,
+     "positions of each sequence that decodes"},
+    {"prefill", BENCH, TSR_OPTION_TEXT, AT(prefill), 0, 0, "N|CxN,...", "4096,8x2048", NULL,
+     "prompts computed in one step, a row each: one of N ids or C of them; none for no row"},
+    {"steps", BENCH, TSR_OPTION_INTEGER, AT(steps), 1, 4096, "N", "32", NULL,
+     "steps that are timed of each --batch; the median counts"},
     {"ranks", PLAN, TSR_OPTION_INTEGER, AT(ranks), 1, 1024, "N", "1", NULL,
      "number of ranks to plan for"},
     {"target", PLAN, TSR_OPTION_TEXT, AT(target), 0, 0, "TARGET|BYTES", NULL, NULL,
      "device of each rank, or just its memory; what --backend computes on when not given"},
-    {"json", INSPECT | PLAN, TSR_OPTION_FLAG, AT(json), 0, 0, NULL, NULL, NULL,
+    {"json", INSPECT | PLAN | BENCH, TSR_OPTION_FLAG, AT(json), 0, 0, NULL, NULL, NULL,
      "print one JSON object instead of text"},
     {"backend", ALL, TSR_OPTION_CHOICE, AT(backend), 0, 0, "NAME", "auto", NULL,
      "what computes: auto takes the best this build has"},
@@ -91,7 +113,7 @@ const tsr_option_row tsr_option_rows[] = {
     {"spread", JOB, TSR_OPTION_CHOICE, AT(spread), 0, 0, "HOW", "least-loaded",
      "least-loaded|round-robin|first",
      "how requests find their rank; the bits do not depend on it"},
-    {"prefill-chunk", JOB, TSR_OPTION_INTEGER, AT(prefill_chunk), 1, MILLION, "N", NULL, NULL,
+    {"prefill-chunk", REQUESTS, TSR_OPTION_INTEGER, AT(prefill_chunk), 1, MILLION, "N", NULL, NULL,
      "prompt tokens of one sequence in one step; all that fit when not given"},
     {"step-timeout", JOB, TSR_OPTION_INTEGER, AT(step_timeout), 1, 86400, "SECONDS", "300", NULL,
      "longest wait for another rank"},
@@ -110,6 +132,7 @@ static const struct {
     {"target", tsr_target_choice},
     {"activations-of", tsr_target_choice},
     {"backend", tsr_backend_choice},
+    {"shape", tsr_synthetic_shape_name},
 };
 
 static void list_names(const char *(*name_at)(size_t), char text[TSR_CHOICES_BYTES])

@@ -88,11 +88,13 @@ static tsr_generation_defaults defaults_of(const tsr_config *config,
     return d;
 }
 
-static tsr_status prepare(void *context, const tsr_checkpoint *checkpoint, tsr_job_needs *ret_needs)
+static tsr_status prepare(void *context, const tsr_checkpoint *checkpoint, int32_t ranks,
+                          tsr_job_needs *ret_needs)
 {
     run *r = context;
     tsr_problems problems = {0};
 
+    (void)ranks;
     tsr_status st = tsr_tokenizer_open(checkpoint->folder, &problems, &r->tokenizer);
     /* a prompt goes to the model as it is: a template that we do not have is no reason to refuse */
     if (st == TSR_OK && r->config->prompt == NULL)

@@ -34,11 +34,13 @@ static tsr_status check_lengths(const score *s, const tsr_model_facts *model)
     return TSR_OK;
 }
 
-static tsr_status prepare(void *context, const tsr_checkpoint *checkpoint, tsr_job_needs *ret_needs)
+static tsr_status prepare(void *context, const tsr_checkpoint *checkpoint, int32_t ranks,
+                          tsr_job_needs *ret_needs)
 {
     score *s = context;
     tsr_problems problems = {0};
 
+    (void)ranks;
     tsr_status st = tsr_token_file_read(s->config->tokens, checkpoint->model.vocab, s->memory,
                                         &problems, &s->tokens);
     tsr_problems_log(&problems);

@@ -8,6 +8,7 @@
 #include "kernels/cpu/device_cpu.h"
 
 #include "kernels/compose.h"
+#include "kernels/cpu/bandwidth_cpu.h"
 #include "kernels/cpu/format/format_cpu.h"
 #include "kernels/cpu/stream_cpu.h"
 #include "runtime/base/log.h"
@@ -249,6 +250,7 @@ static const tsr_device_table table_cpu = {
     .recording_close = tsr_recording_close_cpu,
     .fault = tsr_fault_cpu,
     .reserve = reserve_cpu,
+    .read_bandwidth = tsr_read_bandwidth_cpu,
     .linear_bytes = tsr_cpu_linear_bytes,
     .place_linear = place_linear_cpu,
     .row_step = row_step_cpu,

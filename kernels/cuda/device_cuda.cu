@@ -249,6 +249,7 @@ static tsr_device_table make_table(void)
     t.recording_close = tsr_recording_close_cuda;
     t.fault = fault_cuda;
     t.reserve = reserve_cuda;
+    t.read_bandwidth = tsr_read_bandwidth_cuda;
     t.linear_bytes = tsr_cuda_linear_bytes;
     t.place_linear = place_linear_cuda;
     t.row_step = row_step_cuda;

@@ -135,6 +135,9 @@ tsr_status tsr_recorded_cuda(tsr_device *device, tsr_stream s, tsr_recording **r
 tsr_status tsr_replay_cuda(tsr_device *device, tsr_recording *recording, tsr_stream s);
 void tsr_recording_close_cuda(tsr_device *device, tsr_recording *recording);
 
+/* What the memory gives (bandwidth_cuda.cu). */
+tsr_status tsr_read_bandwidth_cuda(tsr_device *device, uint64_t bytes, double *ret_bytes_per_s);
+
 /* The operations, one file each; device_cuda.cu puts them in the table. */
 tsr_status tsr_embed_cuda(tsr_device *device, const tsr_embed_block *b, tsr_stream s);
 tsr_status tsr_norm_cuda(tsr_device *device, const tsr_norm_args *a, tsr_stream s);

@@ -25,6 +25,11 @@ static inline int64_t tsr_smaller_64(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
+static inline int64_t tsr_larger_64(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
 /* Of bytes, and of counts whose product is bytes. */
 static inline uint64_t tsr_smaller_size(uint64_t a, uint64_t b)
 {

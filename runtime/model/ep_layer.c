@@ -177,6 +177,8 @@ static tsr_status one_round(const tsr_ep_layer *ep, const round_share *share, ts
         st = share_experts(ep, share, s);
     if (st == TSR_OK)
         st = tsr_exchange_wait(ep->exchange, s);
+    if (st == TSR_OK && ep->watch != NULL)
+        st = ep->watch->arrived(ep->watch->context, share->layer, s);
     if (st == TSR_OK)
         st = compute(ep, share, s);
 

@@ -102,6 +102,8 @@ static tsr_status run(tsr_model *m, tsr_flight *f, const tsr_step_facts *facts)
     };
     bool again = false;
 
+    if (m->count.tally != NULL)
+        return tsr_forward_counted(m, f, facts);
     if (!tsr_is_recordable(batch))
         return tsr_forward(m, f, facts);
     tsr_recorded_step *step = tsr_recordings_find(&m->recordings, m->device, &sizes, &again);

@@ -23,6 +23,7 @@
 #include "runtime/base/status.h"
 #include "runtime/plan/batch.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 typedef struct tsr_model tsr_model;
@@ -107,6 +108,22 @@ TSR_MUST_USE tsr_status tsr_model_land(tsr_model *model, int32_t flight,
 
 /* Rows of logits that tsr_model_logits brings at once; the same on every rank. */
 int32_t tsr_model_staged_rows(const tsr_model *model);
+
+/* What the router chose in one step, as far as it concerns this rank. */
+typedef struct tsr_routing_tally {
+    int64_t *experts; /* [layers] added to: this rank's experts that a row arrived for, which it has
+                         to read; in each round of a step anew */
+    int32_t tokens;   /* of this rank in the step; written when the step has been launched */
+    bool done;
+} tsr_routing_tally;
+
+/*
+ * Counts the next step that is launched. That step waits for every layer and is no measure of time.
+ * Not collective. `tally` is borrowed until it is done.
+ *
+ * TSR_ERR_MEMORY
+ */
+TSR_MUST_USE tsr_status tsr_model_tally_next(tsr_model *model, tsr_routing_tally *tally);
 
 /*
  * Rows first_row ... of the logits of a flight that has landed and was not launched again. Waits as

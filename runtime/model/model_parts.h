@@ -7,6 +7,7 @@
  *                   --> ep        exchange and the experts of every layer
  *                   --> flight    of each step that may be under way: batch, results, mark
  *                   --> recordings    steps that are played again
+ *                   --> count     what is counted of a step, when somebody asks
  */
 #ifndef TSR_RUNTIME_MODEL_MODEL_PARTS_H
 #define TSR_RUNTIME_MODEL_MODEL_PARTS_H
@@ -17,6 +18,7 @@
 #include "runtime/model/kv_cache.h"
 #include "runtime/model/model.h"
 #include "runtime/model/recordings.h"
+#include "runtime/model/routing_count.h"
 #include "runtime/model/step.h"
 #include "runtime/model/weights.h"
 
@@ -32,6 +34,7 @@ struct tsr_model {
     tsr_flight flight[TSR_MAX_FLIGHTS];
     int32_t flights;
     tsr_recordings recordings;
+    tsr_routing_count count;
     tsr_stream stream;  /* steps, one after the other */
     tsr_stream reading; /* logits of a landed flight, while the next one computes */
     tsr_mark *read;     /* on `reading` */
@@ -41,6 +44,10 @@ struct tsr_model {
 /* Puts everything that a flight computes on the model's stream: text in, samples out. */
 TSR_MUST_USE tsr_status tsr_forward(const tsr_model *model, const tsr_flight *flight,
                                     const tsr_step_facts *facts);
+
+/* The same while this rank's routing is counted: what was asked for is then done. */
+TSR_MUST_USE tsr_status tsr_forward_counted(tsr_model *model, const tsr_flight *flight,
+                                            const tsr_step_facts *facts);
 
 /* Waits until a stream has passed a mark, as tsr_model_land does. */
 TSR_MUST_USE tsr_status tsr_wait_for_mark(const tsr_model *model, tsr_mark *mark, uint64_t epoch);

@@ -73,11 +73,11 @@ static uint64_t kv_room(const tsr_budget *b)
 
 /* What the blocks of all sequences may take together. A host keeps a small pool, and its memory for
  * whatever else runs there. */
-static uint64_t pool_room(const tsr_budget *b)
+static uint64_t pool_room(const tsr_budget *b, const tsr_plan_request *r)
 {
     const uint64_t room = kv_room(b);
 
-    return b->target->host ? tsr_smaller_size(room, HOST_POOL_BYTES) : room;
+    return b->target->host && r->kv_positions == 0 ? tsr_smaller_size(room, HOST_POOL_BYTES) : room;
 }
 
 static bool length_fits(const tsr_budget *b, tsr_setting s, int32_t length)
@@ -126,11 +126,12 @@ static void choose_length(const tsr_budget *b, const tsr_plan_request *r, tsr_pr
     s->limits.max_model_len = length;
 }
 
-/* As many blocks as max_num_seqs full sequences want, and the memory holds. */
-static int32_t choose_blocks(const tsr_budget *b, const tsr_setting *s)
+/* As many blocks as max_num_seqs full sequences want, or as were asked for, and the memory holds. */
+static int32_t choose_blocks(const tsr_budget *b, const tsr_plan_request *r, const tsr_setting *s)
 {
     const int32_t one = tsr_pieces(s->limits.max_model_len, s->limits.kv_block_tokens);
-    int64_t wanted = (int64_t)one * s->limits.max_num_seqs;
+    int64_t wanted = r->kv_positions > 0 ? tsr_pieces_64(r->kv_positions, s->limits.kv_block_tokens)
+                                         : (int64_t)one * s->limits.max_num_seqs;
     tsr_setting probe = *s;
     uint64_t fixed, room, block;
     int64_t most;
@@ -138,8 +139,8 @@ static int32_t choose_blocks(const tsr_budget *b, const tsr_setting *s)
     probe.limits.kv_blocks = 0;
     fixed = tsr_budget_need_running(b, &probe);
     room = fixed < b->memory_bytes ? b->memory_bytes - fixed : 0;
-    if (pool_room(b) < room)
-        room = pool_room(b);
+    if (pool_room(b, r) < room)
+        room = pool_room(b, r);
     /* A little more than a block can take, rounding included, so that the quotient never exceeds
      * the room. */
     probe.limits.kv_blocks = 1;
@@ -203,7 +204,7 @@ tsr_status tsr_limits_choose(const tsr_budget *b, const tsr_plan_request *r, tsr
     l->exchange_tokens = tsr_smaller(given(r->exchange_tokens, choose_exchange(b, r, setting)),
                                      l->max_batched_tokens);
     choose_length(b, r, problems, setting);
-    l->kv_blocks = choose_blocks(b, setting);
+    l->kv_blocks = choose_blocks(b, r, setting);
     *ret_fits = tsr_budget_fits(b, setting);
     return TSR_OK;
 }

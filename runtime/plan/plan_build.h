@@ -49,6 +49,9 @@ typedef struct tsr_plan_request {
     int32_t max_batched_tokens; /* 0: default */
     int32_t kv_block_tokens;    /* 0: default 16 */
     int32_t exchange_tokens;    /* 0: default */
+    int64_t kv_positions;       /* that one rank holds at a time, where a user knows: no more are
+                                   planned for, and a host gives them more than its small pool; 0:
+                                   max_num_seqs sequences of max_model_len */
     int32_t token_ids;          /* of the tokenizer; 0: unknown */
     int32_t threads;            /* of one rank; 0: default */
 } tsr_plan_request;

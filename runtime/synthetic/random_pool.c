@@ -50,6 +50,8 @@ static uint16_t draw(tsr_random_kind kind, uint64_t *state)
     switch (kind) {
     case TSR_RANDOM_WEIGHT_BF16:
         return tsr_f32_to_bf16(0.02F * normal(state));
+    case TSR_RANDOM_EMBED_BF16:
+        return tsr_f32_to_bf16(normal(state));
     case TSR_RANDOM_NORM_BF16:
         return tsr_f32_to_bf16(1.0F + 0.1F * normal(state));
     case TSR_RANDOM_E4M3:
@@ -70,7 +72,8 @@ static uint16_t draw(tsr_random_kind kind, uint64_t *state)
 static void fill(tsr_random_kind kind, const uint16_t *table, size_t bytes, uint64_t state,
                  unsigned char *pool)
 {
-    const bool wide = kind == TSR_RANDOM_WEIGHT_BF16 || kind == TSR_RANDOM_NORM_BF16;
+    const bool wide = kind == TSR_RANDOM_WEIGHT_BF16 || kind == TSR_RANDOM_EMBED_BF16 ||
+                      kind == TSR_RANDOM_NORM_BF16;
     uint16_t *words = (uint16_t *)(void *)pool;
 
     for (size_t i = 0; i < (wide ? bytes / 2 : bytes); i += 4) {

@@ -18,6 +18,8 @@
 /* What the elements of a tensor are drawn from. N is the normal distribution. */
 typedef enum tsr_random_kind {
     TSR_RANDOM_WEIGHT_BF16, /* N(0, 0.02) */
+    TSR_RANDOM_EMBED_BF16,  /* N(0, 1): what tokens are outweighs what layers add, which much of a
+                               sequence has in common, so that routing stays close to uniform */
     TSR_RANDOM_NORM_BF16,   /* N(1, 0.1) */
     TSR_RANDOM_E4M3,        /* N(0, 64): a scale of 0.02 / 64 makes it a weight; never NaN */
     TSR_RANDOM_E2M1,        /* two of N(0, 2) in a byte */

@@ -1,7 +1,7 @@
 /*
  * Checkpoints without a model: a released shape, any precision map, random weights. What is written
  * is read, proven and loaded like any other checkpoint, and what it computes stays finite: weights
- * of standard deviation 0.02 in every format, norms near 1.
+ * of standard deviation 0.02 in every format, norms near 1, routing close to uniform.
  *
  *   shape      as released, or fewer layers, or a smaller vocabulary
  *   precision  "experts=nvfp4,fp8,attention=bf16": a module and its formats. Of several, the first

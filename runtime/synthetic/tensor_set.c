@@ -62,8 +62,10 @@ static tsr_status add_rows(tsr_tensor_set *set, const char *module, const char *
     return TSR_OK;
 }
 
-static tsr_random_kind kind_of_weight(tsr_weight_format format)
+static tsr_random_kind kind_of_weight(tsr_role role, tsr_weight_format format)
 {
+    if (role == TSR_ROLE_EMBED)
+        return TSR_RANDOM_EMBED_BF16;
     if (format == TSR_WEIGHT_NVFP4)
         return TSR_RANDOM_E2M1;
     return format == TSR_WEIGHT_BF16 ? TSR_RANDOM_WEIGHT_BF16 : TSR_RANDOM_E4M3;
@@ -74,7 +76,7 @@ static tsr_status add_weight(tsr_tensor_set *set, const tsr_linear_plan *l, cons
 {
     const tsr_synthetic_tensor weight = {
         .dtype = tsr_format_row_of(format)->weight_dtype,
-        .kind = kind_of_weight(format),
+        .kind = kind_of_weight(l->role, format),
         .rank = 2,
         .shape = {l->out, tsr_weight_columns(format, l->in)},
     };

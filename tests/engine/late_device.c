@@ -337,6 +337,11 @@ static void late_close(tsr_device *device)
 }
 
 /* What has nothing to do with time is the CPU's. */
+static tsr_status late_read_bandwidth(tsr_device *device, uint64_t bytes, double *ret_bytes_per_s)
+{
+    return tsr_device_read_bandwidth(late(device)->cpu, bytes, ret_bytes_per_s);
+}
+
 static tsr_device_table table_over(const tsr_device_table *cpu)
 {
     tsr_device_table t = *cpu;
@@ -359,6 +364,7 @@ static tsr_device_table table_over(const tsr_device_table *cpu)
     t.replay = late_replay;
     t.recording_close = late_recording_close;
     t.fault = late_fault;
+    t.read_bandwidth = late_read_bandwidth;
     t.reserve = late_reserve;
     t.place_linear = late_place_linear;
     t.load_rows = late_load_rows;

@@ -213,6 +213,20 @@ static void a_device_knows_its_name_and_refuses_no_threads(void **state)
     tsr_device_close(NULL);
 }
 
+static void a_device_says_how_fast_its_memory_reads(void **state)
+{
+    (void)state;
+    for (int i = 0; i < SAMPLE_DEVICES; i++) {
+        tsr_device *device = sample_device(i, &sample_shape);
+        double bytes_per_s = 0;
+        if (device == NULL)
+            continue;
+        ASSERT_STATUS(TSR_OK, tsr_device_read_bandwidth(device, (uint64_t)8 << 20, &bytes_per_s));
+        assert_true(bytes_per_s > 1e6 && bytes_per_s < 1e14);
+        sample_close(device);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -224,6 +238,7 @@ int main(void)
         cmocka_unit_test(rows_in_pieces_are_the_rows_at_once),
         cmocka_unit_test(rows_that_are_not_there_are_refused),
         cmocka_unit_test(odd_widths_and_missing_parts_are_refused),
+        cmocka_unit_test(a_device_says_how_fast_its_memory_reads),
         cmocka_unit_test(a_device_knows_its_name_and_refuses_no_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

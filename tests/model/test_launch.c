@@ -106,6 +106,37 @@ static void results_are_there_once_a_flight_has_landed(void **state)
     assert_int_equal(token[0], token[1]);
 }
 
+/* One token's K experts are K; five tokens have at least as many, and no more than 5 K. The step
+ * gives what it would have given, and the next one is not counted. */
+static void the_experts_of_a_step_are_counted_when_asked_for(void **state)
+{
+    (void)state;
+    int32_t token[2] = {0};
+
+    for (int late = 0; late < 2; late++) {
+        rig r = open_rig(late == 1);
+        const tsr_model_facts *model = &r.plan->model;
+        int64_t experts[TSR_MAX_LAYERS] = {0};
+        tsr_routing_tally tally = {.experts = experts};
+        const tsr_sampled *sampled = NULL;
+
+        for (int i = 0; i < 2; i++) {
+            if (i == 0)
+                ASSERT_STATUS(TSR_OK, tsr_model_tally_next(r.model, &tally));
+            ASSERT_STATUS(TSR_OK, fill(&r, 0, 0));
+            ASSERT_STATUS(TSR_OK, tsr_model_launch(r.model, 0, &facts));
+            ASSERT_STATUS(TSR_OK, tsr_model_land(r.model, 0, &sampled));
+            token[i] = sampled[0].token;
+            assert_true(tally.done);
+            assert_int_equal(tally.tokens, 5);
+        }
+        assert_int_equal(token[0], token[1]);
+        for (int32_t l = 0; l < model->layers; l++)
+            assert_in_range(experts[l], model->top_k, 5 * model->top_k);
+        close_rig(&r);
+    }
+}
+
 /* A KV block that the cache does not have: no front door sees it, since it stands in device memory.
  * The launch goes through; the landing says what the block found. */
 static void what_a_block_finds_wrong_is_told_by_the_landing(void **state)
@@ -239,6 +270,7 @@ int main(void)
     tsr_log_set_sink(log_lines_catch, &lines);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(results_are_there_once_a_flight_has_landed),
+        cmocka_unit_test(the_experts_of_a_step_are_counted_when_asked_for),
         cmocka_unit_test(what_a_block_finds_wrong_is_told_by_the_landing),
         cmocka_unit_test(flights_are_used_in_turn),
         cmocka_unit_test(a_batch_beyond_the_plan_is_refused_by_name),

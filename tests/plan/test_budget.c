@@ -219,6 +219,33 @@ static void a_plan_never_counts_more_than_the_memory(void **state)
     }
 }
 
+/* Whoever knows how many positions there will be gets them, no more, and on a host beyond its small
+ * pool; a full sequence in any case. */
+static void positions_that_are_known_are_what_is_planned(void **state)
+{
+    tsr_plan_request request = {.ranks = 1,
+                                .target = tsr_target_find("cpu"),
+                                .memory_bytes = UINT64_C(16) << 30,
+                                .max_model_len = 512,
+                                .max_num_seqs = 4096};
+    (void)state;
+    built b = build(&request);
+    const int64_t pool = (int64_t)b.plan->limits.kv_blocks * b.plan->limits.kv_block_tokens;
+    assert_true(b.fits && pool < (int64_t)512 * 4096);
+    close_built(&b);
+
+    const int64_t asked[] = {2 * pool, 1000, 1};
+    const int64_t planned[] = {2 * pool, 1008, 512};
+    for (size_t i = 0; i < 3; i++) {
+        request.kv_positions = asked[i];
+        b = build(&request);
+        assert_true(b.fits);
+        assert_int_equal((int64_t)b.plan->limits.kv_blocks * b.plan->limits.kv_block_tokens,
+                         planned[i]);
+        close_built(&b);
+    }
+}
+
 /* A host reads through memory of its own, before it uses any for keys and values: the larger
  * counts. A GPU's memory holds none of it. */
 static void loading_and_running_take_turns(void **state)
@@ -543,6 +570,7 @@ int main(void)
         cmocka_unit_test(the_largest_rank_decides),
         cmocka_unit_test(a_plan_never_counts_more_than_the_memory),
         cmocka_unit_test(an_h100_is_an_h200_with_less_memory),
+        cmocka_unit_test(positions_that_are_known_are_what_is_planned),
         cmocka_unit_test(loading_and_running_take_turns),
         cmocka_unit_test(a_long_tensor_takes_records_and_no_ring),
         cmocka_unit_test(what_is_advised_makes_it_fit),

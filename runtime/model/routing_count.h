@@ -1,0 +1,23 @@
+/*
+ * Counting which experts a step reads, where that stands: in the rows that have arrived at a layer,
+ * in device memory, until the next layer's arrive. So the step stops at every layer and its rows are
+ * looked at, piece by piece.
+ *
+ *   device   arrived_rows  | x | ids | ... |   answer_of | slots |
+ *                             v                   v
+ *   host                  | piece of rows     | piece of answer_of |  --> which experts --> tally
+ *
+ * Private to this folder.
+ */
+#ifndef TSR_RUNTIME_MODEL_ROUTING_COUNT_H
+#define TSR_RUNTIME_MODEL_ROUTING_COUNT_H
+
+#include "runtime/model/model.h"
+
+typedef struct tsr_routing_count {
+    tsr_routing_tally *tally; /* what the next step is counted for; NULL: nobody asks */
+    void *rows;               /* host memory of the device: a piece of rows, then of answer_of */
+    bool met[TSR_MAX_EXPERTS];
+} tsr_routing_count;
+
+#endif
