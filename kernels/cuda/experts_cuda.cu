@@ -85,57 +85,100 @@ static __device__ bool too_many_rows(const pair_args &a, int32_t rows, tsr_cuda_
     return true;
 }
 
-/* Sums over threads in front of each; the last thread's with its own is all. */
-static __device__ int32_t sum_before(int32_t x, int32_t *all)
+/* Pairs and tiles, counted together. */
+typedef struct pair_counts {
+    int32_t pairs;
+    int32_t tiles;
+} pair_counts;
+
+static __device__ __forceinline__ pair_counts warp_sum_before(pair_counts mine, pair_counts *all)
 {
-    __shared__ int32_t part[COUNTERS / TSR_CUDA_LANES];
     const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
-    const int32_t warp = (int32_t)(threadIdx.x / TSR_CUDA_LANES);
-    int32_t sum = x;
-    int32_t before = 0;
+    pair_counts sum = mine;
 
     for (int apart = 1; apart < TSR_CUDA_LANES; apart *= 2) {
-        const int32_t other = __shfl_up_sync(TSR_ALL_LANES, sum, apart);
-        if (lane >= apart)
-            sum += other;
+        const int32_t pairs = __shfl_up_sync(TSR_ALL_LANES, sum.pairs, apart);
+        const int32_t tiles = __shfl_up_sync(TSR_ALL_LANES, sum.tiles, apart);
+        if (lane >= apart) {
+            sum.pairs += pairs;
+            sum.tiles += tiles;
+        }
     }
+    all->pairs = __shfl_sync(TSR_ALL_LANES, sum.pairs, TSR_CUDA_LANES - 1);
+    all->tiles = __shfl_sync(TSR_ALL_LANES, sum.tiles, TSR_CUDA_LANES - 1);
+    sum.pairs -= mine.pairs;
+    sum.tiles -= mine.tiles;
+    return sum;
+}
+
+/* Sums over the threads in front of each, and over all. */
+static __device__ pair_counts sum_before(pair_counts mine, pair_counts *all)
+{
+    __shared__ pair_counts part[COUNTERS / TSR_CUDA_LANES];
+    const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
+    const int32_t warp = (int32_t)(threadIdx.x / TSR_CUDA_LANES);
+    pair_counts of_warp;
+    pair_counts before = warp_sum_before(mine, &of_warp);
+
     __syncthreads(); /* the last call's readers are done */
-    if (lane == TSR_CUDA_LANES - 1)
-        part[warp] = sum;
+    if (lane == 0)
+        part[warp] = of_warp;
     __syncthreads();
-    *all = 0;
-    for (int32_t w = 0; w < COUNTERS / TSR_CUDA_LANES; w++) {
-        before += w < warp ? part[w] : 0;
-        *all += part[w];
-    }
-    return before + sum - x;
+    const pair_counts warps = warp_sum_before(part[lane], all);
+    before.pairs += __shfl_sync(TSR_ALL_LANES, warps.pairs, warp);
+    before.tiles += __shfl_sync(TSR_ALL_LANES, warps.tiles, warp);
+    return before;
 }
 
 /* From counts to the first pair of each expert, and the tiles. */
 static __device__ void cut_tiles(const pair_args &a, const tsr_cuda_work &w, int32_t *count)
 {
-    int32_t pairs_so_far = 0;
-    int32_t tiles_so_far = 0;
+    pair_counts so_far = {0, 0};
 
     for (int32_t first = 0; first < a.local; first += COUNTERS) {
         const int32_t e = first + (int32_t)threadIdx.x;
-        const int32_t mine = e < a.local ? count[e] : 0;
-        int32_t pairs;
-        int32_t tiles;
-        const int32_t at = pairs_so_far + sum_before(mine, &pairs);
-        int32_t tile = tiles_so_far + sum_before((mine + a.together - 1) / a.together, &tiles);
-        for (int32_t i = 0; i < mine; i += a.together, tile++) {
-            w.tile[tile].expert = e;
-            w.tile[tile].first = at + i;
-            w.tile[tile].count = min(mine - i, a.together);
+        const int32_t pairs = e < a.local ? count[e] : 0;
+        const pair_counts mine = {pairs, (pairs + a.together - 1) / a.together};
+        pair_counts all;
+        const pair_counts before = sum_before(mine, &all);
+        tsr_cuda_tile *tile = w.tile + so_far.tiles + before.tiles;
+        for (int32_t i = 0; i < pairs; i += a.together, tile++) {
+            tile->expert = e;
+            tile->first = so_far.pairs + before.pairs + i;
+            tile->count = min(pairs - i, a.together);
         }
         if (e < a.local)
-            count[e] = at;
-        pairs_so_far += pairs;
-        tiles_so_far += tiles;
+            count[e] = so_far.pairs + before.pairs;
+        so_far.pairs += all.pairs;
+        so_far.tiles += all.tiles;
     }
     if (threadIdx.x == 0)
-        *w.tiles = tiles_so_far;
+        *w.tiles = so_far.tiles;
+}
+
+/* A slot that wants an answer. */
+typedef struct wanted_slot {
+    int32_t answer; /* -1: none is wanted */
+    int32_t local;  /* -1: the expert is not here */
+} wanted_slot;
+
+static __device__ __forceinline__ wanted_slot slot_at(const pair_args &a, int32_t i)
+{
+    wanted_slot s = {a.answer_of[i], -1};
+
+    if (s.answer >= 0)
+        s.local = local_expert(a, i);
+    return s;
+}
+
+static __device__ __forceinline__ void place(const pair_args &a, const tsr_cuda_work &w,
+                                             int32_t *next, int32_t i, wanted_slot s)
+{
+    if (s.answer < 0)
+        return;
+    const int32_t at = atomicAdd(&next[s.local], 1);
+    w.source[at] = i / a.slots;
+    w.target[at] = s.answer;
 }
 
 static __global__ void __launch_bounds__(COUNTERS)
@@ -143,45 +186,44 @@ static __global__ void __launch_bounds__(COUNTERS)
 {
     __shared__ int32_t count[TSR_MAX_EXPERTS]; /* then where the next pair goes */
     __shared__ int32_t pairs;
+    const int32_t mine = (int32_t)threadIdx.x;
+    wanted_slot first = {-1, -1}; /* most often a thread has no other */
     int32_t wrong = INT32_MAX;
 
-    for (int32_t e = (int32_t)threadIdx.x; e < a.local; e += COUNTERS)
+    for (int32_t e = mine; e < a.local; e += COUNTERS)
         count[e] = 0;
-    if (threadIdx.x == 0)
+    if (mine == 0)
         pairs = 0;
     tsr_admit_kernel();
     tsr_await_kernel();
+    const bool is_faulty = tsr_is_faulty(faults);
     const int32_t rows = *a.row_count;
     const int32_t slots = rows * a.slots;
-    if (tsr_is_faulty(faults) || too_many_rows(a, rows, faults))
+    if (is_faulty || too_many_rows(a, rows, faults))
         return;
     __syncthreads();
-    for (int32_t i = (int32_t)threadIdx.x; i < slots; i += COUNTERS) {
-        if (a.answer_of[i] < 0)
+    for (int32_t i = mine; i < slots; i += COUNTERS) {
+        const wanted_slot s = slot_at(a, i);
+        if (i == mine)
+            first = s;
+        if (s.answer < 0)
             continue;
-        const int32_t local = local_expert(a, i);
         atomicAdd(&pairs, 1);
-        if (local >= 0)
-            atomicAdd(&count[local], 1);
+        if (s.local >= 0)
+            atomicAdd(&count[s.local], 1);
         else
             wrong = min(wrong, i);
     }
-    wrong = tsr_cta_least(wrong); /* all have counted */
-    if (wrong != INT32_MAX || pairs > a.max_answers) {
-        if (threadIdx.x == 0)
+    if (__syncthreads_or(wrong != INT32_MAX) || pairs > a.max_answers) {
+        if (mine == 0)
             tsr_leave_fault(faults, first_fault(a, slots));
         return;
     }
     cut_tiles(a, w, count);
     __syncthreads();
-    for (int32_t i = (int32_t)threadIdx.x; i < slots; i += COUNTERS) {
-        const int32_t answer = a.answer_of[i];
-        if (answer < 0)
-            continue;
-        const int32_t at = atomicAdd(&count[local_expert(a, i)], 1);
-        w.source[at] = i / a.slots;
-        w.target[at] = answer;
-    }
+    place(a, w, count, mine, first);
+    for (int32_t i = mine + COUNTERS; i < slots; i += COUNTERS)
+        place(a, w, count, i, slot_at(a, i));
 }
 
 static tsr_status sort_pairs(tsr_cuda_device *cuda, const tsr_experts_block *b, int32_t together,

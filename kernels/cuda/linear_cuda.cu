@@ -119,7 +119,7 @@ static __global__ void __launch_bounds__(THREADS)
     o.group_scale = tsr_cuda_has_groups(FORMAT, a.p.linear[0].activation)
                         ? a.p.x.group_scale + (int64_t)first_row * a.cut.groups
                         : NULL;
-    stage_fill(a.p.linear[0], from, first_row, o.count, to);
+    stage_copy(a.p.linear[0], from, first_row, o.count, to);
     __syncthreads();
     for (int32_t first = (int32_t)blockIdx.x * a.beside; first < tiles; first += stride) {
         const linear_tile t = tile_of(a, index);

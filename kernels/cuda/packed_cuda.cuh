@@ -13,7 +13,8 @@
  *           byte 8 g + 2 step + r is that of row g + 8 r
  *
  * Everything becomes what the tensor cores take in registers, exactly: BF16 and F16 stay; E4M3 becomes F16;
- * E2M1 becomes E4M3 of 2^-6 of its value, then F16, times 2^6 of its scale in F16 (at most 6 bits).
+ * E2M1 becomes E4M3 of 2^-6 of its value, then F16, times its scale in F16: at most 6 bits, the
+ * lowest at 2^-22. 2^6 is left for the end of the sum.
  */
 #ifndef TSR_KERNELS_CUDA_PACKED_CUDA_CUH
 #define TSR_KERNELS_CUDA_PACKED_CUDA_CUH
@@ -70,26 +71,42 @@ static __device__ __forceinline__ uint2 packed_load_scales(const void *from)
     return v;
 }
 
-static __device__ __forceinline__ uint32_t packed_f16_of_e4m3(uint32_t codes)
+/* Four E4M3 codes to two pairs of F16. Halves are named, not shifted: the machine picks them. */
+static __device__ __forceinline__ void packed_f16_of_e4m3(uint32_t codes, uint32_t *low,
+                                                          uint32_t *high)
 {
-    uint32_t pair;
-
-    asm("{ .reg .b16 c; cvt.u16.u32 c, %1; cvt.rn.f16x2.e4m3x2 %0, c; }" : "=r"(pair) : "r"(codes));
-    return pair;
+    asm("{ .reg .b16 l, h; mov.b32 {l, h}, %2;"
+        " cvt.rn.f16x2.e4m3x2 %0, l; cvt.rn.f16x2.e4m3x2 %1, h; }"
+        : "=r"(*low), "=r"(*high)
+        : "r"(codes));
 }
 
-static __device__ __forceinline__ uint32_t packed_times(uint32_t pair, uint32_t factor)
+/* Two pairs by the lower, and by the upper, of two factors. */
+static __device__ __forceinline__ void packed_times(uint32_t factors, uint32_t *by_low,
+                                                    uint32_t *by_high)
 {
-    uint32_t product;
-
-    asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(product) : "r"(pair), "r"(factor));
-    return product;
+    asm("{ .reg .b16 l, h; .reg .b32 ll, hh; mov.b32 {l, h}, %2;"
+        " mov.b32 ll, {l, l}; mov.b32 hh, {h, h};"
+        " mul.rn.f16x2 %0, %0, ll; mul.rn.f16x2 %1, %1, hh; }"
+        : "+r"(*by_low), "+r"(*by_high)
+        : "r"(factors));
 }
 
-/* E2M1 in the low nibbles of four bytes to E4M3 of 2^-6 of the values. */
-static __device__ __forceinline__ uint32_t packed_e4m3_of_e2m1(uint32_t nibbles)
+/* E2M1 codes, in the low and in the high nibbles of four bytes, to E4M3 of 2^-6 of the values. */
+static __device__ __forceinline__ uint32_t packed_low_e2m1(uint32_t codes)
 {
-    return (nibbles & 0x07070707U) << 2 | (nibbles & 0x08080808U) << 4;
+    return (codes << 2 & 0x1c1c1c1cU) | (codes << 4 & 0x80808080U);
+}
+
+static __device__ __forceinline__ uint32_t packed_high_e2m1(uint32_t codes)
+{
+    return (codes >> 2 & 0x1c1c1c1cU) | (codes & 0x80808080U);
+}
+
+/* What is left of the values of a format when its operands are made: 2^-6 waits for the epilogue. */
+static __device__ __forceinline__ float packed_left(tsr_weight_format format)
+{
+    return format == TSR_WEIGHT_NVFP4 ? 64.0F : 1.0F;
 }
 
 /* A lane's operand of one step out of a unit; `step` is known when compiling. */
@@ -102,21 +119,15 @@ static __device__ __forceinline__ void packed_operand(const packed_unit &u, int 
         for (int i = 0; i < 4; i++)
             a[i] = word[i];
     } else if (FORMAT == TSR_WEIGHT_NVFP4) {
-        const uint32_t low = packed_e4m3_of_e2m1(word[step]);
-        const uint32_t high = packed_e4m3_of_e2m1(word[step] >> 4);
-        const uint32_t codes = (step < 2 ? u.scales.x : u.scales.y) >> 16 * (step % 2);
-        const uint32_t scales = packed_times(packed_f16_of_e4m3(codes), 0x54005400U); /* 2^6 */
-        const uint32_t upper = __byte_perm(scales, 0, 0x1010);
-        const uint32_t lower = __byte_perm(scales, 0, 0x3232);
-        a[0] = packed_times(packed_f16_of_e4m3(low), upper);
-        a[1] = packed_times(packed_f16_of_e4m3(low >> 16), lower);
-        a[2] = packed_times(packed_f16_of_e4m3(high), upper);
-        a[3] = packed_times(packed_f16_of_e4m3(high >> 16), lower);
+        uint32_t scales[2];
+        packed_f16_of_e4m3(packed_low_e2m1(word[step]), &a[0], &a[1]);
+        packed_f16_of_e4m3(packed_high_e2m1(word[step]), &a[2], &a[3]);
+        packed_f16_of_e4m3(step < 2 ? u.scales.x : u.scales.y, &scales[0], &scales[1]);
+        packed_times(scales[step % 2], &a[0], &a[1]);
+        packed_times(scales[step % 2], &a[2], &a[3]);
     } else {
-        a[0] = packed_f16_of_e4m3(word[2 * step]);
-        a[1] = packed_f16_of_e4m3(word[2 * step] >> 16);
-        a[2] = packed_f16_of_e4m3(word[2 * step + 1]);
-        a[3] = packed_f16_of_e4m3(word[2 * step + 1] >> 16);
+        packed_f16_of_e4m3(word[2 * step], &a[0], &a[1]);
+        packed_f16_of_e4m3(word[2 * step + 1], &a[2], &a[3]);
     }
 }
 

@@ -291,7 +291,7 @@ static __device__ __forceinline__ void product_multiply(const tsr_linear &l, con
 static __device__ __forceinline__ float product_row_scale(const tsr_linear &l, int32_t row)
 {
     return l.format == TSR_WEIGHT_FP8_CHANNEL ? ((const float *)l.scales)[row] * l.weight_scale
-                                              : l.weight_scale;
+                                              : l.weight_scale * packed_left(l.format);
 }
 
 /* A whole sum: slices in order, scales, bias. `sums` are those of a token with the first slice of a

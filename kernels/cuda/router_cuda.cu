@@ -253,24 +253,32 @@ static __device__ route_memory memory_of(const route_args &a, float *memory)
 }
 
 /* Row `row` into shared memory, normed; the first CTA writes it down. */
-static __device__ void enter_row(const route_args &a, int64_t row, float *to, bool writes)
+static __device__ void enter_row(const route_args &a, int64_t row, float *memory, bool writes)
 {
-    const float *x = a.x + row * a.gate.in;
+    const float4 *x = (const float4 *)(const void *)(a.x + row * a.gate.in);
+    const float4 *norm = (const float4 *)(const void *)a.norm;
+    float4 *normed = (float4 *)(void *)(a.normed + row * a.normed_stride);
+    float4 *to = (float4 *)(void *)memory;
     float factor = 1.0F;
     float sum = 0.0F;
 
-    for (int32_t i = (int32_t)threadIdx.x; i < a.gate.in; i += TSR_CUDA_THREADS) {
-        const float v = x[i];
+    for (int32_t i = (int32_t)threadIdx.x; i < a.gate.in / 4; i += TSR_CUDA_THREADS) {
+        const float4 v = __ldcg(x + i);
         to[i] = v;
-        sum = fmaf(v, v, sum);
+        sum = fmaf(v.w, v.w, fmaf(v.z, v.z, fmaf(v.y, v.y, fmaf(v.x, v.x, sum))));
     }
     if (a.norm != NULL)
         factor = 1.0F / sqrtf(tsr_cta_sum(sum) / (float)a.gate.in + a.eps);
-    for (int32_t i = (int32_t)threadIdx.x; i < a.gate.in; i += TSR_CUDA_THREADS) {
-        const float v = a.norm != NULL ? to[i] * factor * a.norm[i] : to[i];
+    for (int32_t i = (int32_t)threadIdx.x; i < a.gate.in / 4; i += TSR_CUDA_THREADS) {
+        float4 v = to[i];
+        if (a.norm != NULL) {
+            const float4 w = __ldg(norm + i);
+            v = make_float4(v.x * factor * w.x, v.y * factor * w.y, v.z * factor * w.z,
+                            v.w * factor * w.w);
+        }
         to[i] = v;
         if (writes && a.normed != NULL)
-            a.normed[row * a.normed_stride + i] = v;
+            normed[i] = v;
     }
 }
 

@@ -24,9 +24,7 @@ typedef struct tsr_cuda_source {
     const float *x;      /* rows x_stride apart */
     const int32_t *row;  /* row i is x[row[i]]; NULL: x[i] */
     const float *norm;   /* not NULL: RMSNorm by this weight first */
-    float *normed;       /* not NULL: the normed rows, normed_stride apart */
     int64_t x_stride;    /* elements */
-    int64_t normed_stride;
     float eps;
 } tsr_cuda_source;
 

@@ -10,6 +10,8 @@
 #include "kernels/cuda/number_cuda.cuh"
 #include "kernels/cuda/product_cuda.cuh"
 
+enum { STAGE_WARPS = 32 };
+
 /* Where they come from. */
 typedef struct stage_source {
     const float *x;      /* not NULL: f32 rows x_stride apart */
@@ -61,7 +63,7 @@ static __device__ __forceinline__ float4 stage_four(const tsr_linear &l, const f
         return v;
     v = __ldcg((const float4 *)(const void *)row + i);
     if (l.pre_quant_scale != NULL) {
-        const float4 f = ((const float4 *)(const void *)l.pre_quant_scale)[i];
+        const float4 f = __ldg((const float4 *)(const void *)l.pre_quant_scale + i);
         v = make_float4(v.x * f.x, v.y * f.y, v.z * f.z, v.w * f.w);
     }
     return v;
@@ -89,33 +91,52 @@ static __device__ __forceinline__ uint16_t stage_value(const tsr_linear &l, floa
     return l.format == TSR_WEIGHT_BF16 ? tsr_to_bf16(v) : __half_as_ushort(__float2half_rn(v));
 }
 
-/* A warp a row: once to see its largest value, once to convert it. */
+/* [row][warp of its team]: the largest magnitude seen. */
+typedef float stage_peaks[PRODUCT_TOKENS][STAGE_WARPS];
+
+/* The warps of a CTA in teams, one for each row as long as there are enough: a team goes through its
+ * rows once to see their largest values, once to convert them. */
 static __device__ __forceinline__ void stage_make(const tsr_linear &l, const stage_source &from,
                                                   int32_t first, int32_t count,
-                                                  const stage_rows &to)
+                                                  const stage_rows &to, stage_peaks peaks)
 {
     const int32_t fours = tsr_cuda_padded(l.in) / 4;
-    const int32_t warps = (int32_t)(blockDim.x / TSR_CUDA_LANES);
-    const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
+    const int32_t warp = (int32_t)(threadIdx.x / TSR_CUDA_LANES);
+    const int32_t teams = min(count, (int32_t)(blockDim.x / TSR_CUDA_LANES));
+    const int32_t warps = (int32_t)(blockDim.x / TSR_CUDA_LANES) / teams;
+    const int32_t team = warp / warps; /* those beyond the teams only wait */
+    const int32_t mine = (int32_t)threadIdx.x - team * warps * TSR_CUDA_LANES;
+    const int32_t stride = warps * TSR_CUDA_LANES;
+    const bool looks = l.format != TSR_WEIGHT_BF16 || l.activation != TSR_ACTIVATION_NONE;
 
-    for (int32_t t = (int32_t)(threadIdx.x / TSR_CUDA_LANES); t < count; t += warps) {
+    for (int32_t t = team; looks && team < teams && t < count; t += teams) {
         const float *row = from.x + stage_row(from, first + t) * from.x_stride;
         float most = 0.0F;
-#pragma unroll 8
-        for (int32_t i = lane; i < fours; i += TSR_CUDA_LANES) {
+#pragma unroll 4
+        for (int32_t i = mine; i < fours; i += stride) {
             const float4 v = stage_four(l, row, i);
             most = fmaxf(most, fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w))));
         }
-        const float scale = stage_scale(l, tsr_warp_max(most));
-#pragma unroll 8
-        for (int32_t i = lane; i < fours; i += TSR_CUDA_LANES) {
+        most = tsr_warp_max(most);
+        if (mine % TSR_CUDA_LANES == 0)
+            peaks[t][mine / TSR_CUDA_LANES] = most;
+    }
+    __syncthreads();
+    for (int32_t t = team; team < teams && t < count; t += teams) {
+        const float *row = from.x + stage_row(from, first + t) * from.x_stride;
+        float most = 0.0F;
+        for (int32_t w = 0; looks && w < warps; w++)
+            most = fmaxf(most, peaks[t][w]);
+        const float scale = stage_scale(l, most);
+#pragma unroll 4
+        for (int32_t i = mine; i < fours; i += stride) {
             const float4 v = stage_four(l, row, i);
             uint2 pair;
             pair.x = stage_value(l, v.x, scale) | (uint32_t)stage_value(l, v.y, scale) << 16;
             pair.y = stage_value(l, v.z, scale) | (uint32_t)stage_value(l, v.w, scale) << 16;
             ((uint2 *)(void *)(to.rows + t * to.pitch))[i] = pair;
         }
-        if (lane == 0)
+        if (mine == 0)
             to.scale[t] = scale != 0.0F ? scale : 1.0F;
     }
 }
@@ -124,10 +145,10 @@ static __device__ __forceinline__ void stage_make(const tsr_linear &l, const sta
  * they have met. */
 static __device__ __forceinline__ void stage_fill(const tsr_linear &l, const stage_source &from,
                                                   int32_t first, int32_t count,
-                                                  const stage_rows &to)
+                                                  const stage_rows &to, stage_peaks peaks)
 {
     if (from.x != NULL)
-        stage_make(l, from, first, count, to);
+        stage_make(l, from, first, count, to, peaks);
     else
         stage_copy(l, from, first, count, to);
 }

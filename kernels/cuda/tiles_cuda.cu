@@ -85,6 +85,7 @@ typedef struct tiles_memory {
     tsr_linear linear[2][2]; /* [tile % 2][side] */
     float scale[2 * PRODUCT_TOKENS];
     int32_t target[PRODUCT_TOKENS];
+    stage_peaks peaks;
 } tiles_memory;
 
 /* The linears of a tile of pairs, word by word. */
@@ -184,13 +185,13 @@ static __device__ __forceinline__ void stage_pairs(const tiles_args &a, const ts
 
     if (a.t.mode == TSR_CUDA_TILES_DOWN && (int32_t)threadIdx.x < pairs.count)
         m->target[threadIdx.x] = a.target[pairs.first + (int32_t)threadIdx.x];
-    stage_fill(linear[0], from, pairs.first, pairs.count, to);
+    stage_fill(linear[0], from, pairs.first, pairs.count, to, m->peaks);
     if (a.sides == 2 && !a.t.shares) {
         __syncthreads();
         to.rows = (uint16_t *)(void *)(rows + a.rows_bytes);
         to.scale = m->scale + PRODUCT_TOKENS;
         from.made = a.t.made_up;
-        stage_fill(linear[1], from, pairs.first, pairs.count, to);
+        stage_fill(linear[1], from, pairs.first, pairs.count, to, m->peaks);
     }
 }
 
