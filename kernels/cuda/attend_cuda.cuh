@@ -266,26 +266,31 @@ typedef struct tsr_tile_want {
     int32_t skipped; /* a position that is left alone; -1: none */
 } tsr_tile_want;
 
-/* By all THREADS of the CTA. */
+/* By all THREADS of the CTA. The block table is looked up for all rows before the first is copied:
+ * a look-up behind a copy would wait for it. */
 template <int DIM, bool FP8, int THREADS>
 static __device__ __forceinline__ void tsr_fetch_tile(const tsr_attend_job &a,
                                                       const tsr_tile_want &w, uint32_t to)
 {
     typedef tsr_stored<DIM, FP8> stored;
+    constexpr int rows = TSR_TILE * stored::pieces / THREADS; /* of a thread */
     const int piece = (int)threadIdx.x % stored::pieces;
     const bool used = piece * TSR_PIECE < a.cache.head_dim * stored::element;
+    int64_t from[rows];
 
 #pragma unroll
-    for (int i = 0; i < TSR_TILE * stored::pieces / THREADS; i++) {
+    for (int i = 0; i < rows; i++) {
         const int row = (int)threadIdx.x / stored::pieces + i * (THREADS / stored::pieces);
-        const int32_t position = w.first + row;
-        const bool there = used && position < w.end;
-        const unsigned char *from = w.memory;
-        if (there)
-            from += tsr_cache_at(a, w.table, position, w.head) * stored::element +
-                    piece * TSR_PIECE;
-        if (position != w.skipped)
-            tsr_copy_piece(to + tsr_stored_at<DIM, FP8>(row, piece), from, there);
+        from[i] = tsr_cache_at(a, w.table, max(min(w.first + row, w.end - 1), 0), w.head) *
+                  stored::element;
+    }
+#pragma unroll
+    for (int i = 0; i < rows; i++) {
+        const int row = (int)threadIdx.x / stored::pieces + i * (THREADS / stored::pieces);
+        const bool there = used && w.first + row < w.end;
+        if (w.first + row != w.skipped)
+            tsr_copy_piece(to + tsr_stored_at<DIM, FP8>(row, piece),
+                           w.memory + from[i] + (there ? piece * TSR_PIECE : 0), there);
     }
 }
 

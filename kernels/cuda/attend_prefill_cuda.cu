@@ -80,7 +80,7 @@ static __device__ __forceinline__ void put_head(const tsr_attend_job &a, void *m
 static __global__ void write_kernel(const __grid_constant__ tsr_attend_job a,
                                     tsr_cuda_faults faults)
 {
-    __shared__ float room[WARPS][TSR_CUDA_HEAD_DIM];
+    __shared__ __align__(16) float room[WARPS][TSR_CUDA_HEAD_DIM];
     const int32_t row = (int32_t)blockIdx.x;
     const int32_t lane = (int32_t)threadIdx.x % TSR_CUDA_LANES;
     const int32_t warp = (int32_t)threadIdx.x / TSR_CUDA_LANES;

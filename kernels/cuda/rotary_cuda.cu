@@ -5,7 +5,7 @@
 
 static __global__ void rotary_kernel(tsr_rotary_args a, tsr_cuda_faults faults)
 {
-    __shared__ float room[TSR_CUDA_WARPS][TSR_CUDA_HEAD_DIM];
+    __shared__ __align__(16) float room[TSR_CUDA_WARPS][TSR_CUDA_HEAD_DIM];
     const int64_t t = blockIdx.x;
     const int32_t warp = (int32_t)(threadIdx.x / TSR_CUDA_LANES);
     const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
