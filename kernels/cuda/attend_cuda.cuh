@@ -23,6 +23,7 @@ enum {
     TSR_QUERY_ROWS = TSR_ATTEND_ROWS,               /* of one warp's fragments */
     TSR_PIECE = 16,                                 /* bytes that are copied at once */
     TSR_STEP = 16,                                  /* dims or positions of one mma */
+    TSR_BLOCK_SHIFT = 40,
 };
 
 /* One launch. Rows are f32. */
@@ -44,7 +45,9 @@ typedef struct tsr_attend_job {
     int32_t tokens;
     int32_t q_heads;
     int32_t max_context;
-    int32_t block_shift; /* log2 of block_tokens; -1: no power of two */
+    uint64_t blocks_per_position; /* 2^40 / block_tokens, rounded up */
+    uint32_t block_pieces;        /* of one block of keys or values */
+    uint32_t row_pieces;          /* of one position of a kv head */
     int32_t chunks;      /* most of one row, in decode */
     int32_t slots;       /* of one row and kv head, in decode */
     float score_scale;   /* of q k^T, in units of log2 */
@@ -133,9 +136,11 @@ static __device__ __forceinline__ bool tsr_sequence_fits(const tsr_attend_job &a
            (int64_t)seq.first_position + seq.rows <= a.max_context && seq.first_block >= 0;
 }
 
+/* The block of the table that holds a position: a division that is a product, exact for positions
+ * below 2^23, as the product is. */
 static __device__ __forceinline__ int32_t tsr_block_at(const tsr_attend_job &a, int32_t position)
 {
-    return a.block_shift >= 0 ? position >> a.block_shift : position / a.cache.block_tokens;
+    return (int32_t)((uint64_t)position * a.blocks_per_position >> TSR_BLOCK_SHIFT);
 }
 
 /* The first block between those of two positions (the last one's included) that is none, for a
@@ -267,30 +272,35 @@ typedef struct tsr_tile_want {
 } tsr_tile_want;
 
 /* By all THREADS of the CTA. The block table is looked up for all rows before the first is copied:
- * a look-up behind a copy would wait for it. */
+ * a look-up behind a copy would wait for it. Pieces are counted in 32 bits: keys or values of a
+ * layer are less than 64 GiB. */
 template <int DIM, bool FP8, int THREADS>
 static __device__ __forceinline__ void tsr_fetch_tile(const tsr_attend_job &a,
                                                       const tsr_tile_want &w, uint32_t to)
 {
     typedef tsr_stored<DIM, FP8> stored;
     constexpr int rows = TSR_TILE * stored::pieces / THREADS; /* of a thread */
+    constexpr int apart = THREADS / stored::pieces;
     const int piece = (int)threadIdx.x % stored::pieces;
-    const bool used = piece * TSR_PIECE < a.cache.head_dim * stored::element;
-    int64_t from[rows];
+    const int row = (int)threadIdx.x / stored::pieces;
+    const bool used = (uint32_t)piece < a.row_pieces;
+    const uint32_t head =
+        (uint32_t)(w.head * a.cache.block_tokens) * a.row_pieces + (used ? (uint32_t)piece : 0);
+    uint32_t block[rows];
 
 #pragma unroll
-    for (int i = 0; i < rows; i++) {
-        const int row = (int)threadIdx.x / stored::pieces + i * (THREADS / stored::pieces);
-        from[i] = tsr_cache_at(a, w.table, max(min(w.first + row, w.end - 1), 0), w.head) *
-                  stored::element;
-    }
+    for (int i = 0; i < rows; i++)
+        block[i] = (uint32_t)w.table[tsr_block_at(
+            a, max(min(w.first + row + i * apart, w.end - 1), 0))];
 #pragma unroll
     for (int i = 0; i < rows; i++) {
-        const int row = (int)threadIdx.x / stored::pieces + i * (THREADS / stored::pieces);
-        const bool there = used && w.first + row < w.end;
-        if (w.first + row != w.skipped)
-            tsr_copy_piece(to + tsr_stored_at<DIM, FP8>(row, piece),
-                           w.memory + from[i] + (there ? piece * TSR_PIECE : 0), there);
+        const int32_t position = w.first + row + i * apart;
+        const int32_t seen = max(min(position, w.end - 1), 0);
+        const uint32_t slot = (uint32_t)(seen - tsr_block_at(a, seen) * a.cache.block_tokens);
+        const uint32_t at = block[i] * a.block_pieces + slot * a.row_pieces + head;
+        if (position != w.skipped)
+            tsr_copy_piece(to + tsr_stored_at<DIM, FP8>(row + i * apart, piece),
+                           w.memory + (uint64_t)at * TSR_PIECE, used && position < w.end);
     }
 }
 

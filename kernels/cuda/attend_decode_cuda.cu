@@ -226,15 +226,23 @@ static __device__ void bring_queries(const tsr_attend_job &a, const chunk &c,
     const float *q = a.q + ((int64_t)c.row * a.q_heads + c.first_head) * a.cache.head_dim;
     const tsr_turn turn = staged<DIM, FP8>(a.q_turn, 0, room);
 
+    tsr_head_spans head[TSR_QUERY_ROWS / WARPS];
+
     /* From the last warp down: the first ones have the key and the value. */
-    for (int r = WARPS - 1 - warp; r < TSR_QUERY_ROWS; r += WARPS) {
-        const bool is = r < c.heads;
-        if (is)
-            tsr_turn_head(turn, tsr_load_head(q + (int64_t)r * a.cache.head_dim, a.cache.head_dim),
-                          room->head[warp]);
+#pragma unroll
+    for (int i = 0; i < TSR_QUERY_ROWS / WARPS; i++) {
+        const int r = WARPS - 1 - warp + i * WARPS;
+        head[i] = tsr_load_head(q + (int64_t)min(r, c.heads - 1) * a.cache.head_dim,
+                                a.cache.head_dim);
+    }
+#pragma unroll
+    for (int i = 0; i < TSR_QUERY_ROWS / WARPS; i++) {
+        const int r = WARPS - 1 - warp + i * WARPS;
+        if (r < c.heads)
+            tsr_turn_head(turn, head[i], room->head[warp]);
         for (int d = TSR_TURN_SPAN * lane; d < DIM; d += TSR_TURN_SPAN * TSR_CUDA_LANES) {
             uint2 codes = make_uint2(0, 0);
-            if (is && d < a.cache.head_dim)
+            if (r < c.heads && d < a.cache.head_dim)
                 codes = tsr_bf16_span(*(const float4 *)(room->head[warp] + d));
             *(uint2 *)(room->query + tsr_piece_at<DIM>(r, d / 8) + d % 8 * 2) = codes;
         }

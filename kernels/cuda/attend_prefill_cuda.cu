@@ -46,6 +46,7 @@ typedef struct span {
     int32_t first;  /* query row of the sequence */
     int32_t end;    /* of its query rows */
     int32_t tiles;  /* of positions */
+    int32_t positions; /* of the sequence, from the first on */
 } span;
 
 /* ---- keys and values into the cache ---- */
@@ -185,6 +186,7 @@ static __device__ bool find_span(const tsr_attend_job &a, int32_t index, int32_t
     ret_span->first_position = seq.first_position;
     ret_span->first = found[1] * rows;
     ret_span->end = seq.rows * ret_span->shared;
+    ret_span->positions = seq.first_position + seq.rows;
     const int32_t last = min(ret_span->first + rows, ret_span->end) - 1;
     ret_span->tiles = (seq.first_position + last / ret_span->shared) / TSR_TILE + 1;
     return true;
@@ -198,13 +200,12 @@ static __device__ __forceinline__ void fetch(const tsr_attend_job &a, const span
                                              prefill_room<DIM, FP8> *room)
 {
     if (u / 2 < c.tiles) {
-        const int32_t last = (c.end - 1) / c.shared;
         const tsr_tile_want w = {
             (const unsigned char *)(u % 2 == 0 ? a.cache.keys : a.cache.values),
             c.table,
             c.kv_head,
             u / 2 * TSR_TILE,
-            c.first_position + last + 1,
+            c.positions,
             -1,
         };
         tsr_fetch_tile<DIM, FP8, THREADS>(
