@@ -261,46 +261,87 @@ static __device__ __forceinline__ uint32_t tsr_stored_at(int row, int piece)
     return FP8 ? (uint32_t)(row * DIM + piece * TSR_PIECE) : tsr_piece_at<DIM>(row, piece);
 }
 
-/* A tile of keys or values that is wanted. */
-typedef struct tsr_tile_want {
-    const unsigned char *memory; /* of the cache */
-    const int32_t *table;
-    int32_t head;
-    int32_t first;   /* position */
-    int32_t end;     /* positions from here on are zeros */
-    int32_t skipped; /* a position that is left alone; -1: none */
-} tsr_tile_want;
+/*
+ * How the THREADS of a CTA copy a tile: a warp takes whole rows, a piece a lane, and each lane knows
+ * where one of the warp's rows lies. The block table is read a tile ahead.
+ *
+ *   copy i of a warp   rows base + 0 .. ROWS - 1, base = ROWS warp + i apart
+ *   lane j knows       the row of copy j / ROWS, j % ROWS
+ */
+template <int DIM, bool FP8, int THREADS> struct tsr_copying {
+    typedef tsr_stored<DIM, FP8> stored;
+    static constexpr int rows = TSR_CUDA_LANES / stored::pieces;
+    static constexpr int apart = THREADS / stored::pieces;
+    static constexpr int copies = TSR_TILE / apart;
+};
 
-/* By all THREADS of the CTA. The block table is looked up for all rows before the first is copied:
- * a look-up behind a copy would wait for it. Pieces are counted in 32 bits: keys or values of a
- * layer are less than 64 GiB. */
+/* A sequence's keys and values of one kv head. */
+typedef struct tsr_tile_source {
+    const int32_t *table;
+    int32_t end;    /* positions from here on are zeros */
+    uint32_t head;  /* pieces before the kv head in a block */
+    uint32_t block; /* of this lane's row of the next tile */
+    uint32_t at;    /* pieces before this lane's row of this tile; TSR_NOWHERE: zeros */
+} tsr_tile_source;
+
+#define TSR_NOWHERE 0xffffffffU
+
+template <int DIM, bool FP8, int THREADS>
+static __device__ __forceinline__ int32_t tsr_lane_row(void)
+{
+    typedef tsr_copying<DIM, FP8, THREADS> copying;
+    const int warp = (int)threadIdx.x / TSR_CUDA_LANES;
+    const int lane = (int)threadIdx.x % TSR_CUDA_LANES;
+
+    return copying::rows * warp + lane % copying::rows + lane / copying::rows * copying::apart;
+}
+
+/* Reads the block table for the tile at `first`. */
+template <int DIM, bool FP8, int THREADS>
+static __device__ __forceinline__ void tsr_look_up(const tsr_attend_job &a, tsr_tile_source *s,
+                                                   int32_t first)
+{
+    const int32_t position = first + tsr_lane_row<DIM, FP8, THREADS>();
+
+    if (position < s->end)
+        s->block = (uint32_t)s->table[tsr_block_at(a, position)];
+}
+
+/* Turns what was read for the tile at `first` into where its rows lie. */
+template <int DIM, bool FP8, int THREADS>
+static __device__ __forceinline__ void tsr_find_rows(const tsr_attend_job &a, tsr_tile_source *s,
+                                                     int32_t first)
+{
+    const int32_t position = first + tsr_lane_row<DIM, FP8, THREADS>();
+    const int32_t slot = position - tsr_block_at(a, position) * a.cache.block_tokens;
+
+    s->at = s->block * a.block_pieces + s->head + (uint32_t)slot * a.row_pieces;
+    if (position >= s->end)
+        s->at = TSR_NOWHERE;
+}
+
+/* Pieces are counted in 32 bits: keys or values of a layer are less than 64 GiB. */
 template <int DIM, bool FP8, int THREADS>
 static __device__ __forceinline__ void tsr_fetch_tile(const tsr_attend_job &a,
-                                                      const tsr_tile_want &w, uint32_t to)
+                                                      const tsr_tile_source &s, const void *memory,
+                                                      uint32_t to)
 {
+    typedef tsr_copying<DIM, FP8, THREADS> copying;
     typedef tsr_stored<DIM, FP8> stored;
-    constexpr int rows = TSR_TILE * stored::pieces / THREADS; /* of a thread */
-    constexpr int apart = THREADS / stored::pieces;
-    const int piece = (int)threadIdx.x % stored::pieces;
-    const int row = (int)threadIdx.x / stored::pieces;
+    const int warp = (int)threadIdx.x / TSR_CUDA_LANES;
+    const int lane = (int)threadIdx.x % TSR_CUDA_LANES;
+    const int piece = lane % stored::pieces;
+    const int row = copying::rows * warp + lane / stored::pieces;
+    const unsigned char *from = (const unsigned char *)memory + piece * TSR_PIECE;
     const bool used = (uint32_t)piece < a.row_pieces;
-    const uint32_t head =
-        (uint32_t)(w.head * a.cache.block_tokens) * a.row_pieces + (used ? (uint32_t)piece : 0);
-    uint32_t block[rows];
 
 #pragma unroll
-    for (int i = 0; i < rows; i++)
-        block[i] = (uint32_t)w.table[tsr_block_at(
-            a, max(min(w.first + row + i * apart, w.end - 1), 0))];
-#pragma unroll
-    for (int i = 0; i < rows; i++) {
-        const int32_t position = w.first + row + i * apart;
-        const int32_t seen = max(min(position, w.end - 1), 0);
-        const uint32_t slot = (uint32_t)(seen - tsr_block_at(a, seen) * a.cache.block_tokens);
-        const uint32_t at = block[i] * a.block_pieces + slot * a.row_pieces + head;
-        if (position != w.skipped)
-            tsr_copy_piece(to + tsr_stored_at<DIM, FP8>(row + i * apart, piece),
-                           w.memory + (uint64_t)at * TSR_PIECE, used && position < w.end);
+    for (int i = 0; i < copying::copies; i++) {
+        const uint32_t at =
+            __shfl_sync(TSR_ALL_LANES, s.at, i * copying::rows + lane / stored::pieces);
+        const bool there = used && at != TSR_NOWHERE;
+        tsr_copy_piece(to + tsr_stored_at<DIM, FP8>(row + i * copying::apart, piece),
+                       there ? from + (uint64_t)at * TSR_PIECE : from, there);
     }
 }
 
@@ -498,7 +539,7 @@ static __device__ __forceinline__ void tsr_sums_add(tsr_sums<PIECES> *to,
 /* Columns of a row of BF16 operands. */
 static __device__ __forceinline__ int64_t tsr_operand_width(const tsr_attend_job &a)
 {
-    return ((int64_t)a.q_heads * a.cache.head_dim + 63) / 64 * 64;
+    return (a.q_heads * a.cache.head_dim + 63) / 64 * 64;
 }
 
 /* Two neighbouring dims of a head of a row. */
@@ -506,20 +547,23 @@ static __device__ __forceinline__ void tsr_put_pair(const tsr_attend_job &a, int
                                                     int32_t head, int32_t dim, float low,
                                                     float high)
 {
-    const int64_t at = (int64_t)head * a.cache.head_dim + dim;
+    const int32_t at = head * a.cache.head_dim + dim;
 
     if (dim >= a.cache.head_dim)
         return;
     *(float2 *)(a.out + (int64_t)row * a.q_heads * a.cache.head_dim + at) = make_float2(low, high);
-    if (a.rows == NULL)
-        return;
-    uint16_t *operand = a.rows + row * tsr_operand_width(a);
-    *(uint32_t *)(operand + at) = tsr_to_bf16_pair(low, high);
-    if (head < a.q_heads - 1)
-        return;
-    /* The zeros behind the last head. */
-    for (int64_t i = at + a.cache.head_dim; i < tsr_operand_width(a); i += a.cache.head_dim)
-        *(uint32_t *)(operand + i) = 0;
+    if (a.rows != NULL)
+        *(uint32_t *)(a.rows + row * tsr_operand_width(a) + at) = tsr_to_bf16_pair(low, high);
+}
+
+/* The zeros behind the last head of a row of operands, by a warp. */
+static __device__ __forceinline__ void tsr_put_zeros(const tsr_attend_job &a, int32_t row)
+{
+    const int32_t used = a.q_heads * a.cache.head_dim;
+    const int32_t at = used + 2 * (int32_t)(threadIdx.x % TSR_CUDA_LANES);
+
+    if (a.rows != NULL && at < tsr_operand_width(a))
+        *(uint32_t *)(a.rows + row * tsr_operand_width(a) + at) = 0;
 }
 
 #endif

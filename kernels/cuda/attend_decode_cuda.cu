@@ -61,7 +61,7 @@ typedef struct chunk {
     int32_t end;    /* tile */
 } chunk;
 
-static __device__ __forceinline__ int32_t ceil_of(int32_t count, int32_t by)
+static constexpr __host__ __device__ __forceinline__ int32_t ceil_of(int32_t count, int32_t by)
 {
     return (count + by - 1) / by;
 }
@@ -84,50 +84,49 @@ static __device__ __forceinline__ void cut_row(const tsr_attend_job &a, int32_t 
 /* Fetches the u-th of a chunk's tiles: keys and values in turn. */
 template <int DIM, bool FP8>
 static __device__ __forceinline__ void fetch(const tsr_attend_job &a, const chunk &c, int32_t u,
-                                             decode_room<DIM, FP8> *room)
+                                             tsr_tile_source *source, decode_room<DIM, FP8> *room)
 {
     const int32_t tile = c.first + u / 2;
+    const bool keys = u % 2 == 0;
 
     if (tile < c.end) {
-        const tsr_tile_want w = {
-            (const unsigned char *)(u % 2 == 0 ? a.cache.keys : a.cache.values),
-            c.table,
-            c.kv_head,
-            tile * TSR_TILE,
-            c.position,
-            c.position,
-        };
-        tsr_fetch_tile<DIM, FP8, THREADS>(a, w,
+        if (keys)
+            tsr_find_rows<DIM, FP8, THREADS>(a, source, tile * TSR_TILE);
+        tsr_fetch_tile<DIM, FP8, THREADS>(a, *source, keys ? a.cache.keys : a.cache.values,
                                           tsr_shared_at(room->ring[u % ring_of<DIM, FP8>::tiles]));
+        if (keys)
+            tsr_look_up<DIM, FP8, THREADS>(a, source, (tile + 1) * TSR_TILE);
     }
     tsr_copies_end();
 }
 
-/* Puts the row's own key or value into the u-th tile, where that has its position. */
+/* Puts the row's own key or value into the u-th tile, which has its position. */
 template <int DIM, bool FP8>
 static __device__ __forceinline__ void put_fresh(const chunk &c, int32_t u,
                                                  decode_room<DIM, FP8> *room)
 {
-    const int32_t row = c.position - (c.first + u / 2) * TSR_TILE;
     const int piece = (int)threadIdx.x;
 
-    if (c.first + u / 2 < c.end && row < TSR_TILE && piece < tsr_stored<DIM, FP8>::pieces)
+    if (piece < tsr_stored<DIM, FP8>::pieces)
         *(uint4 *)(room->ring[u % ring_of<DIM, FP8>::tiles] +
-                   tsr_stored_at<DIM, FP8>(row, piece)) =
+                   tsr_stored_at<DIM, FP8>(c.position % TSR_TILE, piece)) =
             *(const uint4 *)(room->fresh[u % 2] + piece * TSR_PIECE);
+    __syncthreads();
 }
 
 /* Waits for the u-th tile; the slot of the one before it gets the next. Gives where it lies. */
 template <int DIM, bool FP8>
 static __device__ __forceinline__ uint32_t arrive(const tsr_attend_job &a, const chunk &c,
-                                                  int32_t u, decode_room<DIM, FP8> *room)
+                                                  int32_t u, tsr_tile_source *source,
+                                                  decode_room<DIM, FP8> *room)
 {
     constexpr int tiles = ring_of<DIM, FP8>::tiles;
 
     tsr_copies_wait<tiles - 2>();
     __syncthreads();
-    fetch<DIM, FP8>(a, c, u + tiles - 1, room);
-    put_fresh<DIM, FP8>(c, u + tiles - 1, room);
+    fetch<DIM, FP8>(a, c, u + tiles - 1, source, room);
+    if (c.first + u / 2 == c.position / TSR_TILE)
+        put_fresh<DIM, FP8>(c, u, room);
     if (!FP8)
         return tsr_shared_at(room->ring[u % tiles]);
     tsr_widen_tile<DIM, THREADS>(room->ring[u % tiles], room->wide);
@@ -166,6 +165,7 @@ static __device__ void stage_turn(const tsr_attend_job &a, int32_t row,
     const tsr_turn &t = a.q_turn;
     const int64_t at = t.half > 0 ? (int64_t)a.position[row] * t.half : 0;
 
+#pragma unroll 1
     for (int i = (int)threadIdx.x; i < DIM; i += THREADS) {
         if (t.norm != NULL && i < t.dim)
             room->turn[0][i] = t.norm[i];
@@ -226,25 +226,26 @@ static __device__ void bring_queries(const tsr_attend_job &a, const chunk &c,
     const float *q = a.q + ((int64_t)c.row * a.q_heads + c.first_head) * a.cache.head_dim;
     const tsr_turn turn = staged<DIM, FP8>(a.q_turn, 0, room);
 
-    tsr_head_spans head[TSR_QUERY_ROWS / WARPS];
+    tsr_head_spans next = tsr_load_head(
+        q + (int64_t)min(WARPS - 1 - warp, c.heads - 1) * a.cache.head_dim, a.cache.head_dim);
 
-    /* From the last warp down: the first ones have the key and the value. */
-#pragma unroll
-    for (int i = 0; i < TSR_QUERY_ROWS / WARPS; i++) {
-        const int r = WARPS - 1 - warp + i * WARPS;
-        head[i] = tsr_load_head(q + (int64_t)min(r, c.heads - 1) * a.cache.head_dim,
-                                a.cache.head_dim);
-    }
-#pragma unroll
-    for (int i = 0; i < TSR_QUERY_ROWS / WARPS; i++) {
-        const int r = WARPS - 1 - warp + i * WARPS;
+    /* From the last warp down: the first ones have the key and the value. The next head comes while
+     * one is turned. */
+#pragma unroll 1
+    for (int r = WARPS - 1 - warp; r < TSR_QUERY_ROWS; r += WARPS) {
+        const tsr_head_spans head = next;
+        if (r + WARPS < c.heads)
+            next = tsr_load_head(q + (int64_t)(r + WARPS) * a.cache.head_dim, a.cache.head_dim);
         if (r < c.heads)
-            tsr_turn_head(turn, head[i], room->head[warp]);
-        for (int d = TSR_TURN_SPAN * lane; d < DIM; d += TSR_TURN_SPAN * TSR_CUDA_LANES) {
+            tsr_turn_head(turn, head, room->head[warp]);
+#pragma unroll
+        for (int i = 0; i < ceil_of(DIM, TSR_TURN_SPAN * TSR_CUDA_LANES); i++) {
+            const int d = TSR_TURN_SPAN * (lane + TSR_CUDA_LANES * i);
             uint2 codes = make_uint2(0, 0);
             if (r < c.heads && d < a.cache.head_dim)
                 codes = tsr_bf16_span(*(const float4 *)(room->head[warp] + d));
-            *(uint2 *)(room->query + tsr_piece_at<DIM>(r, d / 8) + d % 8 * 2) = codes;
+            if (d < DIM)
+                *(uint2 *)(room->query + tsr_piece_at<DIM>(r, d / 8) + d % 8 * 2) = codes;
         }
     }
 }
@@ -414,6 +415,8 @@ static __device__ void finish(const tsr_attend_job &a, const chunk &c,
     const int warp = (int)threadIdx.x / TSR_CUDA_LANES;
     const int lane = (int)threadIdx.x % TSR_CUDA_LANES;
 
+    if (warp == 0 && c.first_head + c.heads == a.q_heads)
+        tsr_put_zeros(a, c.row);
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         const int head = lane / 4 + 8 * r;
@@ -459,7 +462,7 @@ static __device__ void meet(const tsr_attend_job &a, const chunk &c, int32_t *la
 /* The chunk's tiles in order, from queries and fresh rows that are in the room. */
 template <int DIM, bool FP8>
 static __device__ void attend_chunk(const tsr_attend_job &a, const chunk &c,
-                                    decode_room<DIM, FP8> *room)
+                                    tsr_tile_source *source, decode_room<DIM, FP8> *room)
 {
     tsr_sums<DIM / WARPS / 8> split;
     tsr_sums<DIM / WARPS / 8> total;
@@ -475,11 +478,11 @@ static __device__ void attend_chunk(const tsr_attend_job &a, const chunk &c,
         float s[2][4];
         float peak[2];
         float base[2];
-        score<DIM, FP8>(c, tile, query, arrive<DIM, FP8>(a, c, u, room), s);
+        score<DIM, FP8>(c, tile, query, arrive<DIM, FP8>(a, c, u, source, room), s);
         find_peak(s, room->peak, peak);
         tsr_sums_rise(&split, peak, a.score_scale, base);
         put_weights(s, a.score_scale, base, room->weight);
-        const uint32_t values = arrive<DIM, FP8>(a, c, u + 1, room);
+        const uint32_t values = arrive<DIM, FP8>(a, c, u + 1, source, room);
         add_values<DIM>(tsr_shared_at(room->weight), values, &split);
         if ((tile + 1) % TSR_SPLIT_TILES != 0 && tile + 1 != c.end)
             continue;
@@ -503,10 +506,14 @@ template <int DIM, bool FP8>
 static __device__ void attend_row(const tsr_attend_job &a, const chunk &c, tsr_cuda_faults faults,
                                   decode_room<DIM, FP8> *room)
 {
-    constexpr int tiles = ring_of<DIM, FP8>::tiles;
+    tsr_tile_source source = {
+        c.table, c.position, (uint32_t)(c.kv_head * a.cache.block_tokens) * a.row_pieces, 0, 0,
+    };
 
-    for (int32_t u = 0; u < tiles - 1; u++)
-        fetch<DIM, FP8>(a, c, u, room);
+    tsr_look_up<DIM, FP8, THREADS>(a, &source, c.first * TSR_TILE);
+#pragma unroll 1
+    for (int32_t u = 0; u < ring_of<DIM, FP8>::tiles - 1; u++)
+        fetch<DIM, FP8>(a, c, u, &source, room);
     stage_turn<DIM, FP8>(a, c.row, room);
     tsr_wait_for_kernel_in_front();
     if (__syncthreads_or(tsr_is_faulty(faults)))
@@ -515,9 +522,7 @@ static __device__ void attend_row(const tsr_attend_job &a, const chunk &c, tsr_c
         bring_fresh<DIM, FP8>(a, c, room);
     bring_queries<DIM, FP8>(a, c, room);
     __syncthreads();
-    for (int32_t u = 0; u < tiles - 1; u++)
-        put_fresh<DIM, FP8>(c, u, room);
-    attend_chunk<DIM, FP8>(a, c, room);
+    attend_chunk<DIM, FP8>(a, c, &source, room);
 }
 
 /* Whether the chunk's blocks are blocks; the first that is none in the sequence becomes a fault. */

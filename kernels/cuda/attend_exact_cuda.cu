@@ -131,6 +131,8 @@ static __device__ void finish(const tsr_attend_job &a, int32_t row, int32_t head
         share[w] = exp2f(m->most[w] - peak);
         sum = fmaf(m->total[w], share[w], sum);
     }
+    if (threadIdx.x < TSR_CUDA_LANES && head == a.q_heads - 1)
+        tsr_put_zeros(a, row);
     for (int32_t d = 2 * (int32_t)threadIdx.x; d < a.cache.head_dim; d += 2 * THREADS) {
         float out[2] = {0.0F, 0.0F};
         for (int w = 0; w < WARPS; w++) {

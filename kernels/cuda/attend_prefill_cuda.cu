@@ -78,7 +78,7 @@ static __device__ __forceinline__ void put_head(const tsr_attend_job &a, void *m
         *(uint2 *)((unsigned char *)memory + 2 * at) = tsr_bf16_span(x);
 }
 
-static __global__ void write_kernel(const __grid_constant__ tsr_attend_job a,
+static __global__ void __launch_bounds__(THREADS) write_kernel(const __grid_constant__ tsr_attend_job a,
                                     tsr_cuda_faults faults)
 {
     __shared__ __align__(16) float room[WARPS][TSR_CUDA_HEAD_DIM];
@@ -101,6 +101,9 @@ static __global__ void write_kernel(const __grid_constant__ tsr_attend_job a,
         turn.cos += (int64_t)a.position[row] * turn.half;
         turn.sin += (int64_t)a.position[row] * turn.half;
     }
+    if (warp == 0)
+        tsr_put_zeros(a, row);
+#pragma unroll 1
     for (int32_t i = warp; i < 2 * a.cache.kv_heads; i += WARPS) {
         const bool is_key = i < a.cache.kv_heads;
         const int32_t head = i % a.cache.kv_heads;
@@ -197,19 +200,18 @@ static __device__ bool find_span(const tsr_attend_job &a, int32_t index, int32_t
 /* Fetches the u-th tile: keys and values in turn. */
 template <int DIM, bool FP8>
 static __device__ __forceinline__ void fetch(const tsr_attend_job &a, const span &c, int32_t u,
-                                             prefill_room<DIM, FP8> *room)
+                                             tsr_tile_source *source, prefill_room<DIM, FP8> *room)
 {
-    if (u / 2 < c.tiles) {
-        const tsr_tile_want w = {
-            (const unsigned char *)(u % 2 == 0 ? a.cache.keys : a.cache.values),
-            c.table,
-            c.kv_head,
-            u / 2 * TSR_TILE,
-            c.positions,
-            -1,
-        };
-        tsr_fetch_tile<DIM, FP8, THREADS>(
-            a, w, tsr_shared_at(room->ring[u % shape_of<DIM, FP8>::tiles]));
+    const int32_t tile = u / 2;
+    const bool keys = u % 2 == 0;
+
+    if (tile < c.tiles) {
+        if (keys)
+            tsr_find_rows<DIM, FP8, THREADS>(a, source, tile * TSR_TILE);
+        tsr_fetch_tile<DIM, FP8, THREADS>(a, *source, keys ? a.cache.keys : a.cache.values,
+                                          tsr_shared_at(room->ring[u % shape_of<DIM, FP8>::tiles]));
+        if (keys)
+            tsr_look_up<DIM, FP8, THREADS>(a, source, (tile + 1) * TSR_TILE);
     }
     tsr_copies_end();
 }
@@ -217,13 +219,14 @@ static __device__ __forceinline__ void fetch(const tsr_attend_job &a, const span
 /* Waits for the u-th tile; the slot of the one before it gets the next. Gives where it lies. */
 template <int DIM, bool FP8>
 static __device__ __forceinline__ uint32_t arrive(const tsr_attend_job &a, const span &c, int32_t u,
+                                                  tsr_tile_source *source,
                                                   prefill_room<DIM, FP8> *room)
 {
     constexpr int tiles = shape_of<DIM, FP8>::tiles;
 
     tsr_copies_wait<tiles - 2>();
     __syncthreads();
-    fetch<DIM, FP8>(a, c, u + tiles - 1, room);
+    fetch<DIM, FP8>(a, c, u + tiles - 1, source, room);
     if (!FP8)
         return tsr_shared_at(room->ring[u % tiles]);
     tsr_widen_tile<DIM, THREADS>(room->ring[u % tiles], room->wide);
@@ -245,6 +248,7 @@ static __device__ void bring_queries(const tsr_attend_job &a, const span &c,
     float *head = (float *)(void *)room->ring[0] + warp * DIM;
     tsr_turn turn = a.q_turn;
 
+#pragma unroll 1
     for (int r = warp * count; r < (warp + 1) * count; r++) {
         const int32_t query = c.first + r;
         const bool is = query < c.end;
@@ -385,7 +389,7 @@ static __device__ __forceinline__ void finish(const tsr_attend_job &a, const spa
 
 template <int DIM, bool FP8>
 static __device__ void attend_span(const tsr_attend_job &a, const span &c,
-                                   prefill_room<DIM, FP8> *room)
+                                   tsr_tile_source *source, prefill_room<DIM, FP8> *room)
 {
     typedef shape_of<DIM, FP8> shape;
     const int32_t warp = (int32_t)threadIdx.x / TSR_CUDA_LANES;
@@ -414,13 +418,13 @@ static __device__ void attend_span(const tsr_attend_job &a, const span &c,
         uint32_t weight[TSR_TILE / TSR_STEP][4];
         float peak[2];
         float base[2];
-        score<DIM>(&held, arrive<DIM, FP8>(a, c, 2 * tile, room), s);
+        score<DIM>(&held, arrive<DIM, FP8>(a, c, 2 * tile, source, room), s);
         if ((tile + 1) * TSR_TILE - 1 > least)
             mask(s, tile * TSR_TILE, sees);
         find_peak(s, peak);
         tsr_sums_rise(&split, peak, a.score_scale, base);
         weigh(s, a.score_scale, base, weight);
-        const uint32_t values = arrive<DIM, FP8>(a, c, 2 * tile + 1, room);
+        const uint32_t values = arrive<DIM, FP8>(a, c, 2 * tile + 1, source, room);
         add_values<DIM, shape::pieces>(weight, values, first_piece, &split);
         if ((tile + 1) % TSR_SPLIT_TILES != 0 && tile + 1 != c.tiles)
             continue;
@@ -447,11 +451,16 @@ static __global__ void __launch_bounds__(THREADS, 1)
     c.shared = a.q_heads / a.cache.kv_heads;
     if (!find_span(a, index, shape_of<DIM, FP8>::rows, room->found, room->sum, &c))
         return;
+    tsr_tile_source source = {
+        c.table, c.positions, (uint32_t)(c.kv_head * a.cache.block_tokens) * a.row_pieces, 0, 0,
+    };
+    tsr_look_up<DIM, FP8, THREADS>(a, &source, 0);
     bring_queries<DIM, FP8>(a, c, room);
     __syncthreads();
+#pragma unroll 1
     for (int32_t u = 0; u < shape_of<DIM, FP8>::tiles - 1; u++)
-        fetch<DIM, FP8>(a, c, u, room);
-    attend_span<DIM, FP8>(a, c, room);
+        fetch<DIM, FP8>(a, c, u, &source, room);
+    attend_span<DIM, FP8>(a, c, &source, room);
 }
 
 template <int DIM, bool FP8>

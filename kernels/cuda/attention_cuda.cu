@@ -38,6 +38,7 @@ static void turn_by(const tsr_rotary_args *r, tsr_attend_job *job)
     turn.cos = r->cos;
     turn.sin = r->sin;
     turn.dim = r->head_dim;
+    turn.share = 1.0F / (float)r->head_dim;
     turn.half = r->rotary_dim / 2;
     turn.eps = r->eps;
     turn.norm = r->q_norm;

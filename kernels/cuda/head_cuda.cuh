@@ -16,6 +16,7 @@ typedef struct tsr_turn {
     const float *cos;  /* [half] */
     const float *sin;  /* [half] */
     int32_t dim;       /* D, a multiple of 16, at most TSR_CUDA_HEAD_DIM */
+    float share;       /* 1 / D */
     int32_t half;
     float eps;
 } tsr_turn;
@@ -51,7 +52,7 @@ static __device__ __forceinline__ float tsr_head_factor(const tsr_turn &t, const
         sum = fmaf(h.span[i].z, h.span[i].z, sum);
         sum = fmaf(h.span[i].w, h.span[i].w, sum);
     }
-    return 1.0F / sqrtf(__fadd_rn(tsr_warp_sum(sum) / (float)t.dim, t.eps));
+    return rsqrtf(fmaf(tsr_warp_sum(sum), t.share, t.eps));
 }
 
 /* Leaves the turned head in room; the whole warp may read it afterwards. */
@@ -76,6 +77,7 @@ static __device__ __forceinline__ void tsr_turn_head(const tsr_turn &t, const ts
         *(float4 *)(room + at) = x;
     }
     __syncwarp();
+#pragma unroll 1
     for (int32_t i = lane; i < t.half; i += TSR_CUDA_LANES) {
         const float low = room[i];
         const float high = room[i + t.half];
