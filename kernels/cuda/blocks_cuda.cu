@@ -8,6 +8,7 @@
  */
 #include "kernels/cuda/blocks_cuda.cuh"
 
+#include "kernels/cuda/attend_cuda.h"
 #include "kernels/cuda/linear_cuda.cuh"
 #include "kernels/cuda/norm_cuda.cuh"
 
@@ -30,7 +31,7 @@ static tsr_status enter_attention(tsr_device *device, const tsr_attention_block 
     return tsr_cuda_run_linears(tsr_cuda(device), &a, tsr_cuda_stream(device, s));
 }
 
-static tsr_status rotate(tsr_device *device, const tsr_attention_block *b, tsr_stream s)
+static tsr_rotary_args turn_of(const tsr_device *device, const tsr_attention_block *b)
 {
     tsr_rotary_args a = {};
 
@@ -47,13 +48,22 @@ static tsr_status rotate(tsr_device *device, const tsr_attention_block *b, tsr_s
     a.head_dim = b->cache->head_dim;
     a.rotary_dim = b->rotary_dim;
     a.eps = b->eps;
-    return tsr_rotary_cuda(device, &a, s);
+    return a;
+}
+
+/* Whether o takes what attention gives as it is, in BF16. */
+static bool takes_bf16(const tsr_linear *o)
+{
+    return o->format == TSR_WEIGHT_BF16 && o->activation == TSR_ACTIVATION_NONE &&
+           o->pre_quant_scale == NULL;
 }
 
 static tsr_status attend(tsr_device *device, const tsr_attention_block *b, tsr_stream s)
 {
+    const tsr_rotary_args turn = turn_of(device, b);
     tsr_attention_args a = {};
 
+    a.rows = takes_bf16(b->o) ? tsr_cuda(device)->work.rows : NULL;
     a.out = device->rows.attended;
     a.q = device->rows.q;
     a.k = device->rows.k;
@@ -64,7 +74,7 @@ static tsr_status attend(tsr_device *device, const tsr_attention_block *b, tsr_s
     a.sequences = b->sequences;
     a.tokens = b->tokens;
     a.q_heads = b->q_heads;
-    return tsr_attention_cuda(device, &a, s);
+    return tsr_attend_cuda(device, &turn, &a, s);
 }
 
 static tsr_status leave_attention(tsr_device *device, const tsr_attention_block *b, tsr_stream s)
@@ -78,6 +88,7 @@ static tsr_status leave_attention(tsr_device *device, const tsr_attention_block 
     a.from.x_stride = b->o->in;
     a.count = 1;
     a.rows = b->tokens;
+    a.made = takes_bf16(b->o);
     return tsr_cuda_run_linears(tsr_cuda(device), &a, tsr_cuda_stream(device, s));
 }
 
@@ -85,8 +96,6 @@ tsr_status tsr_block_attention_cuda(tsr_device *device, const tsr_attention_bloc
 {
     tsr_status st = enter_attention(device, b, s);
 
-    if (st == TSR_OK)
-        st = rotate(device, b, s);
     if (st == TSR_OK)
         st = attend(device, b, s);
     return st == TSR_OK ? leave_attention(device, b, s) : st;

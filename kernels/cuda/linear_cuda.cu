@@ -294,7 +294,9 @@ tsr_status tsr_cuda_run_linears(tsr_cuda_device *cuda, const tsr_cuda_linears *a
             p.y[j] = a->y[i + j];
             p.y_stride[j] = a->linear[i + j]->out;
         }
-        if (!stands)
+        if (a->made)
+            p.x.scale = NULL;
+        else if (!stands)
             st = tsr_cuda_make_rows(cuda, a->linear[i], &a->from, &p.x, a->rows, stream);
         if (st == TSR_OK)
             st = tsr_cuda_multiply(cuda, &p, stream);

@@ -15,7 +15,7 @@
 /* Where operand rows stand; a view of the workspace. */
 typedef struct tsr_cuda_operand {
     uint16_t *rows;     /* [N, padded in] */
-    float *scale;       /* [N] what is left of the scales for the end of a sum */
+    float *scale;       /* [N] what is left of the scales for the end of a sum; NULL: 1 */
     float *group_scale; /* [N, in / 128] FP8_GROUP: for the end of the sum over 128 columns */
 } tsr_cuda_operand;
 

@@ -1,7 +1,9 @@
 /*
  * Bytes of the CUDA device, cut up once:
  *
- *   | rows | scales | rows of up | wide | pairs by expert | tiles |     each on 256 bytes
+ *   | rows | scales | rows of up | wide | pairs by expert | tiles | splits of attention |
+ *
+ * Each begins on 256 bytes.
  *
  * One buffer of operand rows serves all linears in turn: the stream keeps their order.
  */
@@ -27,6 +29,21 @@ static void *cut(cutter *c, uint64_t count, uint64_t size)
 
     c->used += aligned(count * size);
     return piece;
+}
+
+/* Sums of splits of attention: a row of values, their weight and the largest score for each query
+ * head; heads are widened to a power of two, of which 64 is the least. */
+static uint64_t attend_floats(const tsr_work_shape *shape)
+{
+    const uint64_t splits =
+        ((uint64_t)shape->max_context + TSR_ATTEND_SPLIT - 1) / TSR_ATTEND_SPLIT + 1;
+    const uint64_t slots = tsr_smaller_size(
+        TSR_ATTEND_SLOTS, (uint64_t)shape->max_tokens * (uint64_t)shape->q_heads * splits);
+    uint64_t width = 64;
+
+    while (width < (uint64_t)shape->head_dim)
+        width *= 2;
+    return slots * TSR_ATTEND_ROWS * (width + 2);
 }
 
 uint64_t tsr_cuda_work_layout(const tsr_work_shape *shape, unsigned char *memory,
@@ -56,6 +73,9 @@ uint64_t tsr_cuda_work_layout(const tsr_work_shape *shape, unsigned char *memory
     w.target = cut(&c, answers, sizeof(*w.target));
     w.tile = cut(&c, tiles, sizeof(*w.tile));
     w.tiles = cut(&c, 1, sizeof(*w.tiles));
+    w.attend_floats = (int64_t)attend_floats(shape);
+    w.attend_partial = cut(&c, attend_floats(shape), sizeof(*w.attend_partial));
+    w.attend_arrived = cut(&c, TSR_ATTEND_PAIRS, sizeof(*w.attend_arrived));
     *ret_work = w;
     return c.used;
 }

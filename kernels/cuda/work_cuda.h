@@ -19,6 +19,23 @@ enum {
     TSR_CUDA_LEAST_TILE = 4, /* least pairs that a tile of pairs is cut for, where they are many */
 };
 
+/*
+ * Attention adds up splits of positions apart: how long one is, rows of queries that attend
+ * together, CTAs that decode aims at for each multiprocessor, and the most splits and (sequence, kv
+ * head) pairs that are kept apart at a time.
+ */
+#ifndef TSR_ATTEND_SPLIT
+#define TSR_ATTEND_SPLIT 256
+#endif
+#ifndef TSR_ATTEND_CTAS
+#define TSR_ATTEND_CTAS 4
+#endif
+enum {
+    TSR_ATTEND_ROWS = 16,
+    TSR_ATTEND_SLOTS = 4096,
+    TSR_ATTEND_PAIRS = 4096,
+};
+
 /* Pairs of one expert that meet its weights together. */
 typedef struct tsr_cuda_tile {
     int32_t expert; /* local */
@@ -41,6 +58,9 @@ typedef struct tsr_cuda_work {
     tsr_cuda_tile *tile;  /* [max_tiles] */
     int32_t *tiles;       /* [1] */
     int32_t max_tiles;
+    int64_t attend_floats;
+    float *attend_partial;   /* [attend_floats] sums of splits */
+    int32_t *attend_arrived; /* [TSR_ATTEND_PAIRS] zero between kernels */
 } tsr_cuda_work;
 
 /* Where everything lies in `memory` (NULL: only counted). Returns the bytes. */

@@ -1,6 +1,6 @@
 /*
  * Attention over the paged cache, against its definition in double; chunks, blocks and neighbours
- * change no bit.
+ * change no bit, nor does it matter whether a position is one of a prompt or decoded.
  */
 #include "tests/kernels/samples.h"
 
@@ -61,7 +61,7 @@ static void free_sequence(sequence_data *s)
     free(s->out);
 }
 
-enum { MOST_BLOCKS = 64 };
+enum { MOST_BLOCKS = 200 };
 
 /* A cache whose block table runs backwards from its end; all of it in device memory. */
 typedef struct cache_data {
@@ -296,12 +296,135 @@ static void sequences_beside_each_other_change_no_bit(void **state)
     free_sequence(&s);
 }
 
+/* Long enough that sums are cut several times, wherever a device cuts them. */
+enum { LONG = 1100 };
+
+static const tsr_work_shape long_shape = {
+    .max_tokens = LONG,
+    .max_rows = 16,
+    .max_answers = 16,
+    .max_in = 256,
+    .max_intermediate = 64,
+    .max_experts = 4,
+    .max_context = LONG,
+    .max_logit_rows = 16,
+    .vocab = 64,
+    .hidden = 64,
+    .q_heads = 16,
+    .kv_heads = 2,
+    .head_dim = 128,
+    .top_k = 2,
+};
+
+static const attention_case long_cases[] = {
+    {TSR_KV_BF16, 8, 1, 128, 16, LONG}, {TSR_KV_FP8, 10, 2, 64, 64, LONG},
+    {TSR_KV_BF16, 12, 1, 80, 7, 600},   {TSR_KV_FP8, 16, 1, 96, 16, 600},
+    {TSR_KV_BF16, 2, 2, 32, 16, 600},   {TSR_KV_F32, 4, 1, 64, 16, 300},
+};
+enum { LONG_CASES = sizeof(long_cases) / sizeof(long_cases[0]) };
+
+/* Rows of one sequence's positions, several such at once, against what the prompt gave. */
+static void assert_rows_again(tsr_device *device, const attention_case *c, const sequence_data *s,
+                              const cache_data *cache, const tsr_attention_sequence *sequence,
+                              int32_t sequences)
+{
+    const size_t q_row = (size_t)c->q_heads * (size_t)c->head_dim;
+    const size_t kv_row = (size_t)c->kv_heads * (size_t)c->head_dim;
+    int32_t rows = 0;
+
+    for (int32_t n = 0; n < sequences; n++)
+        rows += sequence[n].rows;
+    float *q = sample_memory((size_t)rows * q_row * sizeof(float));
+    float *k = sample_memory((size_t)rows * kv_row * sizeof(float));
+    float *v = sample_memory((size_t)rows * kv_row * sizeof(float));
+    float *out = sample_memory((size_t)rows * q_row * sizeof(float));
+    for (int32_t n = 0; n < sequences; n++) {
+        const size_t to = (size_t)sequence[n].first_row;
+        const size_t from = (size_t)sequence[n].first_position;
+        const size_t count = (size_t)sequence[n].rows * sizeof(float);
+        memcpy(q + to * q_row, s->q + from * q_row, count * q_row);
+        memcpy(k + to * kv_row, s->k + from * kv_row, count * kv_row);
+        memcpy(v + to * kv_row, s->v + from * kv_row, count * kv_row);
+    }
+    const tsr_attention_args a = {
+        .out = sample_row_room(device, (size_t)rows * q_row),
+        .q = sample_rows(device, q, (size_t)rows * q_row),
+        .k = sample_rows(device, k, (size_t)rows * kv_row),
+        .v = sample_rows(device, v, (size_t)rows * kv_row),
+        .cache = &cache->layer,
+        .sequence = sample_put(device, sequence, (size_t)sequences * sizeof(*sequence)),
+        .blocks = cache->table,
+        .sequences = sequences,
+        .tokens = rows,
+        .q_heads = c->q_heads,
+    };
+    ASSERT_STATUS(TSR_OK, device->ops->attention(device, &a, stream));
+    sample_get_rows(device, out, a.out, (size_t)rows * q_row);
+    for (int32_t n = 0; n < sequences; n++) {
+        const size_t to = (size_t)sequence[n].first_row * q_row;
+        const size_t from = (size_t)sequence[n].first_position * q_row;
+        assert_memory_equal(s->out + from, out + to,
+                            (size_t)sequence[n].rows * q_row * sizeof(float));
+    }
+    free(q);
+    free(k);
+    free(v);
+    free(out);
+}
+
+/* Positions at the borders of whatever a device may cut by, decoded: alone, all in one step, and
+ * beside a chunk. All of them are of the same text, whose cache stays what it is. */
+static void decode_again(tsr_device *device, const attention_case *c, const sequence_data *s,
+                         const cache_data *cache)
+{
+    static const int32_t positions[] = {0,   1,   15,  16,  63,  64,  127, 128, 255,
+                                        256, 257, 299, 511, 512, 599, 767, 1024, 1099};
+    enum { MOST = sizeof(positions) / sizeof(positions[0]) };
+    tsr_attention_sequence rows[MOST + 2];
+    int32_t count = 0;
+
+    for (; count < MOST && positions[count] < c->positions; count++) {
+        const tsr_attention_sequence one = {.rows = 1, .first_position = positions[count]};
+        assert_rows_again(device, c, s, cache, &one, 1);
+        rows[count] = one;
+        rows[count].first_row = count;
+    }
+    assert_rows_again(device, c, s, cache, rows, count);
+    /* As many rows as sequences, though not one of each. */
+    rows[count] = (tsr_attention_sequence){.first_row = count, .rows = 2, .first_position = 61};
+    rows[count + 1] = (tsr_attention_sequence){.first_row = 0, .rows = 0};
+    assert_rows_again(device, c, s, cache, rows, count + 2);
+    rows[count].rows = 150;
+    assert_rows_again(device, c, s, cache, rows, count + 1);
+}
+
+static void decoding_a_position_has_the_bits_of_its_prompt(void **state)
+{
+    sample_random r = {4};
+
+    (void)state;
+    for (int i = 0; i < LONG_CASES * SAMPLE_DEVICES; i++) {
+        attention_case c = long_cases[i % LONG_CASES];
+        tsr_device *device = sample_device(i / LONG_CASES, &long_shape);
+        cache_data cache;
+        if (device == NULL)
+            continue;
+        sequence_data s = new_sequence(&r, &c);
+        open_cache(device, &c, &cache);
+        attend(device, &c, &s, &cache, 0, c.positions);
+        decode_again(device, &c, &s, &cache);
+        sample_close(device);
+        free_sequence(&s);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(attention_meets_its_definition_with_the_same_bits_everywhere),
         cmocka_unit_test(chunks_and_blocks_change_no_bit),
         cmocka_unit_test(sequences_beside_each_other_change_no_bit),
+        cmocka_unit_test(decoding_a_position_has_the_bits_of_its_prompt),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
