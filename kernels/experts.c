@@ -160,14 +160,26 @@ static tsr_linear_kind kind_of(const tsr_linear *linear)
     return (tsr_linear_kind){.format = linear->format, .activation = linear->activation};
 }
 
-/* Whether the rows that gate and up see are the same, for each expert. */
+/* Whether two linears make the same of a row before they multiply it. */
+static bool sees_alike(const tsr_linear *a, const tsr_linear *b)
+{
+    return a->activation == b->activation && a->input_scale == b->input_scale &&
+           a->pre_quant_scale == b->pre_quant_scale;
+}
+
 static bool gates_are_ups(const tsr_experts_source *source)
 {
     for (int32_t i = 0; i < source->local; i++) {
-        const tsr_linear *gate = &source->mlps[i].gate;
-        const tsr_linear *up = &source->mlps[i].up;
-        if (gate->activation != up->activation || gate->input_scale != up->input_scale ||
-            gate->pre_quant_scale != up->pre_quant_scale)
+        if (!sees_alike(&source->mlps[i].gate, &source->mlps[i].up))
+            return false;
+    }
+    return true;
+}
+
+static bool gates_are_alike(const tsr_experts_source *source)
+{
+    for (int32_t i = 0; i < source->local; i++) {
+        if (!sees_alike(&source->mlps[i].gate, &source->mlps[0].gate))
             return false;
     }
     return true;
@@ -197,6 +209,9 @@ static tsr_experts describe(const tsr_device *device, const tsr_experts_source *
         e.up = kind_of(&source->mlps[0].up);
         e.down = kind_of(&source->mlps[0].down);
         e.gate_is_up = gates_are_ups(source);
+        e.gates_alike = e.gate_is_up && gates_are_alike(source);
+        e.gate_input_scale = source->mlps[0].gate.input_scale;
+        e.gate_pre_quant_scale = source->mlps[0].gate.pre_quant_scale;
     }
     return e;
 }

@@ -51,6 +51,9 @@ typedef struct tsr_experts {
     int32_t intermediate;           /* I; 0 without local experts, as are the next three */
     tsr_linear_kind gate, up, down; /* of every local expert */
     bool gate_is_up;                /* each expert's gate and up quantize their input alike */
+    bool gates_alike;               /* and all experts by the next two */
+    float gate_input_scale;
+    const float *gate_pre_quant_scale;
     const tsr_mlp *mlps;            /* [local], in device memory, as are the next two */
     const int32_t *local_of;        /* [E] id -> index into mlps, -1: not here */
     const int32_t *tag_of;          /* [E] */

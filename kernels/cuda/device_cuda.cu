@@ -4,6 +4,7 @@
 #include "kernels/cuda/device_cuda.cuh"
 
 #include "kernels/cuda/blocks_cuda.cuh"
+#include "kernels/cuda/gemm_cuda.cuh"
 #include "kernels/cuda/linear_cuda.cuh"
 #include "kernels/cuda/loaded_cuda.h"
 #include "kernels/cuda/packed_cuda.cuh"
@@ -114,7 +115,7 @@ static tsr_status reserve_cuda(tsr_device *device, const tsr_work_shape *shape)
         return st;
     cuda->memory = (unsigned char *)memory;
     (void)tsr_cuda_work_layout(shape, cuda->memory, &cuda->work);
-    return TSR_OK;
+    return tsr_cuda_fill_ones(cuda, shape->max_tokens);
 }
 
 /* What the kernels read (tile_cuda.cuh); a format that is added elsewhere is not here by itself. */
@@ -359,10 +360,14 @@ static tsr_status check_kernels(const cudaDeviceProp *card)
 }
 
 /* Lets kernels have the shared memory that they ask for. */
-static tsr_status prepare_kernels(void)
+static tsr_status prepare_kernels(tsr_cuda_device *cuda)
 {
     tsr_status st = tsr_cuda_prepare_rows();
 
+    if (st == TSR_OK)
+        st = tsr_gemm_prepare(cuda->ordinal, &cuda->gemm);
+    if (st == TSR_OK)
+        st = tsr_gemm_prepare_experts(&cuda->gemm);
     if (st == TSR_OK)
         st = tsr_cuda_prepare_linears();
     if (st == TSR_OK)
@@ -419,13 +424,12 @@ extern "C" tsr_status tsr_device_open_cuda(int32_t ordinal, tsr_device **ret_dev
     if (cuda == NULL)
         return TSR_ERR_MEMORY;
     cuda->ordinal = ordinal;
-    cuda->multiprocessors = card.multiProcessorCount;
     cuda->base.table = &table_cuda;
     cuda->base.blocks = &blocks_cuda;
     cuda->base.ops = &ops_cuda;
     (void)snprintf(cuda->base.name, sizeof(cuda->base.name), "cuda %.40s, GPU %d", card.name,
                    (int)ordinal);
-    st = prepare_kernels();
+    st = prepare_kernels(cuda);
     if (st == TSR_OK)
         st = open_fault(cuda);
     if (st == TSR_OK)

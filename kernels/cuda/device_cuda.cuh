@@ -48,10 +48,17 @@ typedef struct tsr_cuda_faults {
     tsr_fault *seen;  /* the host's, as the device sees it */
 } tsr_cuda_faults;
 
+/* What launches are shaped by. */
+typedef struct tsr_gemm_card {
+    int32_t processors;
+    size_t shared;     /* bytes a CTA can have */
+    size_t shared_all; /* bytes of a processor */
+} tsr_gemm_card;
+
 typedef struct tsr_cuda_device {
     tsr_device base; /* first member */
     int32_t ordinal;
-    int32_t multiprocessors;
+    tsr_gemm_card gemm;
     cudaStream_t stream; /* of whoever names none */
     tsr_fault *fault;    /* pinned and mapped: as the host sees it */
     tsr_cuda_faults faults;

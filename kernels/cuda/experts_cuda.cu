@@ -12,12 +12,15 @@
  * where it leaves from.
  */
 #include "kernels/cuda/block_cuda.cuh"
+#include "kernels/cuda/gemm_cuda.cuh"
 #include "kernels/cuda/tiles_cuda.cuh"
 
 enum {
     COUNTERS = 1024,
     FEW_PAIRS = 3, /* of an expert, on average */
     FEW_TOGETHER = 8,
+    MANY_PAIRS = 12, /* of an expert, on average */
+    MANY_TOGETHER = 128,
 };
 
 /* What the kernels need of a block. */
@@ -333,6 +336,80 @@ static tsr_status narrow(tsr_cuda_device *cuda, const tsr_experts_block *b, int3
     return st == TSR_OK ? tsr_cuda_multiply_tiles(cuda, &t, stream) : st;
 }
 
+/* What many rows have in common with few: nothing but the tiles, which are larger. */
+static tsr_gemm_grouped grouped_of(const tsr_cuda_device *cuda, const tsr_experts *e,
+                                   const tsr_linear_kind *kind)
+{
+    tsr_gemm_grouped g = {};
+
+    g.mlps = e->mlps;
+    g.tile = cuda->work.tile;
+    g.tiles = cuda->work.tiles;
+    g.x = tsr_cuda_operand_of(cuda);
+    g.kind = *kind;
+    g.max_tiles = cuda->work.max_tiles;
+    return g;
+}
+
+/* Operand rows of arrived rows where all experts see the same ones, else of pairs. */
+static tsr_status widen_many(tsr_cuda_device *cuda, const tsr_experts_block *b, cudaStream_t stream)
+{
+    const tsr_experts *e = b->experts;
+    tsr_gemm_grouped g = grouped_of(cuda, e, &e->gate);
+    tsr_cuda_source from = {};
+    tsr_linear first = {};
+    tsr_status st;
+
+    g.y = cuda->work.wide;
+    g.in = e->hidden;
+    g.out = e->intermediate;
+    from.x = (const float *)b->rows;
+    from.x_stride = (int64_t)(e->row_bytes / sizeof(float));
+    if (e->gates_alike) {
+        first.format = e->gate.format;
+        first.activation = e->gate.activation;
+        first.in = e->hidden;
+        first.input_scale = e->gate_input_scale;
+        first.pre_quant_scale = e->gate_pre_quant_scale;
+        from.count = b->row_count;
+        g.source = cuda->work.source;
+        st = tsr_cuda_make_rows(cuda, &first, &from, &g.x, b->most_rows, stream);
+    } else {
+        from.row = cuda->work.source;
+        st = tsr_cuda_make_pair_rows(cuda, e, TSR_CUDA_GATE, &from, &g.x, stream);
+    }
+    return st == TSR_OK ? tsr_gemm_gated(&cuda->gemm, &g, stream) : st;
+}
+
+static tsr_status narrow_many(tsr_cuda_device *cuda, const tsr_experts_block *b,
+                              cudaStream_t stream)
+{
+    const tsr_experts *e = b->experts;
+    tsr_gemm_grouped g = grouped_of(cuda, e, &e->down);
+    tsr_cuda_source from = {};
+
+    g.y = (float *)b->answers;
+    g.target = cuda->work.target;
+    g.side = TSR_CUDA_DOWN;
+    g.in = e->intermediate;
+    g.out = e->hidden;
+    from.x = cuda->work.wide;
+    from.x_stride = e->intermediate;
+    const tsr_status st = tsr_cuda_make_pair_rows(cuda, e, TSR_CUDA_DOWN, &from, &g.x, stream);
+    return st == TSR_OK ? tsr_gemm_experts(&cuda->gemm, &g, stream) : st;
+}
+
+/* Whether pairs are so many that wide instructions pay, and the experts are made for them. */
+static bool are_many(const tsr_experts_block *b)
+{
+    const tsr_experts *e = b->experts;
+
+    return (int64_t)b->most_rows * e->top_k > (int64_t)MANY_PAIRS * e->experts &&
+           tsr_cuda_is_packed(e->gate.format) && tsr_cuda_is_packed(e->down.format) &&
+           e->gate.format == e->up.format && e->gate.activation == e->up.activation &&
+           e->gate_is_up;
+}
+
 tsr_status tsr_experts_cuda(tsr_device *device, const tsr_experts_block *b, tsr_stream s)
 {
     tsr_cuda_device *cuda = tsr_cuda(device);
@@ -345,11 +422,14 @@ tsr_status tsr_experts_cuda(tsr_device *device, const tsr_experts_block *b, tsr_
     const bool few = (int64_t)b->most_rows * e->top_k <= (int64_t)FEW_PAIRS * e->experts;
     const int32_t together =
         tsr_smaller(tsr_larger(b->most_rows, 1), few ? tsr_smaller(most, FEW_TOGETHER) : most);
-    tsr_status st = sort_pairs(cuda, b, together, stream);
+    const bool many = e->local > 0 && are_many(b);
+    tsr_status st = sort_pairs(cuda, b, many ? MANY_TOGETHER : together, stream);
 
     if (e->local == 0 || cuda->work.max_tiles == 0)
         return st;
     if (st == TSR_OK)
-        st = widen(cuda, b, together, stream);
-    return st == TSR_OK ? narrow(cuda, b, together, stream) : st;
+        st = many ? widen_many(cuda, b, stream) : widen(cuda, b, together, stream);
+    if (st == TSR_OK)
+        st = many ? narrow_many(cuda, b, stream) : narrow(cuda, b, together, stream);
+    return st;
 }

@@ -9,6 +9,7 @@
  */
 #include "kernels/cuda/linear_cuda.cuh"
 
+#include "kernels/cuda/gemm_cuda.cuh"
 #include "kernels/cuda/stage_cuda.cuh"
 
 enum {
@@ -81,7 +82,7 @@ static __device__ __forceinline__ void store_tiles(const linear_args &a, int32_t
         float y = product_finish(l, sums + which * a.cut.slices * tokens + token, tokens,
                                  a.cut.slices, t.tile, row, scale[token]);
         if (a.p.add != NULL)
-            y += __ldcg(a.p.add + at);
+            y = __fadd_rn(y, __ldcg(a.p.add + at));
         a.p.y[t.linear][at] = y;
     }
 }
@@ -109,6 +110,7 @@ static __global__ void __launch_bounds__(THREADS)
     task.slice = warp % a.cut.slices;
     task.run = run_at(a, index, task.slice);
     product_begin<FORMAT>(task.run, ring);
+    product_expect<FORMAT>(task.run);
     tsr_admit_kernel();
     tsr_await_kernel();
     if (tsr_is_faulty(faults))
@@ -253,6 +255,8 @@ tsr_status tsr_cuda_multiply(tsr_cuda_device *cuda, const tsr_cuda_product *p, c
 
     if (!tsr_cuda_is_packed(l->format))
         return multiply_plainly(cuda, p, stream);
+    if (p->rows > PRODUCT_TOKENS)
+        return tsr_gemm_dense(&cuda->gemm, p, stream);
     at.threads = (unsigned)(warps * TSR_CUDA_LANES);
     at.shared = (size_t)a.rows_bytes + 2 * (size_t)warps * product_sums_bytes(a.together);
     at.stream = stream;
@@ -295,7 +299,7 @@ tsr_status tsr_cuda_run_linears(tsr_cuda_device *cuda, const tsr_cuda_linears *a
             p.y_stride[j] = a->linear[i + j]->out;
         }
         if (a->made)
-            p.x.scale = NULL;
+            p.x.scale = cuda->work.ones;
         else if (!stands)
             st = tsr_cuda_make_rows(cuda, a->linear[i], &a->from, &p.x, a->rows, stream);
         if (st == TSR_OK)

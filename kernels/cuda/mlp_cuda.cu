@@ -6,6 +6,8 @@
 #include "kernels/cuda/linear_cuda.cuh"
 #include "kernels/cuda/tiles_cuda.cuh"
 
+enum { MANY_ROWS = 16 };
+
 static tsr_cuda_tiles tiles_of(const tsr_cuda_device *cuda, const tsr_cuda_mlp *a,
                                const tsr_linear *linear, tsr_cuda_tiles_mode mode)
 {
@@ -58,15 +60,32 @@ static tsr_status widen(tsr_cuda_device *cuda, const tsr_cuda_mlp *a, cudaStream
     return st == TSR_OK ? tsr_cuda_multiply_tiles(cuda, &t, stream) : st;
 }
 
+/* Many rows: gate and up by themselves, put together on the way into down. */
+static tsr_status widen_many(tsr_cuda_device *cuda, const tsr_cuda_mlp *a, cudaStream_t stream)
+{
+    tsr_cuda_linears l = {};
+
+    l.y[0] = cuda->work.wide;
+    l.y[1] = cuda->work.wide_up;
+    l.linear[0] = &a->mlp->gate;
+    l.linear[1] = &a->mlp->up;
+    l.from = a->from;
+    l.count = 2;
+    l.rows = a->rows;
+    return tsr_cuda_run_linears(cuda, &l, stream);
+}
+
 tsr_status tsr_cuda_run_mlp(tsr_cuda_device *cuda, const tsr_cuda_mlp *a, cudaStream_t stream)
 {
+    const bool many = a->rows > MANY_ROWS;
     tsr_cuda_linears down = {};
-    const tsr_status st = widen(cuda, a, stream);
+    const tsr_status st = many ? widen_many(cuda, a, stream) : widen(cuda, a, stream);
 
     down.y[0] = a->out;
     down.add = a->add;
     down.linear[0] = &a->mlp->down;
     down.from.x = cuda->work.wide;
+    down.from.up = many ? cuda->work.wide_up : NULL;
     down.from.x_stride = a->mlp->down.in;
     down.count = 1;
     down.rows = a->rows;

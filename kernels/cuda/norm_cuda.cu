@@ -1,5 +1,5 @@
 /*
- * RMSNorm, a CTA a row: each thread adds up every 256th square, then the CTA (block_cuda.cuh); then
+ * RMSNorm, a CTA a row: each thread adds up every 256th four squares, then the CTA (block_cuda.cuh); then
  * x * (1 / sqrt(mean + eps)) * weight. The order depends on the width alone.
  */
 #include "kernels/cuda/norm_cuda.cuh"
@@ -36,8 +36,10 @@ static __global__ void norm_kernel(tsr_norm_args a, tsr_cuda_faults faults)
         return;
     const float *x = (const float *)a.x + (a.row != NULL ? a.row[t] : t) * a.hidden;
     float *out = (float *)a.out + t * a.hidden;
-    for (int32_t i = (int32_t)threadIdx.x; i < a.hidden; i += TSR_CUDA_THREADS)
-        sum = fmaf(x[i], x[i], sum);
+    for (int32_t i = (int32_t)threadIdx.x; i < a.hidden / 4; i += TSR_CUDA_THREADS) {
+        const float4 v = ((const float4 *)(const void *)x)[i];
+        sum = fmaf(v.w, v.w, fmaf(v.z, v.z, fmaf(v.y, v.y, fmaf(v.x, v.x, sum))));
+    }
     const float mean = tsr_cta_sum(sum) / (float)a.hidden;
     const float factor = 1.0F / sqrtf(mean + a.eps);
     for (int32_t i = (int32_t)threadIdx.x; i < a.hidden; i += TSR_CUDA_THREADS)

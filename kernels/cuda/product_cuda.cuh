@@ -26,6 +26,7 @@
 enum {
     PRODUCT_TOKENS = 16, /* most operand rows of a tile */
     PRODUCT_COLUMNS = 8, /* operand rows of one instruction */
+    PRODUCT_LINE = 128,  /* bytes that are fetched together */
     PRODUCT_PAD = 8,     /* elements behind an operand row in shared memory, against bank conflicts */
     PRODUCT_GRID = 132 * 4,
     PRODUCT_ROOM = 160 * 1024, /* most shared memory for operand rows, bytes */
@@ -137,6 +138,18 @@ static __device__ __forceinline__ void product_begin(const product_run &run,
 #pragma unroll
     for (int i = 0; i < product_depth(FORMAT); i++)
         product_fetch<FORMAT>(run, i, &ring[i]);
+}
+
+/* Brings the rest of a run near, while the kernel in front still works. */
+template <tsr_weight_format FORMAT>
+static __device__ __forceinline__ void product_expect(const product_run &run)
+{
+    const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
+    const unsigned char *from = run.codes - lane * 16;
+
+    for (int32_t at = product_depth(FORMAT) * PACKED_UNIT + lane * PRODUCT_LINE;
+         at < run.units * PACKED_UNIT; at += TSR_CUDA_LANES * PRODUCT_LINE)
+        asm volatile("prefetch.global.L2 [%0];" ::"l"(from + at));
 }
 
 /* The B operands of one step of up to 16 operand rows. */
@@ -306,8 +319,8 @@ static __device__ __forceinline__ float product_finish(const tsr_linear &l,
 
     for (int32_t s = 1; s < slices; s++)
         sum += sums[s * apart][row];
-    sum *= of_token * product_row_scale(l, r);
-    return l.bias != NULL ? sum + l.bias[r] : sum;
+    sum = __fmul_rn(sum, __fmul_rn(of_token, product_row_scale(l, r)));
+    return l.bias != NULL ? __fadd_rn(sum, l.bias[r]) : sum;
 }
 
 /* Whether 128 columns share a scale. */

@@ -28,7 +28,7 @@ enum {
     ROWS = 4,
     MOST_CLUSTER = 8,
     CLUSTER_CTAS = 132 * 4,
-    AHEAD = 8,  /* steps of a gate on their way to a warp */
+    AHEAD = 16, /* steps of a gate on their way to a warp */
     LINE = 128, /* bytes that are fetched together */
 };
 
@@ -383,6 +383,8 @@ static __device__ void expect_gate(const route_args &a)
     const int32_t tile = (int32_t)cooperative_groups::this_cluster().block_rank();
     const unsigned char *from = (const unsigned char *)a.gate.weight + tile * bytes;
 
+    if (a.norm != NULL && (int32_t)threadIdx.x * LINE < a.gate.in * 4)
+        asm volatile("prefetch.global.L2 [%0];" ::"l"(a.norm + threadIdx.x * (LINE / 4)));
     if (a.gate.format == TSR_WEIGHT_F32)
         return;
     for (int64_t i = (int64_t)threadIdx.x * LINE; i < bytes; i += TSR_CUDA_THREADS * LINE)

@@ -142,6 +142,12 @@ static __device__ __forceinline__ float4 scaled(float4 a, float b)
     return make_float4(a.x * b, a.y * b, a.z * b, a.w * b);
 }
 
+static __device__ __forceinline__ float4 gated(float4 gate, float4 up)
+{
+    return make_float4(tsr_silu(gate.x) * up.x, tsr_silu(gate.y) * up.y, tsr_silu(gate.z) * up.z,
+                       tsr_silu(gate.w) * up.w);
+}
+
 /* The row into shared memory, normed and scaled: a thread four columns, each 256th time. */
 static __device__ void fetch(const tsr_cuda_source &from, const float *factor, int64_t row,
                              const row_ends &r)
@@ -155,7 +161,9 @@ static __device__ void fetch(const tsr_cuda_source &from, const float *factor, i
     float norm = 1.0F;
 
     for (int32_t i = (int32_t)threadIdx.x; i < r.in / 4; i += TSR_CUDA_THREADS) {
-        const float4 v = __ldcg(x + i);
+        float4 v = __ldcg(x + i);
+        if (from.up != NULL)
+            v = gated(v, __ldcg((const float4 *)(const void *)(from.up + at) + i));
         to[i] = v;
         sum = fmaf(v.w, v.w, fmaf(v.z, v.z, fmaf(v.y, v.y, fmaf(v.x, v.x, sum))));
     }
@@ -213,7 +221,7 @@ static __global__ void __launch_bounds__(TSR_CUDA_THREADS)
 {
     tsr_admit_kernel();
     tsr_await_kernel();
-    if (!tsr_is_faulty(faults))
+    if (!tsr_is_faulty(faults) && (from.count == NULL || (int32_t)blockIdx.x < *from.count))
         make_row(l, from, to, blockIdx.x);
 }
 
@@ -291,4 +299,25 @@ tsr_status tsr_cuda_prepare_rows(void)
                ? TSR_CUDA(cudaFuncSetAttribute(
                      pairs_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, TSR_CUDA_SHARED))
                : st;
+}
+
+static __global__ void ones_kernel(float *ones, int32_t count)
+{
+    const int32_t i = (int32_t)(blockIdx.x * TSR_CUDA_THREADS + threadIdx.x);
+
+    tsr_admit_kernel();
+    tsr_await_kernel();
+    if (i < count)
+        ones[i] = 1.0F;
+}
+
+tsr_status tsr_cuda_fill_ones(tsr_cuda_device *cuda, int32_t count)
+{
+    const tsr_cuda_launch_shape at = {dim3(tsr_cuda_ceil(count, TSR_CUDA_THREADS)),
+                                      TSR_CUDA_THREADS, 0, cuda->stream, 0};
+
+    if (count == 0)
+        return TSR_OK;
+    const tsr_status st = tsr_cuda_launch(at, ones_kernel, cuda->work.ones, count);
+    return st == TSR_OK ? TSR_CUDA(cudaStreamSynchronize(cuda->stream)) : st;
 }

@@ -15,7 +15,7 @@
 /* Where operand rows stand; a view of the workspace. */
 typedef struct tsr_cuda_operand {
     uint16_t *rows;     /* [N, padded in] */
-    float *scale;       /* [N] what is left of the scales for the end of a sum; NULL: 1 */
+    float *scale;       /* [N] what is left of the scales for the end of a sum */
     float *group_scale; /* [N, in / 128] FP8_GROUP: for the end of the sum over 128 columns */
 } tsr_cuda_operand;
 
@@ -23,6 +23,8 @@ typedef struct tsr_cuda_operand {
 typedef struct tsr_cuda_source {
     const float *x;      /* rows x_stride apart */
     const int32_t *row;  /* row i is x[row[i]]; NULL: x[i] */
+    const int32_t *count; /* not NULL: rows beyond *count are left out */
+    const float *up;     /* not NULL: the row is silu(x) * up, laid out as x */
     const float *norm;   /* not NULL: RMSNorm by this weight first */
     int64_t x_stride;    /* elements */
     float eps;
@@ -33,6 +35,9 @@ typedef enum tsr_cuda_side { TSR_CUDA_GATE, TSR_CUDA_UP, TSR_CUDA_DOWN } tsr_cud
 
 tsr_cuda_operand tsr_cuda_operand_of(const tsr_cuda_device *cuda);
 tsr_cuda_operand tsr_cuda_up_operand_of(const tsr_cuda_device *cuda);
+
+/* Fills the workspace's ones, once. */
+tsr_status tsr_cuda_fill_ones(tsr_cuda_device *cuda, int32_t count);
 
 /* True when both see the same operand rows. */
 bool tsr_cuda_share_rows(const tsr_linear *a, const tsr_linear *b);

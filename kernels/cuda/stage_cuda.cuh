@@ -52,7 +52,7 @@ static __device__ __forceinline__ void stage_copy(const tsr_linear &l, const sta
         ((uint4 *)(void *)(to.rows + t * to.pitch))[i % pieces] = __ldcg(row + i % pieces);
     }
     for (int32_t t = (int32_t)threadIdx.x; t < count; t += (int32_t)blockDim.x)
-        to.scale[t] = from.made.scale != NULL ? __ldcg(from.made.scale + first + t) : 1.0F;
+        to.scale[t] = __ldcg(from.made.scale + first + t);
 }
 
 static __device__ __forceinline__ float4 stage_four(const tsr_linear &l, const float *row, int32_t i)

@@ -419,6 +419,6 @@ tsr_status tsr_cuda_multiply_tiles(tsr_cuda_device *cuda, const tsr_cuda_tiles *
         &resident, kernel, (int)at.threads, at.shared));
     if (st != TSR_OK)
         return st;
-    at.grid.x = (unsigned)(tsr_larger(resident, 1) * cuda->multiprocessors);
+    at.grid.x = (unsigned)(tsr_larger(resident, 1) * cuda->gemm.processors);
     return tsr_cuda_launch(at, kernel, a, cuda->faults);
 }

@@ -68,7 +68,9 @@ uint64_t tsr_cuda_work_layout(const tsr_work_shape *shape, unsigned char *memory
     w.up_rows = cut(&c, rows * in, sizeof(*w.up_rows));
     w.up_scale = cut(&c, rows, sizeof(*w.up_scale));
     w.up_group_scale = cut(&c, rows * groups, sizeof(*w.up_group_scale));
+    w.ones = cut(&c, tokens, sizeof(*w.ones));
     w.wide = cut(&c, rows * intermediate, sizeof(*w.wide));
+    w.wide_up = cut(&c, tokens * intermediate, sizeof(*w.wide_up));
     w.source = cut(&c, answers, sizeof(*w.source));
     w.target = cut(&c, answers, sizeof(*w.target));
     w.tile = cut(&c, tiles, sizeof(*w.tile));

@@ -52,7 +52,9 @@ typedef struct tsr_cuda_work {
     uint16_t *up_rows;    /* [N, padded], where an expert's up sees other rows than its gate */
     float *up_scale;      /* [N] */
     float *up_group_scale;
-    float *wide;          /* [N, max_intermediate] silu(gate) * up */
+    float *ones;          /* [max_tokens] scales of rows that have none */
+    float *wide;          /* [N, max_intermediate] silu(gate) * up, or gate alone */
+    float *wide_up;       /* [max_tokens, max_intermediate] up, where gate is alone */
     int32_t *source;      /* [max_answers] row of each pair, by expert */
     int32_t *target;      /* [max_answers] answer of each pair */
     tsr_cuda_tile *tile;  /* [max_tiles] */

@@ -1,0 +1,447 @@
+/*
+ * What the first two warpgroups of a tile do (gemm_tile_cuda.cuh): sums of its 128 rows and its
+ * tokens, and what becomes of them.
+ */
+#ifndef TSR_KERNELS_CUDA_GEMM_SUMS_CUDA_CUH
+#define TSR_KERNELS_CUDA_GEMM_SUMS_CUDA_CUH
+
+#include "kernels/cuda/gemm_tile_cuda.cuh"
+#include "kernels/cuda/number_cuda.cuh"
+#include "kernels/cuda/wgmma_cuda.cuh"
+
+/* The first two warpgroups meet. */
+static __device__ __forceinline__ void gemm_consumers_meet(void)
+{
+    asm volatile("barrier.sync 1, %0;" ::"n"(2 * GEMM_GROUP) : "memory");
+}
+
+/* The next item, to be given back when nothing of it is needed any more. */
+static __device__ __forceinline__ const gemm_item *gemm_take_item(const gemm_ring &r)
+{
+    const int32_t slot = gemm_item_slot(r);
+
+    barrier_wait(gemm_full(r, slot), gemm_item_phase(r));
+    return &r.item[slot - GEMM_MAX_SLOTS];
+}
+
+static __device__ __forceinline__ void gemm_give_item(gemm_ring *r)
+{
+    __syncwarp();
+    if (threadIdx.x % TSR_CUDA_LANES == 0)
+        barrier_arrive(gemm_empty(*r, gemm_item_slot(*r)));
+    r->items++;
+}
+
+/* A warp's 16 x 64 weights of a slot, as they stand there. */
+template <tsr_weight_format FORMAT> struct gemm_codes {
+    packed_unit unit[GEMM_COLUMNS / tsr_packed_columns(FORMAT)];
+};
+
+/* The same as A of four steps. */
+typedef uint32_t gemm_operand[16];
+
+/* How far a warp is: the ring is at the slot whose codes are read next. */
+template <tsr_weight_format FORMAT> struct gemm_reader {
+    gemm_codes<FORMAT> codes; /* of the slot after the one in registers; BF16: not yet */
+    int32_t wide;             /* tokens, in sixteens */
+    int32_t left;             /* slots of the product whose codes have not been read */
+    int32_t slot;             /* whose tokens are multiplied next */
+    int32_t held;             /* whose tokens are being multiplied; -1: none */
+};
+
+/* Codes of E4M3 and E2M1 are read a slot before they become operands; those of BF16 are operands. */
+static __host__ __device__ __forceinline__ constexpr bool gemm_converts(tsr_weight_format f)
+{
+    return f != TSR_WEIGHT_BF16;
+}
+
+/* Waits for the next slot, where the product has one. */
+template <tsr_weight_format FORMAT>
+static __device__ __forceinline__ void gemm_await(const gemm_ring &r,
+                                                  const gemm_reader<FORMAT> &reader)
+{
+    if (reader.left == 0)
+        return;
+    barrier_wait(gemm_full(r, r.slot), r.phase);
+    copies_seen();
+}
+
+/* Its codes. */
+template <tsr_weight_format FORMAT>
+static __device__ __forceinline__ void gemm_read(gemm_ring *r, gemm_reader<FORMAT> *reader,
+                                                 gemm_codes<FORMAT> *codes)
+{
+    const uint32_t warp = threadIdx.x / TSR_CUDA_LANES;
+    const uint32_t lane = threadIdx.x % TSR_CUDA_LANES;
+    const uint32_t at = gemm_slot_at(*r, r->slot);
+    const uint32_t codes_at = at + warp * gemm_code_bytes(FORMAT) + lane * 16;
+    const uint32_t scales_at =
+        at + GEMM_TILES * gemm_code_bytes(FORMAT) + warp * PACKED_SCALES + lane / 4 * 8;
+
+    if (reader->left == 0)
+        return;
+#pragma unroll
+    for (int u = 0; u < GEMM_COLUMNS / tsr_packed_columns(FORMAT); u++) {
+        codes->unit[u].codes = shared_load_16(codes_at + u * PACKED_UNIT);
+        if (FORMAT == TSR_WEIGHT_NVFP4)
+            codes->unit[u].scales = shared_load_8(scales_at);
+    }
+    reader->left--;
+    gemm_advance(r);
+}
+
+/* What is done with codes is done after this: sooner it would take registers that are in use. */
+template <tsr_weight_format FORMAT>
+static __device__ __forceinline__ void gemm_hold(gemm_codes<FORMAT> *codes)
+{
+    for (int u = 0; u < GEMM_COLUMNS / tsr_packed_columns(FORMAT); u++)
+        asm volatile(""
+                     : "+r"(codes->unit[u].codes.x), "+r"(codes->unit[u].codes.y),
+                       "+r"(codes->unit[u].codes.z), "+r"(codes->unit[u].codes.w));
+}
+
+template <tsr_weight_format FORMAT>
+static __device__ __forceinline__ void gemm_convert(const gemm_codes<FORMAT> &codes, gemm_operand &a)
+{
+    const int steps = tsr_packed_columns(FORMAT) / TSR_CUDA_STEP;
+
+#pragma unroll
+    for (int u = 0; u < GEMM_COLUMNS / tsr_packed_columns(FORMAT); u++) {
+#pragma unroll
+        for (int s = 0; s < steps; s++)
+            packed_operand<FORMAT>(codes.unit[u], s, a + 4 * (u * steps + s));
+    }
+}
+
+/* A product of so many slots begins: the first becomes an operand. */
+template <tsr_weight_format FORMAT>
+static __device__ __forceinline__ void gemm_open(gemm_ring *r, gemm_reader<FORMAT> *reader,
+                                                 int32_t slots, int32_t count, gemm_operand &a)
+{
+    gemm_codes<FORMAT> first;
+
+    reader->wide = (count + 15) / 16;
+    reader->left = slots;
+    reader->slot = r->slot;
+    reader->held = -1;
+    gemm_await<FORMAT>(*r, *reader);
+    gemm_read<FORMAT>(r, reader, &first);
+    gemm_convert<FORMAT>(first, a);
+    if (gemm_converts(FORMAT)) {
+        gemm_await<FORMAT>(*r, *reader);
+        gemm_read<FORMAT>(r, reader, &reader->codes);
+    }
+}
+
+/* The slot that was multiplied may be filled again. */
+template <tsr_weight_format FORMAT>
+static __device__ __forceinline__ void gemm_release(const gemm_ring &r, gemm_reader<FORMAT> *reader)
+{
+    if (reader->held >= 0 && threadIdx.x % TSR_CUDA_LANES == 0)
+        barrier_arrive(gemm_empty(r, reader->held));
+    reader->held = -1;
+}
+
+template <tsr_weight_format FORMAT, int N, int COUNT>
+static __device__ __forceinline__ void gemm_start(float (&sum)[COUNT], const gemm_operand &a,
+                                                  uint32_t tokens_at)
+{
+    wgmma_begin();
+#pragma unroll
+    for (int s = 0; s < GEMM_COLUMNS / TSR_CUDA_STEP; s++)
+        wgmma_multiply<gemm_converts(FORMAT), N>(sum, a + 4 * s, tokens_at + 32 * s);
+    wgmma_commit();
+}
+
+/* The product of as many tokens as there are. */
+template <tsr_weight_format FORMAT, int TOKENS>
+static __device__ __forceinline__ void gemm_start_wide(float (&sum)[TOKENS / 2],
+                                                       const gemm_operand &a, uint32_t at,
+                                                       int32_t wide)
+{
+    if (TOKENS == GEMM_TOKENS && wide == 8)
+        gemm_start<FORMAT, TOKENS>(sum, a, at);
+    else if (wide == 1)
+        gemm_start<FORMAT, 16>(sum, a, at);
+    else if (wide == 2)
+        gemm_start<FORMAT, 32>(sum, a, at);
+    else if (wide == 3)
+        gemm_start<FORMAT, 48>(sum, a, at);
+    else if (TOKENS == GEMM_SCALED_TOKENS || wide == 4)
+        gemm_start<FORMAT, 64>(sum, a, at);
+    else if constexpr (TOKENS == GEMM_TOKENS) {
+        if (wide == 5)
+            gemm_start<FORMAT, 80>(sum, a, at);
+        else if (wide == 6)
+            gemm_start<FORMAT, 96>(sum, a, at);
+        else
+            gemm_start<FORMAT, 112>(sum, a, at);
+    }
+}
+
+/* A slot: its product with `a` starts; while it goes on, the slot behind it becomes `next`. */
+template <tsr_weight_format FORMAT, int TOKENS>
+static __device__ __forceinline__ void gemm_step(gemm_ring *r, gemm_reader<FORMAT> *reader,
+                                                 float (&sum)[TOKENS / 2], gemm_operand &a,
+                                                 gemm_operand &next)
+{
+    gemm_start_wide<FORMAT, TOKENS>(sum, a, gemm_slot_at(*r, reader->slot) + gemm_tokens_at(FORMAT),
+                                    reader->wide);
+    gemm_await<FORMAT>(*r, *reader);
+    wgmma_wait<1>();
+    wgmma_hold(next);
+    gemm_release<FORMAT>(*r, reader);
+    reader->held = reader->slot;
+    reader->slot = reader->slot + 1 == r->slots ? 0 : reader->slot + 1;
+    if (gemm_converts(FORMAT)) {
+        gemm_hold<FORMAT>(&reader->codes);
+        gemm_convert<FORMAT>(reader->codes, next);
+        gemm_read<FORMAT>(r, reader, &reader->codes);
+    } else if (reader->left > 0) {
+        gemm_codes<FORMAT> codes;
+        gemm_read<FORMAT>(r, reader, &codes);
+        gemm_convert<FORMAT>(codes, next);
+    }
+}
+
+/* `count` slots into `sum`, from zero; a[0] has the first. Only the last chain of a product has an
+ * odd count. */
+template <tsr_weight_format FORMAT, int TOKENS>
+static __device__ __forceinline__ void gemm_chain(gemm_ring *r, gemm_reader<FORMAT> *reader,
+                                                  float (&sum)[TOKENS / 2], gemm_operand (&a)[2],
+                                                  int32_t count)
+{
+    int32_t k = 0;
+
+#pragma unroll
+    for (int i = 0; i < TOKENS / 2; i++)
+        sum[i] = 0.0F;
+    wgmma_hold(sum);
+    for (; k + 1 < count; k += 2) {
+        gemm_step<FORMAT, TOKENS>(r, reader, sum, a[0], a[1]);
+        gemm_step<FORMAT, TOKENS>(r, reader, sum, a[1], a[0]);
+    }
+    if (k < count)
+        gemm_step<FORMAT, TOKENS>(r, reader, sum, a[0], a[1]);
+    wgmma_wait<0>();
+    wgmma_hold(a[0]);
+    wgmma_hold(a[1]);
+    wgmma_hold(sum);
+    gemm_release<FORMAT>(*r, reader);
+}
+
+/* All slices. */
+template <tsr_weight_format FORMAT, int TOKENS>
+static __device__ __forceinline__ void gemm_consume(gemm_ring *r, const gemm_width &w, int32_t count,
+                                                    float (&total)[TOKENS / 2])
+{
+    gemm_reader<FORMAT> reader;
+    gemm_operand a[2];
+    float sum[TOKENS / 2];
+
+#pragma unroll
+    for (int i = 0; i < TOKENS / 2; i++)
+        total[i] = 0.0F;
+    gemm_open<FORMAT>(r, &reader, w.slots, count, a[0]);
+    for (int32_t k = 0; k < w.slots; k += w.slice) {
+        gemm_chain<FORMAT, TOKENS>(r, &reader, sum, a, min(w.slice, w.slots - k));
+#pragma unroll
+        for (int i = 0; i < TOKENS / 2; i++)
+            total[i] = __fadd_rn(total[i], sum[i]);
+    }
+}
+
+/* ---- scales of 128 columns ---- */
+
+typedef struct gemm_scales {
+    const float *block; /* of this warpgroup's rows, group after group; NULL: none */
+    const float *group; /* [operand row][groups]; NULL: none */
+    int32_t groups;
+    int32_t first; /* group */
+} gemm_scales;
+
+/* `row` is the first of this warpgroup's. */
+static __device__ __forceinline__ gemm_scales gemm_scales_of(const gemm_item *item,
+                                                             const float *group, int32_t in,
+                                                             int32_t row)
+{
+    const float *blocks = item->blocks[threadIdx.x / GEMM_GROUP];
+    gemm_scales s;
+
+    s.groups = (in + TSR_CUDA_GROUP - 1) / TSR_CUDA_GROUP;
+    s.block = blocks != NULL ? blocks + (int64_t)(row / TSR_CUDA_GROUP) * s.groups : NULL;
+    s.group = group;
+    s.first = 0;
+    return s;
+}
+
+template <int TOKENS>
+static __device__ __forceinline__ void gemm_join(const gemm_scales &s, int32_t group,
+                                                 const gemm_item *item, const float (&part)[TOKENS / 2],
+                                                 float (&sum)[TOKENS / 2])
+{
+    const float of_block = s.block != NULL ? s.block[group] : 1.0F;
+    const int32_t quad = (int32_t)(threadIdx.x % 4);
+
+#pragma unroll
+    for (int j = 0; j < TOKENS / 8; j++) {
+#pragma unroll
+        for (int e = 0; e < 2; e++) {
+            const int64_t row = item->row[j * 8 + 2 * quad + e];
+            const float of_row = s.group != NULL ? s.group[row * s.groups + group] : 1.0F;
+            const float scale = __fmul_rn(of_block, of_row);
+            sum[4 * j + e] = fmaf(part[4 * j + e], scale, sum[4 * j + e]);
+            sum[4 * j + 2 + e] = fmaf(part[4 * j + 2 + e], scale, sum[4 * j + 2 + e]);
+        }
+    }
+}
+
+/* All slices, where a chain ends after 128 columns. */
+template <tsr_weight_format FORMAT, int TOKENS>
+static __device__ __forceinline__ void gemm_consume_scaled(gemm_ring *r, const gemm_width &w,
+                                                           const gemm_scales &scales,
+                                                           const gemm_item *item,
+                                                           float (&total)[TOKENS / 2])
+{
+    const int32_t chain = TSR_CUDA_GROUP / GEMM_COLUMNS;
+    gemm_reader<FORMAT> reader;
+    gemm_operand a[2];
+    float part[TOKENS / 2];
+    float sum[TOKENS / 2];
+
+#pragma unroll
+    for (int i = 0; i < TOKENS / 2; i++)
+        total[i] = sum[i] = 0.0F;
+    gemm_open<FORMAT>(r, &reader, w.slots, item->count, a[0]);
+    for (int32_t k = 0; k < w.slots; k += chain) {
+        const int32_t count = min(chain, w.slots - k);
+        gemm_chain<FORMAT, TOKENS>(r, &reader, part, a, count);
+        gemm_join<TOKENS>(scales, scales.first + k / chain, item, part, sum);
+        if (k + count != w.slots && (k + count) % w.slice != 0)
+            continue;
+#pragma unroll
+        for (int i = 0; i < TOKENS / 2; i++) {
+            total[i] = __fadd_rn(total[i], sum[i]);
+            sum[i] = 0.0F;
+        }
+    }
+}
+
+/* ---- what becomes of the sums ---- */
+
+static __device__ __forceinline__ float gemm_row_scale(const gemm_item *item, bool channels,
+                                                       int32_t row)
+{
+    const float scale = item->weight_scale[threadIdx.x / GEMM_GROUP];
+
+    return channels ? item->channel[row] * scale : scale;
+}
+
+/* Sums to values: scales and bias. `channels`: rows of the weight have scales of their own. */
+template <int TOKENS>
+static __device__ __forceinline__ void gemm_finish(float (&y)[TOKENS / 2], const gemm_item *item,
+                                                   bool channels)
+{
+    const int32_t row = (int32_t)(threadIdx.x / TSR_CUDA_LANES) * TSR_CUDA_TILE +
+                        (int32_t)(threadIdx.x % TSR_CUDA_LANES) / 4;
+    const int32_t quad = (int32_t)(threadIdx.x % 4);
+    const float of_row[2] = {gemm_row_scale(item, channels, row),
+                             gemm_row_scale(item, channels, row + 8)};
+
+#pragma unroll
+    for (int i = 0; i < TOKENS / 2; i++) {
+        const float of_token = item->scale[i / 4 * 8 + 2 * quad + i % 2];
+        y[i] = __fmul_rn(y[i], __fmul_rn(of_token, of_row[i / 2 % 2]));
+    }
+    if (!item->biased[threadIdx.x / GEMM_GROUP])
+        return;
+    const float bias[2] = {item->bias[row], item->bias[row + 8]};
+#pragma unroll
+    for (int i = 0; i < TOKENS / 2; i++)
+        y[i] = __fadd_rn(y[i], bias[i / 2 % 2]);
+}
+
+/* Where values go. */
+typedef struct gemm_output {
+    float *y;
+    const float *add; /* NULL: nothing is added */
+    int64_t stride;
+    int32_t rows; /* of the weight */
+    bool fours;   /* consecutive values can be stored by 16 bytes */
+} gemm_output;
+
+static __device__ __forceinline__ gemm_output gemm_output_of(float *y, const float *add,
+                                                             int64_t stride, int32_t rows)
+{
+    const uintptr_t places = (uintptr_t)y | (uintptr_t)add;
+
+    return {y, add, stride, rows, places % 16 == 0 && stride % 4 == 0 && rows % 4 == 0};
+}
+
+/* Four lanes lane / 4 % 4 with four values each swap them, so that each has one of all four. */
+static __device__ __forceinline__ void gemm_swap(float v[4])
+{
+    const bool odd = threadIdx.x / 4 % 2 != 0;
+    const bool high = threadIdx.x / 8 % 2 != 0;
+
+#pragma unroll
+    for (int i = 0; i < 4; i += 2) {
+        const float got = __shfl_xor_sync(TSR_ALL_LANES, odd ? v[i] : v[i + 1], 4);
+        v[i] = odd ? got : v[i];
+        v[i + 1] = odd ? v[i + 1] : got;
+    }
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const float got = __shfl_xor_sync(TSR_ALL_LANES, high ? v[i] : v[i + 2], 8);
+        v[i] = high ? got : v[i];
+        v[i + 2] = high ? v[i + 2] : got;
+    }
+}
+
+/* A lane's four consecutive rows of one token. */
+static __device__ __forceinline__ void gemm_put(const gemm_output &out, int64_t at, int32_t left,
+                                                const float v[4])
+{
+    float *to = out.y + at;
+    const float *add = out.add != NULL ? out.add + at : NULL;
+
+    if (out.fours) {
+        float4 y = make_float4(v[0], v[1], v[2], v[3]);
+        if (add != NULL) {
+            const float4 x = *(const float4 *)(const void *)add;
+            y = make_float4(__fadd_rn(x.x, y.x), __fadd_rn(x.y, y.y), __fadd_rn(x.z, y.z),
+                            __fadd_rn(x.w, y.w));
+        }
+        *(float4 *)(void *)to = y;
+        return;
+    }
+    for (int i = 0; i < 4; i++) {
+        if (i < left)
+            to[i] = add != NULL ? __fadd_rn(add[i], v[i]) : v[i];
+    }
+}
+
+/* `row` is the first of this warpgroup's. */
+template <int TOKENS>
+static __device__ __forceinline__ void gemm_store(const float (&y)[TOKENS / 2], const gemm_item *item,
+                                                  int32_t row, const gemm_output &out)
+{
+    const int32_t warp = (int32_t)(threadIdx.x / TSR_CUDA_LANES) % GEMM_HALF_TILES;
+    const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
+    const int32_t mine = lane / 4 % 4; /* which of four values after the swap */
+    const int32_t first = row + warp * TSR_CUDA_TILE + lane / 16 * 4 + mine / 2 * 8;
+    const int32_t count = item->count;
+
+#pragma unroll
+    for (int j = 0; j < TOKENS / 8; j++) {
+        const int32_t token = j * 8 + 2 * (lane % 4) + mine % 2;
+        if (j * 8 >= count)
+            break;
+        float v[4] = {y[4 * j], y[4 * j + 1], y[4 * j + 2], y[4 * j + 3]};
+        gemm_swap(v);
+        if (token < count && first < out.rows)
+            gemm_put(out, item->to[token] * out.stride + first, out.rows - first, v);
+    }
+}
+
+#endif
