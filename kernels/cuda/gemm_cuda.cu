@@ -425,8 +425,9 @@ static tsr_status run_split(const tsr_gemm_card *card, dense_args *a, int row, c
     const tsr_linear *l = &a->p.linear[0];
     const int32_t width = (a->tokens + 31) / 32 * 32;
     const bool scaled = product_is_scaled(l->format, l->activation);
-    const size_t half = card->shared_all / 2 - GEMM_ALIGNMENT; /* 1 KiB of a CTA is the system's */
-    const size_t room = split_ctas(scaled, width) == 2 ? half : card->shared;
+    const size_t shared_half =
+        card->shared_all / 2 - GEMM_ALIGNMENT; /* 1 KiB of a CTA is the system's */
+    const size_t room = split_ctas(scaled, width) == 2 ? shared_half : card->shared;
     dense_launch d;
 
     a->shape = gemm_shape_of(l->format, width, 0, room < card->shared ? room : card->shared);

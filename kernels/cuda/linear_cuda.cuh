@@ -44,7 +44,4 @@ typedef struct tsr_cuda_mlp {
 } tsr_cuda_mlp;
 tsr_status tsr_cuda_run_mlp(tsr_cuda_device *cuda, const tsr_cuda_mlp *a, cudaStream_t stream);
 
-/* Once, before the first: lets kernels have the shared memory they ask for. */
-tsr_status tsr_cuda_prepare_linears(void);
-
 #endif

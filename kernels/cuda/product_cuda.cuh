@@ -26,9 +26,7 @@
 enum {
     PRODUCT_TOKENS = 16, /* most operand rows of a tile */
     PRODUCT_COLUMNS = 8, /* operand rows of one instruction */
-    PRODUCT_LINE = 128,  /* bytes that are fetched together */
     PRODUCT_PAD = 8,     /* elements behind an operand row in shared memory, against bank conflicts */
-    PRODUCT_GRID = 132 * 4,
     PRODUCT_ROOM = 160 * 1024, /* most shared memory for operand rows, bytes */
 };
 
@@ -140,18 +138,6 @@ static __device__ __forceinline__ void product_begin(const product_run &run,
         product_fetch<FORMAT>(run, i, &ring[i]);
 }
 
-/* Brings the rest of a run near, while the kernel in front still works. */
-template <tsr_weight_format FORMAT>
-static __device__ __forceinline__ void product_expect(const product_run &run)
-{
-    const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
-    const unsigned char *from = run.codes - lane * 16;
-
-    for (int32_t at = product_depth(FORMAT) * PACKED_UNIT + lane * PRODUCT_LINE;
-         at < run.units * PACKED_UNIT; at += TSR_CUDA_LANES * PRODUCT_LINE)
-        asm volatile("prefetch.global.L2 [%0];" ::"l"(from + at));
-}
-
 /* The B operands of one step of up to 16 operand rows. */
 static __device__ __forceinline__ void product_rows(uint32_t at, int spans, uint32_t b[4])
 {
@@ -245,25 +231,26 @@ static __device__ __forceinline__ void product_refill(const product_run &run, in
     }
 }
 
-/*
- * Multiplies a run out of the ring, whose places go to the units of the next as they become free; the
- * sums go to shared memory.
- */
+/* Multiplies a run out of the ring, whose places go to the units of the next as they become free. A
+ * lane gets what it holds of the instruction's result: of rows g and g + 8 of the tile with operand
+ * rows 2 t and 2 t + 1, and so on eight further. */
 template <tsr_weight_format FORMAT, int SPANS, bool SCALED>
-static __device__ __forceinline__ void product_multiply(const tsr_linear &l, const product_cut &c,
-                                                        const product_operand &o,
-                                                        const product_task &task, packed_unit *ring,
-                                                        product_token_sums *sums)
+static __device__ __forceinline__ void product_chain(const tsr_linear &l, const product_cut &c,
+                                                     const product_operand &o,
+                                                     const product_task &task, packed_unit *ring,
+                                                     float total[SPANS][4])
 {
     const int depth = product_depth(FORMAT);
     const int group_units = TSR_CUDA_GROUP / tsr_packed_columns(FORMAT);
-    const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
     const int32_t first_group = task.slice * c.columns / TSR_CUDA_GROUP;
     const int32_t units = task.run.units;
     uint32_t at = product_rows_at(o) + (uint32_t)(task.slice * c.columns) * 2;
     float sum[SPANS][4] = {};
-    float total[SPANS][4] = {};
 
+    for (int j = 0; j < SPANS; j++) {
+        for (int k = 0; k < 4; k++)
+            total[j][k] = 0.0F;
+    }
     if (units == 0)
         product_begin<FORMAT>(task.next, ring);
     for (int32_t first = 0; first < units; first += depth) {
@@ -294,9 +281,21 @@ static __device__ __forceinline__ void product_multiply(const tsr_linear &l, con
         }
     }
     for (int j = 0; j < SPANS; j++) {
+        for (int k = 0; k < 4; k++)
+            total[j][k] = SCALED ? total[j][k] : sum[j][k];
+    }
+}
+
+/* A run's sums into shared memory. */
+template <int SPANS>
+static __device__ __forceinline__ void product_keep(const float sum[SPANS][4],
+                                                    product_token_sums *sums)
+{
+    const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
+
+    for (int j = 0; j < SPANS; j++) {
         for (int i = 0; i < 4; i++)
-            sums[j * PRODUCT_COLUMNS + 2 * (lane % 4) + i % 2][lane / 4 + 8 * (i / 2)] =
-                SCALED ? total[j][i] : sum[j][i];
+            sums[j * PRODUCT_COLUMNS + 2 * (lane % 4) + i % 2][lane / 4 + 8 * (i / 2)] = sum[j][i];
     }
 }
 
@@ -307,20 +306,26 @@ static __device__ __forceinline__ float product_row_scale(const tsr_linear &l, i
                                               : l.weight_scale * packed_left(l.format);
 }
 
-/* A whole sum: slices in order, scales, bias. `sums` are those of a token with the first slice of a
+/* From a whole sum to a value: scales, bias. */
+static __device__ __forceinline__ float product_value(const tsr_linear &l, float sum, int32_t row,
+                                                      float of_token)
+{
+    sum = __fmul_rn(sum, __fmul_rn(of_token, product_row_scale(l, row)));
+    return l.bias != NULL ? __fadd_rn(sum, l.bias[row]) : sum;
+}
+
+/* The same of sums of slices, added in order. `sums` are those of a token with the first slice of a
  * tile, those with the next `apart` further on. */
 static __device__ __forceinline__ float product_finish(const tsr_linear &l,
                                                        const product_token_sums *sums,
                                                        int32_t apart, int32_t slices, int32_t tile,
                                                        int32_t row, float of_token)
 {
-    const int32_t r = tile * TSR_CUDA_TILE + row;
     float sum = sums[0][row];
 
     for (int32_t s = 1; s < slices; s++)
         sum += sums[s * apart][row];
-    sum = __fmul_rn(sum, __fmul_rn(of_token, product_row_scale(l, r)));
-    return l.bias != NULL ? __fadd_rn(sum, l.bias[r]) : sum;
+    return product_value(l, sum, tile * TSR_CUDA_TILE + row, of_token);
 }
 
 /* Whether 128 columns share a scale. */

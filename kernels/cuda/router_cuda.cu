@@ -28,7 +28,8 @@ enum {
     ROWS = 4,
     MOST_CLUSTER = 8,
     CLUSTER_CTAS = 132 * 4,
-    AHEAD = 16, /* steps of a gate on their way to a warp */
+    AHEAD = 8,  /* steps of a gate on their way to a warp */
+    CTAS = 3,   /* on a multiprocessor: what registers are cut for */
     LINE = 128, /* bytes that are fetched together */
 };
 
@@ -218,7 +219,7 @@ typedef struct route_args {
     tsr_linear gate;
     const float *x;
     const float *norm; /* NULL: x is normed */
-    float *normed;     /* row t at normed_stride * t, or NULL */
+    float *normed;     /* row t at normed_stride * t, where there is a norm */
     int64_t normed_stride;
     int32_t tokens;
     float eps;
@@ -252,33 +253,62 @@ static __device__ route_memory memory_of(const route_args &a, float *memory)
     return m;
 }
 
-/* Row `row` into shared memory, normed; the first CTA writes it down. */
-static __device__ void enter_row(const route_args &a, int64_t row, float *memory, bool writes)
+/* The threads' sums for each of four rows, added up as tsr_cta_sum does. */
+static __device__ __forceinline__ void sum_rows(float sum[ROWS])
 {
-    const float4 *x = (const float4 *)(const void *)(a.x + row * a.gate.in);
-    const float4 *norm = (const float4 *)(const void *)a.norm;
-    float4 *normed = (float4 *)(void *)(a.normed + row * a.normed_stride);
-    float4 *to = (float4 *)(void *)memory;
-    float factor = 1.0F;
-    float sum = 0.0F;
+    __shared__ float part[TSR_CUDA_WARPS][ROWS];
 
-    for (int32_t i = (int32_t)threadIdx.x; i < a.gate.in / 4; i += TSR_CUDA_THREADS) {
-        const float4 v = __ldcg(x + i);
-        to[i] = v;
-        sum = fmaf(v.w, v.w, fmaf(v.z, v.z, fmaf(v.y, v.y, fmaf(v.x, v.x, sum))));
+    for (int j = 0; j < ROWS; j++) {
+        sum[j] = tsr_warp_sum(sum[j]);
+        if (threadIdx.x % TSR_CUDA_LANES == 0)
+            part[threadIdx.x / TSR_CUDA_LANES][j] = sum[j];
     }
-    if (a.norm != NULL)
-        factor = 1.0F / sqrtf(tsr_cta_sum(sum) / (float)a.gate.in + a.eps);
-    for (int32_t i = (int32_t)threadIdx.x; i < a.gate.in / 4; i += TSR_CUDA_THREADS) {
-        float4 v = to[i];
-        if (a.norm != NULL) {
-            const float4 w = __ldg(norm + i);
-            v = make_float4(v.x * factor * w.x, v.y * factor * w.y, v.z * factor * w.z,
-                            v.w * factor * w.w);
+    __syncthreads();
+    for (int j = 0; j < ROWS; j++) {
+        sum[j] = 0.0F;
+        for (int w = 0; w < TSR_CUDA_WARPS; w++)
+            sum[j] += part[w][j];
+    }
+}
+
+/* Up to four rows into shared memory, normed; the first CTA writes them down. */
+static __device__ void enter_rows(const route_args &a, int64_t first, int32_t rows, float *memory,
+                                  bool writes)
+{
+    const int32_t fours = a.gate.in / 4;
+    const float4 *x = (const float4 *)(const void *)(a.x + first * a.gate.in);
+    const float4 *norm = (const float4 *)(const void *)a.norm;
+    float4 *to = (float4 *)(void *)memory;
+    float sum[ROWS] = {};
+
+    for (int32_t i = (int32_t)threadIdx.x; i < fours; i += TSR_CUDA_THREADS) {
+#pragma unroll
+        for (int j = 0; j < ROWS; j++) {
+            if (j >= rows)
+                break;
+            const float4 v = __ldcg(x + j * fours + i);
+            to[j * fours + i] = v;
+            sum[j] = fmaf(v.w, v.w, fmaf(v.z, v.z, fmaf(v.y, v.y, fmaf(v.x, v.x, sum[j]))));
         }
-        to[i] = v;
-        if (writes && a.normed != NULL)
-            normed[i] = v;
+    }
+    if (a.norm == NULL)
+        return;
+    sum_rows(sum);
+    for (int j = 0; j < ROWS; j++)
+        sum[j] = 1.0F / sqrtf(sum[j] / (float)a.gate.in + a.eps);
+    for (int32_t i = (int32_t)threadIdx.x; i < fours; i += TSR_CUDA_THREADS) {
+        const float4 w = __ldg(norm + i);
+#pragma unroll
+        for (int j = 0; j < ROWS; j++) {
+            if (j >= rows)
+                break;
+            float4 v = to[j * fours + i];
+            v = make_float4(v.x * sum[j] * w.x, v.y * sum[j] * w.y, v.z * sum[j] * w.z,
+                            v.w * sum[j] * w.w);
+            to[j * fours + i] = v;
+            if (writes)
+                ((float4 *)(void *)(a.normed + (first + j) * a.normed_stride))[i] = v;
+        }
     }
 }
 
@@ -417,7 +447,7 @@ static __device__ void share_logits(const route_args &a, const route_memory &m, 
     }
 }
 
-static __global__ void __launch_bounds__(TSR_CUDA_THREADS)
+static __global__ void __launch_bounds__(TSR_CUDA_THREADS, CTAS)
     route_kernel(const __grid_constant__ route_args a, tsr_cuda_faults faults)
 {
     extern __shared__ float memory[];
@@ -438,8 +468,7 @@ static __global__ void __launch_bounds__(TSR_CUDA_THREADS)
          t += clusters * ROWS, half ^= 1) {
         const int32_t rows = min(a.tokens - t, (int32_t)ROWS);
         float *logits = m.logits + half * ROWS * a.c.experts;
-        for (int32_t j = 0; j < rows; j++)
-            enter_row(a, t + j, m.x + j * a.gate.in, is_first);
+        enter_rows(a, t, rows, m.x, is_first);
         __syncthreads();
         share_logits(a, m, rows, logits);
         cluster.sync();
