@@ -4,8 +4,9 @@
  *
  *      answer_of [T, K] = t * K + k               every slot is named: there is no other rank
  *
- * or a count, which the stream fetches from a table of all counts. So what is put on the stream for
- * a dispatch of so many rows is always the same, and can be recorded:
+ * or a count, which the stream fetches from a table of all counts, when a step begins and when it
+ * changes. So what is put on the stream for a step of so many rows is always the same, and can be
+ * recorded:
  *
  *      host     | 0 | 1 | 2 | .. | max_tokens |
  *      device             '--> arrived_count          the same times K: answer_count
@@ -26,10 +27,11 @@ typedef struct device_exchange {
     int32_t *arrived_count;
     int32_t *answer_count;
     int32_t *answer_of;
-    bool numbered; /* answer_of has been put */
+    int32_t counted; /* rows that the counts have been put for in this step, or NOT_COUNTED */
+    bool numbered;   /* answer_of has been put */
 } device_exchange;
 
-enum { ALIGNMENT = 256 };
+enum { ALIGNMENT = 256, NOT_COUNTED = -1 };
 
 static device_exchange *device_of(tsr_exchange *exchange)
 {
@@ -96,6 +98,7 @@ static tsr_status device_begin(tsr_exchange *exchange, tsr_stream stream)
     device_exchange *x = device_of(exchange);
     const size_t pairs = (size_t)exchange->shape.max_tokens * (size_t)exchange->shape.slots;
 
+    x->counted = NOT_COUNTED;
     if (x->numbered)
         return TSR_OK;
     x->numbered = true;
@@ -104,11 +107,14 @@ static tsr_status device_begin(tsr_exchange *exchange, tsr_stream stream)
 
 static tsr_status device_dispatch(tsr_exchange *exchange, tsr_stream stream)
 {
-    const device_exchange *x = device_of(exchange);
+    device_exchange *x = device_of(exchange);
     const int32_t tokens = exchange->tokens;
 
     if (tokens > exchange->shape.max_arrivals)
         return tsr_exchange_overflow(exchange, tokens);
+    if (tokens == x->counted)
+        return TSR_OK;
+    x->counted = tokens;
     const tsr_status st = put(x, x->arrived_count, &x->row_counts[tokens], sizeof(int32_t), stream);
     return st == TSR_OK
                ? put(x, x->answer_count, &x->answer_counts[tokens], sizeof(int32_t), stream)

@@ -118,6 +118,35 @@ static void counts_come_with_the_stream_and_answers_go_where_they_return_to(void
     assert_int_equal(m.taken, 0);
 }
 
+/* A copy costs a stream more than what it carries: stages alike share theirs, steps do not, since
+ * one of them may be recorded. */
+static void counts_are_put_once_a_step(void **state)
+{
+    late_memory m = {0};
+    const tsr_exchange_memory memory = face_of(&m);
+    tsr_comm *comm = NULL;
+    tsr_exchange *x = NULL;
+
+    (void)state;
+    ASSERT_STATUS(TSR_OK, tsr_comm_open_local(1, DEADLINE_MS, &comm));
+    tsr_exchange_use_memory(comm, &memory);
+    ASSERT_STATUS(TSR_OK, tsr_exchange_open(comm, &shape, &x));
+    const tsr_exchange_buffers b = tsr_exchange_buffers_of(x);
+    for (uint64_t step = 1; step <= 3; step++) {
+        ASSERT_STATUS(TSR_OK, tsr_exchange_begin(x, step, stream));
+        run_stream(&m);
+        for (int stage = 0; stage < 4; stage++) {
+            there_and_back(x, 3);
+            assert_int_equal(m.count, stage == 0 ? 2 : 0);
+            run_stream(&m);
+            assert_int_equal(*b.arrived_count, 3);
+            assert_int_equal(*b.answer_count, 3 * SLOTS);
+        }
+    }
+    tsr_exchange_close(x);
+    tsr_comm_close(comm);
+}
+
 /* So that a recording, which puts it there again, reads the same: what is put for a dispatch. */
 static void two_dispatches_alike_put_the_same(void **state)
 {
@@ -186,6 +215,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(counts_come_with_the_stream_and_answers_go_where_they_return_to),
+        cmocka_unit_test(counts_are_put_once_a_step),
         cmocka_unit_test(two_dispatches_alike_put_the_same),
         cmocka_unit_test(memory_that_is_missing_leaves_nothing_behind),
         cmocka_unit_test(several_ranks_are_refused),
