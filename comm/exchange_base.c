@@ -77,6 +77,12 @@ tsr_status tsr_exchange_poll_group(tsr_exchange *exchange)
     return exchange->comm->ops->cause(exchange->comm) == TSR_OK ? TSR_OK : TSR_ERR_PEER;
 }
 
+void tsr_exchange_drain_nothing(tsr_exchange *exchange, tsr_stream stream)
+{
+    (void)exchange;
+    (void)stream;
+}
+
 /* Of which stage of the step it is at; NULL: of none. */
 static const char *part_of_stage(const tsr_exchange *x)
 {

@@ -79,6 +79,11 @@ static void later_text(const tsr_exchange *exchange, size_t capacity, char *text
     tsr_exchange_text(((const later *)(const void *)exchange)->inner, capacity, text);
 }
 
+static void later_drain(tsr_exchange *exchange, tsr_stream stream)
+{
+    tsr_exchange_drain(later_of(exchange)->inner, stream);
+}
+
 static void later_close(tsr_exchange *exchange)
 {
     tsr_exchange_close(later_of(exchange)->inner);
@@ -93,6 +98,7 @@ static const tsr_exchange_ops later_ops = {
     .wait = later_wait,
     .poll = later_poll,
     .text = later_text,
+    .drain = later_drain,
     .close = later_close,
 };
 

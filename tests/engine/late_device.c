@@ -429,6 +429,11 @@ static void late_exchange_text(const tsr_exchange *exchange, size_t capacity, ch
     tsr_exchange_text(x->inner, capacity, text);
 }
 
+static void late_exchange_drain(tsr_exchange *exchange, tsr_stream stream)
+{
+    tsr_exchange_drain(late_of(exchange)->inner, stream);
+}
+
 static void late_exchange_close(tsr_exchange *exchange)
 {
     tsr_exchange_close(late_of(exchange)->inner);
@@ -443,6 +448,7 @@ static const tsr_exchange_ops late_exchange_ops = {
     .wait = late_exchange_wait,
     .poll = late_exchange_poll,
     .text = late_exchange_text,
+    .drain = late_exchange_drain,
     .close = late_exchange_close,
 };
 

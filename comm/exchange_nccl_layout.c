@@ -1,0 +1,111 @@
+/* Offsets one after the other; the order is exchange_nccl_layout.h's. */
+#include "comm/exchange_nccl_layout.h"
+
+#include "comm/exchange_nccl.h"
+#include "runtime/base/sizes.h"
+
+#include <string.h>
+
+/* Of an area: rows are read in pieces that a warp takes at once. */
+enum { AREA_ALIGNMENT = 256 };
+
+static uint64_t cut(uint64_t *used, uint64_t count, uint64_t bytes)
+{
+    const uint64_t at = *used;
+
+    *used += tsr_aligned(count * bytes, AREA_ALIGNMENT);
+    return at;
+}
+
+static void lay_out_window(const tsr_exchange_shape *shape, uint64_t ranks, tsr_nccl_layout *l)
+{
+    const uint64_t arrivals = (uint64_t)shape->max_arrivals;
+    const uint64_t slots = (uint64_t)shape->slots;
+    uint64_t used = 0;
+
+    l->notices = cut(&used, 2 * ranks * ranks, sizeof(tsr_nccl_notice));
+    l->sent = cut(&used, ranks, sizeof(tsr_nccl_notice));
+    l->returned = cut(&used, ranks, sizeof(tsr_nccl_notice));
+    l->notices_end = used;
+    l->arrived_rows = cut(&used, arrivals, shape->row_bytes);
+    l->slot_ranks = cut(&used, arrivals * slots, sizeof(int32_t));
+    l->origin_row = cut(&used, arrivals, sizeof(int32_t));
+    l->origin_rank = cut(&used, arrivals, sizeof(int32_t));
+    l->returned_rows = cut(&used, (uint64_t)shape->max_tokens * slots, shape->return_row_bytes);
+    l->window_bytes = used;
+}
+
+static void lay_out_block(const tsr_exchange_shape *shape, uint64_t ranks, tsr_nccl_layout *l)
+{
+    const uint64_t tokens = (uint64_t)shape->max_tokens;
+    const uint64_t slots = (uint64_t)shape->slots;
+    const uint64_t answers = (uint64_t)shape->max_arrivals * slots;
+    uint64_t used = 0;
+
+    l->send_rows = cut(&used, tokens, shape->row_bytes);
+    l->send_ranks = cut(&used, tokens * slots, sizeof(int32_t));
+    l->answers = cut(&used, answers, shape->return_row_bytes);
+    l->answer_of = cut(&used, answers, sizeof(int32_t));
+    l->answer_rank = cut(&used, answers, sizeof(int32_t));
+    l->answer_slot = cut(&used, answers, sizeof(int32_t));
+    l->listed = cut(&used, ranks * tokens, sizeof(int32_t));
+    l->arrived_count = cut(&used, 1, sizeof(int32_t));
+    l->answer_count = cut(&used, 1, sizeof(int32_t));
+    l->done = cut(&used, ranks + 1, sizeof(uint32_t));
+    l->peers = cut(&used, ranks, sizeof(void *));
+    l->state = cut(&used, 1, sizeof(tsr_nccl_state));
+    l->block_bytes = used;
+}
+
+tsr_nccl_layout tsr_nccl_layout_of(const tsr_exchange_shape *shape, int32_t ranks)
+{
+    tsr_nccl_layout l = {0};
+
+    lay_out_window(shape, (uint64_t)ranks, &l);
+    lay_out_block(shape, (uint64_t)ranks, &l);
+    return l;
+}
+
+uint64_t tsr_exchange_nccl_bytes(const tsr_exchange_shape *shape, int32_t ranks)
+{
+    const tsr_nccl_layout l = tsr_nccl_layout_of(shape, ranks);
+
+    return l.window_bytes + l.block_bytes;
+}
+
+static uint32_t epoch_at(const unsigned char *notices, uint64_t area, uint64_t index)
+{
+    tsr_nccl_notice notice;
+
+    memcpy(&notice, notices + area + index * sizeof(notice), sizeof(notice));
+    return notice.epoch;
+}
+
+/* A source has come when its notices and its rows are here; an answer when it is. */
+static bool has_come(const tsr_nccl_layout *l, uint64_t ranks, const unsigned char *notices,
+                     const tsr_nccl_state *state, uint64_t source)
+{
+    const uint64_t first = (state->epoch % 2 * ranks + source) * ranks;
+
+    if (state->phase == TSR_PHASE_RETURNING)
+        return epoch_at(notices, l->returned, source) == state->epoch - 1;
+    for (uint64_t target = 0; target < ranks; target++) {
+        if (epoch_at(notices, l->notices, first + target) != state->epoch)
+            return false;
+    }
+    return epoch_at(notices, l->sent, source) == state->epoch;
+}
+
+int32_t tsr_nccl_missing(const tsr_nccl_layout *layout, int32_t ranks, const unsigned char *notices,
+                         const tsr_nccl_state *state, int32_t *ret_missing)
+{
+    int32_t count = 0;
+
+    if (state->phase != TSR_PHASE_DISPATCHED && state->phase != TSR_PHASE_RETURNING)
+        return 0;
+    for (int32_t r = 0; r < ranks; r++) {
+        if (!has_come(layout, (uint64_t)ranks, notices, state, (uint64_t)r))
+            ret_missing[count++] = r;
+    }
+    return count;
+}
