@@ -150,9 +150,9 @@ tsr_status tsr_exchange_poll(tsr_exchange *exchange)
     return tsr_comm_passed(exchange->comm, exchange->ops->poll(exchange));
 }
 
-void tsr_exchange_text(const tsr_exchange *exchange, size_t capacity, char *text)
+int32_t tsr_exchange_text(const tsr_exchange *exchange, size_t capacity, char *text)
 {
-    exchange->ops->text(exchange, capacity, text);
+    return exchange->ops->text(exchange, capacity, text);
 }
 
 void tsr_exchange_drain(tsr_exchange *exchange, tsr_stream stream)

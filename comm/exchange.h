@@ -79,6 +79,9 @@ typedef struct tsr_exchange_memory {
  * collective. */
 void tsr_exchange_use_memory(tsr_comm *comm, const tsr_exchange_memory *memory);
 
+/* Whether several ranks may have their rows on GPUs: this build has NCCL, and so has this machine. */
+bool tsr_exchange_reaches_cards(void);
+
 /* Bytes that an exchange of this shape takes on each of so many ranks, with the exchange that takes
  * most; the plan counts with it. */
 uint64_t tsr_exchange_bytes(const tsr_exchange_shape *shape, int32_t ranks);
@@ -140,8 +143,8 @@ TSR_MUST_USE tsr_status tsr_exchange_poll(tsr_exchange *exchange);
 enum { TSR_EXCHANGE_TEXT_BYTES = 80 };
 
 /* What it is at, for messages that say "the ...": "dispatch of step 7 stage 2", or its arrival,
- * return or end; "start of step 7"; behind it whom it waits for, where only the exchange knows. Cut to `capacity`, >= 1; always ends in a zero byte. */
-void tsr_exchange_text(const tsr_exchange *exchange, size_t capacity, char *text);
+ * return or end; "start of step 7"; behind it whom it waits for, where only the exchange knows. Cut to `capacity`, >= 1; always ends in a zero byte. Returns the stage, or -1: it is at none. */
+int32_t tsr_exchange_text(const tsr_exchange *exchange, size_t capacity, char *text);
 
 /*
  * Before a stream goes that the exchange works on: waits, within the deadline, until the stream has

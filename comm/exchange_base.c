@@ -112,8 +112,9 @@ static int text_of(const tsr_exchange *x, size_t capacity, char *text)
                : snprintf(text, capacity, "start of step %" PRIu64, x->step);
 }
 
-void tsr_exchange_text_base(const tsr_exchange *exchange, size_t capacity, char *text)
+int32_t tsr_exchange_text_base(const tsr_exchange *exchange, size_t capacity, char *text)
 {
     if (text_of(exchange, capacity, text) < 0)
         text[0] = '\0';
+    return part_of_stage(exchange) != NULL ? exchange->stage : TSR_NO_STAGE;
 }

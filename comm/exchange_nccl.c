@@ -142,20 +142,18 @@ static bool look(const nccl_exchange *x)
            passes(x->looking, LOOK_MS);
 }
 
-static void nccl_text(const tsr_exchange *exchange, size_t capacity, char *text)
+static int32_t nccl_text(const tsr_exchange *exchange, size_t capacity, char *text)
 {
     const nccl_exchange *x = (const nccl_exchange *)(const void *)exchange;
     const tsr_nccl_state *seen = &x->host->seen;
     tsr_exchange there = *exchange;
 
-    if (!look(x)) {
-        tsr_exchange_text_base(exchange, capacity, text);
-        return;
-    }
+    if (!look(x))
+        return tsr_exchange_text_base(exchange, capacity, text);
     there.step = seen->step;
     there.phase = (tsr_exchange_phase)seen->phase;
     there.stage = there.phase == TSR_PHASE_DISPATCHED ? seen->stage : seen->stage - 1;
-    tsr_exchange_text_base(&there, capacity, text);
+    const int32_t stage = tsr_exchange_text_base(&there, capacity, text);
 
     const int32_t missing =
         tsr_nccl_missing(&x->work.at, x->work.ranks, x->notices, seen, x->missing);
@@ -165,6 +163,7 @@ static void nccl_text(const tsr_exchange *exchange, size_t capacity, char *text)
                                i > 0 ? ", " : ", waiting for rank ", x->missing[i]);
         used += n > 0 ? (size_t)n : 0;
     }
+    return stage;
 }
 
 static void let_go(const nccl_exchange *x)

@@ -24,8 +24,9 @@ typedef struct tsr_exchange_ops {
     tsr_status (*dispatch)(tsr_exchange *exchange, tsr_stream stream);
     tsr_status (*return_answers)(tsr_exchange *exchange, tsr_stream stream);
     tsr_status (*wait)(tsr_exchange *exchange, tsr_stream stream);
-    tsr_status (*poll)(tsr_exchange *exchange);                              /* never waits */
-    void (*text)(const tsr_exchange *exchange, size_t capacity, char *text); /* never waits */
+    tsr_status (*poll)(tsr_exchange *exchange); /* never waits */
+    /* never waits; returns the stage */
+    int32_t (*text)(const tsr_exchange *exchange, size_t capacity, char *text);
     void (*drain)(tsr_exchange *exchange, tsr_stream stream);
     void (*close)(tsr_exchange *exchange); /* nothing is pending, or the group is spent */
 } tsr_exchange_ops;
@@ -74,6 +75,6 @@ TSR_MUST_USE tsr_status tsr_exchange_overflow(const tsr_exchange *exchange, int6
 tsr_status tsr_exchange_begin_nothing(tsr_exchange *exchange, tsr_stream stream);
 tsr_status tsr_exchange_poll_group(tsr_exchange *exchange);
 void tsr_exchange_drain_nothing(tsr_exchange *exchange, tsr_stream stream);
-void tsr_exchange_text_base(const tsr_exchange *exchange, size_t capacity, char *text);
+int32_t tsr_exchange_text_base(const tsr_exchange *exchange, size_t capacity, char *text);
 
 #endif

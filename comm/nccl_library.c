@@ -1,6 +1,7 @@
 /* Loaded once, and kept to the end of the process: NCCL's threads may outlive its communicators. */
 #include "comm/nccl_library.h"
 
+#include "comm/exchange.h"
 #include "runtime/base/log.h"
 
 #include <dlfcn.h>
@@ -53,6 +54,12 @@ static void load(void)
         memcpy((char *)&loaded + functions[i].at, &function, sizeof(function));
     }
     is_usable = is_loaded;
+}
+
+bool tsr_exchange_reaches_cards(void)
+{
+    (void)pthread_once(&once, load);
+    return is_usable;
 }
 
 tsr_status tsr_nccl_library_open(const tsr_nccl_library **ret_library)

@@ -491,7 +491,7 @@ static void expect_text(rank_run *run, const tsr_exchange *exchange, const char 
     char text[TSR_EXCHANGE_TEXT_BYTES];
     int32_t count = 0;
     RANK_STATUS(run, TSR_OK, rows_get(&run->rows, &count, b.arrived_count, sizeof(count)));
-    tsr_exchange_text(exchange, sizeof(text), text);
+    (void)tsr_exchange_text(exchange, sizeof(text), text);
     RANK_CHECK(run, strcmp(text, expected) == 0);
 }
 

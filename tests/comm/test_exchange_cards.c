@@ -143,7 +143,7 @@ static void absent_body(rank_run *run)
         for (int i = 0; i < A_WHILE; i++)
             (void)nanosleep(&poll, NULL);
         RANK_STATUS(run, TSR_OK, tsr_exchange_poll(x));
-        tsr_exchange_text(x, sizeof(text), text);
+        (void)tsr_exchange_text(x, sizeof(text), text);
         (void)snprintf(expected, sizeof(expected),
                        "dispatch of step 7 stage 0, waiting for rank %d", (int)run->size - 1);
         RANK_CHECK(run, strcmp(text, expected) == 0);

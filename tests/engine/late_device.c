@@ -423,10 +423,10 @@ static tsr_status late_exchange_poll(tsr_exchange *exchange)
     return tsr_exchange_poll(late_of(exchange)->inner);
 }
 
-static void late_exchange_text(const tsr_exchange *exchange, size_t capacity, char *text)
+static int32_t late_exchange_text(const tsr_exchange *exchange, size_t capacity, char *text)
 {
     const late_exchange *x = (const late_exchange *)(const void *)exchange;
-    tsr_exchange_text(x->inner, capacity, text);
+    return tsr_exchange_text(x->inner, capacity, text);
 }
 
 static void late_exchange_drain(tsr_exchange *exchange, tsr_stream stream)
