@@ -147,6 +147,13 @@ enum { TSR_EXCHANGE_TEXT_BYTES = 80 };
 int32_t tsr_exchange_text(const tsr_exchange *exchange, size_t capacity, char *text);
 
 /*
+ * For measuring: the first `tokens` rows to every peer, by plain copies of the driver and with no
+ * word about them; nobody is to read what arrives. TSR_ERR_ARG where the exchange is not nccl's.
+ */
+TSR_MUST_USE tsr_status tsr_exchange_copy_plainly(tsr_exchange *exchange, int32_t tokens,
+                                                  tsr_stream stream);
+
+/*
  * Before a stream goes that the exchange works on: waits, within the deadline, until the stream has
  * passed everything or the group has ended. What is then still on it ends without waiting for
  * peers, and the exchange is only good for closing.

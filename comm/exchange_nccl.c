@@ -39,6 +39,7 @@ typedef struct nccl_exchange {
     host_side *host;
     unsigned char *notices; /* of the host: as text last saw them */
     int32_t *missing;       /* [ranks] scratch of text */
+    void **peers;           /* [ranks] of the host: their windows, as this rank reaches them */
     cudaStream_t looking;   /* beside the work */
     bool faulty;            /* has been said */
 } nccl_exchange;
@@ -198,6 +199,7 @@ static void free_parts(nccl_exchange *x)
     x->memory->release(x->memory->context, x->block);
     x->memory->host_release(x->memory->context, x->notices);
     x->memory->host_release(x->memory->context, x->host);
+    free(x->peers);
     free(x->missing);
     free(x);
 }
@@ -218,6 +220,26 @@ static const tsr_exchange_ops nccl_ops = {
     .drain = nccl_drain,
     .close = nccl_close,
 };
+
+/* Each peer has room for as many of each rank. */
+tsr_status tsr_exchange_copy_plainly(tsr_exchange *exchange, int32_t tokens, tsr_stream stream)
+{
+    const nccl_exchange *x = nccl_of(exchange);
+    const tsr_nccl_work *w = &x->work;
+    const size_t bytes = (size_t)tokens * w->row_bytes;
+    tsr_status st = TSR_OK;
+
+    if (exchange->ops != &nccl_ops || (int64_t)tokens * w->ranks > w->max_arrivals)
+        return TSR_ERR_ARG;
+    for (int32_t r = 0; st == TSR_OK && r < w->ranks; r++) {
+        unsigned char *to = (unsigned char *)x->peers[r] + w->at.arrived_rows;
+        if (r != w->rank)
+            st = TSR_NCCL_CUDA(
+                cudaMemcpyAsync(to + (size_t)w->rank * bytes, w->block + w->at.send_rows, bytes,
+                                cudaMemcpyDeviceToDevice, (cudaStream_t)stream.native));
+    }
+    return st;
+}
 
 static tsr_status read_card(const nccl_exchange *x, tsr_nccl_card *ret_card)
 {
@@ -258,7 +280,8 @@ static tsr_status take_memory(nccl_exchange *x)
         st = m->host_alloc(m->context, x->work.at.notices_end, &notices);
     x->notices = notices;
     x->missing = calloc((size_t)x->base.comm->size, sizeof(*x->missing));
-    if (st == TSR_OK && x->missing == NULL)
+    x->peers = calloc((size_t)x->base.comm->size, sizeof(*x->peers));
+    if (st == TSR_OK && (x->missing == NULL || x->peers == NULL))
         st = TSR_ERR_MEMORY;
     if (st == TSR_OK)
         st = TSR_NCCL_CUDA(cudaStreamCreateWithFlags(&x->looking, cudaStreamNonBlocking));
@@ -312,7 +335,13 @@ static tsr_status open_parts(nccl_exchange *x)
     lay_out(x);
     const tsr_stream looking = {.native = x->looking};
     st = tsr_nccl_find_peers(&x->work, x->group.window, looking);
-    return st == TSR_OK ? TSR_NCCL_CUDA(cudaStreamSynchronize(x->looking)) : st;
+    if (st == TSR_OK)
+        st = TSR_NCCL_CUDA(cudaStreamSynchronize(x->looking));
+    if (st == TSR_OK)
+        st = TSR_NCCL_CUDA(cudaMemcpy(x->peers, x->work.block + x->work.at.peers,
+                                      (size_t)x->work.ranks * sizeof(void *),
+                                      cudaMemcpyDeviceToHost));
+    return st;
 }
 
 tsr_status tsr_exchange_nccl_open(tsr_comm *comm, const tsr_exchange_shape *shape,
