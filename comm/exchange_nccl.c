@@ -104,7 +104,7 @@ static tsr_status nccl_dispatch(tsr_exchange *exchange, tsr_stream stream)
 
 static tsr_status nccl_return(tsr_exchange *exchange, tsr_stream stream)
 {
-    return tsr_nccl_return(&nccl_of(exchange)->work, stream);
+    return tsr_nccl_return(&nccl_of(exchange)->work, exchange->tokens, stream);
 }
 
 /* A return has waited by itself. */
@@ -151,13 +151,14 @@ static int32_t nccl_text(const tsr_exchange *exchange, size_t capacity, char *te
 
     if (!look(x))
         return tsr_exchange_text_base(exchange, capacity, text);
-    there.step = seen->step;
-    there.phase = (tsr_exchange_phase)seen->phase;
-    there.stage = there.phase == TSR_PHASE_DISPATCHED ? seen->stage : seen->stage - 1;
-    const int32_t stage = tsr_exchange_text_base(&there, capacity, text);
-
     const int32_t missing =
         tsr_nccl_missing(&x->work.at, x->work.ranks, x->notices, seen, x->missing);
+    there.step = seen->step;
+    there.phase = (tsr_exchange_phase)seen->phase;
+    if (there.phase == TSR_PHASE_RETURNING && missing == 0)
+        there.phase = TSR_PHASE_STANDING; /* nothing says so where packets came */
+    there.stage = there.phase == TSR_PHASE_DISPATCHED ? seen->stage : seen->stage - 1;
+    const int32_t stage = tsr_exchange_text_base(&there, capacity, text);
     size_t used = strlen(text);
     for (int32_t i = 0; i < missing && used < capacity; i++) {
         const int n = snprintf(text + used, capacity - used, "%s%" PRId32,
@@ -347,6 +348,11 @@ static tsr_status open_parts(nccl_exchange *x)
 tsr_status tsr_exchange_nccl_open(tsr_comm *comm, const tsr_exchange_shape *shape,
                                   tsr_exchange **ret_exchange)
 {
+    if (shape->max_tokens > TSR_NCCL_ROWS) {
+        tsr_log(TSR_LOG_ERROR, "exchange: %" PRId32 " rows, between GPUs at most %d",
+                shape->max_tokens, (int)TSR_NCCL_ROWS);
+        return TSR_ERR_ARG;
+    }
     nccl_exchange *x = calloc(1, sizeof(*x));
     if (x == NULL)
         return TSR_ERR_MEMORY;

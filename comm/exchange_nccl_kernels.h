@@ -14,7 +14,8 @@
  *                 wait for everybody's
  *
  * Rows lie where they belong as soon as they are here: nothing is copied twice, and what moves is
- * what is there. A kernel that waits does so in a few CTAs and leaves when the host lets go, or when
+ * what is there. Few rows need neither the first wait nor any word: they go as packets, which arrive
+ * and return take apart (exchange_nccl_packets.cuh). A kernel that waits does so in a few CTAs and leaves when the host lets go, or when
  * a fault was found.
  */
 #ifndef TSR_COMM_EXCHANGE_NCCL_KERNELS_H
@@ -49,6 +50,7 @@ TSR_MUST_USE tsr_status tsr_nccl_begin(const tsr_nccl_work *work, uint64_t step,
 TSR_MUST_USE tsr_status tsr_nccl_dispatch(const tsr_nccl_work *work, int32_t tokens,
                                           tsr_stream stream);
 TSR_MUST_USE tsr_status tsr_nccl_arrive(const tsr_nccl_work *work, tsr_stream stream);
-TSR_MUST_USE tsr_status tsr_nccl_return(const tsr_nccl_work *work, tsr_stream stream);
+TSR_MUST_USE tsr_status tsr_nccl_return(const tsr_nccl_work *work, int32_t tokens,
+                                        tsr_stream stream);
 
 #endif

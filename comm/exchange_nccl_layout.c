@@ -9,12 +9,41 @@
 /* Of an area: rows are read in pieces that a warp takes at once. */
 enum { AREA_ALIGNMENT = 256 };
 
+/* Up to so many bytes from rank to rank packets are faster than a word behind rows; a third more
+ * bytes travel. */
+enum { PACKED_BYTES = 256 * 1024, WORDS_OF_PACKET = 3, PACKET_BYTES = 16 };
+
 static uint64_t cut(uint64_t *used, uint64_t count, uint64_t bytes)
 {
     const uint64_t at = *used;
 
     *used += tsr_aligned(count * bytes, AREA_ALIGNMENT);
     return at;
+}
+
+static int32_t packets_of(uint64_t words)
+{
+    return (int32_t)((words + WORDS_OF_PACKET - 1) / WORDS_OF_PACKET);
+}
+
+/* How many tokens of so many bytes each are few. */
+static int32_t few_of(const tsr_exchange_shape *shape, uint64_t bytes)
+{
+    const uint64_t few = tsr_smaller_size(PACKED_BYTES / bytes, TSR_NCCL_MOST_FEW);
+
+    return tsr_smaller((int32_t)few, shape->max_tokens);
+}
+
+/* All answers of a token come from as many ranks as it has slots, at best. */
+static void count_packets(const tsr_exchange_shape *shape, uint64_t ranks, tsr_nccl_layout *l)
+{
+    const uint64_t slots = (uint64_t)shape->slots;
+    const uint64_t peers = tsr_smaller_size(slots, ranks);
+
+    l->few_rows = few_of(shape, shape->row_bytes);
+    l->few_answers = few_of(shape, (slots * shape->return_row_bytes + peers - 1) / peers);
+    l->packets_of_row = packets_of(shape->row_bytes / sizeof(int32_t) + slots + 1);
+    l->packets_of_answer = packets_of(shape->return_row_bytes / sizeof(int32_t));
 }
 
 static void lay_out_window(const tsr_exchange_shape *shape, uint64_t ranks, tsr_nccl_layout *l)
@@ -32,6 +61,10 @@ static void lay_out_window(const tsr_exchange_shape *shape, uint64_t ranks, tsr_
     l->origin_row = cut(&used, arrivals, sizeof(int32_t));
     l->origin_rank = cut(&used, arrivals, sizeof(int32_t));
     l->returned_rows = cut(&used, (uint64_t)shape->max_tokens * slots, shape->return_row_bytes);
+    l->row_packets =
+        cut(&used, 2 * ranks * (uint64_t)l->few_rows * (uint64_t)l->packets_of_row, PACKET_BYTES);
+    l->answer_packets =
+        cut(&used, (uint64_t)l->few_answers * slots * (uint64_t)l->packets_of_answer, PACKET_BYTES);
     l->window_bytes = used;
 }
 
@@ -48,10 +81,11 @@ static void lay_out_block(const tsr_exchange_shape *shape, uint64_t ranks, tsr_n
     l->answer_of = cut(&used, answers, sizeof(int32_t));
     l->answer_rank = cut(&used, answers, sizeof(int32_t));
     l->answer_slot = cut(&used, answers, sizeof(int32_t));
+    l->forms = cut(&used, ranks, sizeof(int32_t));
     l->listed = cut(&used, ranks * tokens, sizeof(int32_t));
     l->arrived_count = cut(&used, 1, sizeof(int32_t));
     l->answer_count = cut(&used, 1, sizeof(int32_t));
-    l->done = cut(&used, ranks + 1, sizeof(uint32_t));
+    l->done = cut(&used, ranks + 2, sizeof(uint32_t));
     l->peers = cut(&used, ranks, sizeof(void *));
     l->state = cut(&used, 1, sizeof(tsr_nccl_state));
     l->block_bytes = used;
@@ -61,6 +95,7 @@ tsr_nccl_layout tsr_nccl_layout_of(const tsr_exchange_shape *shape, int32_t rank
 {
     tsr_nccl_layout l = {0};
 
+    count_packets(shape, (uint64_t)ranks, &l);
     lay_out_window(shape, (uint64_t)ranks, &l);
     lay_out_block(shape, (uint64_t)ranks, &l);
     return l;
@@ -81,14 +116,14 @@ static uint32_t epoch_at(const unsigned char *notices, uint64_t area, uint64_t i
     return notice.epoch;
 }
 
-/* A source has come when its notices and its rows are here; an answer when it is. */
+/* A source has come when its notices and its word about its rows are here; an answer likewise. */
 static bool has_come(const tsr_nccl_layout *l, uint64_t ranks, const unsigned char *notices,
                      const tsr_nccl_state *state, uint64_t source)
 {
     const uint64_t first = (state->epoch % 2 * ranks + source) * ranks;
 
     if (state->phase == TSR_PHASE_RETURNING)
-        return epoch_at(notices, l->returned, source) == state->epoch - 1;
+        return epoch_at(notices, l->returned, source) == state->answered;
     for (uint64_t target = 0; target < ranks; target++) {
         if (epoch_at(notices, l->notices, first + target) != state->epoch)
             return false;

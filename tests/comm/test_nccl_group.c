@@ -314,17 +314,20 @@ static void areas_do_not_overlap(void **state)
         {l.slot_ranks, l.origin_row, (uint64_t)7 * 3 * 4},
         {l.origin_row, l.origin_rank, (uint64_t)7 * 4},
         {l.origin_rank, l.returned_rows, (uint64_t)7 * 4},
-        {l.returned_rows, l.window_bytes, (uint64_t)5 * 3 * 16},
+        {l.returned_rows, l.row_packets, (uint64_t)5 * 3 * 16},
+        {l.row_packets, l.answer_packets, 2 * ranks * 5 * 6 * 16},
+        {l.answer_packets, l.window_bytes, (uint64_t)5 * 3 * 2 * 16},
         {l.send_rows, l.send_ranks, (uint64_t)5 * 48},
         {l.send_ranks, l.answers, (uint64_t)5 * 3 * 4},
         {l.answers, l.answer_of, (uint64_t)7 * 3 * 16},
         {l.answer_of, l.answer_rank, (uint64_t)7 * 3 * 4},
         {l.answer_rank, l.answer_slot, (uint64_t)7 * 3 * 4},
-        {l.answer_slot, l.listed, (uint64_t)7 * 3 * 4},
+        {l.answer_slot, l.forms, (uint64_t)7 * 3 * 4},
+        {l.forms, l.listed, ranks * 4},
         {l.listed, l.arrived_count, ranks * 5 * 4},
         {l.arrived_count, l.answer_count, 4},
         {l.answer_count, l.done, 4},
-        {l.done, l.peers, (ranks + 1) * 4},
+        {l.done, l.peers, (ranks + 2) * 4},
         {l.peers, l.state, ranks * sizeof(void *)},
         {l.state, l.block_bytes, sizeof(tsr_nccl_state)},
     };
@@ -350,7 +353,7 @@ static void who_is_missing_is_told_by_what_has_come(void **state)
     (void)state;
     const tsr_exchange_shape shape = {5, 7, 3, 48, 16};
     const tsr_nccl_layout l = tsr_nccl_layout_of(&shape, 3);
-    tsr_nccl_state at = {.epoch = 9, .phase = TSR_PHASE_DISPATCHED};
+    tsr_nccl_state at = {.epoch = 9, .answered = 8, .phase = TSR_PHASE_DISPATCHED};
     unsigned char *notices = calloc(1, l.notices_end);
     int32_t missing[3];
 

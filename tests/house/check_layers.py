@@ -87,9 +87,9 @@ PUBLIC_HEADERS = {
 # Libraries of others: header (or its beginning) -> the files that may include it.
 VENDORS = [
     (r"mpi\.h", r"comm/mpi_world\.c"),
-    (r"nccl.*", r"comm/(exchange_)?nccl_?\w*\.(c|cu|h)"),
+    (r"nccl.*", r"comm/(exchange_)?nccl_?\w*\.(c|cu|cuh|h)"),
     (r"protobuf-c/.*", r"proto/\w+_wire\.c"),
-    (r"cuda.*|cublas.*", r"kernels/cuda/.*|comm/(exchange_)?nccl_?\w*\.(c|cu|h)"),
+    (r"cuda.*|cublas.*", r"kernels/cuda/.*|comm/(exchange_)?nccl_?\w*\.(c|cu|cuh|h)"),
     (r"\w*mmintrin\.h", r"kernels/cpu/.*"),
     (r"jansson\.h", r"(runtime/(base|checkpoint|text)|launch)/.*"),
     (r"pcre2\.h", r"runtime/(checkpoint|text)/.*"),
