@@ -116,30 +116,35 @@ static uint32_t epoch_at(const unsigned char *notices, uint64_t area, uint64_t i
     return notice.epoch;
 }
 
-/* A source has come when its notices and its word about its rows are here; an answer likewise. */
-static bool has_come(const tsr_nccl_layout *l, uint64_t ranks, const unsigned char *notices,
-                     const tsr_nccl_state *state, uint64_t source)
+/* Whether a source has told everybody what it sends. */
+static bool has_told(const tsr_nccl_layout *l, uint64_t ranks, const unsigned char *notices,
+                     uint32_t epoch, uint64_t source)
 {
-    const uint64_t first = (state->epoch % 2 * ranks + source) * ranks;
+    const uint64_t first = (epoch % 2 * ranks + source) * ranks;
 
-    if (state->phase == TSR_PHASE_RETURNING)
-        return epoch_at(notices, l->returned, source) == state->answered;
     for (uint64_t target = 0; target < ranks; target++) {
-        if (epoch_at(notices, l->notices, first + target) != state->epoch)
+        if (epoch_at(notices, l->notices, first + target) != epoch)
             return false;
     }
-    return epoch_at(notices, l->sent, source) == state->epoch;
+    return true;
 }
 
 int32_t tsr_nccl_missing(const tsr_nccl_layout *layout, int32_t ranks, const unsigned char *notices,
                          const tsr_nccl_state *state, int32_t *ret_missing)
 {
+    const bool returning = state->phase == TSR_PHASE_RETURNING;
+    const uint32_t epoch = returning ? state->answered : state->epoch;
     int32_t count = 0;
 
-    if (state->phase != TSR_PHASE_DISPATCHED && state->phase != TSR_PHASE_RETURNING)
+    if (state->phase != TSR_PHASE_DISPATCHED && !returning)
         return 0;
-    for (int32_t r = 0; r < ranks; r++) {
-        if (!has_come(layout, (uint64_t)ranks, notices, state, (uint64_t)r))
+    for (int32_t r = 0; r < ranks && !returning; r++) {
+        if (!has_told(layout, (uint64_t)ranks, notices, epoch, (uint64_t)r))
+            ret_missing[count++] = r;
+    }
+    /* Before all have, nobody sends: this rank neither. */
+    for (int32_t r = 0, waiting = count == 0; r < ranks && waiting; r++) {
+        if (epoch_at(notices, returning ? layout->returned : layout->sent, (uint64_t)r) != epoch)
             ret_missing[count++] = r;
     }
     return count;

@@ -175,7 +175,7 @@ static void run_mpi(int32_t deadline_ms, rank_body body)
 static void run_each(const int32_t *sizes, size_t count, int32_t deadline_ms, rank_body body)
 {
     for (size_t i = 0; i < count && local_backend; i++) {
-        if (cards == 0 || sizes[i] <= cards)
+        if (cards == 0 || (sizes[i] > 1 && sizes[i] <= cards))
             run_local(sizes[i], deadline_ms, body);
     }
     if (!local_backend)

@@ -1,6 +1,7 @@
 /*
  * Runs one body on every rank of a group, for either backend: `local` starts a thread per rank,
- * `mpi` is this process. With `cuda` behind it each rank's rows lie on a GPU of its own. A body
+ * `mpi` is this process. With `cuda` behind it each rank's rows lie on a GPU of its own, in groups
+ * of at least two: a single rank has an exchange for itself (test_exchange_device.c). A body
  * counts what is wrong instead of jumping out, so that its peers are not left waiting.
  */
 #ifndef TSR_TESTS_COMM_RANKS_H

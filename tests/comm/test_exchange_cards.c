@@ -12,11 +12,11 @@
 
 enum { POLL_NS = 1000000, A_WHILE = 300 };
 
-/* Until the exchange says that something is wrong. */
-static tsr_status poll_until_wrong(tsr_exchange *x)
+/* Until the exchange says that something is wrong, which may be as soon as it is waited for. */
+static tsr_status wait_until_wrong(tsr_exchange *x, tsr_stream stream)
 {
     const struct timespec poll = {.tv_nsec = POLL_NS};
-    tsr_status st = tsr_exchange_poll(x);
+    tsr_status st = tsr_exchange_wait(x, stream);
     while (st == TSR_OK) {
         (void)nanosleep(&poll, NULL);
         st = tsr_exchange_poll(x);
@@ -47,9 +47,9 @@ static void overflow_body(rank_run *run)
     RANK_STATUS(run, TSR_OK, rows_put(&run->rows, b.send_ranks, ranks, sizeof(ranks)));
     RANK_STATUS(run, TSR_OK, tsr_exchange_begin(x, 5, s));
     RANK_STATUS(run, TSR_OK, tsr_exchange_dispatch(x, 4, s));
-    RANK_STATUS(run, TSR_OK, tsr_exchange_wait(x, s));
+    const tsr_status found = wait_until_wrong(x, s);
     if (rank_is_last(run)) {
-        RANK_STATUS(run, TSR_ERR_CAPACITY, poll_until_wrong(x));
+        RANK_STATUS(run, TSR_ERR_CAPACITY, found);
         RANK_CHECK(run, strstr(run->log, "dispatch of step 5 stage 0: ") != NULL);
         RANK_CHECK(run, strstr(run->log, "the exchange has room for 3 arrivals") != NULL);
     }
@@ -80,9 +80,9 @@ static void no_rank_body(rank_run *run)
     RANK_STATUS(run, TSR_OK, rows_put(&run->rows, b.send_ranks, ranks, sizeof(ranks)));
     RANK_STATUS(run, TSR_OK, tsr_exchange_begin(x, 5, s));
     RANK_STATUS(run, TSR_OK, tsr_exchange_dispatch(x, rank_is_last(run) ? 4 : 2, s));
-    RANK_STATUS(run, TSR_OK, tsr_exchange_wait(x, s));
+    const tsr_status found = wait_until_wrong(x, s);
     if (rank_is_last(run)) {
-        RANK_STATUS(run, TSR_ERR_ARG, poll_until_wrong(x));
+        RANK_STATUS(run, TSR_ERR_ARG, found);
         RANK_CHECK(run, strstr(run->log, "row 2 slot 1 names rank") != NULL);
     }
     RANK_STATUS(run, TSR_ERR_ARG, rank_until_the_end(run));
@@ -107,8 +107,7 @@ static void apart_body(rank_run *run)
         return;
     RANK_STATUS(run, TSR_OK, tsr_exchange_begin(x, rank_is_last(run) ? 8 : 7, s));
     RANK_STATUS(run, TSR_OK, tsr_exchange_dispatch(x, 0, s));
-    RANK_STATUS(run, TSR_OK, tsr_exchange_wait(x, s));
-    const tsr_status found = poll_until_wrong(x);
+    const tsr_status found = wait_until_wrong(x, s);
     RANK_CHECK(run, found == TSR_ERR_MISMATCH || found == TSR_ERR_PEER);
     if (found == TSR_ERR_MISMATCH)
         RANK_CHECK(run, strstr(run->log, rank_is_last(run) ? "at dispatch of step 7 stage 0"
