@@ -74,12 +74,12 @@ static bool on_one_card(const host_record *a, const host_record *b)
 static tsr_host_share share_of(const host_record *records, int32_t ranks, int32_t rank)
 {
     const host_record *record = &records[rank];
-    int32_t here = 0;
-    int32_t on_card = 0;
+    int32_t here = 1;
+    int32_t on_card = record->cards > 0;
 
     for (int32_t o = 0; o < ranks; o++) {
-        here += strcmp(record->name, records[o].name) == 0;
-        on_card += on_one_card(record, &records[o]);
+        here += o != rank && strcmp(record->name, records[o].name) == 0;
+        on_card += o != rank && on_one_card(record, &records[o]);
     }
     const int32_t threads = record->bound ? record->cores : record->cores / here;
     return (tsr_host_share){

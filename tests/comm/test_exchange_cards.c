@@ -110,8 +110,9 @@ static void apart_body(rank_run *run)
     const tsr_status found = wait_until_wrong(x, s);
     RANK_CHECK(run, found == TSR_ERR_MISMATCH || found == TSR_ERR_PEER);
     if (found == TSR_ERR_MISMATCH)
-        RANK_CHECK(run, strstr(run->log, rank_is_last(run) ? "at dispatch of step 7 stage 0"
-                                                           : "at dispatch of step 8 stage 0"));
+        RANK_CHECK(run,
+                   strstr(run->log, rank_is_last(run) ? "at dispatch of step 7 stage 0"
+                                                      : "at dispatch of step 8 stage 0") != NULL);
     RANK_STATUS(run, TSR_ERR_MISMATCH, rank_until_the_end(run));
     close_group(run, x);
 }
