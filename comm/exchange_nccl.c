@@ -39,7 +39,6 @@ typedef struct nccl_exchange {
     host_side *host;
     unsigned char *notices; /* of the host: as text last saw them */
     int32_t *missing;       /* [ranks] scratch of text */
-    void **peers;           /* [ranks] of the host: their windows, as this rank reaches them */
     cudaStream_t looking;   /* beside the work */
     bool faulty;            /* has been said */
 } nccl_exchange;
@@ -200,7 +199,6 @@ static void free_parts(nccl_exchange *x)
     x->memory->release(x->memory->context, x->block);
     x->memory->host_release(x->memory->context, x->notices);
     x->memory->host_release(x->memory->context, x->host);
-    free(x->peers);
     free(x->missing);
     free(x);
 }
@@ -233,7 +231,7 @@ tsr_status tsr_exchange_copy_plainly(tsr_exchange *exchange, int32_t tokens, tsr
     if (exchange->ops != &nccl_ops || (int64_t)tokens * w->ranks > w->max_arrivals)
         return TSR_ERR_ARG;
     for (int32_t r = 0; st == TSR_OK && r < w->ranks; r++) {
-        unsigned char *to = (unsigned char *)x->peers[r] + w->at.arrived_rows;
+        unsigned char *to = w->peer[r] + w->at.arrived_rows;
         if (r != w->rank)
             st = TSR_NCCL_CUDA(
                 cudaMemcpyAsync(to + (size_t)w->rank * bytes, w->block + w->at.send_rows, bytes,
@@ -281,8 +279,7 @@ static tsr_status take_memory(nccl_exchange *x)
         st = m->host_alloc(m->context, x->work.at.notices_end, &notices);
     x->notices = notices;
     x->missing = calloc((size_t)x->base.comm->size, sizeof(*x->missing));
-    x->peers = calloc((size_t)x->base.comm->size, sizeof(*x->peers));
-    if (st == TSR_OK && (x->missing == NULL || x->peers == NULL))
+    if (st == TSR_OK && x->missing == NULL)
         st = TSR_ERR_MEMORY;
     if (st == TSR_OK)
         st = TSR_NCCL_CUDA(cudaStreamCreateWithFlags(&x->looking, cudaStreamNonBlocking));
@@ -339,7 +336,7 @@ static tsr_status open_parts(nccl_exchange *x)
     if (st == TSR_OK)
         st = TSR_NCCL_CUDA(cudaStreamSynchronize(x->looking));
     if (st == TSR_OK)
-        st = TSR_NCCL_CUDA(cudaMemcpy(x->peers, x->work.block + x->work.at.peers,
+        st = TSR_NCCL_CUDA(cudaMemcpy(x->work.peer, x->work.block + x->work.at.peers,
                                       (size_t)x->work.ranks * sizeof(void *),
                                       cudaMemcpyDeviceToHost));
     return st;
@@ -348,9 +345,11 @@ static tsr_status open_parts(nccl_exchange *x)
 tsr_status tsr_exchange_nccl_open(tsr_comm *comm, const tsr_exchange_shape *shape,
                                   tsr_exchange **ret_exchange)
 {
-    if (shape->max_tokens > TSR_NCCL_ROWS) {
-        tsr_log(TSR_LOG_ERROR, "exchange: %" PRId32 " rows, between GPUs at most %d",
-                shape->max_tokens, (int)TSR_NCCL_ROWS);
+    if (shape->max_tokens > TSR_NCCL_ROWS || comm->size > TSR_NCCL_MOST_RANKS) {
+        tsr_log(TSR_LOG_ERROR,
+                "exchange: %" PRId32 " rows of each of %" PRId32
+                " ranks; between GPUs at most %d rows and %d ranks",
+                shape->max_tokens, comm->size, (int)TSR_NCCL_ROWS, (int)TSR_NCCL_MOST_RANKS);
         return TSR_ERR_ARG;
     }
     nccl_exchange *x = calloc(1, sizeof(*x));

@@ -11,10 +11,11 @@ extern "C" {
 }
 
 #include <cuda_runtime.h>
+#include <string.h>
 
 enum {
     TSR_NCCL_LANES = 32,
-    TSR_NCCL_THREADS = 512, /* of every CTA */
+    TSR_NCCL_THREADS = 512, /* of CTAs that send */
     TSR_NCCL_WARPS = TSR_NCCL_THREADS / TSR_NCCL_LANES,
     TSR_NCCL_PIECE = 4,    /* vectors a lane moves at once */
     TSR_NCCL_PATIENCE = 64 /* looks at a notice before a look at the host's word */
@@ -32,11 +33,6 @@ static __device__ __forceinline__ int32_t *ints(const tsr_nccl_work &w, uint64_t
 static __device__ __forceinline__ tsr_nccl_state *state_of(const tsr_nccl_work &w)
 {
     return (tsr_nccl_state *)(w.block + w.at.state);
-}
-
-static __device__ __forceinline__ unsigned char *peer_window(const tsr_nccl_work &w, int32_t rank)
-{
-    return ((unsigned char *const *)(w.block + w.at.peers))[rank];
 }
 
 static __device__ __forceinline__ uint64_t notice_at(const tsr_nccl_work &w, uint32_t epoch,
@@ -76,10 +72,21 @@ static __device__ __forceinline__ bool is_off(const tsr_nccl_work &w)
     return state->let_go != 0 || state->failed != 0;
 }
 
-/* The same for all threads of a CTA. */
-static __device__ __forceinline__ bool cta_is_off(const tsr_nccl_work &w)
+/* The state when a kernel begins, read at once: each look at memory costs as much as all the rest. */
+static __device__ __forceinline__ tsr_nccl_state read_state(const tsr_nccl_work &w)
 {
-    return __syncthreads_or(threadIdx.x == 0 && is_off(w)) != 0;
+    static_assert(sizeof(tsr_nccl_state) == 2 * sizeof(tsr_nccl_vector), "is read as two");
+    const tsr_nccl_vector v[2] = {look_at_vector(state_of(w)),
+                                  look_at_vector((const char *)state_of(w) + sizeof(v[0]))};
+    tsr_nccl_state state;
+    memcpy(&state, v, sizeof(state));
+    return state;
+}
+
+/* Whether nothing is to move any more; the same for all threads of a CTA. */
+static __device__ __forceinline__ bool cta_is_off(const tsr_nccl_state &state)
+{
+    return __syncthreads_or(threadIdx.x == 0 && (state.let_go != 0 || state.failed != 0)) != 0;
 }
 
 /* False when there is no point in waiting. */
@@ -123,7 +130,7 @@ static __device__ void leave_fault(const tsr_nccl_work &w, tsr_nccl_fault fault)
  */
 static __device__ int32_t place_in_cta(int32_t count, int32_t *base)
 {
-    __shared__ int32_t warp_sum[TSR_NCCL_WARPS];
+    __shared__ int32_t warp_sum[TSR_NCCL_LANES];
     const int lane = (int)threadIdx.x % TSR_NCCL_LANES;
     const int warp = (int)threadIdx.x / TSR_NCCL_LANES;
     int32_t sum = count;
@@ -137,7 +144,7 @@ static __device__ int32_t place_in_cta(int32_t count, int32_t *base)
         warp_sum[warp] = sum;
     __syncthreads();
     int32_t before = *base;
-    for (int i = 0; i < TSR_NCCL_WARPS; i++) {
+    for (int i = 0; i < (int)blockDim.x / TSR_NCCL_LANES; i++) {
         before += i < warp ? warp_sum[i] : 0;
         *base += warp_sum[i];
     }
@@ -171,28 +178,19 @@ static __device__ __forceinline__ int64_t pieces_of(uint64_t bytes)
     return (int64_t)((bytes + piece - 1) / piece);
 }
 
-/* Stores of this thread, and those it knows of, before what it does next: for peers where they are
- * `far`, else for this GPU. */
-static __device__ __forceinline__ void fence(bool far)
-{
-    if (far)
-        __threadfence_system();
-    else
-        __threadfence();
-}
-
-/* Whether this CTA is the last of gridDim.x that come here, with all their stores behind it. */
-static __device__ __forceinline__ bool is_last(uint32_t *done, bool far)
+/* Whether this CTA is the last of gridDim.x that come here, with all their stores before it, as peers
+ * see them. */
+static __device__ __forceinline__ bool is_last(uint32_t *done)
 {
     __shared__ bool last;
 
     __syncthreads();
     if (threadIdx.x == 0) {
-        fence(far);
+        __threadfence_system();
         last = atomicAdd(done, 1U) == gridDim.x - 1;
         if (last) {
             *done = 0;
-            fence(far);
+            __threadfence_system();
         }
     }
     __syncthreads();
@@ -202,12 +200,12 @@ static __device__ __forceinline__ bool is_last(uint32_t *done, bool far)
 /* This thread's number among those of gridDim.x CTAs, and how many there are. */
 static __device__ __forceinline__ int64_t thread_of_grid(void)
 {
-    return (int64_t)blockIdx.x * TSR_NCCL_THREADS + threadIdx.x;
+    return (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
 }
 
 static __device__ __forceinline__ int64_t threads_of_grid(void)
 {
-    return (int64_t)gridDim.x * TSR_NCCL_THREADS;
+    return (int64_t)gridDim.x * blockDim.x;
 }
 
 #endif

@@ -14,11 +14,12 @@ extern "C" {
 #include <nccl_device.h>
 
 enum {
-    MOST_CTAS = 64, /* of a dispatch; ranks that share a GPU all need room to wait */
+    ARRIVE_THREADS = 1024,
+    MOST_CTAS = 128, /* of a dispatch; ranks that share a GPU all need room to wait */
     ARRIVE_CTAS = 16,
-    RETURN_CTAS = 32,
+    RETURN_CTAS = 64,
     BYTES_OF_CTA = 16384,
-    NUMBERS = 4 /* that a thread numbers at once */
+    NUMBERS = 8 /* that a thread numbers at once */
 };
 
 /* Whether a row names the target. A rank that is none is a fault, left by one CTA for all. */
@@ -61,20 +62,19 @@ static __device__ int32_t list_rows(const tsr_nccl_work &w, int32_t tokens, int3
 }
 
 /* Tells everybody how many rows go to the target, and in which forms. */
-static __device__ void announce(const tsr_nccl_work &w, int32_t target, int32_t count,
-                                int32_t forms)
+static __device__ void announce(const tsr_nccl_work &w, const tsr_nccl_state &state, int32_t target,
+                                int32_t rows)
 {
-    tsr_nccl_state *state = state_of(w);
     tsr_nccl_notice n;
 
-    n.epoch = state->epoch;
-    n.rows = count | forms;
-    n.step = (uint32_t)state->step;
-    n.stage = state->stage;
-    for (int32_t r = (int32_t)threadIdx.x; r < w.ranks; r += TSR_NCCL_THREADS)
-        post(peer_window(w, r) + notice_at(w, n.epoch, w.rank, target), n);
+    n.epoch = state.epoch;
+    n.rows = rows;
+    n.step = (uint32_t)state.step;
+    n.stage = state.stage;
+    for (int32_t r = (int32_t)threadIdx.x; r < w.ranks; r += (int32_t)blockDim.x)
+        post(w.peer[r] + notice_at(w, n.epoch, w.rank, target), n);
     if (target == 0 && threadIdx.x == 0)
-        state->phase = TSR_PHASE_DISPATCHED;
+        state_of(w)->phase = TSR_PHASE_DISPATCHED;
 }
 
 /* What everybody sends to one target, as this rank needs it. */
@@ -85,12 +85,12 @@ typedef struct column {
 } column;
 
 /* Waits for everybody's notice about the target. False: for nothing. */
-static __device__ bool read_column(const tsr_nccl_work &w, int32_t target, column *ret_column)
+static __device__ bool read_column(const tsr_nccl_work &w, uint32_t epoch, int32_t target,
+                                   column *ret_column)
 {
     __shared__ unsigned long long total;
     __shared__ int32_t first;
     __shared__ int32_t mine;
-    const uint32_t epoch = state_of(w)->epoch;
     bool come = true;
 
     if (threadIdx.x == 0) {
@@ -138,7 +138,7 @@ static __device__ void copy_rows(const tsr_nccl_work &w, int32_t target, const i
 {
     const int64_t pieces = pieces_of(w.row_bytes);
     const int64_t warps = (int64_t)gridDim.x * TSR_NCCL_WARPS;
-    unsigned char *window = peer_window(w, target);
+    unsigned char *window = w.peer[target];
 
     for (int64_t n = (int64_t)blockIdx.x * TSR_NCCL_WARPS + threadIdx.x / TSR_NCCL_LANES;
          n < c.mine * pieces; n += warps) {
@@ -153,90 +153,90 @@ static __device__ void copy_rows(const tsr_nccl_work &w, int32_t target, const i
     }
 }
 
-static __device__ void say_sent(const tsr_nccl_work &w, int32_t target)
+static __device__ void say_sent(const tsr_nccl_work &w, uint32_t epoch, int32_t target)
 {
     tsr_nccl_notice n = {};
 
-    n.epoch = state_of(w)->epoch;
-    post(peer_window(w, target) + w.at.sent + (uint64_t)w.rank * sizeof(n), n);
+    n.epoch = epoch;
+    post(w.peer[target] + w.at.sent + (uint64_t)w.rank * sizeof(n), n);
 }
 
 /* Copies the listed rows, and says so when all CTAs of the target are through. Rows that the target
  * has no room for stay here: it sees that itself. */
-static __device__ void send(const tsr_nccl_work &w, int32_t target, const int32_t *list)
+static __device__ void send(const tsr_nccl_work &w, uint32_t epoch, int32_t target,
+                            const int32_t *list)
 {
     column c = {};
 
-    if (!read_column(w, target, &c))
+    if (!read_column(w, epoch, target, &c))
         return;
     if (c.total <= w.max_arrivals)
         copy_rows(w, target, list, c);
-    if (is_last((uint32_t *)(w.block + w.at.done) + target, true) && threadIdx.x == 0)
-        say_sent(w, target);
+    if (is_last((uint32_t *)(w.block + w.at.done) + target) && threadIdx.x == 0)
+        say_sent(w, epoch, target);
 }
 
 /* Few rows: everything in one kernel, a row of CTAs for each target. Nobody waits for the word about
  * packets; it tells who has come. */
 static __global__ void __launch_bounds__(TSR_NCCL_THREADS)
-    dispatch_few_kernel(tsr_nccl_work w, int32_t tokens, int32_t forms)
+    dispatch_few_kernel(const __grid_constant__ tsr_nccl_work w, int32_t tokens, int32_t forms)
 {
     __shared__ int32_t list[TSR_NCCL_MOST_FEW];
+    const tsr_nccl_state state = read_state(w);
     const int32_t target = (int32_t)blockIdx.y;
 
-    if (cta_is_off(w))
+    if (cta_is_off(state))
         return;
     const int32_t count = list_rows(w, tokens, target, list);
     if (blockIdx.x == 0)
-        announce(w, target, count, forms);
+        announce(w, state, target, count | forms);
     if ((forms & TSR_NCCL_ROWS_PACKED) == 0) {
-        send(w, target, list);
+        send(w, state.epoch, target, list);
         return;
     }
-    pack_rows(w, target, list, count);
+    pack_rows(w, state.epoch, target, list, count);
     if (blockIdx.x == 0 && threadIdx.x == 0)
-        say_sent(w, target);
+        say_sent(w, state.epoch, target);
 }
 
 static __global__ void __launch_bounds__(TSR_NCCL_THREADS)
-    list_kernel(tsr_nccl_work w, int32_t tokens, int32_t forms)
+    list_kernel(const __grid_constant__ tsr_nccl_work w, int32_t tokens, int32_t forms)
 {
+    const tsr_nccl_state state = read_state(w);
     const int32_t target = (int32_t)blockIdx.y;
     int32_t *list = ints(w, w.at.listed) + (int64_t)target * w.max_tokens;
 
-    if (cta_is_off(w))
+    if (cta_is_off(state))
         return;
     const int32_t count = list_rows(w, tokens, target, list);
-    announce(w, target, count, forms);
+    announce(w, state, target, count | forms);
 }
 
-static __global__ void __launch_bounds__(TSR_NCCL_THREADS) send_kernel(tsr_nccl_work w)
+static __global__ void __launch_bounds__(TSR_NCCL_THREADS)
+    send_kernel(const __grid_constant__ tsr_nccl_work w)
 {
+    const tsr_nccl_state state = read_state(w);
     const int32_t target = (int32_t)blockIdx.y;
 
-    if (cta_is_off(w))
+    if (cta_is_off(state))
         return;
-    send(w, target, ints(w, w.at.listed) + (int64_t)target * w.max_tokens);
+    send(w, state.epoch, target, ints(w, w.at.listed) + (int64_t)target * w.max_tokens);
 }
 
-/* What has been announced to this rank; the arrays are the CTA's. */
-typedef struct sources {
-    int32_t *forms; /* [ranks] rows and forms */
-    int32_t *first; /* [ranks + 1] */
-} sources;
-
-/* A fault where the source is elsewhere. */
-static __device__ void compare(const tsr_nccl_work &w, int32_t source, const tsr_nccl_notice &n)
+/* True, and a fault, where the source is elsewhere. */
+static __device__ bool is_apart(const tsr_nccl_work &w, const tsr_nccl_state &state, int32_t source,
+                                const tsr_nccl_notice &n)
 {
-    const tsr_nccl_state *state = state_of(w);
     tsr_nccl_fault fault = {};
 
-    if (n.step == (uint32_t)state->step && n.stage == state->stage)
-        return;
+    if (n.step == (uint32_t)state.step && n.stage == state.stage)
+        return false;
     fault.kind = TSR_NCCL_APART;
     fault.peer = source;
     fault.row = (int32_t)n.step;
     fault.slot = n.stage;
     leave_fault(w, fault);
+    return true;
 }
 
 static __device__ int32_t saturated(int64_t rows)
@@ -244,21 +244,49 @@ static __device__ int32_t saturated(int64_t rows)
     return (int32_t)(rows < INT32_MAX ? rows : INT32_MAX);
 }
 
-/* Waits for everybody's notices. False: for nothing, or more is to come than there is room for. */
-static __device__ bool read_sources(const tsr_nccl_work &w, const sources &from)
+static __device__ void overflow(const tsr_nccl_work &w, int64_t rows)
 {
-    const uint32_t epoch = state_of(w)->epoch;
-    int64_t total = 0;
-    bool come = true;
+    tsr_nccl_fault fault = {};
 
-    for (int32_t s = (int32_t)threadIdx.x; s < w.ranks; s += TSR_NCCL_THREADS) {
-        tsr_nccl_notice n = {};
-        come = await(w, w.window + notice_at(w, epoch, s, w.rank), epoch, &n) && come;
-        from.forms[s] = n.rows;
-        if (come && blockIdx.x == 0)
-            compare(w, s, n);
+    fault.kind = TSR_NCCL_OVERFLOW;
+    fault.row = saturated(rows);
+    leave_fault(w, fault);
+}
+
+/* Waits until all other CTAs have read the state, which the first one is about to change. */
+static __device__ bool await_readers(const tsr_nccl_work &w)
+{
+    volatile uint32_t *done = (uint32_t *)(w.block + w.at.done) + w.ranks;
+
+    while (*done != gridDim.x - 1) {
+        if (is_off(w))
+            return false;
     }
-    if (__syncthreads_and(come) == 0)
+    *done = 0;
+    return true;
+}
+
+/*
+ * Waits for everybody's notices, and in the first CTA for the other CTAs. False: for nothing, or
+ * there is something wrong with them.
+ */
+static __device__ bool read_sources(const tsr_nccl_work &w, const tsr_nccl_state &state,
+                                    const tsr_nccl_sources &from)
+{
+    int64_t total = 0;
+    bool well = true;
+
+    for (int32_t s = (int32_t)threadIdx.x; s < w.ranks; s += (int32_t)blockDim.x) {
+        const unsigned char *at = w.window + notice_at(w, state.epoch, s, w.rank);
+        tsr_nccl_notice n = {};
+        well = await(w, at, state.epoch, &n) && well;
+        from.forms[s] = n.rows;
+        if (well && blockIdx.x == 0)
+            well = !is_apart(w, state, s, n);
+    }
+    if (blockIdx.x == 0 && threadIdx.x == blockDim.x - 1)
+        well = await_readers(w) && well;
+    if (__syncthreads_and(well) == 0)
         return false;
     for (int32_t s = 0; s < w.ranks; s++) {
         if (threadIdx.x == 0)
@@ -267,12 +295,8 @@ static __device__ bool read_sources(const tsr_nccl_work &w, const sources &from)
     }
     if (threadIdx.x == 0)
         from.first[w.ranks] = saturated(total);
-    if (total > w.max_arrivals && blockIdx.x == 0 && threadIdx.x == 0) {
-        tsr_nccl_fault fault = {};
-        fault.kind = TSR_NCCL_OVERFLOW;
-        fault.row = saturated(total);
-        leave_fault(w, fault);
-    }
+    if (total > w.max_arrivals && blockIdx.x == 0 && threadIdx.x == 0)
+        overflow(w, total);
     __syncthreads();
     return total <= w.max_arrivals;
 }
@@ -319,50 +343,71 @@ static __device__ uint32_t epoch_after(uint32_t epoch)
     return epoch == UINT32_MAX ? 2 : epoch + 1;
 }
 
-/* By the last CTA, once all packets are unpacked: waits for the rows that are none, then numbers. */
-static __device__ void settle_arrivals(const tsr_nccl_work &w, const sources &from)
+/* Waits for the word about rows that come as they are. False: for nothing. */
+static __device__ bool await_rows(const tsr_nccl_work &w, uint32_t epoch,
+                                  const tsr_nccl_sources &from)
 {
-    tsr_nccl_state *state = state_of(w);
-    const int32_t rows = from.first[w.ranks];
+    bool waited = false;
     bool come = true;
 
-    for (int32_t s = (int32_t)threadIdx.x; s < w.ranks; s += TSR_NCCL_THREADS) {
+    for (int32_t s = (int32_t)threadIdx.x; s < w.ranks; s += (int32_t)blockDim.x) {
         const unsigned char *at = w.window + w.at.sent + (uint64_t)s * sizeof(tsr_nccl_notice);
         tsr_nccl_notice sent;
-        if ((from.forms[s] & TSR_NCCL_ROWS_PACKED) == 0)
-            come = await(w, at, state->epoch, &sent) && come;
         ints(w, w.at.forms)[s] = from.forms[s];
+        if ((from.forms[s] & TSR_NCCL_ROWS_PACKED) != 0)
+            continue;
+        waited = true;
+        come = await(w, at, epoch, &sent) && come;
     }
-    __threadfence_system(); /* what was sent is read after this */
-    const bool well = __syncthreads_and(come) != 0 && !cta_is_off(w);
-    const int32_t answers = well ? number_answers(w, rows) : 0;
-    if (threadIdx.x != 0)
-        return;
-    count_arrivals(w, well ? rows : 0, answers);
-    if (!well)
-        return;
-    state->answered = state->epoch;
-    state->epoch = epoch_after(state->epoch);
-    state->stage++;
-    state->phase = TSR_PHASE_ARRIVED;
+    if (waited)
+        __threadfence_system(); /* what was sent is read after this */
+    return come;
 }
 
-static __global__ void __launch_bounds__(TSR_NCCL_THREADS) arrive_kernel(tsr_nccl_work w)
+/* By the first CTA: what has arrived, and the answers to it. */
+static __device__ void number_arrivals(const tsr_nccl_work &w, const tsr_nccl_state &state,
+                                       const tsr_nccl_sources &from)
+{
+    tsr_nccl_state *next = state_of(w);
+    const int32_t rows = from.first[w.ranks];
+    const bool come = unpack_origins(w, state.epoch, from) && await_rows(w, state.epoch, from);
+
+    if (__syncthreads_and(come) == 0) {
+        count_arrivals(w, 0, 0);
+        return;
+    }
+    const int32_t answers = number_answers(w, rows);
+    if (threadIdx.x != 0)
+        return;
+    count_arrivals(w, rows, answers);
+    next->answered = state.epoch;
+    next->epoch = epoch_after(state.epoch);
+    next->stage = state.stage + 1;
+    next->phase = TSR_PHASE_ARRIVED;
+}
+
+/* The first CTA learns what comes, the others take packets apart. */
+static __global__ void __launch_bounds__(ARRIVE_THREADS)
+    arrive_kernel(const __grid_constant__ tsr_nccl_work w)
 {
     extern __shared__ int32_t numbers[];
-    const sources from = {numbers, numbers + w.ranks};
+    const tsr_nccl_sources from = {numbers, numbers + w.ranks};
+    const tsr_nccl_state state = read_state(w);
+    const bool first = blockIdx.x == 0;
+    const bool off = cta_is_off(state);
 
-    if (cta_is_off(w) || !read_sources(w, from)) {
-        if (blockIdx.x == 0 && threadIdx.x == 0)
+    if (!first && threadIdx.x == 0)
+        (void)atomicAdd((uint32_t *)(w.block + w.at.done) + w.ranks, 1U);
+    if (off || !read_sources(w, state, from)) {
+        if (first)
             count_arrivals(w, 0, 0);
         return;
     }
-    for (int32_t s = 0; s < w.ranks; s++) {
-        if ((from.forms[s] & TSR_NCCL_ROWS_PACKED) != 0)
-            unpack_rows(w, s, from.first[s], from.forms[s] & TSR_NCCL_ROWS);
-    }
-    if (is_last((uint32_t *)(w.block + w.at.done) + w.ranks, false))
-        settle_arrivals(w, from);
+    if (first)
+        number_arrivals(w, state, from);
+    else
+        unpack_rows(w, state.epoch, from, thread_of_grid() - blockDim.x,
+                    threads_of_grid() - blockDim.x);
 }
 
 /* Each answer to the slot it is for, where no packets are wanted. */
@@ -379,7 +424,7 @@ static __device__ void copy_answers(const tsr_nccl_work &w)
         const int32_t rank = ints(w, w.at.answer_rank)[a];
         if ((ints(w, w.at.forms)[rank] & TSR_NCCL_ANSWERS_PACKED) != 0)
             continue;
-        copy_piece(peer_window(w, rank) + w.at.returned_rows + (uint64_t)slot * w.return_row_bytes,
+        copy_piece(w.peer[rank] + w.at.returned_rows + (uint64_t)slot * w.return_row_bytes,
                    w.block + w.at.answers + (uint64_t)a * w.return_row_bytes, w.return_row_bytes,
                    n - a * pieces);
     }
@@ -401,7 +446,7 @@ static __device__ void say_returned(const tsr_nccl_work &w, uint32_t epoch)
 
     n.epoch = epoch;
     for (int32_t r = (int32_t)threadIdx.x; r < w.ranks; r += TSR_NCCL_THREADS)
-        post(peer_window(w, r) + w.at.returned + (uint64_t)w.rank * sizeof(n), n);
+        post(w.peer[r] + w.at.returned + (uint64_t)w.rank * sizeof(n), n);
 }
 
 /* By one CTA: waits until all have said that their answers are here. */
@@ -421,12 +466,13 @@ static __device__ void await_answers(const tsr_nccl_work &w, uint32_t epoch)
 
 /* Gives answers, then takes its own: as packets by all CTAs, or by the last, on everybody's word. */
 static __global__ void __launch_bounds__(TSR_NCCL_THREADS)
-    return_kernel(tsr_nccl_work w, int32_t tokens, int32_t forms)
+    return_kernel(const __grid_constant__ tsr_nccl_work w, int32_t tokens, int32_t forms)
 {
-    const uint32_t epoch = state_of(w)->answered;
+    const tsr_nccl_state state = read_state(w);
+    const uint32_t epoch = state.answered;
     bool last = blockIdx.x == 0;
 
-    if (cta_is_off(w))
+    if (cta_is_off(state))
         return;
     if (blockIdx.x == 0 && threadIdx.x == 0)
         state_of(w)->phase = TSR_PHASE_RETURNING;
@@ -434,7 +480,7 @@ static __global__ void __launch_bounds__(TSR_NCCL_THREADS)
         pack_answers(w, epoch);
     if (any_wants(w, false)) {
         copy_answers(w);
-        last = is_last((uint32_t *)(w.block + w.at.done) + w.ranks + 1, true);
+        last = is_last((uint32_t *)(w.block + w.at.done) + w.ranks + 1);
     }
     if (last)
         say_returned(w, epoch);
@@ -444,7 +490,7 @@ static __global__ void __launch_bounds__(TSR_NCCL_THREADS)
         await_answers(w, epoch);
 }
 
-static __global__ void begin_kernel(tsr_nccl_work w, uint64_t step)
+static __global__ void begin_kernel(const __grid_constant__ tsr_nccl_work w, uint64_t step)
 {
     tsr_nccl_state *state = state_of(w);
 
@@ -455,7 +501,8 @@ static __global__ void begin_kernel(tsr_nccl_work w, uint64_t step)
         state->epoch = 1;
 }
 
-static __global__ void find_peers_kernel(tsr_nccl_work w, ncclWindow_t handle)
+static __global__ void find_peers_kernel(const __grid_constant__ tsr_nccl_work w,
+                                         ncclWindow_t handle)
 {
     unsigned char **peers = (unsigned char **)(w.block + w.at.peers);
 
@@ -522,7 +569,7 @@ extern "C" tsr_status tsr_nccl_arrive(const tsr_nccl_work *work, tsr_stream stre
 {
     const size_t numbers = (2 * (size_t)work->ranks + 1) * sizeof(int32_t);
 
-    arrive_kernel<<<ARRIVE_CTAS, TSR_NCCL_THREADS, numbers, native(stream)>>>(*work);
+    arrive_kernel<<<ARRIVE_CTAS, ARRIVE_THREADS, numbers, native(stream)>>>(*work);
     return LAUNCHED();
 }
 

@@ -27,10 +27,14 @@
 
 #include <stdint.h>
 
+/* Ranks whose GPUs reach each other's memory are fewer. */
+enum { TSR_NCCL_MOST_RANKS = 128 };
+
 /* What every kernel is given. */
 typedef struct tsr_nccl_work {
     tsr_nccl_layout at;
-    unsigned char *window; /* this rank's */
+    unsigned char *peer[TSR_NCCL_MOST_RANKS]; /* each one's window, as this rank reaches it */
+    unsigned char *window;                    /* this rank's */
     unsigned char *block;
     tsr_nccl_fault *fault; /* of the host, as the device sees it */
     uint64_t row_bytes;
@@ -42,7 +46,7 @@ typedef struct tsr_nccl_work {
     int32_t max_arrivals;
 } tsr_nccl_work;
 
-/* Writes where this rank reaches each peer's window into the block. `handle` is NCCL's. */
+/* Writes where this rank reaches each peer's window to the block's peers. `handle` is NCCL's. */
 TSR_MUST_USE tsr_status tsr_nccl_find_peers(const tsr_nccl_work *work, void *handle,
                                             tsr_stream stream);
 

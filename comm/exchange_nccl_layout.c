@@ -42,7 +42,8 @@ static void count_packets(const tsr_exchange_shape *shape, uint64_t ranks, tsr_n
 
     l->few_rows = few_of(shape, shape->row_bytes);
     l->few_answers = few_of(shape, (slots * shape->return_row_bytes + peers - 1) / peers);
-    l->packets_of_row = packets_of(shape->row_bytes / sizeof(int32_t) + slots + 1);
+    l->packets_of_origin = packets_of(slots + 1);
+    l->packets_of_row = l->packets_of_origin + packets_of(shape->row_bytes / sizeof(int32_t));
     l->packets_of_answer = packets_of(shape->return_row_bytes / sizeof(int32_t));
 }
 

@@ -77,9 +77,10 @@ typedef struct tsr_nccl_layout {
     uint64_t state; /* tsr_nccl_state */
     uint64_t block_bytes;
 
-    int32_t few_rows;       /* so many tokens travel as packets, */
-    int32_t few_answers;    /* and of so many tokens the answers */
-    int32_t packets_of_row; /* with its slot ranks, and its place at its source */
+    int32_t few_rows;          /* so many tokens travel as packets, */
+    int32_t few_answers;       /* and of so many tokens the answers */
+    int32_t packets_of_origin; /* a row's slot ranks and its place at its source */
+    int32_t packets_of_row;    /* those, then the row */
     int32_t packets_of_answer;
 } tsr_nccl_layout;
 

@@ -39,80 +39,142 @@ static __device__ __forceinline__ uint64_t row_packets_at(const tsr_nccl_work &w
            area * (uint64_t)w.at.few_rows * (uint64_t)w.at.packets_of_row * TSR_NCCL_PACKET_BYTES;
 }
 
-/* A word of what travels with a row: the row, the ranks of its slots, where it is from. */
-static __device__ __forceinline__ uint32_t word_of_row(const tsr_nccl_work &w, int32_t row,
-                                                       int32_t word)
+/* What has been announced to this rank; the arrays are the CTA's. */
+typedef struct tsr_nccl_sources {
+    int32_t *forms; /* [ranks] rows and forms */
+    int32_t *first; /* [ranks + 1] of the arrived rows */
+} tsr_nccl_sources;
+
+/* Whose row it is that arrives as this one. */
+static __device__ __forceinline__ int32_t source_of(const tsr_nccl_sources &from, int32_t row)
+{
+    int32_t source = 0;
+
+    while (row >= from.first[source + 1])
+        source++;
+    return source;
+}
+
+/* Where the packets of an arriving row are; NULL: it comes as it is. */
+static __device__ __forceinline__ unsigned char *
+packets_of(const tsr_nccl_work &w, uint32_t epoch, const tsr_nccl_sources &from, int32_t row)
+{
+    const int32_t source = source_of(from, row);
+    const int64_t packet = (int64_t)(row - from.first[source]) * w.at.packets_of_row;
+
+    if ((from.forms[source] & TSR_NCCL_ROWS_PACKED) == 0)
+        return NULL;
+    return w.window + row_packets_at(w, epoch, source) + packet * TSR_NCCL_PACKET_BYTES;
+}
+
+/* The words of a row's origin: the ranks of its slots, then where it is from. */
+static __device__ __forceinline__ uint32_t word_of_origin(const tsr_nccl_work &w, int32_t row,
+                                                          int32_t word)
+{
+    return word < w.slots ? (uint32_t)ints(w, w.at.send_ranks)[(int64_t)row * w.slots + word]
+                          : (uint32_t)row;
+}
+
+static __device__ __forceinline__ uint32_t word_of(const uint32_t *row, int32_t words, int32_t word)
+{
+    return word < words ? row[word] : 0;
+}
+
+static __device__ __forceinline__ tsr_nccl_vector packet_of_row(const tsr_nccl_work &w, int32_t row,
+                                                                int32_t packet, uint32_t epoch)
 {
     const int32_t words = (int32_t)(w.row_bytes / sizeof(int32_t));
     const uint32_t *bytes =
         (const uint32_t *)(w.block + w.at.send_rows + (uint64_t)row * w.row_bytes);
+    const int32_t origin = packet * TSR_NCCL_WORDS;
+    const int32_t word = (packet - w.at.packets_of_origin) * TSR_NCCL_WORDS;
 
-    if (word < words)
-        return bytes[word];
-    if (word < words + w.slots)
-        return (uint32_t)ints(w, w.at.send_ranks)[(int64_t)row * w.slots + word - words];
-    return (uint32_t)row;
-}
-
-static __device__ __forceinline__ void take_word_of_row(const tsr_nccl_work &w, int64_t at,
-                                                        int32_t word, uint32_t value)
-{
-    const int32_t words = (int32_t)(w.row_bytes / sizeof(int32_t));
-    uint32_t *bytes = (uint32_t *)(w.window + w.at.arrived_rows + (uint64_t)at * w.row_bytes);
-
-    if (word < words)
-        bytes[word] = value;
-    else if (word < words + w.slots)
-        ((uint32_t *)(w.window + w.at.slot_ranks))[at * w.slots + word - words] = value;
-    else if (word == words + w.slots)
-        ((uint32_t *)(w.window + w.at.origin_row))[at] = value;
+    if (word < 0)
+        return make_uint4(word_of_origin(w, row, origin), word_of_origin(w, row, origin + 1),
+                          word_of_origin(w, row, origin + 2), epoch);
+    return make_uint4(bytes[word], word_of(bytes, words, word + 1), word_of(bytes, words, word + 2),
+                      epoch);
 }
 
 /* The listed rows to the target, by all threads of the grid's first dimension. */
-static __device__ void pack_rows(const tsr_nccl_work &w, int32_t target, const int32_t *list,
-                                 int32_t count)
+static __device__ void pack_rows(const tsr_nccl_work &w, uint32_t epoch, int32_t target,
+                                 const int32_t *list, int32_t count)
 {
-    const uint32_t epoch = state_of(w)->epoch;
     const int32_t packets = w.at.packets_of_row;
-    unsigned char *to = peer_window(w, target) + row_packets_at(w, epoch, w.rank);
+    unsigned char *to = w.peer[target] + row_packets_at(w, epoch, w.rank);
 
-    for (int64_t n = thread_of_grid(); n < (int64_t)count * packets; n += threads_of_grid()) {
-        const int32_t row = list[n / packets];
-        const int32_t word = (int32_t)(n % packets) * TSR_NCCL_WORDS;
+    for (int64_t n = thread_of_grid(); n < (int64_t)count * packets; n += threads_of_grid())
         post_vector(to + n * TSR_NCCL_PACKET_BYTES,
-                    make_uint4(word_of_row(w, row, word), word_of_row(w, row, word + 1),
-                               word_of_row(w, row, word + 2), epoch));
-    }
+                    packet_of_row(w, list[n / packets], (int32_t)(n % packets), epoch));
 }
 
-/* The source's rows to where they belong, from `first` on; leaves when there is no point in
- * waiting. */
-static __device__ void unpack_rows(const tsr_nccl_work &w, int32_t source, int32_t first,
-                                   int32_t count)
+static __device__ __forceinline__ void take_word_of_origin(const tsr_nccl_work &w, int32_t row,
+                                                           int32_t word, uint32_t value)
 {
-    const uint32_t epoch = state_of(w)->epoch;
-    const int32_t packets = w.at.packets_of_row;
-    unsigned char *from = w.window + row_packets_at(w, epoch, source);
+    if (word < w.slots)
+        ((uint32_t *)(w.window + w.at.slot_ranks))[(int64_t)row * w.slots + word] = value;
+    else if (word == w.slots)
+        ((uint32_t *)(w.window + w.at.origin_row))[row] = value;
+}
 
-    for (int64_t n = thread_of_grid(); n < (int64_t)count * packets; n += threads_of_grid()) {
-        const int64_t at = first + n / packets;
-        const int32_t word = (int32_t)(n % packets) * TSR_NCCL_WORDS;
+/* By one CTA: where the rows that come as packets are from. False: waited for nothing. */
+static __device__ bool unpack_origins(const tsr_nccl_work &w, uint32_t epoch,
+                                      const tsr_nccl_sources &from)
+{
+    const int32_t packets = w.at.packets_of_origin;
+    const int64_t count = (int64_t)from.first[w.ranks] * packets;
+
+    for (int64_t n = threadIdx.x; n < count; n += blockDim.x) {
+        const int32_t row = (int32_t)(n / packets);
+        const int32_t packet = (int32_t)(n % packets);
+        const int32_t word = packet * TSR_NCCL_WORDS;
+        unsigned char *at = packets_of(w, epoch, from, row);
         tsr_nccl_vector p;
-        if (!await_packet(w, from + n * TSR_NCCL_PACKET_BYTES, epoch, &p))
-            return;
-        take_word_of_row(w, at, word, p.x);
-        take_word_of_row(w, at, word + 1, p.y);
-        take_word_of_row(w, at, word + 2, p.z);
-        if (word == 0)
-            ((int32_t *)(w.window + w.at.origin_rank))[at] = source;
+        if (at == NULL)
+            continue;
+        if (!await_packet(w, at + packet * TSR_NCCL_PACKET_BYTES, epoch, &p))
+            return false;
+        take_word_of_origin(w, row, word, p.x);
+        take_word_of_origin(w, row, word + 1, p.y);
+        take_word_of_origin(w, row, word + 2, p.z);
+        if (packet == 0)
+            ((int32_t *)(w.window + w.at.origin_rank))[row] = source_of(from, row);
     }
+    return true;
 }
 
-/* Words of an answer are a multiple of four: only the last packet is not full. */
-static __device__ __forceinline__ uint32_t word_of_answer(const uint32_t *answer, int32_t words,
-                                                          int32_t word)
+static __device__ __forceinline__ void take_words(uint32_t *to, int32_t words, int32_t word,
+                                                  const tsr_nccl_vector &p)
 {
-    return word < words ? answer[word] : 0;
+    to[word] = p.x;
+    if (word + 1 < words)
+        to[word + 1] = p.y;
+    if (word + 2 < words)
+        to[word + 2] = p.z;
+}
+
+/* By thread `thread` of `threads`: the rows that come as packets, to where they belong. Leaves when
+ * there is no point in waiting. */
+static __device__ void unpack_rows(const tsr_nccl_work &w, uint32_t epoch,
+                                   const tsr_nccl_sources &from, int64_t thread, int64_t threads)
+{
+    const int32_t packets = w.at.packets_of_row - w.at.packets_of_origin;
+    const int32_t words = (int32_t)(w.row_bytes / sizeof(int32_t));
+    const int64_t count = (int64_t)from.first[w.ranks] * packets;
+
+    for (int64_t n = thread; n < count; n += threads) {
+        const int32_t row = (int32_t)(n / packets);
+        const int32_t packet = (int32_t)(n % packets);
+        unsigned char *at = packets_of(w, epoch, from, row);
+        tsr_nccl_vector p;
+        if (at == NULL)
+            continue;
+        at += (w.at.packets_of_origin + packet) * TSR_NCCL_PACKET_BYTES;
+        if (!await_packet(w, at, epoch, &p))
+            return;
+        take_words((uint32_t *)(w.window + w.at.arrived_rows + (uint64_t)row * w.row_bytes), words,
+                   packet * TSR_NCCL_WORDS, p);
+    }
 }
 
 /* The answers to sources that want packets. */
@@ -131,10 +193,10 @@ static __device__ void pack_answers(const tsr_nccl_work &w, uint32_t epoch)
             (const uint32_t *)(w.block + w.at.answers + (uint64_t)a * w.return_row_bytes);
         if ((ints(w, w.at.forms)[rank] & TSR_NCCL_ANSWERS_PACKED) == 0)
             continue;
-        post_vector(peer_window(w, rank) + w.at.answer_packets +
+        post_vector(w.peer[rank] + w.at.answer_packets +
                         (slot * packets + n % packets) * TSR_NCCL_PACKET_BYTES,
-                    make_uint4(answer[word], word_of_answer(answer, words, word + 1),
-                               word_of_answer(answer, words, word + 2), epoch));
+                    make_uint4(answer[word], word_of(answer, words, word + 1),
+                               word_of(answer, words, word + 2), epoch));
     }
 }
 
@@ -155,11 +217,7 @@ static __device__ void unpack_answers(const tsr_nccl_work &w, uint32_t epoch, in
             continue;
         if (!await_packet(w, w.window + w.at.answer_packets + n * TSR_NCCL_PACKET_BYTES, epoch, &p))
             return;
-        to[word] = p.x;
-        if (word + 1 < words)
-            to[word + 1] = p.y;
-        if (word + 2 < words)
-            to[word + 2] = p.z;
+        take_words(to, words, word, p);
     }
 }
 

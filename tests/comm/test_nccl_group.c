@@ -315,7 +315,7 @@ static void areas_do_not_overlap(void **state)
         {l.origin_row, l.origin_rank, (uint64_t)7 * 4},
         {l.origin_rank, l.returned_rows, (uint64_t)7 * 4},
         {l.returned_rows, l.row_packets, (uint64_t)5 * 3 * 16},
-        {l.row_packets, l.answer_packets, 2 * ranks * 5 * 6 * 16},
+        {l.row_packets, l.answer_packets, 2 * ranks * 5 * (2 + 4) * 16},
         {l.answer_packets, l.window_bytes, (uint64_t)5 * 3 * 2 * 16},
         {l.send_rows, l.send_ranks, (uint64_t)5 * 48},
         {l.send_ranks, l.answers, (uint64_t)5 * 3 * 4},
