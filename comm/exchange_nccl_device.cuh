@@ -124,6 +124,16 @@ static __device__ void leave_fault(const tsr_nccl_work &w, tsr_nccl_fault fault)
     __threadfence_system();
 }
 
+/* The sum of a warp's counts, up to each lane. */
+static __device__ __forceinline__ int32_t sum_to_lane(int32_t sum)
+{
+    for (int apart = 1; apart < TSR_NCCL_LANES; apart *= 2) {
+        const int32_t below = __shfl_up_sync(TSR_NCCL_ALL_LANES, sum, apart);
+        sum += (int)threadIdx.x % TSR_NCCL_LANES >= apart ? below : 0;
+    }
+    return sum;
+}
+
 /*
  * The place of each thread's `count` things in the order of threads, behind `*base` of earlier
  * calls; moves *base behind them all. Every thread of the CTA calls.
@@ -133,22 +143,18 @@ static __device__ int32_t place_in_cta(int32_t count, int32_t *base)
     __shared__ int32_t warp_sum[TSR_NCCL_LANES];
     const int lane = (int)threadIdx.x % TSR_NCCL_LANES;
     const int warp = (int)threadIdx.x / TSR_NCCL_LANES;
-    int32_t sum = count;
+    const int32_t sum = sum_to_lane(count);
 
-    for (int apart = 1; apart < TSR_NCCL_LANES; apart *= 2) {
-        const int32_t below = __shfl_up_sync(TSR_NCCL_ALL_LANES, sum, apart);
-        sum += lane >= apart ? below : 0;
-    }
     __syncthreads(); /* the last call's readers are done */
     if (lane == TSR_NCCL_LANES - 1)
         warp_sum[warp] = sum;
     __syncthreads();
-    int32_t before = *base;
-    for (int i = 0; i < (int)blockDim.x / TSR_NCCL_LANES; i++) {
-        before += i < warp ? warp_sum[i] : 0;
-        *base += warp_sum[i];
-    }
-    return before + sum - count;
+    const bool is_warp = lane < (int)blockDim.x / TSR_NCCL_LANES;
+    const int32_t sums = sum_to_lane(is_warp ? warp_sum[lane] : 0);
+    const int32_t before = __shfl_sync(TSR_NCCL_ALL_LANES, sums, warp > 0 ? warp - 1 : 0);
+    const int32_t place = *base + (warp > 0 ? before : 0) + sum - count;
+    *base += __shfl_sync(TSR_NCCL_ALL_LANES, sums, TSR_NCCL_LANES - 1);
+    return place;
 }
 
 /* A warp's piece `piece` of a row. */

@@ -3,6 +3,7 @@
  * it. A target's rows are listed by whole CTAs, copied by warps in pieces of 2 KiB, and announced
  * by the last CTA that is through with them; few rows go as packets instead.
  */
+#include "comm/exchange_nccl_arrive.cuh"
 #include "comm/exchange_nccl_device.cuh"
 #include "comm/exchange_nccl_packets.cuh"
 
@@ -18,8 +19,7 @@ enum {
     MOST_CTAS = 128, /* of a dispatch; ranks that share a GPU all need room to wait */
     ARRIVE_CTAS = 16,
     RETURN_CTAS = 64,
-    BYTES_OF_CTA = 16384,
-    NUMBERS = 8 /* that a thread numbers at once */
+    BYTES_OF_CTA = 16384 /* what one CTA of a target is worth */
 };
 
 /* Whether a row names the target. A rank that is none is a fault, left by one CTA for all. */
@@ -223,114 +223,6 @@ static __global__ void __launch_bounds__(TSR_NCCL_THREADS)
     send(w, state.epoch, target, ints(w, w.at.listed) + (int64_t)target * w.max_tokens);
 }
 
-/* True, and a fault, where the source is elsewhere. */
-static __device__ bool is_apart(const tsr_nccl_work &w, const tsr_nccl_state &state, int32_t source,
-                                const tsr_nccl_notice &n)
-{
-    tsr_nccl_fault fault = {};
-
-    if (n.step == (uint32_t)state.step && n.stage == state.stage)
-        return false;
-    fault.kind = TSR_NCCL_APART;
-    fault.peer = source;
-    fault.row = (int32_t)n.step;
-    fault.slot = n.stage;
-    leave_fault(w, fault);
-    return true;
-}
-
-static __device__ int32_t saturated(int64_t rows)
-{
-    return (int32_t)(rows < INT32_MAX ? rows : INT32_MAX);
-}
-
-static __device__ void overflow(const tsr_nccl_work &w, int64_t rows)
-{
-    tsr_nccl_fault fault = {};
-
-    fault.kind = TSR_NCCL_OVERFLOW;
-    fault.row = saturated(rows);
-    leave_fault(w, fault);
-}
-
-/* Waits until all other CTAs have read the state, which the first one is about to change. */
-static __device__ bool await_readers(const tsr_nccl_work &w)
-{
-    volatile uint32_t *done = (uint32_t *)(w.block + w.at.done) + w.ranks;
-
-    while (*done != gridDim.x - 1) {
-        if (is_off(w))
-            return false;
-    }
-    *done = 0;
-    return true;
-}
-
-/*
- * Waits for everybody's notices, and in the first CTA for the other CTAs. False: for nothing, or
- * there is something wrong with them.
- */
-static __device__ bool read_sources(const tsr_nccl_work &w, const tsr_nccl_state &state,
-                                    const tsr_nccl_sources &from)
-{
-    int64_t total = 0;
-    bool well = true;
-
-    for (int32_t s = (int32_t)threadIdx.x; s < w.ranks; s += (int32_t)blockDim.x) {
-        const unsigned char *at = w.window + notice_at(w, state.epoch, s, w.rank);
-        tsr_nccl_notice n = {};
-        well = await(w, at, state.epoch, &n) && well;
-        from.forms[s] = n.rows;
-        if (well && blockIdx.x == 0)
-            well = !is_apart(w, state, s, n);
-    }
-    if (blockIdx.x == 0 && threadIdx.x == blockDim.x - 1)
-        well = await_readers(w) && well;
-    if (__syncthreads_and(well) == 0)
-        return false;
-    for (int32_t s = 0; s < w.ranks; s++) {
-        if (threadIdx.x == 0)
-            from.first[s] = saturated(total);
-        total += from.forms[s] & TSR_NCCL_ROWS;
-    }
-    if (threadIdx.x == 0)
-        from.first[w.ranks] = saturated(total);
-    if (total > w.max_arrivals && blockIdx.x == 0 && threadIdx.x == 0)
-        overflow(w, total);
-    __syncthreads();
-    return total <= w.max_arrivals;
-}
-
-/* Numbers the slots of arrived rows that are this rank's, and whom each answer goes to. Returns how
- * many. */
-static __device__ int32_t number_answers(const tsr_nccl_work &w, int32_t rows)
-{
-    const int32_t *ranks = (const int32_t *)(w.window + w.at.slot_ranks);
-    const int32_t *origin_row = (const int32_t *)(w.window + w.at.origin_row);
-    const int32_t *origin_rank = (const int32_t *)(w.window + w.at.origin_rank);
-    const int32_t pairs = rows * w.slots;
-    const int32_t turn = (int32_t)blockDim.x * NUMBERS;
-    int32_t count = 0;
-
-    for (int32_t begin = 0; begin < pairs; begin += turn) {
-        const int32_t first = begin + (int32_t)threadIdx.x * NUMBERS;
-        int32_t mine = 0;
-        for (int32_t p = first; p < first + NUMBERS && p < pairs; p++)
-            mine += ranks[p] == w.rank;
-        int32_t next = place_in_cta(mine, &count);
-        for (int32_t p = first; p < first + NUMBERS && p < pairs; p++) {
-            const bool ours = ranks[p] == w.rank;
-            ints(w, w.at.answer_of)[p] = ours ? next : -1;
-            if (!ours)
-                continue;
-            ints(w, w.at.answer_rank)[next] = origin_rank[p / w.slots];
-            ints(w, w.at.answer_slot)[next] = origin_row[p / w.slots] * w.slots + p % w.slots;
-            next++;
-        }
-    }
-    return count;
-}
-
 static __device__ void count_arrivals(const tsr_nccl_work &w, int32_t rows, int32_t answers)
 {
     *ints(w, w.at.arrived_count) = rows;
@@ -391,7 +283,7 @@ static __global__ void __launch_bounds__(ARRIVE_THREADS)
     arrive_kernel(const __grid_constant__ tsr_nccl_work w)
 {
     extern __shared__ int32_t numbers[];
-    const tsr_nccl_sources from = {numbers, numbers + w.ranks};
+    const tsr_nccl_sources from = {numbers, numbers + w.ranks, numbers + 2 * w.ranks + 1};
     const tsr_nccl_state state = read_state(w);
     const bool first = blockIdx.x == 0;
     const bool off = cta_is_off(state);
@@ -567,7 +459,7 @@ extern "C" tsr_status tsr_nccl_dispatch(const tsr_nccl_work *work, int32_t token
 
 extern "C" tsr_status tsr_nccl_arrive(const tsr_nccl_work *work, tsr_stream stream)
 {
-    const size_t numbers = (2 * (size_t)work->ranks + 1) * sizeof(int32_t);
+    const size_t numbers = (3 * (size_t)work->ranks + 2) * sizeof(int32_t);
 
     arrive_kernel<<<ARRIVE_CTAS, ARRIVE_THREADS, numbers, native(stream)>>>(*work);
     return LAUNCHED();

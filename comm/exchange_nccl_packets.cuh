@@ -41,30 +41,31 @@ static __device__ __forceinline__ uint64_t row_packets_at(const tsr_nccl_work &w
 
 /* What has been announced to this rank; the arrays are the CTA's. */
 typedef struct tsr_nccl_sources {
-    int32_t *forms; /* [ranks] rows and forms */
-    int32_t *first; /* [ranks + 1] of the arrived rows */
+    int32_t *forms;  /* [ranks] rows and forms */
+    int32_t *first;  /* [ranks + 1] of the arrived rows */
+    int32_t *packed; /* [ranks + 1] the same, of those alone that come as packets */
 } tsr_nccl_sources;
 
-/* Whose row it is that arrives as this one. */
-static __device__ __forceinline__ int32_t source_of(const tsr_nccl_sources &from, int32_t row)
+/* A row that comes as packets. */
+typedef struct packed_row {
+    int32_t source;
+    int32_t at;             /* where it arrives */
+    unsigned char *packets; /* where they come */
+} packed_row;
+
+static __device__ __forceinline__ packed_row packed_row_of(const tsr_nccl_work &w, uint32_t epoch,
+                                                           const tsr_nccl_sources &from,
+                                                           int32_t number)
 {
-    int32_t source = 0;
+    packed_row p = {};
 
-    while (row >= from.first[source + 1])
-        source++;
-    return source;
-}
-
-/* Where the packets of an arriving row are; NULL: it comes as it is. */
-static __device__ __forceinline__ unsigned char *
-packets_of(const tsr_nccl_work &w, uint32_t epoch, const tsr_nccl_sources &from, int32_t row)
-{
-    const int32_t source = source_of(from, row);
-    const int64_t packet = (int64_t)(row - from.first[source]) * w.at.packets_of_row;
-
-    if ((from.forms[source] & TSR_NCCL_ROWS_PACKED) == 0)
-        return NULL;
-    return w.window + row_packets_at(w, epoch, source) + packet * TSR_NCCL_PACKET_BYTES;
+    while (number >= from.packed[p.source + 1])
+        p.source++;
+    const int32_t i = number - from.packed[p.source];
+    p.at = from.first[p.source] + i;
+    p.packets = w.window + row_packets_at(w, epoch, p.source) +
+                (int64_t)i * w.at.packets_of_row * TSR_NCCL_PACKET_BYTES;
+    return p;
 }
 
 /* The words of a row's origin: the ranks of its slots, then where it is from. */
@@ -122,23 +123,20 @@ static __device__ bool unpack_origins(const tsr_nccl_work &w, uint32_t epoch,
                                       const tsr_nccl_sources &from)
 {
     const int32_t packets = w.at.packets_of_origin;
-    const int64_t count = (int64_t)from.first[w.ranks] * packets;
+    const int32_t count = from.packed[w.ranks] * packets;
 
-    for (int64_t n = threadIdx.x; n < count; n += blockDim.x) {
-        const int32_t row = (int32_t)(n / packets);
-        const int32_t packet = (int32_t)(n % packets);
+    for (int32_t n = (int32_t)threadIdx.x; n < count; n += (int32_t)blockDim.x) {
+        const packed_row row = packed_row_of(w, epoch, from, n / packets);
+        const int32_t packet = n % packets;
         const int32_t word = packet * TSR_NCCL_WORDS;
-        unsigned char *at = packets_of(w, epoch, from, row);
         tsr_nccl_vector p;
-        if (at == NULL)
-            continue;
-        if (!await_packet(w, at + packet * TSR_NCCL_PACKET_BYTES, epoch, &p))
+        if (!await_packet(w, row.packets + packet * TSR_NCCL_PACKET_BYTES, epoch, &p))
             return false;
-        take_word_of_origin(w, row, word, p.x);
-        take_word_of_origin(w, row, word + 1, p.y);
-        take_word_of_origin(w, row, word + 2, p.z);
+        take_word_of_origin(w, row.at, word, p.x);
+        take_word_of_origin(w, row.at, word + 1, p.y);
+        take_word_of_origin(w, row.at, word + 2, p.z);
         if (packet == 0)
-            ((int32_t *)(w.window + w.at.origin_rank))[row] = source_of(from, row);
+            ((int32_t *)(w.window + w.at.origin_rank))[row.at] = row.source;
     }
     return true;
 }
@@ -160,20 +158,17 @@ static __device__ void unpack_rows(const tsr_nccl_work &w, uint32_t epoch,
 {
     const int32_t packets = w.at.packets_of_row - w.at.packets_of_origin;
     const int32_t words = (int32_t)(w.row_bytes / sizeof(int32_t));
-    const int64_t count = (int64_t)from.first[w.ranks] * packets;
+    const int64_t count = (int64_t)from.packed[w.ranks] * packets;
 
     for (int64_t n = thread; n < count; n += threads) {
-        const int32_t row = (int32_t)(n / packets);
+        const packed_row row = packed_row_of(w, epoch, from, (int32_t)(n / packets));
         const int32_t packet = (int32_t)(n % packets);
-        unsigned char *at = packets_of(w, epoch, from, row);
+        unsigned char *at = row.packets + (w.at.packets_of_origin + packet) * TSR_NCCL_PACKET_BYTES;
         tsr_nccl_vector p;
-        if (at == NULL)
-            continue;
-        at += (w.at.packets_of_origin + packet) * TSR_NCCL_PACKET_BYTES;
         if (!await_packet(w, at, epoch, &p))
             return;
-        take_words((uint32_t *)(w.window + w.at.arrived_rows + (uint64_t)row * w.row_bytes), words,
-                   packet * TSR_NCCL_WORDS, p);
+        take_words((uint32_t *)(w.window + w.at.arrived_rows + (uint64_t)row.at * w.row_bytes),
+                   words, packet * TSR_NCCL_WORDS, p);
     }
 }
 
