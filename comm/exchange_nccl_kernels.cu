@@ -176,6 +176,8 @@ static __device__ void send(const tsr_nccl_work &w, uint32_t epoch, int32_t targ
         say_sent(w, epoch, target);
 }
 
+static_assert((int)TSR_NCCL_MOST_FEW <= (int)TSR_NCCL_THREADS, "a thread looks at each");
+
 /* Few rows: everything in one kernel, a row of CTAs for each target. Nobody waits for the word about
  * packets; it tells who has come. */
 static __global__ void __launch_bounds__(TSR_NCCL_THREADS)
@@ -184,10 +186,16 @@ static __global__ void __launch_bounds__(TSR_NCCL_THREADS)
     __shared__ int32_t list[TSR_NCCL_MOST_FEW];
     const tsr_nccl_state state = read_state(w);
     const int32_t target = (int32_t)blockIdx.y;
+    const int32_t row = (int32_t)threadIdx.x;
+    const bool goes = row < tokens && names(w, row, target); /* read beside the state */
+    int32_t count = 0;
 
     if (cta_is_off(state))
         return;
-    const int32_t count = list_rows(w, tokens, target, list);
+    const int32_t at = place_in_cta(goes ? 1 : 0, &count);
+    if (goes)
+        list[at] = row;
+    __syncthreads();
     if (blockIdx.x == 0)
         announce(w, state, target, count | forms);
     if ((forms & TSR_NCCL_ROWS_PACKED) == 0) {

@@ -21,7 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TIMES = 8, PLAYS = 25, ROW_BYTES = 8192, KIB = 1024, MIB = KIB * KIB };
+enum { TIMES = 40, PLAYS = 25, ROW_BYTES = 8192, KIB = 1024, MIB = KIB * KIB };
 
 /* Bytes from each rank to each. */
 static const int32_t sizes[] = {16 * KIB, 64 * KIB, 256 * KIB, MIB, 16 * MIB};
