@@ -426,7 +426,9 @@ static tsr_status late_exchange_poll(tsr_exchange *exchange)
 static int32_t late_exchange_text(const tsr_exchange *exchange, size_t capacity, char *text)
 {
     const late_exchange *x = (const late_exchange *)(const void *)exchange;
-    return tsr_exchange_text(x->inner, capacity, text);
+    /* A device that is stuck has begun nothing: where the host is says more. */
+    return x->device->stuck ? tsr_exchange_text_base(exchange, capacity, text)
+                            : tsr_exchange_text(x->inner, capacity, text);
 }
 
 static void late_exchange_drain(tsr_exchange *exchange, tsr_stream stream)
