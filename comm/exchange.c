@@ -6,9 +6,11 @@
 
 #include "comm/exchange_device.h"
 #include "comm/exchange_host.h"
+#include "comm/exchange_nccl.h"
 #include "comm/exchange_ops.h"
 #include "comm/exchange_self.h"
 #include "runtime/base/log.h"
+#include "runtime/base/sizes.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -17,7 +19,10 @@ enum { CALL_BYTES = 48 };
 
 uint64_t tsr_exchange_bytes(const tsr_exchange_shape *shape, int32_t ranks)
 {
-    return ranks == 1 ? tsr_exchange_self_bytes(shape) : tsr_host_exchange_bytes(shape, ranks);
+    if (ranks == 1)
+        return tsr_exchange_self_bytes(shape);
+    return tsr_larger_size(tsr_host_exchange_bytes(shape, ranks),
+                           tsr_exchange_nccl_bytes(shape, ranks));
 }
 
 void tsr_exchange_use_memory(tsr_comm *comm, const tsr_exchange_memory *memory)
@@ -30,9 +35,10 @@ static tsr_status open_over_device(tsr_comm *comm, const tsr_exchange_shape *sha
 {
     if (comm->size == 1)
         return tsr_exchange_device_open(comm, shape, ret_exchange);
+    if (comm->memory->is_cuda)
+        return tsr_exchange_nccl_open(comm, shape, ret_exchange);
     tsr_log(TSR_LOG_ERROR,
-            "exchange: %" PRId32 " ranks, whose rows lie in the memory of a device: this build "
-            "moves them between ranks in host memory only",
+            "exchange: %" PRId32 " ranks, whose rows lie in the memory of a device that is no GPU",
             comm->size);
     return TSR_ERR_DEVICE;
 }
@@ -144,9 +150,14 @@ tsr_status tsr_exchange_poll(tsr_exchange *exchange)
     return tsr_comm_passed(exchange->comm, exchange->ops->poll(exchange));
 }
 
-void tsr_exchange_text(const tsr_exchange *exchange, size_t capacity, char *text)
+int32_t tsr_exchange_text(const tsr_exchange *exchange, size_t capacity, char *text)
 {
-    exchange->ops->text(exchange, capacity, text);
+    return exchange->ops->text(exchange, capacity, text);
+}
+
+void tsr_exchange_drain(tsr_exchange *exchange, tsr_stream stream)
+{
+    exchange->ops->drain(exchange, stream);
 }
 
 void tsr_exchange_close(tsr_exchange *exchange)

@@ -22,6 +22,7 @@
 #include "comm/comm.h"
 #include "runtime/base/stream.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -69,19 +70,25 @@ typedef struct tsr_exchange_memory {
     void (*host_release)(void *context, void *memory); /* NULL is allowed */
     /* In the order of the stream; `from` stays untouched until it has passed. */
     tsr_status (*put)(void *context, void *to, const void *from, size_t bytes, tsr_stream stream);
+    bool is_cuda;        /* a GPU's, so that rows travel from GPU to GPU */
+    bool may_share_card; /* is_cuda: with other ranks of the group */
+    int32_t card;        /* is_cuda: which one, among those that are visible */
 } tsr_exchange_memory;
 
 /* Exchanges that the group opens from now on have their buffers there. Borrowed: outlives them. Not
  * collective. */
 void tsr_exchange_use_memory(tsr_comm *comm, const tsr_exchange_memory *memory);
 
+/* Whether several ranks may have their rows on GPUs: this build has NCCL, and so has this machine. */
+bool tsr_exchange_reaches_cards(void);
+
 /* Bytes that an exchange of this shape takes on each of so many ranks, with the exchange that takes
  * most; the plan counts with it. */
 uint64_t tsr_exchange_bytes(const tsr_exchange_shape *shape, int32_t ranks);
 
 /*
- * Collective. Allocates and registers every buffer: `self` in a group of one, else the group's own
- * exchange through host memory. Close before the comm.
+ * Collective. Allocates and registers every buffer: `self` in a group of one, `nccl` between GPUs,
+ * else the group's own exchange through host memory. Close before the comm.
  *
  * TSR_ERR_DEVICE  several ranks and the memory of a device, which no exchange here reaches
  * TSR_ERR_ARG (also when an index would not fit 31 bits), TSR_ERR_MEMORY, TSR_ERR_TIMEOUT,
@@ -91,7 +98,7 @@ uint64_t tsr_exchange_bytes(const tsr_exchange_shape *shape, int32_t ranks);
 TSR_MUST_USE tsr_status tsr_exchange_open(tsr_comm *comm, const tsr_exchange_shape *shape,
                                           tsr_exchange **ret_exchange);
 
-/* "self", "local", "mpi". */
+/* "self", "local", "mpi", "nccl". */
 const char *tsr_exchange_name(const tsr_exchange *exchange);
 
 tsr_exchange_buffers tsr_exchange_buffers_of(const tsr_exchange *exchange);
@@ -136,8 +143,22 @@ TSR_MUST_USE tsr_status tsr_exchange_poll(tsr_exchange *exchange);
 enum { TSR_EXCHANGE_TEXT_BYTES = 80 };
 
 /* What it is at, for messages that say "the ...": "dispatch of step 7 stage 2", or its arrival,
- * return or end; "start of step 7". Cut to `capacity`, >= 1; always ends in a zero byte. */
-void tsr_exchange_text(const tsr_exchange *exchange, size_t capacity, char *text);
+ * return or end; "start of step 7"; behind it whom it waits for, where only the exchange knows. Cut to `capacity`, >= 1; always ends in a zero byte. Returns the stage, or -1: it is at none. */
+int32_t tsr_exchange_text(const tsr_exchange *exchange, size_t capacity, char *text);
+
+/*
+ * For measuring: the first `tokens` rows to every peer, by plain copies of the driver and with no
+ * word about them; nobody is to read what arrives. TSR_ERR_ARG where the exchange is not nccl's.
+ */
+TSR_MUST_USE tsr_status tsr_exchange_copy_plainly(tsr_exchange *exchange, int32_t tokens,
+                                                  tsr_stream stream);
+
+/*
+ * Before a stream goes that the exchange works on: waits, within the deadline, until the stream has
+ * passed everything or the group has ended. What is then still on it ends without waiting for
+ * peers, and the exchange is only good for closing.
+ */
+void tsr_exchange_drain(tsr_exchange *exchange, tsr_stream stream);
 
 /* Closing what was started and not waited for aborts the group. NULL is allowed. */
 void tsr_exchange_close(tsr_exchange *exchange);

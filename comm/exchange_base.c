@@ -77,6 +77,12 @@ tsr_status tsr_exchange_poll_group(tsr_exchange *exchange)
     return exchange->comm->ops->cause(exchange->comm) == TSR_OK ? TSR_OK : TSR_ERR_PEER;
 }
 
+void tsr_exchange_drain_nothing(tsr_exchange *exchange, tsr_stream stream)
+{
+    (void)exchange;
+    (void)stream;
+}
+
 /* Of which stage of the step it is at; NULL: of none. */
 static const char *part_of_stage(const tsr_exchange *x)
 {
@@ -106,8 +112,9 @@ static int text_of(const tsr_exchange *x, size_t capacity, char *text)
                : snprintf(text, capacity, "start of step %" PRIu64, x->step);
 }
 
-void tsr_exchange_text_base(const tsr_exchange *exchange, size_t capacity, char *text)
+int32_t tsr_exchange_text_base(const tsr_exchange *exchange, size_t capacity, char *text)
 {
     if (text_of(exchange, capacity, text) < 0)
         text[0] = '\0';
+    return part_of_stage(exchange) != NULL ? exchange->stage : TSR_NO_STAGE;
 }

@@ -6,7 +6,9 @@
  *                     |
  *                  the table ----> exchange_self    one rank
  *                     |----------> exchange_local   threads
- *                     '----------> exchange_mpi     processes
+ *                     |----------> exchange_mpi     processes
+ *                     |----------> exchange_device  one rank, rows on a device
+ *                     '----------> exchange_nccl    a GPU each
  *
  * The front doors write what stands in the base before they call an entry, and abort the group when
  * one fails. Entries that start something may leave its errors to `wait`.
@@ -22,8 +24,10 @@ typedef struct tsr_exchange_ops {
     tsr_status (*dispatch)(tsr_exchange *exchange, tsr_stream stream);
     tsr_status (*return_answers)(tsr_exchange *exchange, tsr_stream stream);
     tsr_status (*wait)(tsr_exchange *exchange, tsr_stream stream);
-    tsr_status (*poll)(tsr_exchange *exchange);                              /* never waits */
-    void (*text)(const tsr_exchange *exchange, size_t capacity, char *text); /* never waits */
+    tsr_status (*poll)(tsr_exchange *exchange); /* never waits */
+    /* never waits; returns the stage */
+    int32_t (*text)(const tsr_exchange *exchange, size_t capacity, char *text);
+    void (*drain)(tsr_exchange *exchange, tsr_stream stream);
     void (*close)(tsr_exchange *exchange); /* nothing is pending, or the group is spent */
 } tsr_exchange_ops;
 
@@ -67,9 +71,10 @@ tsr_exchange tsr_exchange_base(tsr_comm *comm, const tsr_exchange_ops *ops,
 TSR_MUST_USE tsr_status tsr_exchange_overflow(const tsr_exchange *exchange, int64_t rows);
 
 /* For the tables of exchanges whose calls run when they are made: nothing to do; whether the group
- * has ended; where the base stands. */
+ * has ended; nothing to wait for; where the base stands. */
 tsr_status tsr_exchange_begin_nothing(tsr_exchange *exchange, tsr_stream stream);
 tsr_status tsr_exchange_poll_group(tsr_exchange *exchange);
-void tsr_exchange_text_base(const tsr_exchange *exchange, size_t capacity, char *text);
+void tsr_exchange_drain_nothing(tsr_exchange *exchange, tsr_stream stream);
+int32_t tsr_exchange_text_base(const tsr_exchange *exchange, size_t capacity, char *text);
 
 #endif

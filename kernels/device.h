@@ -50,8 +50,12 @@ int32_t tsr_cuda_cards(void);
 /* "NVIDIA H200": what tsr_device_open_cuda would open. Cut to `capacity`. TSR_ERR_DEVICE, logged */
 TSR_MUST_USE tsr_status tsr_cuda_card_name(int32_t ordinal, size_t capacity, char *ret_name);
 
+/* What tells that GPU from every other, in whatever process. TSR_ERR_DEVICE, logged */
+enum { TSR_CARD_ID_BYTES = 16 };
+TSR_MUST_USE tsr_status tsr_cuda_card_id(int32_t ordinal, unsigned char ret_id[TSR_CARD_ID_BYTES]);
+
 /*
- *   ordinal  of the GPU among those that are visible
+ *   ordinal  of the GPU among those that are visible; the calling thread's from now on
  *
  * TSR_ERR_DEVICE  this build has no CUDA, the machine no such GPU or too old a driver
  * TSR_ERR_MEMORY

@@ -4,6 +4,7 @@
  */
 #include "launch/backends.h"
 
+#include "comm/exchange.h"
 #include "runtime/base/log.h"
 #include "runtime/plan/plan_build.h"
 
@@ -21,8 +22,10 @@ static tsr_cpu_isa isa_of(const char *name)
     return strcmp(name, "avx512") == 0 ? TSR_CPU_AVX512 : TSR_CPU_AUTO;
 }
 
-static tsr_status open_cpu(const tsr_config *config, int32_t threads, tsr_device **ret_device)
+static tsr_status open_cpu(const tsr_config *config, int32_t threads, int32_t card,
+                           tsr_device **ret_device)
 {
+    (void)card;
     return tsr_device_open_cpu(threads, isa_of(config->cpu_isa), ret_device);
 }
 
@@ -85,12 +88,12 @@ static bool cuda_is_here(void)
            target_of_card(card) != NULL;
 }
 
-/* One rank: it takes the first GPU that is visible. */
-static tsr_status open_cuda(const tsr_config *config, int32_t threads, tsr_device **ret_device)
+static tsr_status open_cuda(const tsr_config *config, int32_t threads, int32_t card,
+                            tsr_device **ret_device)
 {
     (void)config;
     (void)threads;
-    return tsr_device_open_cuda(0, ret_device);
+    return tsr_device_open_cuda(card, ret_device);
 }
 
 /* Best first. */
@@ -100,12 +103,14 @@ static const tsr_backend backends[] = {
 };
 enum { BACKENDS = sizeof(backends) / sizeof(backends[0]) };
 
-static bool serves(const tsr_backend *backend, int32_t ranks)
+static bool serves(const tsr_backend *backend, const tsr_backend_ranks *ranks)
 {
-    return (backend->host || ranks == 1) && backend->here();
+    const bool cards = ranks->on_card > 0 && ranks->on_card <= ranks->allowed &&
+                       (ranks->ranks == 1 || tsr_exchange_reaches_cards());
+    return (backend->host || cards) && backend->here();
 }
 
-const tsr_backend *tsr_backend_find(const char *name, int32_t ranks)
+const tsr_backend *tsr_backend_find(const char *name, const tsr_backend_ranks *ranks)
 {
     const bool any = strcmp(name, "auto") == 0;
 
@@ -114,6 +119,35 @@ const tsr_backend *tsr_backend_find(const char *name, int32_t ranks)
             return &backends[i];
     }
     return NULL;
+}
+
+const tsr_backend *tsr_backend_of(const char *name)
+{
+    const tsr_backend_ranks one = {.ranks = 1, .on_card = 1, .allowed = 1};
+
+    return tsr_backend_find(name, &one);
+}
+
+/* What is wrong with the GPU of a single rank its device says in better words. */
+tsr_status tsr_backend_check(const tsr_backend *backend, const tsr_backend_ranks *ranks)
+{
+    if (backend->host || ranks->ranks == 1)
+        return TSR_OK;
+    if (ranks->on_card == 0) {
+        tsr_log(TSR_LOG_ERROR,
+                "--backend %s: of %d ranks not every one sees a GPU; start fewer, or use --backend "
+                "cpu",
+                backend->name, (int)ranks->ranks);
+        return TSR_ERR_DEVICE;
+    }
+    if (ranks->on_card > ranks->allowed) {
+        tsr_log(TSR_LOG_ERROR,
+                "--backend %s: %d ranks on one GPU; start as many ranks as there are GPUs, or "
+                "allow it with --ranks-per-gpu %d",
+                backend->name, (int)ranks->on_card, (int)ranks->on_card);
+        return TSR_ERR_DEVICE;
+    }
+    return TSR_OK;
 }
 
 const char *tsr_backend_choice(size_t index)

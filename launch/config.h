@@ -75,6 +75,7 @@ typedef struct tsr_config {
     int64_t block_size;
     int64_t memory;
     int64_t local_ranks;
+    int64_t ranks_per_gpu;
     int64_t threads;
     const char *cpu_isa;
     const char *spread;

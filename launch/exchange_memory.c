@@ -37,3 +37,13 @@ tsr_exchange_memory tsr_exchange_memory_of(tsr_device *device)
         .put = put,
     };
 }
+
+tsr_exchange_memory tsr_exchange_memory_on_card(tsr_device *device, int32_t card, bool may_share)
+{
+    tsr_exchange_memory memory = tsr_exchange_memory_of(device);
+
+    memory.is_cuda = true;
+    memory.card = card;
+    memory.may_share_card = may_share;
+    return memory;
+}

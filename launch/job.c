@@ -24,6 +24,7 @@
 #include "runtime/base/file.h"
 #include "runtime/base/log.h"
 #include "runtime/model/model.h"
+#include "runtime/plan/targets.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -83,16 +84,28 @@ static tsr_status spare_weights(const char *option, const char *output, const ts
     return TSR_OK;
 }
 
-/* Rows travel between ranks in the host's memory. */
-static tsr_status check_ranks(const tsr_backend *backend, int32_t ranks)
+/* What the devices of this job are asked for. */
+static tsr_backend_ranks ranks_of(const job *j, const tsr_host_share *smallest)
 {
-    if (backend->host || ranks == 1)
-        return TSR_OK;
-    tsr_log(TSR_LOG_ERROR,
-            "--backend %s: %d ranks, but this build moves no rows between GPUs; start one rank, or "
-            "use --backend cpu",
-            backend->name, (int)ranks);
-    return TSR_ERR_DEVICE;
+    return (tsr_backend_ranks){
+        .ranks = smallest->ranks_here,
+        .on_card = smallest->card_ranks,
+        .allowed = (int32_t)j->config->ranks_per_gpu,
+    };
+}
+
+/* What a rank has of what backs the plan: its share of this machine, or of a GPU. */
+static void share_memory(const tsr_backend *backend, const tsr_host_share *smallest,
+                         tsr_plan_request *request)
+{
+    if (request->memory_bytes != 0)
+        return;
+    if (backend->host) {
+        request->memory_bytes = smallest->memory_bytes;
+        request->memory_is_shared = true;
+    } else if (smallest->card_ranks > 1) {
+        request->memory_bytes = request->target->memory_bytes / (uint64_t)smallest->card_ranks;
+    }
 }
 
 /* The user's limits before what the job needs, and that before the defaults. */
@@ -119,30 +132,27 @@ static tsr_status open_checkpoint(const job *j, tsr_problems *problems,
 }
 
 /* Coordinator: from the folder to a plan that fits. */
-static tsr_status make_plan(const job *j, int32_t ranks, const tsr_host_share *smallest,
-                            tsr_plan **ret_plan)
+static tsr_status make_plan(const job *j, const tsr_backend *backend,
+                            const tsr_host_share *smallest, tsr_plan **ret_plan)
 {
+    const tsr_backend_ranks ranks = ranks_of(j, smallest);
     tsr_problems problems = {0};
     tsr_checkpoint *checkpoint = NULL;
     tsr_plan_request request = {0};
     tsr_job_needs needs = {0};
     bool fits = false;
 
-    const tsr_backend *backend = tsr_backend_find(j->config->backend, ranks);
-    tsr_status st = check_ranks(backend, ranks);
+    tsr_status st = tsr_backend_check(backend, &ranks);
     if (st == TSR_OK)
         st = open_checkpoint(j, &problems, &checkpoint);
     if (st == TSR_OK)
         st = j->hooks->prepare(j->hooks->context, checkpoint, ranks, &needs);
     if (st == TSR_OK)
-        st = tsr_plan_request_read(j->config, NULL, ranks, &request);
+        st = tsr_plan_request_read(j->config, backend, NULL, ranks.ranks, &request);
     if (st == TSR_OK) {
         ask_for(&needs, &request);
         request.ranks_option = "mpirun -n";
-        if (backend->host && request.memory_bytes == 0) {
-            request.memory_bytes = smallest->memory_bytes;
-            request.memory_is_shared = true;
-        }
+        share_memory(backend, smallest, &request);
         if (request.threads == 0)
             request.threads = smallest->threads;
         st = tsr_plan_build(checkpoint, &request, &problems, ret_plan, &fits);
@@ -195,6 +205,8 @@ static tsr_status share_plan(tsr_comm *comm, tsr_status made, tsr_plan **plan)
 typedef struct rank_run {
     const job *job;
     tsr_comm *comm;
+    const tsr_backend *backend;
+    tsr_host_share share;
     tsr_plan *plan;
     tsr_source source;
     tsr_sink sink;
@@ -246,16 +258,16 @@ static tsr_status serve_plan(rank_run *r)
     const tsr_job_hooks *hooks = r->job->hooks;
     tsr_progress progress;
     const tsr_load_progress report = {.report = tsr_progress_report, .context = &progress};
-    const tsr_backend *backend = tsr_backend_find(config->backend, plan->ranks);
     tsr_device *device = NULL;
     tsr_model *model = NULL;
 
-    tsr_status st = backend->open(config, plan->limits.threads, &device);
+    tsr_status st = r->backend->open(config, plan->limits.threads, r->share.card, &device);
     if (st == TSR_OK && r->coordinator)
         tsr_log(TSR_LOG_INFO, "%d rank%s of %s, over %s", plan->ranks, plan->ranks > 1 ? "s" : "",
                 tsr_device_name(device), tsr_comm_name(r->comm));
-    const tsr_exchange_memory memory = tsr_exchange_memory_of(device);
-    if (st == TSR_OK && !backend->host)
+    const tsr_exchange_memory memory =
+        tsr_exchange_memory_on_card(device, r->share.card, config->ranks_per_gpu > 1);
+    if (st == TSR_OK && !r->backend->host)
         tsr_exchange_use_memory(r->comm, &memory);
     if (st == TSR_OK && r->coordinator && hooks->opened != NULL)
         st = hooks->opened(hooks->context, device);
@@ -277,14 +289,17 @@ static tsr_status serve_plan(rank_run *r)
 static tsr_status plan_and_begin(rank_run *r)
 {
     const tsr_job_hooks *hooks = r->job->hooks;
-    tsr_host_share share;
+    const char *backend = r->job->config->backend;
     tsr_host_share smallest = {0};
     tsr_status made = TSR_OK;
 
-    tsr_status st = tsr_host_share_read(r->comm, &share, &smallest);
+    tsr_status st =
+        tsr_host_share_read(r->comm, !tsr_backend_of(backend)->host, &r->share, &smallest);
     if (st == TSR_OK) {
+        const tsr_backend_ranks ranks = ranks_of(r->job, &smallest);
+        r->backend = tsr_backend_find(backend, &ranks);
         if (r->coordinator)
-            made = make_plan(r->job, tsr_comm_size(r->comm), &smallest, &r->plan);
+            made = make_plan(r->job, r->backend, &smallest, &r->plan);
         st = share_plan(r->comm, made, &r->plan);
     }
     if (st == TSR_OK && r->coordinator)

@@ -1,4 +1,5 @@
 /* tessera: one binary, a command each for looking, planning, generating and scoring. */
+#include "launch/backends.h"
 #include "launch/bench_command.h"
 #include "launch/config.h"
 #include "launch/inspect_command.h"
@@ -24,8 +25,8 @@ static tsr_log_level level_of(const char *name)
 static tsr_status plan_command(const tsr_config *config, const tsr_launch_info *info)
 {
     tsr_plan_request request;
-    const tsr_status st =
-        tsr_plan_request_read(config, config->target, (int32_t)config->ranks, &request);
+    const tsr_status st = tsr_plan_request_read(config, tsr_backend_of(config->backend),
+                                                config->target, (int32_t)config->ranks, &request);
     return st == TSR_OK
                ? tsr_plan_show(config->folder, &request, config->json, info->colour_out, stdout)
                : st;

@@ -106,6 +106,8 @@ const tsr_option_row tsr_option_rows[] = {
      "memory of one rank; its share of this machine's when not given"},
     {"local-ranks", JOB, TSR_OPTION_INTEGER, AT(local_ranks), 1, 1024, "N", NULL, NULL,
      "run N ranks as threads of this process instead of under mpirun"},
+    {"ranks-per-gpu", JOB, TSR_OPTION_INTEGER, AT(ranks_per_gpu), 1, 64, "N", "1", NULL,
+     "let N ranks share a GPU, to try many ranks on few; needs NCCL 2.30"},
     {"threads", SIZED, TSR_OPTION_INTEGER, AT(threads), 1, 1024, "N", NULL, NULL,
      "threads of each rank; this machine's cores shared among its ranks when not given"},
     {"cpu-isa", JOB, TSR_OPTION_CHOICE, AT(cpu_isa), 0, 0, "NAME", "auto", "auto|plain|avx2|avx512",

@@ -1,7 +1,6 @@
 /* From the command line's words to what the plan is asked. */
 #include "launch/plan_request.h"
 
-#include "launch/backends.h"
 #include "launch/option_table.h"
 
 #include "runtime/base/log.h"
@@ -33,10 +32,11 @@ static tsr_status read_memory(const char *target_name, tsr_plan_request *request
     return TSR_OK;
 }
 
-tsr_status tsr_plan_request_read(const tsr_config *config, const char *target_name, int32_t ranks,
+tsr_status tsr_plan_request_read(const tsr_config *config, const tsr_backend *backend,
+                                 const char *target_name, int32_t ranks,
                                  tsr_plan_request *ret_request)
 {
-    const char *own = tsr_backend_find(config->backend, ranks)->target();
+    const char *own = backend->target();
     if (own == NULL)
         return TSR_ERR_DEVICE;
     const tsr_target *here = tsr_target_find(own);

@@ -1,6 +1,7 @@
 #!/bin/bash
 # The CUDA kernels on a machine with a GPU: builds, runs their tests, compares every fixture's logits
-# with those of transformers, looks for accesses that are none, prints a table.
+# with those of transformers, looks for accesses that are none, prints a table. With two GPUs also
+# what travels between them, and that two ranks score as one.
 #
 #   tests/gpu.sh                all of it
 #   tests/gpu.sh --build-only   builds; needs a CUDA toolkit but no GPU
@@ -19,7 +20,7 @@ log=$build/gpu-logs
 case $mode in
 all | --build-only | --run-only) ;;
 *)
-    sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac
@@ -60,6 +61,27 @@ score() {
         python3 tests/oracle/parity.py "$folder/expected.safetensors" "$out" "$logits"
 }
 
+# The bytes of one rank's logits, by two.
+same_by_two() {
+    local folder=$1 out=$log/by
+    shift
+    "$build/bin/tessera" score "$folder" --backend cuda --tokens "$folder/expected.safetensors" \
+        --out "$out.one" &&
+        "$@" "$build/bin/tessera" score "$folder" --backend cuda \
+            --tokens "$folder/expected.safetensors" --out "$out.two" &&
+        cmp "$out.one" "$out.two"
+}
+
+run_two() {
+    local two=(mpirun --bind-to none -n 2) folder
+    step "exchange.threads" "$build/bin/test_exchange" local cuda
+    step "exchange.processes" "${two[@]}" "$build/bin/test_exchange" mpi cuda
+    step "exchange_cards" "$build/bin/test_exchange_cards" local cuda
+    for folder in tests/data/*-nvfp4 tests/data/*-fp8; do
+        step "$(basename "$folder").two" same_by_two "$folder" "${two[@]}"
+    done
+}
+
 run_all() {
     local name folder card served=hopper
     card=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null | head -n 1)
@@ -82,6 +104,9 @@ run_all() {
             step "$name.$served" score "$folder" "$served"
         fi
     done
+    if [ "$(nvidia-smi --list-gpus | wc -l)" -ge 2 ]; then
+        run_two
+    fi
     PATH=$PATH:/usr/local/cuda/bin
     for name in $sanitized; do
         step "memcheck.$name" compute-sanitizer --tool memcheck --error-exitcode 1 \

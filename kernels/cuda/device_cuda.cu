@@ -409,6 +409,16 @@ extern "C" tsr_status tsr_cuda_card_name(int32_t ordinal, size_t capacity, char 
     return st;
 }
 
+extern "C" tsr_status tsr_cuda_card_id(int32_t ordinal, unsigned char ret_id[TSR_CARD_ID_BYTES])
+{
+    cudaDeviceProp card;
+    const tsr_status st = find_card(ordinal, &card);
+
+    if (st == TSR_OK)
+        memcpy(ret_id, card.uuid.bytes, TSR_CARD_ID_BYTES);
+    return st;
+}
+
 extern "C" tsr_status tsr_device_open_cuda(int32_t ordinal, tsr_device **ret_device)
 {
     cudaDeviceProp card;

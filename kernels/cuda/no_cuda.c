@@ -24,6 +24,14 @@ tsr_status tsr_cuda_card_name(int32_t ordinal, size_t capacity, char *ret_name)
     return refuse();
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): written where there is CUDA */
+tsr_status tsr_cuda_card_id(int32_t ordinal, unsigned char ret_id[TSR_CARD_ID_BYTES])
+{
+    (void)ordinal;
+    (void)ret_id;
+    return refuse();
+}
+
 tsr_status tsr_device_open_cuda(int32_t ordinal, tsr_device **ret_device)
 {
     (void)ordinal;

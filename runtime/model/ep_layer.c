@@ -194,13 +194,18 @@ static tsr_status one_round(const tsr_ep_layer *ep, const round_share *share, ts
     return st;
 }
 
+int32_t tsr_ep_layer_rounds(const tsr_ep_layer *ep, const tsr_step_facts *facts)
+{
+    const int32_t most = ep->plan->limits.exchange_tokens;
+
+    return facts->max_rank_tokens > 0 ? tsr_pieces(facts->max_rank_tokens, most) : 1;
+}
+
 tsr_status tsr_ep_layer_forward(const tsr_ep_layer *ep, int32_t layer, int32_t tokens,
                                 const tsr_step_facts *facts, tsr_stream stream)
 {
-    /* At least one round, so that a step without tokens still notices a rank that is gone. */
     const int32_t most = ep->plan->limits.exchange_tokens;
-    const int32_t rounds =
-        facts->max_rank_tokens > 0 ? tsr_pieces(facts->max_rank_tokens, most) : 1;
+    const int32_t rounds = tsr_ep_layer_rounds(ep, facts);
     tsr_status st = TSR_OK;
 
     for (int32_t r = 0; st == TSR_OK && r < rounds; r++) {

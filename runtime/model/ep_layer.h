@@ -60,6 +60,10 @@ TSR_MUST_USE tsr_status tsr_ep_layer_open(const tsr_model_args *args, const tsr_
 TSR_MUST_USE tsr_status tsr_ep_layer_make_experts(const tsr_ep_layer *ep, void *image,
                                                   tsr_stream stream);
 
+/* Exchanges of each layer in a step: at least one, so that a step without tokens still notices a
+ * rank that is gone. */
+int32_t tsr_ep_layer_rounds(const tsr_ep_layer *ep, const tsr_step_facts *facts);
+
 /*
  * Collective. x += experts(norm(x)) over the first `tokens` rows of TSR_STEP_RESIDUAL.
  *

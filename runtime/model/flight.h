@@ -28,7 +28,8 @@ typedef struct tsr_flight {
     tsr_mark *mark;       /* behind everything */
     tsr_device *device;
     uint64_t epoch;
-    bool out; /* launched and not landed */
+    int32_t rounds; /* exchanges of each layer */
+    bool out;       /* launched and not landed */
 } tsr_flight;
 
 /* Flight `number` of the step's arrays. TSR_ERR_MEMORY, TSR_ERR_DEVICE */

@@ -9,6 +9,7 @@
 
 #include <inttypes.h>
 #include <sched.h>
+#include <stdio.h>
 #include <time.h>
 
 /* A device is done within microseconds or within milliseconds: after some turns without news the
@@ -24,14 +25,37 @@ static void rest(int32_t turns)
         (void)nanosleep(&a_while, NULL);
 }
 
+/* The layer whose exchange has this stage in the step under way; -1: none. */
+static int32_t layer_of_stage(const tsr_model *m, uint64_t epoch, int32_t stage)
+{
+    int32_t rounds = 0;
+
+    for (int32_t f = 0; f < m->flights; f++) {
+        if (m->flight[f].out && m->flight[f].epoch == epoch)
+            rounds = m->flight[f].rounds;
+    }
+    int32_t sparse = rounds > 0 && stage >= 0 ? stage / rounds : -1;
+    for (int32_t l = 0; l < m->plan->model.layers && sparse >= 0; l++) {
+        if (m->weights.layer[l].sparse && sparse-- == 0)
+            return l;
+    }
+    return -1;
+}
+
 static tsr_status time_out_step(const tsr_model *m, uint64_t epoch, int32_t deadline_ms)
 {
     char at[TEXT_BYTES];
-    tsr_exchange_text(m->ep.exchange, sizeof(at), at);
+    char in[TEXT_BYTES] = "";
+    const int32_t stage = tsr_exchange_text(m->ep.exchange, sizeof(at), at);
+    const int32_t layer = layer_of_stage(m, epoch, stage);
+
+    if (layer >= 0)
+        (void)snprintf(in, sizeof(in), " of layer %" PRId32, layer);
     tsr_log(TSR_LOG_ERROR,
             "step %" PRIu64 ": %s is not done with it after %" PRId32
-            " ms, with the %s exchange at the %s",
-            epoch, tsr_device_name(m->device), deadline_ms, tsr_exchange_name(m->ep.exchange), at);
+            " ms, with the %s exchange%s at the %s",
+            epoch, tsr_device_name(m->device), deadline_ms, tsr_exchange_name(m->ep.exchange), in,
+            at);
     return TSR_ERR_TIMEOUT;
 }
 
@@ -152,6 +176,7 @@ tsr_status tsr_model_launch(tsr_model *model, int32_t flight, const tsr_step_fac
     if (st == TSR_OK) {
         f->out = true;
         f->epoch = facts->epoch;
+        f->rounds = tsr_ep_layer_rounds(&model->ep, facts);
     }
     return ended(model, st);
 }
@@ -160,6 +185,8 @@ tsr_status tsr_model_land(tsr_model *model, int32_t flight, const tsr_sampled **
 {
     tsr_flight *f = flight_of(model, flight, true);
     tsr_status st = f != NULL ? tsr_wait_for_mark(model, f->mark, f->epoch) : TSR_ERR_ARG;
+    if (st == TSR_OK)
+        st = tsr_exchange_poll(model->ep.exchange); /* before what a fault of it may lead to */
     if (st == TSR_OK)
         st = tsr_device_fault(model->device);
     if (st == TSR_OK) {

@@ -246,12 +246,14 @@ tsr_status tsr_model_open(const tsr_model_args *args, tsr_model **ret_model)
     return st;
 }
 
-/* The streams go first: what is on them works in the memory of the others. Then the recordings,
- * before the exchange whose work they hold. */
+/* The streams go first, when nothing on them waits for a peer: what is on them works in the memory
+ * of the others. Then the recordings, before the exchange whose work they hold. */
 void tsr_model_close(tsr_model *model)
 {
     if (model == NULL)
         return;
+    if (model->ep.exchange != NULL)
+        tsr_exchange_drain(model->ep.exchange, model->stream);
     tsr_device_stream_close(model->device, model->stream);
     tsr_device_stream_close(model->device, model->reading);
     tsr_recordings_close(&model->recordings, model->device);

@@ -1,6 +1,7 @@
 /* Threads or this process; what a body counted is gathered when all are through. */
 #include "tests/comm/ranks.h"
 
+#include "launch/exchange_memory.h"
 #include "runtime/base/log.h"
 #include "tests/test.h"
 
@@ -13,6 +14,7 @@
 enum { MOST_RANKS = 8, POLL_NS = 1000000 };
 
 static bool local_backend = true;
+static int32_t cards;    /* GPUs, of which each rank takes one; 0: rows lie in host memory */
 static tsr_comm *anchor; /* mpi: the group held to the end */
 static _Thread_local rank_run *running;
 
@@ -47,6 +49,13 @@ bool ranks_begin(int argc, char **argv)
 {
     tsr_log_set_sink(keep_line, NULL);
     local_backend = argc < 2 || strcmp(argv[1], "mpi") != 0;
+    if (argc > 2 && strcmp(argv[2], "cuda") == 0) {
+        cards = tsr_cuda_cards();
+        if (cards < 2) {
+            (void)printf("skipped: %d GPUs, needed are 2\n", (int)cards);
+            exit(RANKS_SKIPPED);
+        }
+    }
     return local_backend || tsr_comm_open_mpi(DEADLINE_MS, &anchor) == TSR_OK;
 }
 
@@ -59,6 +68,11 @@ void ranks_end(void)
 bool ranks_are_local(void)
 {
     return local_backend;
+}
+
+bool ranks_have_cards(void)
+{
+    return cards > 0;
 }
 
 bool rank_is_last(const rank_run *run)
@@ -95,8 +109,12 @@ static void run_body(rank_run *run, rank_body body)
     tsr_log_set_rank(run->rank);
     run->rank = tsr_comm_rank(run->comm);
     run->size = tsr_comm_size(run->comm);
-    const tsr_status opened = rows_open(&run->rows);
+    const tsr_status opened = rows_open(cards > 0 ? run->rank % cards : NO_CARD, &run->rows);
     RANK_STATUS(run, TSR_OK, opened);
+    if (opened == TSR_OK && cards > 0) {
+        run->memory = tsr_exchange_memory_on_card(run->rows.device, run->rank % cards, false);
+        tsr_exchange_use_memory(run->comm, &run->memory);
+    }
     if (opened == TSR_OK)
         body(run);
     else
@@ -156,8 +174,10 @@ static void run_mpi(int32_t deadline_ms, rank_body body)
 
 static void run_each(const int32_t *sizes, size_t count, int32_t deadline_ms, rank_body body)
 {
-    for (size_t i = 0; i < count && local_backend; i++)
-        run_local(sizes[i], deadline_ms, body);
+    for (size_t i = 0; i < count && local_backend; i++) {
+        if (cards == 0 || (sizes[i] > 1 && sizes[i] <= cards))
+            run_local(sizes[i], deadline_ms, body);
+    }
     if (!local_backend)
         run_mpi(deadline_ms, body);
 }

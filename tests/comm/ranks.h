@@ -1,12 +1,13 @@
 /*
  * Runs one body on every rank of a group, for either backend: `local` starts a thread per rank,
- * `mpi` is this process. A body counts what is wrong instead of jumping out, so that its peers are
- * not left waiting.
+ * `mpi` is this process. With `cuda` behind it each rank's rows lie on a GPU of its own, in groups
+ * of at least two: a single rank has an exchange for itself (test_exchange_device.c). A body
+ * counts what is wrong instead of jumping out, so that its peers are not left waiting.
  */
 #ifndef TSR_TESTS_COMM_RANKS_H
 #define TSR_TESTS_COMM_RANKS_H
 
-#include "comm/comm.h"
+#include "comm/exchange.h"
 #include "tests/comm/rows.h"
 
 #include <stdbool.h>
@@ -16,6 +17,7 @@ enum { DEADLINE_MS = 30000 };
 typedef struct rank_run {
     tsr_comm *comm;
     rows rows; /* what its exchanges' buffers are reached by, and the stream they work on */
+    tsr_exchange_memory memory; /* cuda: where they lie */
     int32_t rank;
     int32_t size;
     int failures;
@@ -35,14 +37,18 @@ void rank_check(rank_run *run, bool ok, const char *what, const char *file, int 
 void rank_check_status(rank_run *run, tsr_status expected, tsr_status actual, const char *file,
                        int line);
 
+/* What a test program exits with that has nothing to run on. */
+enum { RANKS_SKIPPED = 77 };
+
 /* Reads the backend from the command line; for mpi joins a group that is held to the end, since MPI
- * starts only once. */
+ * starts only once. Exits with RANKS_SKIPPED where there are not two GPUs for `cuda`. */
 bool ranks_begin(int argc, char **argv);
 
 /* A process whose peers still run must not be the first to fail: leaves MPI in order. */
 void ranks_end(void);
 
 bool ranks_are_local(void);
+bool ranks_have_cards(void);
 
 bool rank_is_last(const rank_run *run);
 

@@ -18,7 +18,10 @@ typedef struct rows {
     void *staging;
 } rows;
 
-TSR_MUST_USE tsr_status rows_open(rows *ret_rows);
+enum { NO_CARD = -1 };
+
+/* On a CPU, or on a GPU. */
+TSR_MUST_USE tsr_status rows_open(int32_t card, rows *ret_rows);
 void rows_close(rows *r);
 
 /* Both are through when they return. */

@@ -429,10 +429,17 @@ static tsr_status late_exchange_poll(tsr_exchange *exchange)
     return tsr_exchange_poll(late_of(exchange)->inner);
 }
 
-static void late_exchange_text(const tsr_exchange *exchange, size_t capacity, char *text)
+static int32_t late_exchange_text(const tsr_exchange *exchange, size_t capacity, char *text)
 {
     const late_exchange *x = (const late_exchange *)(const void *)exchange;
-    tsr_exchange_text(x->inner, capacity, text);
+    /* A device that is stuck has begun nothing: where the host is says more. */
+    return x->device->stuck ? tsr_exchange_text_base(exchange, capacity, text)
+                            : tsr_exchange_text(x->inner, capacity, text);
+}
+
+static void late_exchange_drain(tsr_exchange *exchange, tsr_stream stream)
+{
+    tsr_exchange_drain(late_of(exchange)->inner, stream);
 }
 
 static void late_exchange_close(tsr_exchange *exchange)
@@ -449,6 +456,7 @@ static const tsr_exchange_ops late_exchange_ops = {
     .wait = late_exchange_wait,
     .poll = late_exchange_poll,
     .text = late_exchange_text,
+    .drain = late_exchange_drain,
     .close = late_exchange_close,
 };
 

@@ -205,6 +205,9 @@ static void a_device_that_never_comes_back_is_named(void **state)
         assert_true(log_lines_say(&lines, "step 1: late cpu"));
         assert_true(
             log_lines_say(&lines, "is not done with it after 300 ms, with the late exchange"));
+        /* Step 1 takes two exchanges a layer on one rank, one on several. */
+        assert_true(log_lines_say(&lines, i == 0 ? " of layer 1 at the end of step 2 stage 3"
+                                                 : " of layer 3 at the end of step 2 stage 3"));
     }
 }
 

@@ -90,9 +90,9 @@ PUBLIC_HEADERS = {
 # Libraries of others: header (or its beginning) -> the files that may include it.
 VENDORS = [
     (r"mpi\.h", r"comm/mpi_world\.c"),
-    (r"nccl.*", r"comm/exchange_nccl\.(c|cu|h)"),
+    (r"nccl.*", r"comm/(exchange_)?nccl_?\w*\.(c|cu|cuh|h)"),
     (r"protobuf-c/.*", r"proto/\w+_wire\.c"),
-    (r"cuda.*|cublas.*", r"kernels/cuda/.*|comm/exchange_nccl\.(c|cu|h)"),
+    (r"cuda.*|cublas.*", r"kernels/cuda/.*|comm/(exchange_)?nccl_?\w*\.(c|cu|cuh|h)"),
     (r"\w*mmintrin\.h", r"kernels/cpu/.*"),
     (r"jansson\.h", r"(runtime/(base|checkpoint|synthetic|text)|launch)/.*"),
     (r"pcre2\.h", r"runtime/(checkpoint|text)/.*"),
@@ -265,7 +265,7 @@ PLANTED = [
     ("runtime/model/bad.c", '#include "kernels/ops.h"', "kernels keeps to itself"),
     ("launch/bad.c", '#include "comm.h"', "no file from the repository root"),
     ("comm/bad.c", "#include <mpi.h>", "only comm/mpi_world"),
-    ("comm/bad.c", "#  include <nccl.h>", "only comm/exchange_nccl"),
+    ("comm/bad.c", "#  include <nccl.h>", "only comm/(exchange_)?nccl"),
     ("runtime/engine/bad.c", "#include <protobuf-c/protobuf-c.h>", "only proto/"),
     ("runtime/engine/bad.c", '#include "proto/plan.pb-c.h"', "only proto/*_wire.c"),
     ("kernels/bad.c", "#include <cuda_runtime.h>", "only kernels/cuda"),

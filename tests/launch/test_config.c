@@ -131,7 +131,8 @@ static void every_target_is_a_choice_and_in_the_help(void **state)
         (void)snprintf(line, sizeof(line), "tessera plan dir --target %s --activations-of %s", name,
                        name);
         ASSERT_STATUS(TSR_OK, parse(line, &c));
-        ASSERT_STATUS(TSR_OK, tsr_plan_request_read(&c, c.target, 1, &request));
+        ASSERT_STATUS(TSR_OK,
+                      tsr_plan_request_read(&c, tsr_backend_of("auto"), c.target, 1, &request));
         assert_ptr_equal(request.target, tsr_target_find(name));
         assert_ptr_equal(request.activations_of, tsr_target_find(name));
         assert_non_null(strstr(help, name));
@@ -146,24 +147,45 @@ static void a_plan_is_for_the_backend_unless_a_target_is_named(void **state)
     tsr_config c;
     tsr_plan_request request;
     ASSERT_STATUS(TSR_OK, parse("tessera plan dir", &c));
-    ASSERT_STATUS(TSR_OK, tsr_plan_request_read(&c, c.target, 1, &request));
-    const tsr_target *here = tsr_target_find(tsr_backend_find("auto", 1)->target());
+    ASSERT_STATUS(TSR_OK, tsr_plan_request_read(&c, tsr_backend_of("auto"), c.target, 1, &request));
+    const tsr_target *here = tsr_target_find(tsr_backend_of("auto")->target());
     assert_non_null(here);
     assert_ptr_equal(request.target, here);
-    ASSERT_STATUS(TSR_OK, tsr_plan_request_read(&c, "24GiB", 1, &request));
+    ASSERT_STATUS(TSR_OK, tsr_plan_request_read(&c, tsr_backend_of("auto"), "24GiB", 1, &request));
     assert_ptr_equal(request.target, here);
     assert_int_equal(request.memory_bytes, 24LL << 30);
-    ASSERT_STATUS(TSR_ERR_ARG, tsr_plan_request_read(&c, "abacus", 1, &request));
+    ASSERT_STATUS(TSR_ERR_ARG,
+                  tsr_plan_request_read(&c, tsr_backend_of("auto"), "abacus", 1, &request));
     assert_non_null(strstr(last_line, "--target abacus: expected one of cpu|h100|h200|b200"));
     for (size_t i = 0; tsr_backend_choice(i) != NULL; i++) {
-        const tsr_backend *backend = tsr_backend_find(tsr_backend_choice(i), 1);
+        const tsr_backend *backend = tsr_backend_of(tsr_backend_choice(i));
         assert_non_null(backend);
         if (backend->here())
             assert_non_null(tsr_target_find(backend->target()));
     }
-    /* Between ranks rows travel in the host's memory. */
-    assert_true(tsr_backend_find("auto", 4)->host);
-    assert_null(tsr_backend_find("abacus", 1));
+    assert_null(tsr_backend_of("abacus"));
+}
+
+/* Several ranks compute on GPUs when each has one, or where that was asked for as many as share
+ * one. */
+static void ranks_without_a_gpu_each_compute_on_the_host(void **state)
+{
+    (void)state;
+    const tsr_backend_ranks none = {.ranks = 4, .on_card = 0, .allowed = 1};
+    const tsr_backend_ranks shared = {.ranks = 4, .on_card = 2, .allowed = 1};
+    const tsr_backend_ranks asked = {.ranks = 4, .on_card = 2, .allowed = 2};
+    const tsr_backend_ranks each = {.ranks = 4, .on_card = 1, .allowed = 1};
+    const tsr_backend *cuda = tsr_backend_of("cuda");
+    assert_true(tsr_backend_find("auto", &none)->host);
+    assert_true(tsr_backend_find("auto", &shared)->host);
+    ASSERT_STATUS(TSR_ERR_DEVICE, tsr_backend_check(cuda, &none));
+    assert_non_null(strstr(last_line, "--backend cuda: of 4 ranks not every one sees a GPU"));
+    ASSERT_STATUS(TSR_ERR_DEVICE, tsr_backend_check(cuda, &shared));
+    assert_non_null(strstr(last_line, "--backend cuda: 2 ranks on one GPU; "));
+    assert_non_null(strstr(last_line, "--ranks-per-gpu 2"));
+    ASSERT_STATUS(TSR_OK, tsr_backend_check(cuda, &asked));
+    ASSERT_STATUS(TSR_OK, tsr_backend_check(cuda, &each));
+    ASSERT_STATUS(TSR_OK, tsr_backend_check(tsr_backend_of("cpu"), &none));
 }
 
 int main(void)
@@ -175,6 +197,7 @@ int main(void)
         cmocka_unit_test(what_is_wrong_is_named),
         cmocka_unit_test(every_target_is_a_choice_and_in_the_help),
         cmocka_unit_test(a_plan_is_for_the_backend_unless_a_target_is_named),
+        cmocka_unit_test(ranks_without_a_gpu_each_compute_on_the_host),
     };
     tsr_log_set_sink(keep_line, NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,31 @@
+# NCCL: its header alone, the library is loaded where several ranks compute on GPUs. Found, or left
+# out without fuss; whoever asks for it by name (ON) is told what is missing.
+set(TSR_NCCL "AUTO" CACHE STRING "rows between GPUs: AUTO (where nccl.h is found), ON or OFF")
+set_property(CACHE TSR_NCCL PROPERTY STRINGS AUTO ON OFF)
+set(TSR_NCCL_OLDEST 2.28)
+
+set(TSR_HAS_NCCL OFF)
+set(said STATUS)
+if(TSR_NCCL STREQUAL "ON")
+  set(said FATAL_ERROR)
+endif()
+
+if(NOT TSR_NCCL STREQUAL "OFF" AND NOT TSR_HAS_CUDA)
+  message(${said} "no NCCL: this build has no CUDA")
+elseif(NOT TSR_NCCL STREQUAL "OFF")
+  find_path(TSR_NCCL_INCLUDE nccl_device.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+  set(version "")
+  if(TSR_NCCL_INCLUDE)
+    file(STRINGS ${TSR_NCCL_INCLUDE}/nccl.h version REGEX "#define NCCL_(MAJOR|MINOR) ")
+    string(REGEX REPLACE "[^0-9]*([0-9]+);[^0-9]*([0-9]+)" "\\1.\\2" version "${version}")
+  endif()
+  if(NOT TSR_NCCL_INCLUDE)
+    message(${said} "no NCCL: nccl_device.h is not found (libnccl-dev); TSR_NCCL_INCLUDE can name "
+      "its folder")
+  elseif(version VERSION_LESS TSR_NCCL_OLDEST)
+    message(${said} "no NCCL: its header is ${version}, needed is ${TSR_NCCL_OLDEST}")
+  else()
+    set(TSR_HAS_NCCL ON)
+    message(STATUS "NCCL ${version} from ${TSR_NCCL_INCLUDE}")
+  endif()
+endif()

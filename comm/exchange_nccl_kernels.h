@@ -1,0 +1,60 @@
+/*
+ * What an exchange between GPUs puts on a stream. Every call is a launch or two, the same ones for
+ * the same sizes, so that a step can be recorded; none waits, none reads anything back.
+ *
+ *                 this rank                                a peer
+ *   dispatch      list the rows of each target
+ *                 notices: how many ----------------------> notices
+ *                 wait for everybody's notices: where my rows go, and that the target is ready
+ *                 rows, slot ranks, origins --------------> arrived_rows [first ..]
+ *                 sent -----------------------------------> sent
+ *   arrive        wait for everybody's sent; count and number answers
+ *   return        answers, each where it belongs ---------> returned_rows [row, slot]
+ *                 returned -------------------------------> returned
+ *                 wait for everybody's
+ *
+ * Rows lie where they belong as soon as they are here: nothing is copied twice, and what moves is
+ * what is there. Few rows need neither the first wait nor any word: they go as packets, which arrive
+ * and return take apart (exchange_nccl_packets.cuh). A kernel that waits does so in a few CTAs and leaves when the host lets go, or when
+ * a fault was found.
+ */
+#ifndef TSR_COMM_EXCHANGE_NCCL_KERNELS_H
+#define TSR_COMM_EXCHANGE_NCCL_KERNELS_H
+
+#include "comm/exchange_nccl_layout.h"
+#include "runtime/base/status.h"
+#include "runtime/base/stream.h"
+
+#include <stdint.h>
+
+/* Ranks whose GPUs reach each other's memory are fewer. */
+enum { TSR_NCCL_MOST_RANKS = 128 };
+
+/* What every kernel is given. */
+typedef struct tsr_nccl_work {
+    tsr_nccl_layout at;
+    unsigned char *peer[TSR_NCCL_MOST_RANKS]; /* each one's window, as this rank reaches it */
+    unsigned char *window;                    /* this rank's */
+    unsigned char *block;
+    tsr_nccl_fault *fault; /* of the host, as the device sees it */
+    uint64_t row_bytes;
+    uint64_t return_row_bytes;
+    int32_t rank;
+    int32_t ranks;
+    int32_t slots;
+    int32_t max_tokens;
+    int32_t max_arrivals;
+} tsr_nccl_work;
+
+/* Writes where this rank reaches each peer's window to the block's peers. `handle` is NCCL's. */
+TSR_MUST_USE tsr_status tsr_nccl_find_peers(const tsr_nccl_work *work, void *handle,
+                                            tsr_stream stream);
+
+TSR_MUST_USE tsr_status tsr_nccl_begin(const tsr_nccl_work *work, uint64_t step, tsr_stream stream);
+TSR_MUST_USE tsr_status tsr_nccl_dispatch(const tsr_nccl_work *work, int32_t tokens,
+                                          tsr_stream stream);
+TSR_MUST_USE tsr_status tsr_nccl_arrive(const tsr_nccl_work *work, tsr_stream stream);
+TSR_MUST_USE tsr_status tsr_nccl_return(const tsr_nccl_work *work, int32_t tokens,
+                                        tsr_stream stream);
+
+#endif

@@ -1,0 +1,214 @@
+/*
+ * What an exchange between GPUs finds wrong while the host is elsewhere: calls return at once, and
+ * who polls hears of it.
+ */
+#include "comm/exchange.h"
+#include "tests/comm/ranks.h"
+#include "tests/test.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+enum { POLL_NS = 1000000, A_WHILE = 300 };
+
+/* Until the exchange says that something is wrong, which may be as soon as it is waited for. */
+static tsr_status wait_until_wrong(tsr_exchange *x, tsr_stream stream)
+{
+    const struct timespec poll = {.tv_nsec = POLL_NS};
+    tsr_status st = tsr_exchange_wait(x, stream);
+    while (st == TSR_OK) {
+        (void)nanosleep(&poll, NULL);
+        st = tsr_exchange_poll(x);
+    }
+    return st;
+}
+
+static void close_group(rank_run *run, tsr_exchange *x)
+{
+    tsr_exchange_drain(x, run->rows.stream);
+    tsr_exchange_close(x);
+}
+
+/* Four rows of each rank, all to the last, which has room for three. */
+static void overflow_body(rank_run *run)
+{
+    const tsr_exchange_shape shape = {4, 3, 1, 16, 16};
+    const int32_t last = run->size - 1;
+    const int32_t ranks[] = {last, last, last, last};
+    const tsr_stream s = run->rows.stream;
+    tsr_exchange *x = NULL;
+    int32_t count = -1;
+
+    RANK_STATUS(run, TSR_OK, tsr_exchange_open(run->comm, &shape, &x));
+    if (x == NULL)
+        return;
+    const tsr_exchange_buffers b = tsr_exchange_buffers_of(x);
+    RANK_STATUS(run, TSR_OK, rows_put(&run->rows, b.send_ranks, ranks, sizeof(ranks)));
+    RANK_STATUS(run, TSR_OK, tsr_exchange_begin(x, 5, s));
+    RANK_STATUS(run, TSR_OK, tsr_exchange_dispatch(x, 4, s));
+    const tsr_status found = wait_until_wrong(x, s);
+    if (rank_is_last(run)) {
+        RANK_STATUS(run, TSR_ERR_CAPACITY, found);
+        RANK_CHECK(run, strstr(run->log, "dispatch of step 5 stage 0: ") != NULL);
+        RANK_CHECK(run, strstr(run->log, "the exchange has room for 3 arrivals") != NULL);
+    }
+    RANK_STATUS(run, TSR_ERR_CAPACITY, rank_until_the_end(run));
+    RANK_STATUS(run, TSR_ERR_PEER, tsr_exchange_poll(x));
+    RANK_STATUS(run, TSR_OK, rows_get(&run->rows, &count, b.arrived_count, sizeof(count)));
+    RANK_CHECK(run, count == 0);
+    close_group(run, x);
+}
+
+static void more_than_there_is_room_for_ends_the_group(void **state)
+{
+    (void)state;
+    ranks_run_several(DEADLINE_MS, overflow_body);
+}
+
+static void no_rank_body(rank_run *run)
+{
+    const tsr_exchange_shape shape = {4, 8, 2, 16, 16};
+    const int32_t ranks[] = {-1, -1, 0, 0, -1, run->size, 0, 0};
+    const tsr_stream s = run->rows.stream;
+    tsr_exchange *x = NULL;
+
+    RANK_STATUS(run, TSR_OK, tsr_exchange_open(run->comm, &shape, &x));
+    if (x == NULL)
+        return;
+    const tsr_exchange_buffers b = tsr_exchange_buffers_of(x);
+    RANK_STATUS(run, TSR_OK, rows_put(&run->rows, b.send_ranks, ranks, sizeof(ranks)));
+    RANK_STATUS(run, TSR_OK, tsr_exchange_begin(x, 5, s));
+    RANK_STATUS(run, TSR_OK, tsr_exchange_dispatch(x, rank_is_last(run) ? 4 : 2, s));
+    const tsr_status found = wait_until_wrong(x, s);
+    if (rank_is_last(run)) {
+        RANK_STATUS(run, TSR_ERR_ARG, found);
+        RANK_CHECK(run, strstr(run->log, "row 2 slot 1 names rank") != NULL);
+    }
+    RANK_STATUS(run, TSR_ERR_ARG, rank_until_the_end(run));
+    close_group(run, x);
+}
+
+static void a_rank_that_is_none_ends_the_group(void **state)
+{
+    (void)state;
+    ranks_run_several(DEADLINE_MS, no_rank_body);
+}
+
+/* Each finds it out, or hears of it first. */
+static void apart_body(rank_run *run)
+{
+    const tsr_exchange_shape shape = {1, run->size, 1, 16, 16};
+    const tsr_stream s = run->rows.stream;
+    tsr_exchange *x = NULL;
+
+    RANK_STATUS(run, TSR_OK, tsr_exchange_open(run->comm, &shape, &x));
+    if (x == NULL)
+        return;
+    RANK_STATUS(run, TSR_OK, tsr_exchange_begin(x, rank_is_last(run) ? 8 : 7, s));
+    RANK_STATUS(run, TSR_OK, tsr_exchange_dispatch(x, 0, s));
+    const tsr_status found = wait_until_wrong(x, s);
+    RANK_CHECK(run, found == TSR_ERR_MISMATCH || found == TSR_ERR_PEER);
+    if (found == TSR_ERR_MISMATCH)
+        RANK_CHECK(run,
+                   strstr(run->log, rank_is_last(run) ? "at dispatch of step 7 stage 0"
+                                                      : "at dispatch of step 8 stage 0") != NULL);
+    RANK_STATUS(run, TSR_ERR_MISMATCH, rank_until_the_end(run));
+    close_group(run, x);
+}
+
+static void ranks_at_different_steps_end_the_group(void **state)
+{
+    (void)state;
+    ranks_run_several(DEADLINE_MS, apart_body);
+}
+
+/* The last rank does not come; who waits can say so, and is let go. */
+static void absent_body(rank_run *run)
+{
+    const tsr_exchange_shape shape = {1, run->size, 1, 16, 16};
+    const struct timespec poll = {.tv_nsec = POLL_NS};
+    const tsr_stream s = run->rows.stream;
+    char expected[TSR_EXCHANGE_TEXT_BYTES];
+    char text[TSR_EXCHANGE_TEXT_BYTES];
+    tsr_exchange *x = NULL;
+
+    RANK_STATUS(run, TSR_OK, tsr_exchange_open(run->comm, &shape, &x));
+    if (x == NULL)
+        return;
+    if (!rank_is_last(run)) {
+        RANK_STATUS(run, TSR_OK, tsr_exchange_begin(x, 7, s));
+        RANK_STATUS(run, TSR_OK, tsr_exchange_dispatch(x, 0, s));
+        RANK_STATUS(run, TSR_OK, tsr_exchange_wait(x, s));
+        for (int i = 0; i < A_WHILE; i++)
+            (void)nanosleep(&poll, NULL);
+        RANK_STATUS(run, TSR_OK, tsr_exchange_poll(x));
+        (void)tsr_exchange_text(x, sizeof(text), text);
+        (void)snprintf(expected, sizeof(expected),
+                       "dispatch of step 7 stage 0, waiting for rank %d", (int)run->size - 1);
+        RANK_CHECK(run, strcmp(text, expected) == 0);
+        tsr_comm_abort(run->comm, TSR_ERR_TIMEOUT);
+    }
+    RANK_STATUS(run, TSR_ERR_TIMEOUT, rank_until_the_end(run));
+    close_group(run, x);
+}
+
+static void a_rank_that_does_not_come_is_named(void **state)
+{
+    (void)state;
+    ranks_run_several(DEADLINE_MS, absent_body);
+}
+
+/* A shape of another kind is refused by all, before anything is made. */
+static void shapes_body(rank_run *run)
+{
+    const tsr_exchange_shape shape = {1, 1, rank_is_last(run) ? 2 : 1, 16, 16};
+    tsr_exchange *x = NULL;
+
+    const tsr_status st = tsr_exchange_open(run->comm, &shape, &x);
+    RANK_CHECK(run, st == TSR_ERR_MISMATCH || st == TSR_ERR_PEER);
+    RANK_STATUS(run, TSR_ERR_MISMATCH, rank_until_the_end(run));
+    RANK_CHECK(run, x == NULL);
+}
+
+static void another_shape_is_refused(void **state)
+{
+    (void)state;
+    ranks_run_several(DEADLINE_MS, shapes_body);
+}
+
+/* All on the first GPU, which nobody asked for. */
+static void sharing_body(rank_run *run)
+{
+    const tsr_exchange_shape shape = {1, 1, 1, 16, 16};
+    tsr_exchange *x = NULL;
+
+    run->memory.card = 0;
+    const tsr_status st = tsr_exchange_open(run->comm, &shape, &x);
+    RANK_CHECK(run, st == TSR_ERR_DEVICE || st == TSR_ERR_PEER);
+    RANK_STATUS(run, TSR_ERR_DEVICE, rank_until_the_end(run));
+    RANK_CHECK(run, x == NULL);
+}
+
+static void ranks_on_one_gpu_are_refused(void **state)
+{
+    (void)state;
+    ranks_run_several(DEADLINE_MS, sharing_body);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(more_than_there_is_room_for_ends_the_group),
+        cmocka_unit_test(a_rank_that_is_none_ends_the_group),
+        cmocka_unit_test(ranks_at_different_steps_end_the_group),
+        cmocka_unit_test(a_rank_that_does_not_come_is_named),
+        cmocka_unit_test(another_shape_is_refused),
+        cmocka_unit_test(ranks_on_one_gpu_are_refused),
+    };
+    if (!ranks_begin(argc, argv))
+        return 1;
+    const int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    ranks_end();
+    return failed;
+}
