@@ -8,8 +8,12 @@
  *
  *   lane 4 g + t holds of 16 x 8 sums: row g, columns 2 t, 2 t + 1; row g + 8, the same columns
  *
- * Tiles lie in shared memory in BF16, a position a row; 16-byte pieces of a row are swapped by the
- * row's last three bits, so that eight rows are read without conflicts.
+ * Tiles lie in shared memory in BF16, a position a row, 64 dims after 64 dims:
+ *
+ *   | row 0, dims 0 .. 63 | row 1, dims 0 .. 63 | .. | row 0, dims 64 .. 127 | ..     128 bytes each
+ *
+ * 16-byte pieces of these are swapped by the row's last three bits, so that eight rows are read
+ * without conflicts.
  */
 #ifndef TSR_KERNELS_CUDA_ATTEND_CUDA_CUH
 #define TSR_KERNELS_CUDA_ATTEND_CUDA_CUH
@@ -22,6 +26,7 @@ enum {
     TSR_SPLIT_TILES = TSR_ATTEND_SPLIT / TSR_TILE,  /* tiles of a split */
     TSR_QUERY_ROWS = TSR_ATTEND_ROWS,               /* of one warp's fragments */
     TSR_PIECE = 16,                                 /* bytes that are copied at once */
+    TSR_LINE = 128,                                 /* bytes of a row that lie together */
     TSR_STEP = 16,                                  /* dims or positions of one mma */
     TSR_BLOCK_SHIFT = 40,
 };
@@ -101,6 +106,15 @@ static inline tsr_status tsr_multiprocessors(tsr_device *device, int32_t *ret_co
     if (st == TSR_OK)
         *ret_count = count;
     return st;
+}
+
+static inline bool tsr_is_hopper(tsr_device *device)
+{
+    int major = 0;
+
+    return cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor,
+                                  tsr_cuda(device)->ordinal) == cudaSuccess &&
+           major == 9;
 }
 
 /* What the kernel in front wrote may be read from here on. */
@@ -249,16 +263,17 @@ template <int DIM, bool FP8> struct tsr_stored {
     static constexpr int pieces = row / TSR_PIECE;
 };
 
-/* Where a piece of a row of BF16 lies in its tile; FP8 is stored as it comes. */
-template <int DIM> static __device__ __forceinline__ uint32_t tsr_piece_at(int row, int piece)
+/* Where a piece of a row of BF16 lies in a matrix of ROWS rows. */
+template <int ROWS> static __device__ __forceinline__ uint32_t tsr_piece_at(int row, int piece)
 {
-    return (uint32_t)(row * DIM * 2 + (piece ^ (row & 7)) * TSR_PIECE);
+    return (uint32_t)((piece / 8 * ROWS + row) * TSR_LINE + (piece % 8 ^ row % 8) * TSR_PIECE);
 }
 
+/* The same in a tile as it is stored; FP8 lies as it comes. */
 template <int DIM, bool FP8>
 static __device__ __forceinline__ uint32_t tsr_stored_at(int row, int piece)
 {
-    return FP8 ? (uint32_t)(row * DIM + piece * TSR_PIECE) : tsr_piece_at<DIM>(row, piece);
+    return FP8 ? (uint32_t)(row * DIM + piece * TSR_PIECE) : tsr_piece_at<TSR_TILE>(row, piece);
 }
 
 /*
@@ -364,9 +379,9 @@ static __device__ __forceinline__ void tsr_widen_tile(const unsigned char *from,
             const float2 v = tsr_from_e4m3_pair(word[n / 2] >> 16 * (n % 2));
             wide[n] = tsr_to_bf16_pair(v.x, v.y);
         }
-        *(uint4 *)(to + tsr_piece_at<DIM>(row, 2 * piece)) =
+        *(uint4 *)(to + tsr_piece_at<TSR_TILE>(row, 2 * piece)) =
             make_uint4(wide[0], wide[1], wide[2], wide[3]);
-        *(uint4 *)(to + tsr_piece_at<DIM>(row, 2 * piece + 1)) =
+        *(uint4 *)(to + tsr_piece_at<TSR_TILE>(row, 2 * piece + 1)) =
             make_uint4(wide[4], wide[5], wide[6], wide[7]);
     }
 }
@@ -411,35 +426,34 @@ static __device__ __forceinline__ void tsr_mma(float sum[4], const uint32_t a[4]
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-/* 16 rows x 16 columns of a matrix in BF16 as the A operand: columns of step `step`. */
-template <int DIM>
-static __device__ __forceinline__ void tsr_load_rows(uint32_t to[4], uint32_t matrix, int step)
+/* Rows first .. first + 15 of a matrix of ROWS, columns of step `step`: the A operand. */
+template <int ROWS>
+static __device__ __forceinline__ void tsr_load_rows(uint32_t to[4], uint32_t matrix, int first,
+                                                     int step)
 {
     const int lane = (int)(threadIdx.x % TSR_CUDA_LANES);
 
-    tsr_load_matrices(to, matrix + tsr_piece_at<DIM>(lane % 16, 2 * step + lane / 16));
+    tsr_load_matrices(to, matrix + tsr_piece_at<ROWS>(first + lane % 16, 2 * step + lane / 16));
 }
 
 /* Keys `first` .. first + 15 of a tile, dims of step `step`: two B operands. */
-template <int DIM>
 static __device__ __forceinline__ void tsr_load_keys(uint32_t to[4], uint32_t tile, int first,
                                                      int step)
 {
     const int lane = (int)(threadIdx.x % TSR_CUDA_LANES);
 
-    tsr_load_matrices(to, tile + tsr_piece_at<DIM>(first + lane / 16 * 8 + lane % 8,
+    tsr_load_matrices(to, tile + tsr_piece_at<TSR_TILE>(first + lane / 16 * 8 + lane % 8,
                                                    2 * step + lane / 8 % 2));
 }
 
 /* Values of positions 16 step .. of a tile, dims 8 piece .. 8 piece + 15: two B operands. */
-template <int DIM>
 static __device__ __forceinline__ void tsr_load_values(uint32_t to[4], uint32_t tile, int step,
                                                        int piece)
 {
     const int lane = (int)(threadIdx.x % TSR_CUDA_LANES);
 
     tsr_load_turned_matrices(
-        to, tile + tsr_piece_at<DIM>(TSR_STEP * step + lane % 16, piece + lane / 16));
+        to, tile + tsr_piece_at<TSR_TILE>(TSR_STEP * step + lane % 16, piece + lane / 16));
 }
 
 /* ---- the order of sums ---- */
@@ -473,32 +487,41 @@ template <int PIECES> static __device__ __forceinline__ void tsr_sums_clear(tsr_
     s->most[0] = s->most[1] = -INFINITY;
 }
 
-/*
- * A tile's largest raw scores come: what was added up before shrinks. Gives what the weights are
- * relative to, which is 0 where nothing is seen yet.
- */
-template <int PIECES>
-static __device__ __forceinline__ void tsr_sums_rise(tsr_sums<PIECES> *s, const float peak[2],
-                                                     float scale, float ret_base[2])
+/* What a tile's largest raw scores do to a split. */
+typedef struct tsr_rise {
+    float most[2];   /* the split's from now on */
+    float base[2];   /* what weights are relative to: most, or 0 where nothing is seen yet */
+    float shrink[2]; /* what was added up before is worth */
+} tsr_rise;
+
+static __device__ __forceinline__ tsr_rise tsr_rise_of(const float most[2], const float peak[2],
+                                                       float scale)
 {
-    float shrink[2];
+    tsr_rise rise;
 
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-        const float most = fmaxf(s->most[r], peak[r] * scale);
-        ret_base[r] = most == -INFINITY ? 0.0F : most;
-        shrink[r] = tsr_exp2(s->most[r] - ret_base[r]);
-        s->most[r] = most;
+        rise.most[r] = fmaxf(most[r], peak[r] * scale);
+        rise.base[r] = rise.most[r] == -INFINITY ? 0.0F : rise.most[r];
+        rise.shrink[r] = tsr_exp2(most[r] - rise.base[r]);
     }
+    return rise;
+}
+
+template <int PIECES>
+static __device__ __forceinline__ void tsr_sums_rise(tsr_sums<PIECES> *s, const tsr_rise &rise)
+{
 #pragma unroll
     for (int i = 0; i < PIECES; i++) {
 #pragma unroll
         for (int n = 0; n < 4; n++)
-            s->value[i][n] *= shrink[n / 2];
+            s->value[i][n] *= rise.shrink[n / 2];
     }
 #pragma unroll
     for (int n = 0; n < 4; n++)
-        s->weight[n] *= shrink[n / 2];
+        s->weight[n] *= rise.shrink[n / 2];
+    s->most[0] = rise.most[0];
+    s->most[1] = rise.most[1];
 }
 
 static __device__ __forceinline__ float tsr_weight_of(float score, float scale, float base)

@@ -195,24 +195,21 @@ template <int DIM, bool FP8>
 static __device__ void bring_fresh(const tsr_attend_job &a, const chunk &c,
                                    decode_room<DIM, FP8> *room)
 {
+    constexpr int spans = ceil_of(DIM, TSR_TURN_DIMS);
     const int warp = (int)threadIdx.x / TSR_CUDA_LANES;
     const int lane = (int)threadIdx.x % TSR_CUDA_LANES;
     const int64_t at = ((int64_t)c.row * a.cache.kv_heads + c.kv_head) * a.cache.head_dim;
 
     if (warp > 1)
         return;
-    const tsr_head_spans h = tsr_load_head((warp == 0 ? a.k : a.v) + at, a.cache.head_dim);
+    tsr_head<spans> h = tsr_load_head<spans>((warp == 0 ? a.k : a.v) + at, a.cache.head_dim);
     if (warp == 0)
-        tsr_turn_head(staged<DIM, FP8>(a.k_turn, 1, room), h, room->head[0]);
+        tsr_turn_head(staged<DIM, FP8>(a.k_turn, 1, room), &h, room->head[0]);
 #pragma unroll
-    for (int i = 0; i < TSR_TURN_SPANS; i++) {
-        const int32_t d = TSR_TURN_SPAN * (lane + TSR_CUDA_LANES * i);
-        if (d >= DIM)
-            continue;
-        float4 x = h.span[i];
-        if (warp == 0 && d < a.cache.head_dim)
-            x = *(const float4 *)(room->head[0] + d);
-        keep<DIM, FP8>(a, c, warp, x, d, room);
+    for (int i = 0; i < spans; i++) {
+        const int32_t d = TSR_TURN_SPAN * lane + TSR_TURN_DIMS * i;
+        if (d < DIM)
+            keep<DIM, FP8>(a, c, warp, h.span[i], d, room);
     }
 }
 
@@ -223,29 +220,30 @@ static __device__ void bring_queries(const tsr_attend_job &a, const chunk &c,
 {
     const int warp = (int)threadIdx.x / TSR_CUDA_LANES;
     const int lane = (int)threadIdx.x % TSR_CUDA_LANES;
+    constexpr int spans = ceil_of(DIM, TSR_TURN_DIMS);
     const float *q = a.q + ((int64_t)c.row * a.q_heads + c.first_head) * a.cache.head_dim;
     const tsr_turn turn = staged<DIM, FP8>(a.q_turn, 0, room);
 
-    tsr_head_spans next = tsr_load_head(
+    tsr_head<spans> next = tsr_load_head<spans>(
         q + (int64_t)min(WARPS - 1 - warp, c.heads - 1) * a.cache.head_dim, a.cache.head_dim);
 
     /* From the last warp down: the first ones have the key and the value. The next head comes while
      * one is turned. */
 #pragma unroll 1
     for (int r = WARPS - 1 - warp; r < TSR_QUERY_ROWS; r += WARPS) {
-        const tsr_head_spans head = next;
+        tsr_head<spans> head = next;
         if (r + WARPS < c.heads)
-            next = tsr_load_head(q + (int64_t)(r + WARPS) * a.cache.head_dim, a.cache.head_dim);
+            next = tsr_load_head<spans>(q + (int64_t)(r + WARPS) * a.cache.head_dim,
+                                        a.cache.head_dim);
         if (r < c.heads)
-            tsr_turn_head(turn, head, room->head[warp]);
+            tsr_turn_head(turn, &head, room->head[warp]);
 #pragma unroll
-        for (int i = 0; i < ceil_of(DIM, TSR_TURN_SPAN * TSR_CUDA_LANES); i++) {
-            const int d = TSR_TURN_SPAN * (lane + TSR_CUDA_LANES * i);
-            uint2 codes = make_uint2(0, 0);
-            if (r < c.heads && d < a.cache.head_dim)
-                codes = tsr_bf16_span(*(const float4 *)(room->head[warp] + d));
+        for (int i = 0; i < spans; i++) {
+            const int d = TSR_TURN_SPAN * lane + TSR_TURN_DIMS * i;
+            const uint2 codes = tsr_bf16_span(head.span[i]);
             if (d < DIM)
-                *(uint2 *)(room->query + tsr_piece_at<DIM>(r, d / 8) + d % 8 * 2) = codes;
+                *(uint2 *)(room->query + tsr_piece_at<TSR_QUERY_ROWS>(r, d / 8) + d % 8 * 2) =
+                    r < c.heads ? codes : make_uint2(0, 0);
         }
     }
 }
@@ -269,7 +267,7 @@ static __device__ __forceinline__ void score(const chunk &c, int32_t tile,
 #pragma unroll
     for (int step = 0; step < DIM / TSR_STEP; step++) {
         uint32_t b[4];
-        tsr_load_keys<DIM>(b, keys, warp * KEYS_PAIR, step);
+        tsr_load_keys(b, keys, warp * KEYS_PAIR, step);
         tsr_mma(s[0], query[step], b[0], b[1]);
         tsr_mma(s[1], query[step], b[2], b[3]);
     }
@@ -322,7 +320,7 @@ static __device__ __forceinline__ void put_weights(const float s[2][4], float sc
         for (int r = 0; r < 2; r++) {
             const uint32_t pair = tsr_to_bf16_pair(tsr_weight_of(s[i][2 * r], scale, base[r]),
                                                    tsr_weight_of(s[i][2 * r + 1], scale, base[r]));
-            *(uint32_t *)(weight + tsr_piece_at<TSR_TILE>(lane / 4 + 8 * r, 2 * warp + i) +
+            *(uint32_t *)(weight + tsr_piece_at<TSR_QUERY_ROWS>(lane / 4 + 8 * r, 2 * warp + i) +
                           lane % 4 * 4) = pair;
         }
     }
@@ -339,11 +337,11 @@ static __device__ __forceinline__ void add_values(uint32_t weight, uint32_t valu
 #pragma unroll
     for (int step = 0; step < TSR_TILE / TSR_STEP; step++) {
         uint32_t w[4];
-        tsr_load_rows<TSR_TILE>(w, weight, step);
+        tsr_load_rows<TSR_QUERY_ROWS>(w, weight, 0, step);
 #pragma unroll
         for (int i = 0; i < DIM / WARPS / 8; i += 2) {
             uint32_t b[4];
-            tsr_load_values<DIM>(b, values, step, first + i);
+            tsr_load_values(b, values, step, first + i);
             tsr_mma(sums->value[i], w, b[0], b[1]);
             tsr_mma(sums->value[i + 1], w, b[2], b[3]);
         }
@@ -470,18 +468,18 @@ static __device__ void attend_chunk(const tsr_attend_job &a, const chunk &c,
 
 #pragma unroll
     for (int step = 0; step < DIM / TSR_STEP; step++)
-        tsr_load_rows<DIM>(query[step], tsr_shared_at(room->query), step);
+        tsr_load_rows<TSR_QUERY_ROWS>(query[step], tsr_shared_at(room->query), 0, step);
     tsr_sums_clear(&split);
     tsr_sums_clear(&total);
     for (int32_t tile = c.first; tile < c.end; tile++) {
         const int32_t u = 2 * (tile - c.first);
         float s[2][4];
         float peak[2];
-        float base[2];
         score<DIM, FP8>(c, tile, query, arrive<DIM, FP8>(a, c, u, source, room), s);
         find_peak(s, room->peak, peak);
-        tsr_sums_rise(&split, peak, a.score_scale, base);
-        put_weights(s, a.score_scale, base, room->weight);
+        const tsr_rise rise = tsr_rise_of(split.most, peak, a.score_scale);
+        tsr_sums_rise(&split, rise);
+        put_weights(s, a.score_scale, rise.base, room->weight);
         const uint32_t values = arrive<DIM, FP8>(a, c, u + 1, source, room);
         add_values<DIM>(tsr_shared_at(room->weight), values, &split);
         if ((tile + 1) % TSR_SPLIT_TILES != 0 && tile + 1 != c.end)
