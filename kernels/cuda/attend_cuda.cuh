@@ -55,6 +55,7 @@ typedef struct tsr_attend_job {
     uint32_t row_pieces;          /* of one position of a kv head */
     int32_t chunks;      /* most of one row, in decode */
     int32_t slots;       /* of one row and kv head, in decode */
+    int32_t ring;        /* slots of it, in decode */
     float score_scale;   /* of q k^T, in units of log2 */
     float value_scale;
 } tsr_attend_job;
@@ -97,11 +98,11 @@ static tsr_status tsr_launch_behind(tsr_device *device, const tsr_launch &l, tsr
     return st;
 }
 
-static inline tsr_status tsr_multiprocessors(tsr_device *device, int32_t *ret_count)
+static inline tsr_status tsr_card_fact(tsr_device *device, cudaDeviceAttr fact, int32_t *ret_count)
 {
     int count = 0;
-    const tsr_status st = TSR_CUDA(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount,
-                                                          tsr_cuda(device)->ordinal));
+    const tsr_status st =
+        TSR_CUDA(cudaDeviceGetAttribute(&count, fact, tsr_cuda(device)->ordinal));
 
     if (st == TSR_OK)
         *ret_count = count;
@@ -269,25 +270,27 @@ template <int ROWS> static __device__ __forceinline__ uint32_t tsr_piece_at(int 
     return (uint32_t)((piece / 8 * ROWS + row) * TSR_LINE + (piece % 8 ^ row % 8) * TSR_PIECE);
 }
 
-/* The same in a tile as it is stored; FP8 lies as it comes. */
+/* The same in tiles as they are stored, one behind the other; FP8 lies as it comes. */
 template <int DIM, bool FP8>
 static __device__ __forceinline__ uint32_t tsr_stored_at(int row, int piece)
 {
-    return FP8 ? (uint32_t)(row * DIM + piece * TSR_PIECE) : tsr_piece_at<TSR_TILE>(row, piece);
+    return FP8 ? (uint32_t)(row * DIM + piece * TSR_PIECE)
+               : (uint32_t)(row / TSR_TILE * tsr_stored<DIM, FP8>::tile) +
+                     tsr_piece_at<TSR_TILE>(row % TSR_TILE, piece);
 }
 
 /*
- * How the THREADS of a CTA copy a tile: a warp takes whole rows, a piece a lane, and each lane knows
- * where one of the warp's rows lies. The block table is read a tile ahead.
+ * How the THREADS of a CTA copy COUNT positions: a warp takes whole rows, a piece a lane, and each lane knows
+ * where one of the warp's rows lies. The block table is read ahead.
  *
  *   copy i of a warp   rows base + 0 .. ROWS - 1, base = ROWS warp + i apart
  *   lane j knows       the row of copy j / ROWS, j % ROWS
  */
-template <int DIM, bool FP8, int THREADS> struct tsr_copying {
+template <int DIM, bool FP8, int COUNT, int THREADS> struct tsr_copying {
     typedef tsr_stored<DIM, FP8> stored;
     static constexpr int rows = TSR_CUDA_LANES / stored::pieces;
     static constexpr int apart = THREADS / stored::pieces;
-    static constexpr int copies = TSR_TILE / apart;
+    static constexpr int copies = COUNT / apart;
 };
 
 /* A sequence's keys and values of one kv head. */
@@ -295,39 +298,39 @@ typedef struct tsr_tile_source {
     const int32_t *table;
     int32_t end;    /* positions from here on are zeros */
     uint32_t head;  /* pieces before the kv head in a block */
-    uint32_t block; /* of this lane's row of the next tile */
-    uint32_t at;    /* pieces before this lane's row of this tile; TSR_NOWHERE: zeros */
+    uint32_t block; /* of this lane's row of the next rows */
+    uint32_t at;    /* pieces before this lane's row of these; TSR_NOWHERE: zeros */
 } tsr_tile_source;
 
 #define TSR_NOWHERE 0xffffffffU
 
-template <int DIM, bool FP8, int THREADS>
+template <int DIM, bool FP8, int COUNT, int THREADS>
 static __device__ __forceinline__ int32_t tsr_lane_row(void)
 {
-    typedef tsr_copying<DIM, FP8, THREADS> copying;
+    typedef tsr_copying<DIM, FP8, COUNT, THREADS> copying;
     const int warp = (int)threadIdx.x / TSR_CUDA_LANES;
     const int lane = (int)threadIdx.x % TSR_CUDA_LANES;
 
     return copying::rows * warp + lane % copying::rows + lane / copying::rows * copying::apart;
 }
 
-/* Reads the block table for the tile at `first`. */
-template <int DIM, bool FP8, int THREADS>
+/* Reads the block table for the rows from position `first` on. */
+template <int DIM, bool FP8, int COUNT, int THREADS>
 static __device__ __forceinline__ void tsr_look_up(const tsr_attend_job &a, tsr_tile_source *s,
                                                    int32_t first)
 {
-    const int32_t position = first + tsr_lane_row<DIM, FP8, THREADS>();
+    const int32_t position = first + tsr_lane_row<DIM, FP8, COUNT, THREADS>();
 
     if (position < s->end)
         s->block = (uint32_t)s->table[tsr_block_at(a, position)];
 }
 
-/* Turns what was read for the tile at `first` into where its rows lie. */
-template <int DIM, bool FP8, int THREADS>
+/* Turns what was read for the rows from `first` on into where they lie. */
+template <int DIM, bool FP8, int COUNT, int THREADS>
 static __device__ __forceinline__ void tsr_find_rows(const tsr_attend_job &a, tsr_tile_source *s,
                                                      int32_t first)
 {
-    const int32_t position = first + tsr_lane_row<DIM, FP8, THREADS>();
+    const int32_t position = first + tsr_lane_row<DIM, FP8, COUNT, THREADS>();
     const int32_t slot = position - tsr_block_at(a, position) * a.cache.block_tokens;
 
     s->at = s->block * a.block_pieces + s->head + (uint32_t)slot * a.row_pieces;
@@ -336,12 +339,12 @@ static __device__ __forceinline__ void tsr_find_rows(const tsr_attend_job &a, ts
 }
 
 /* Pieces are counted in 32 bits: keys or values of a layer are less than 64 GiB. */
-template <int DIM, bool FP8, int THREADS>
-static __device__ __forceinline__ void tsr_fetch_tile(const tsr_attend_job &a,
+template <int DIM, bool FP8, int COUNT, int THREADS>
+static __device__ __forceinline__ void tsr_fetch_rows(const tsr_attend_job &a,
                                                       const tsr_tile_source &s, const void *memory,
                                                       uint32_t to)
 {
-    typedef tsr_copying<DIM, FP8, THREADS> copying;
+    typedef tsr_copying<DIM, FP8, COUNT, THREADS> copying;
     typedef tsr_stored<DIM, FP8> stored;
     const int warp = (int)threadIdx.x / TSR_CUDA_LANES;
     const int lane = (int)threadIdx.x % TSR_CUDA_LANES;
@@ -360,14 +363,14 @@ static __device__ __forceinline__ void tsr_fetch_tile(const tsr_attend_job &a,
     }
 }
 
-/* Codes of a tile to BF16, which is exact. By all THREADS of the CTA. */
-template <int DIM, int THREADS>
-static __device__ __forceinline__ void tsr_widen_tile(const unsigned char *from, unsigned char *to)
+/* Codes to BF16, which is exact. By all THREADS of the CTA. */
+template <int DIM, int COUNT, int THREADS>
+static __device__ __forceinline__ void tsr_widen_rows(const unsigned char *from, unsigned char *to)
 {
     constexpr int pieces = DIM / TSR_PIECE;
 
 #pragma unroll
-    for (int i = 0; i < TSR_TILE * pieces / THREADS; i++) {
+    for (int i = 0; i < COUNT * pieces / THREADS; i++) {
         const int at = (int)threadIdx.x + i * THREADS;
         const int row = at / pieces;
         const int piece = at % pieces;
@@ -379,9 +382,9 @@ static __device__ __forceinline__ void tsr_widen_tile(const unsigned char *from,
             const float2 v = tsr_from_e4m3_pair(word[n / 2] >> 16 * (n % 2));
             wide[n] = tsr_to_bf16_pair(v.x, v.y);
         }
-        *(uint4 *)(to + tsr_piece_at<TSR_TILE>(row, 2 * piece)) =
+        *(uint4 *)(to + tsr_stored_at<DIM, false>(row, 2 * piece)) =
             make_uint4(wide[0], wide[1], wide[2], wide[3]);
-        *(uint4 *)(to + tsr_piece_at<TSR_TILE>(row, 2 * piece + 1)) =
+        *(uint4 *)(to + tsr_stored_at<DIM, false>(row, 2 * piece + 1)) =
             make_uint4(wide[4], wide[5], wide[6], wide[7]);
     }
 }
@@ -454,6 +457,15 @@ static __device__ __forceinline__ void tsr_load_values(uint32_t to[4], uint32_t 
 
     tsr_load_turned_matrices(
         to, tile + tsr_piece_at<TSR_TILE>(TSR_STEP * step + lane % 16, piece + lane / 16));
+}
+
+/* Values of positions 32 steps .. of a tile, 8 dims: the B operands of two steps. */
+static __device__ __forceinline__ void tsr_load_values_of_two(uint32_t to[4], uint32_t tile,
+                                                              int steps, int piece)
+{
+    const int lane = (int)(threadIdx.x % TSR_CUDA_LANES);
+
+    tsr_load_turned_matrices(to, tile + tsr_piece_at<TSR_TILE>(2 * TSR_STEP * steps + lane, piece));
 }
 
 /* ---- the order of sums ---- */

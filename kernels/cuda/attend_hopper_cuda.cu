@@ -174,13 +174,13 @@ static __device__ __forceinline__ void fetch(const tsr_attend_job &a, const span
                                              tsr_tile_source *source, hopper_room<DIM> *room)
 {
     if (i >= 0 && i < c.tiles)
-        tsr_fetch_tile<DIM, false, THREADS>(a, *source, a.cache.values,
+        tsr_fetch_rows<DIM, false, TSR_TILE, THREADS>(a, *source, a.cache.values,
                                             tsr_shared_at(room->values[i % TILES]));
     if (i + 1 < c.tiles) {
-        tsr_find_rows<DIM, false, THREADS>(a, source, (i + 1) * TSR_TILE);
-        tsr_fetch_tile<DIM, false, THREADS>(a, *source, a.cache.keys,
+        tsr_find_rows<DIM, false, TSR_TILE, THREADS>(a, source, (i + 1) * TSR_TILE);
+        tsr_fetch_rows<DIM, false, TSR_TILE, THREADS>(a, *source, a.cache.keys,
                                             tsr_shared_at(room->keys[(i + 1) % TILES]));
-        tsr_look_up<DIM, false, THREADS>(a, source, (i + 2) * TSR_TILE);
+        tsr_look_up<DIM, false, TSR_TILE, THREADS>(a, source, (i + 2) * TSR_TILE);
     }
     tsr_copies_end();
 }
@@ -325,7 +325,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
     tsr_tile_source source = {
         c.table, c.positions, (uint32_t)(c.kv_head * a.cache.block_tokens) * a.row_pieces, 0, 0,
     };
-    tsr_look_up<DIM, false, THREADS>(a, &source, 0);
+    tsr_look_up<DIM, false, TSR_TILE, THREADS>(a, &source, 0);
     if (threadIdx.x < sizeof(room->ones) / sizeof(room->ones[0]))
         room->ones[threadIdx.x] = 0x3f803f80U;
     /* Values come last: until then a warp's head in hand has room there. */

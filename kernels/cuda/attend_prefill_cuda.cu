@@ -116,11 +116,11 @@ static __device__ __forceinline__ void fetch(const tsr_attend_job &a, const span
 
     if (tile < c.tiles) {
         if (keys)
-            tsr_find_rows<DIM, FP8, THREADS>(a, source, tile * TSR_TILE);
-        tsr_fetch_tile<DIM, FP8, THREADS>(a, *source, keys ? a.cache.keys : a.cache.values,
+            tsr_find_rows<DIM, FP8, TSR_TILE, THREADS>(a, source, tile * TSR_TILE);
+        tsr_fetch_rows<DIM, FP8, TSR_TILE, THREADS>(a, *source, keys ? a.cache.keys : a.cache.values,
                                           tsr_shared_at(room->ring[u % shape_of<DIM, FP8>::tiles]));
         if (keys)
-            tsr_look_up<DIM, FP8, THREADS>(a, source, (tile + 1) * TSR_TILE);
+            tsr_look_up<DIM, FP8, TSR_TILE, THREADS>(a, source, (tile + 1) * TSR_TILE);
     }
     tsr_copies_end();
 }
@@ -138,7 +138,7 @@ static __device__ __forceinline__ uint32_t arrive(const tsr_attend_job &a, const
     fetch<DIM, FP8>(a, c, u + tiles - 1, source, room);
     if (!FP8)
         return tsr_shared_at(room->ring[u % tiles]);
-    tsr_widen_tile<DIM, THREADS>(room->ring[u % tiles], room->wide);
+    tsr_widen_rows<DIM, TSR_TILE, THREADS>(room->ring[u % tiles], room->wide);
     __syncthreads();
     return tsr_shared_at(room->wide);
 }
@@ -262,7 +262,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
     tsr_tile_source source = {
         c.table, c.positions, (uint32_t)(c.kv_head * a.cache.block_tokens) * a.row_pieces, 0, 0,
     };
-    tsr_look_up<DIM, FP8, THREADS>(a, &source, 0);
+    tsr_look_up<DIM, FP8, TSR_TILE, THREADS>(a, &source, 0);
     const int warp = (int)threadIdx.x / TSR_CUDA_LANES;
     constexpr int count = TSR_QUERY_ROWS / shape_of<DIM, FP8>::halves;
     bring_queries<DIM, TSR_QUERY_ROWS, count>(
