@@ -22,9 +22,22 @@ enum {
     PAIR = 2 * TSR_TILE, /* positions that are attended to at once */
     WARP_KEYS = PAIR / WARPS,
     SPLIT_PAIRS = TSR_ATTEND_SPLIT / PAIR,
+    VALUE_WARP = WARPS - 2, /* has the row's own value in hand, beside query heads */
+    KEY_WARP = WARPS - 1,
     SLOTS = 3,        /* of the ring */
     NARROW_SLOTS = 2, /* where shared memory is small */
 };
+
+static constexpr __host__ __device__ __forceinline__ int32_t ceil_of(int32_t count, int32_t by)
+{
+    return (count + by - 1) / by;
+}
+
+/* Spans of a head that a lane holds. */
+static constexpr __host__ __device__ __forceinline__ int spans_of(int dim)
+{
+    return ceil_of(dim, TSR_TURN_DIMS);
+}
 
 /* Shared memory of a CTA; the ring's slots are what it ends with. */
 template <int DIM, bool FP8> struct decode_room {
@@ -63,11 +76,6 @@ typedef struct chunk {
     int32_t first;  /* pair of tiles */
     int32_t end;    /* pair of tiles */
 } chunk;
-
-static constexpr __host__ __device__ __forceinline__ int32_t ceil_of(int32_t count, int32_t by)
-{
-    return (count + by - 1) / by;
-}
 
 /* Chunk 0 leaves one slot, the others one for each split: it takes more where slots are few. */
 static __device__ __forceinline__ void cut_row(const tsr_attend_job &a, int32_t chunks, chunk *c)
@@ -199,26 +207,33 @@ static __device__ __forceinline__ tsr_turn staged(const tsr_turn &t, int which,
 }
 
 /* The row's own key by the last warp, value by the one before it. */
-template <int DIM, bool FP8>
-static __device__ void bring_fresh(const tsr_attend_job &a, const chunk &c,
-                                   decode_room<DIM, FP8> *room)
+template <int DIM>
+static __device__ __forceinline__ tsr_head<spans_of(DIM)> load_fresh(const tsr_attend_job &a,
+                                                                     const chunk &c)
 {
-    constexpr int spans = ceil_of(DIM, TSR_TURN_DIMS);
     const int warp = (int)threadIdx.x / TSR_CUDA_LANES;
-    const int lane = (int)threadIdx.x % TSR_CUDA_LANES;
     const int64_t at = ((int64_t)c.row * a.cache.kv_heads + c.kv_head) * a.cache.head_dim;
 
-    if (warp < WARPS - 2)
+    return tsr_load_head<spans_of(DIM)>((warp == KEY_WARP ? a.k : a.v) + at,
+                                        warp >= VALUE_WARP ? a.cache.head_dim : 0);
+}
+
+template <int DIM, bool FP8>
+static __device__ void bring_fresh(const tsr_attend_job &a, tsr_head<spans_of(DIM)> *head,
+                                   decode_room<DIM, FP8> *room)
+{
+    const int warp = (int)threadIdx.x / TSR_CUDA_LANES;
+    const int lane = (int)threadIdx.x % TSR_CUDA_LANES;
+
+    if (warp < VALUE_WARP)
         return;
-    const bool is_key = warp == WARPS - 1;
-    tsr_head<spans> h = tsr_load_head<spans>((is_key ? a.k : a.v) + at, a.cache.head_dim);
-    if (is_key)
-        tsr_turn_head(staged<DIM, FP8>(a.k_turn, 1, room), &h, room->head[warp]);
+    if (warp == KEY_WARP)
+        tsr_turn_head(staged<DIM, FP8>(a.k_turn, 1, room), head, room->head[warp]);
 #pragma unroll
-    for (int i = 0; i < spans; i++) {
+    for (int i = 0; i < spans_of(DIM); i++) {
         const int32_t d = TSR_TURN_SPAN * lane + TSR_TURN_DIMS * i;
         if (d < DIM)
-            put_span<DIM, FP8>(a, is_key ? 0 : 1, h.span[i], d, room);
+            put_span<DIM, FP8>(a, warp == KEY_WARP ? 0 : 1, head->span[i], d, room);
     }
 }
 
@@ -229,7 +244,7 @@ static __device__ void bring_queries(const tsr_attend_job &a, const chunk &c,
 {
     const int warp = (int)threadIdx.x / TSR_CUDA_LANES;
     const int lane = (int)threadIdx.x % TSR_CUDA_LANES;
-    constexpr int spans = ceil_of(DIM, TSR_TURN_DIMS);
+    constexpr int spans = spans_of(DIM);
     const float *q = a.q + ((int64_t)c.row * a.q_heads + c.first_head) * a.cache.head_dim;
     const tsr_turn turn = staged<DIM, FP8>(a.q_turn, 0, room);
 
@@ -551,9 +566,10 @@ static __device__ void attend_row(const tsr_attend_job &a, const chunk &c, tsr_c
     __syncthreads();
     tsr_wait_for_kernel_in_front();
     const bool is_faulty = tsr_is_faulty(faults);
+    tsr_head<spans_of(DIM)> fresh = load_fresh<DIM>(a, c);
     bring_queries<DIM, FP8>(a, c, room);
     if (own)
-        bring_fresh<DIM, FP8>(a, c, room);
+        bring_fresh<DIM, FP8>(a, &fresh, room);
     if (__syncthreads_or(is_faulty))
         return;
     if (own)

@@ -4,7 +4,7 @@
  * (attend_span_cuda.cuh): 16 a warp; of heads wider than 128 two warps share 16 rows, and each has
  * half of the dims of the values. Tiles of keys and of values take turns in a ring.
  */
-#include "kernels/cuda/attend_span_cuda.cuh"
+#include "kernels/cuda/attend_hopper_cuda.cuh"
 
 #ifndef ATTEND_PREFILL_TILES
 #define ATTEND_PREFILL_TILES 4
@@ -25,8 +25,6 @@ template <int DIM, bool FP8> struct prefill_room {
     unsigned char ring[shape_of<DIM, FP8>::tiles][tsr_stored<DIM, FP8>::tile];
     unsigned char wide[FP8 ? TSR_TILE * DIM * 2 : TSR_PIECE]; /* FP8: the tile in BF16 */
     unsigned char query[shape_of<DIM, FP8>::rows * DIM * 2];
-    int32_t found[4];
-    int32_t sum[WARPS];
 };
 
 /* ---- keys and values into the cache ---- */
@@ -242,29 +240,19 @@ static __device__ void attend_span(const tsr_attend_job &a, const span &c,
     finish(a, c, query, first_piece * 8, total);
 }
 
+/* A span from its queries on; the whole CTA. */
 template <int DIM, bool FP8>
-static __global__ void __launch_bounds__(THREADS, 1)
-    attend_kernel(const __grid_constant__ tsr_attend_job a, tsr_cuda_faults faults)
+static __device__ __forceinline__ void attend(const tsr_attend_job &a, const span &c,
+                                              prefill_room<DIM, FP8> *room)
 {
-    extern __shared__ __align__(128) unsigned char memory[];
-    prefill_room<DIM, FP8> *room = (prefill_room<DIM, FP8> *)memory;
-    const int32_t index = (int32_t)blockIdx.x / a.cache.kv_heads;
-    span c = {};
-
-    tsr_let_next_kernel_begin();
-    tsr_wait_for_kernel_in_front();
-    if (tsr_is_faulty(faults))
-        return;
-    c.kv_head = (int32_t)blockIdx.x % a.cache.kv_heads;
-    c.shared = a.q_heads / a.cache.kv_heads;
-    if (!find_span(a, index, shape_of<DIM, FP8>::rows, room->found, room->sum, &c))
-        return;
+    constexpr int count = TSR_QUERY_ROWS / shape_of<DIM, FP8>::halves;
+    const int warp = (int)threadIdx.x / TSR_CUDA_LANES;
     tsr_tile_source source = {
         c.table, c.positions, (uint32_t)(c.kv_head * a.cache.block_tokens) * a.row_pieces, 0, 0,
     };
+
     tsr_look_up<DIM, FP8, TSR_TILE, THREADS>(a, &source, 0);
-    const int warp = (int)threadIdx.x / TSR_CUDA_LANES;
-    constexpr int count = TSR_QUERY_ROWS / shape_of<DIM, FP8>::halves;
+    /* The ring is empty yet: a warp's head in hand has room there. */
     bring_queries<DIM, TSR_QUERY_ROWS, count>(
         a, c, warp * count, (float *)(void *)room->ring[0] + warp * DIM, room->query);
     __syncthreads();
@@ -275,23 +263,48 @@ static __global__ void __launch_bounds__(THREADS, 1)
 }
 
 template <int DIM, bool FP8>
+static __global__ void __launch_bounds__(THREADS, 1)
+    attend_kernel(const __grid_constant__ tsr_attend_job a, tsr_cuda_faults faults)
+{
+    extern __shared__ __align__(1024) unsigned char memory[];
+    __shared__ span_search search;
+    span c = {};
+
+    tsr_let_next_kernel_begin();
+    tsr_wait_for_kernel_in_front();
+    if (tsr_is_faulty(faults))
+        return;
+    c.kv_head = (int32_t)blockIdx.x % a.cache.kv_heads;
+    c.shared = a.q_heads / a.cache.kv_heads;
+    if (!find_span(a, (int32_t)blockIdx.x / a.cache.kv_heads, shape_of<DIM, FP8>::rows, &search,
+                   &c))
+        return;
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+    if constexpr (DIM <= 128 && !FP8)
+        wide_attend<DIM>(a, c, (hopper_room<DIM> *)memory);
+    else
+#endif
+        attend<DIM, FP8>(a, c, (prefill_room<DIM, FP8> *)memory);
+}
+
+template <int DIM, bool FP8>
 static tsr_status launch(tsr_device *device, const tsr_attend_job *job, tsr_stream s)
 {
     const int64_t queries = (int64_t)job->tokens * (job->q_heads / job->cache.kv_heads);
     const int64_t spans = queries / shape_of<DIM, FP8>::rows + min(job->sequences, job->tokens);
-    const tsr_launch l = {
+    const bool wide = DIM <= 128 && !FP8 && tsr_is_hopper(device);
+    const tsr_launch write = {dim3((unsigned)job->tokens), dim3(THREADS), 0};
+    const tsr_launch attend = {
         dim3((unsigned)(spans * job->cache.kv_heads)),
         dim3(THREADS),
-        sizeof(prefill_room<DIM, FP8>),
+        wide ? max(sizeof(hopper_room<DIM>), sizeof(prefill_room<DIM, FP8>))
+             : sizeof(prefill_room<DIM, FP8>),
     };
-    const tsr_launch write = {dim3((unsigned)job->tokens), dim3(THREADS), 0};
     const tsr_cuda_faults faults = tsr_cuda(device)->faults;
     tsr_status st = tsr_launch_behind(device, write, s, write_kernel, *job, faults);
 
-    if (st == TSR_OK && DIM <= 128 && !FP8 && tsr_is_hopper(device))
-        return tsr_attend_spans_hopper(device, job, s);
     if (st == TSR_OK)
-        st = tsr_launch_behind(device, l, s, attend_kernel<DIM, FP8>, *job, faults);
+        st = tsr_launch_behind(device, attend, s, attend_kernel<DIM, FP8>, *job, faults);
     return st;
 }
 

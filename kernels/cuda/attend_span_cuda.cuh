@@ -12,9 +12,6 @@
 
 enum { WARPS = 8, THREADS = WARPS * TSR_CUDA_LANES };
 
-/* The same without FP8 and with wider steps, on Hopper (attend_hopper_cuda.cu). */
-tsr_status tsr_attend_spans_hopper(tsr_device *device, const tsr_attend_job *job, tsr_stream s);
-
 /* A CTA's query rows. */
 typedef struct span {
     const int32_t *table;
@@ -27,6 +24,13 @@ typedef struct span {
     int32_t tiles;  /* of positions */
     int32_t positions; /* of the sequence, from the first on */
 } span;
+
+/* What a CTA needs in shared memory to find its span. */
+typedef struct span_search {
+    int32_t sequence;
+    int32_t span; /* of the sequence */
+    int32_t sum[WARPS];
+} span_search;
 
 static __device__ __forceinline__ int32_t spans_of(const tsr_attend_job &a, int32_t s, int32_t rows)
 {
@@ -61,14 +65,14 @@ static __device__ int32_t sum_up_to(int32_t x, int32_t sum[WARPS], int32_t *ret_
 
 /* The CTA's span, counted from the last one of all sequences; false: there is none. */
 static __device__ bool find_span(const tsr_attend_job &a, int32_t index, int32_t rows,
-                                 int32_t found[4], int32_t sum[WARPS], span *ret_span)
+                                 span_search *search, span *ret_span)
 {
     int32_t all = 0;
     int32_t before = 0;
 
     for (int32_t s = 0; s < a.sequences; s += THREADS) {
         int32_t here;
-        (void)sum_up_to(spans_of(a, s + (int32_t)threadIdx.x, rows), sum, &here);
+        (void)sum_up_to(spans_of(a, s + (int32_t)threadIdx.x, rows), search->sum, &here);
         all += here;
     }
     const int32_t wanted = all - 1 - index;
@@ -77,19 +81,19 @@ static __device__ bool find_span(const tsr_attend_job &a, int32_t index, int32_t
     for (int32_t s = 0; s < a.sequences; s += THREADS) {
         const int32_t mine = spans_of(a, s + (int32_t)threadIdx.x, rows);
         int32_t here;
-        const int32_t end = before + sum_up_to(mine, sum, &here);
+        const int32_t end = before + sum_up_to(mine, search->sum, &here);
         if (wanted < end && wanted >= end - mine) {
-            found[0] = s + (int32_t)threadIdx.x;
-            found[1] = wanted - (end - mine);
+            search->sequence = s + (int32_t)threadIdx.x;
+            search->span = wanted - (end - mine);
         }
         before += here;
     }
     __syncthreads();
-    const tsr_attention_sequence seq = a.sequence[found[0]];
+    const tsr_attention_sequence seq = a.sequence[search->sequence];
     ret_span->table = a.blocks + seq.first_block;
     ret_span->first_row = seq.first_row;
     ret_span->first_position = seq.first_position;
-    ret_span->first = found[1] * rows;
+    ret_span->first = search->span * rows;
     ret_span->end = seq.rows * ret_span->shared;
     ret_span->positions = seq.first_position + seq.rows;
     const int32_t last = min(ret_span->first + rows, ret_span->end) - 1;

@@ -1,5 +1,5 @@
 /*
- * Rows of any number over a cache in BF16, on Hopper: what attend_prefill_cuda.cu computes, with the
+ * A span over a cache in BF16 on Hopper: what attend_prefill_cuda.cu computes elsewhere, with the
  * tensor cores' wide steps, which give the same bits. A CTA's 128 query rows are those of two warp
  * groups; scores of the next tile and values of this one are added up while a warp group weighs:
  *
@@ -8,13 +8,15 @@
  *
  * So keys are fetched a tile ahead of values.
  */
+#ifndef TSR_KERNELS_CUDA_ATTEND_HOPPER_CUDA_CUH
+#define TSR_KERNELS_CUDA_ATTEND_HOPPER_CUDA_CUH
+
 #include "kernels/cuda/attend_span_cuda.cuh"
 
 enum {
     GROUP_ROWS = 64, /* query rows of a warp group */
     GROUPS = 2,
-    ROWS = GROUPS * GROUP_ROWS,
-    TILES = 3, /* of keys in the ring, and of values */
+    TILES = 3,                        /* of keys in the ring, and of values */
     HALF_BYTES = TSR_TILE * TSR_LINE, /* of a tile: 64 dims */
 };
 
@@ -24,13 +26,7 @@ template <int DIM> struct hopper_room {
     unsigned char values[TILES][TSR_TILE * DIM * 2];
     unsigned char query[GROUPS][GROUP_ROWS * DIM * 2];
     uint32_t ones[64]; /* 16 positions x 8 columns */
-    int32_t found[4];
-    int32_t sum[WARPS];
 };
-
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ == 900 && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
-#error "Hopper is built for as 90a"
-#endif
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
@@ -140,7 +136,7 @@ static __device__ __forceinline__ void show_steps(void)
 }
 
 template <int DIM>
-static __device__ __forceinline__ void score(uint32_t query, uint32_t keys, float s[8][4])
+static __device__ __forceinline__ void wide_score(uint32_t query, uint32_t keys, float s[8][4])
 {
     steps_begin();
 #pragma unroll
@@ -152,7 +148,7 @@ static __device__ __forceinline__ void score(uint32_t query, uint32_t keys, floa
 }
 
 template <int PIECES>
-static __device__ __forceinline__ void add_values(const uint32_t weight[TSR_TILE / TSR_STEP][4],
+static __device__ __forceinline__ void wide_add_values(const uint32_t weight[TSR_TILE / TSR_STEP][4],
                                                   uint32_t values, uint32_t ones,
                                                   tsr_sums<PIECES> *sums)
 {
@@ -170,8 +166,8 @@ static __device__ __forceinline__ void add_values(const uint32_t weight[TSR_TILE
 
 /* Fetches values of tile i and keys of tile i + 1; values of no tile where i is -1. */
 template <int DIM>
-static __device__ __forceinline__ void fetch(const tsr_attend_job &a, const span &c, int32_t i,
-                                             tsr_tile_source *source, hopper_room<DIM> *room)
+static __device__ __forceinline__ void wide_fetch(const tsr_attend_job &a, const span &c, int32_t i,
+                                                  tsr_tile_source *source, hopper_room<DIM> *room)
 {
     if (i >= 0 && i < c.tiles)
         tsr_fetch_rows<DIM, false, TSR_TILE, THREADS>(a, *source, a.cache.values,
@@ -187,13 +183,13 @@ static __device__ __forceinline__ void fetch(const tsr_attend_job &a, const span
 
 /* Waits for values of tile i and keys of tile i + 1; what the step before used is fetched anew. */
 template <int DIM>
-static __device__ __forceinline__ void arrive(const tsr_attend_job &a, const span &c, int32_t i,
+static __device__ __forceinline__ void wide_arrive(const tsr_attend_job &a, const span &c, int32_t i,
                                               tsr_tile_source *source, hopper_room<DIM> *room)
 {
     tsr_copies_wait<TILES - 2>();
     show_steps();
     __syncthreads();
-    fetch(a, c, i + TILES - 1, source, room);
+    wide_fetch(a, c, i + TILES - 1, source, room);
 }
 
 /* ---- attention ---- */
@@ -256,7 +252,7 @@ static __device__ __forceinline__ void pack(float (&s)[TSR_TILE / 8][4],
 }
 
 template <int DIM>
-static __device__ __forceinline__ void attend_span(const tsr_attend_job &a, const span &c,
+static __device__ __forceinline__ void wide_attend_span(const tsr_attend_job &a, const span &c,
                                                    tsr_tile_source *source, hopper_room<DIM> *room)
 {
     const lane_rows l = rows_of(c);
@@ -271,7 +267,7 @@ static __device__ __forceinline__ void attend_span(const tsr_attend_job &a, cons
 
     tsr_sums_clear(&split);
     tsr_sums_clear(&total);
-    score<DIM>(query, tsr_shared_at(room->keys[0]), s);
+    wide_score<DIM>(query, tsr_shared_at(room->keys[0]), s);
     steps_wait<0>();
     tsr_rise rise = weigh_tile(a, l, 0, none, s);
     pack(s, weight);
@@ -280,9 +276,9 @@ static __device__ __forceinline__ void attend_span(const tsr_attend_job &a, cons
     for (int32_t tile = 0; tile + 1 < c.tiles; tile++) {
         const bool ends = (tile + 1) % TSR_SPLIT_TILES == 0;
         const float most[2] = {ends ? -INFINITY : split.most[0], ends ? -INFINITY : split.most[1]};
-        arrive(a, c, tile, source, room);
-        score<DIM>(query, tsr_shared_at(room->keys[(tile + 1) % TILES]), s);
-        add_values(weight, tsr_shared_at(room->values[tile % TILES]), ones, &split);
+        wide_arrive(a, c, tile, source, room);
+        wide_score<DIM>(query, tsr_shared_at(room->keys[(tile + 1) % TILES]), s);
+        wide_add_values(weight, tsr_shared_at(room->values[tile % TILES]), ones, &split);
         steps_wait<1>();
         rise = weigh_tile(a, l, tile + 1, most, s);
         steps_wait<0>();
@@ -294,74 +290,43 @@ static __device__ __forceinline__ void attend_span(const tsr_attend_job &a, cons
         tsr_sums_rise(&split, rise);
         pack(s, weight);
     }
-    arrive(a, c, c.tiles - 1, source, room);
-    add_values(weight, tsr_shared_at(room->values[(c.tiles - 1) % TILES]), ones, &split);
+    wide_arrive(a, c, c.tiles - 1, source, room);
+    wide_add_values(weight, tsr_shared_at(room->values[(c.tiles - 1) % TILES]), ones, &split);
     steps_wait<0>();
     sums_gave(&split);
     tsr_sums_add(&total, split);
     finish(a, c, l.query, 0, total);
 }
 
-#endif
-
+/* A span from its queries on; the whole CTA. */
 template <int DIM>
-static __global__ void __launch_bounds__(THREADS, 1)
-    attend_kernel(const __grid_constant__ tsr_attend_job a, tsr_cuda_faults faults)
+static __device__ __forceinline__ void wide_attend(const tsr_attend_job &a, const span &c,
+                                                   hopper_room<DIM> *room)
 {
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
-    extern __shared__ __align__(1024) unsigned char memory[];
-    hopper_room<DIM> *room = (hopper_room<DIM> *)memory;
     const int warp = (int)threadIdx.x / TSR_CUDA_LANES;
-    span c = {};
-
-    tsr_let_next_kernel_begin();
-    tsr_wait_for_kernel_in_front();
-    if (tsr_is_faulty(faults))
-        return;
-    c.kv_head = (int32_t)blockIdx.x % a.cache.kv_heads;
-    c.shared = a.q_heads / a.cache.kv_heads;
-    if (!find_span(a, (int32_t)blockIdx.x / a.cache.kv_heads, ROWS, room->found, room->sum, &c))
-        return;
     tsr_tile_source source = {
         c.table, c.positions, (uint32_t)(c.kv_head * a.cache.block_tokens) * a.row_pieces, 0, 0,
     };
+
     tsr_look_up<DIM, false, TSR_TILE, THREADS>(a, &source, 0);
     if (threadIdx.x < sizeof(room->ones) / sizeof(room->ones[0]))
         room->ones[threadIdx.x] = 0x3f803f80U;
     /* Values come last: until then a warp's head in hand has room there. */
-    fetch(a, c, -1, &source, room);
+    wide_fetch(a, c, -1, &source, room);
     bring_queries<DIM, GROUP_ROWS, TSR_QUERY_ROWS>(
         a, c, warp * TSR_QUERY_ROWS, (float *)(void *)room->values[0] + warp * DIM,
         room->query[0]);
     show_steps();
     __syncthreads();
+#pragma unroll 1
     for (int32_t i = 0; i < TILES - 1; i++)
-        fetch(a, c, i, &source, room);
+        wide_fetch(a, c, i, &source, room);
     tsr_copies_wait<TILES - 1>();
     show_steps();
     __syncthreads();
-    attend_span<DIM>(a, c, &source, room);
-#else
-    (void)a;
-    (void)faults;
+    wide_attend_span<DIM>(a, c, &source, room);
+}
+
 #endif
-}
 
-template <int DIM>
-static tsr_status launch(tsr_device *device, const tsr_attend_job *job, tsr_stream s)
-{
-    const int64_t queries = (int64_t)job->tokens * (job->q_heads / job->cache.kv_heads);
-    const int64_t spans = queries / ROWS + min(job->sequences, job->tokens);
-    const tsr_launch l = {
-        dim3((unsigned)(spans * job->cache.kv_heads)),
-        dim3(THREADS),
-        sizeof(hopper_room<DIM>),
-    };
-
-    return tsr_launch_behind(device, l, s, attend_kernel<DIM>, *job, tsr_cuda(device)->faults);
-}
-
-tsr_status tsr_attend_spans_hopper(tsr_device *device, const tsr_attend_job *job, tsr_stream s)
-{
-    return job->cache.head_dim <= 64 ? launch<64>(device, job, s) : launch<128>(device, job, s);
-}
+#endif
