@@ -22,12 +22,12 @@
 #include "kernels/cuda/number_cuda.cuh"
 
 enum {
-    TSR_TILE = 64,                                  /* positions */
-    TSR_SPLIT_TILES = TSR_ATTEND_SPLIT / TSR_TILE,  /* tiles of a split */
-    TSR_QUERY_ROWS = TSR_ATTEND_ROWS,               /* of one warp's fragments */
-    TSR_PIECE = 16,                                 /* bytes that are copied at once */
-    TSR_LINE = 128,                                 /* bytes of a row that lie together */
-    TSR_STEP = 16,                                  /* dims or positions of one mma */
+    TSR_TILE = 64,                                 /* positions */
+    TSR_SPLIT_TILES = TSR_ATTEND_SPLIT / TSR_TILE, /* tiles of a split */
+    TSR_QUERY_ROWS = TSR_ATTEND_ROWS,              /* of one warp's fragments */
+    TSR_PIECE = 16,                                /* bytes that are copied at once */
+    TSR_LINE = 128,                                /* bytes of a row that lie together */
+    TSR_STEP = 16,                                 /* dims or positions of one mma */
     TSR_BLOCK_SHIFT = 40,
 };
 
@@ -53,10 +53,10 @@ typedef struct tsr_attend_job {
     uint64_t blocks_per_position; /* 2^40 / block_tokens, rounded up */
     uint32_t block_pieces;        /* of one block of keys or values */
     uint32_t row_pieces;          /* of one position of a kv head */
-    int32_t chunks;      /* most of one row, in decode */
-    int32_t slots;       /* of one row and kv head, in decode */
-    int32_t ring;        /* slots of it, in decode */
-    float score_scale;   /* of q k^T, in units of log2 */
+    int32_t chunks;               /* most of one row, in decode */
+    int32_t slots;                /* of one row and kv head, in decode */
+    int32_t ring;                 /* slots of it, in decode */
+    float score_scale;            /* of q k^T, in units of log2 */
     float value_scale;
 } tsr_attend_job;
 
@@ -101,8 +101,7 @@ static tsr_status tsr_launch_behind(tsr_device *device, const tsr_launch &l, tsr
 static inline tsr_status tsr_card_fact(tsr_device *device, cudaDeviceAttr fact, int32_t *ret_count)
 {
     int count = 0;
-    const tsr_status st =
-        TSR_CUDA(cudaDeviceGetAttribute(&count, fact, tsr_cuda(device)->ordinal));
+    const tsr_status st = TSR_CUDA(cudaDeviceGetAttribute(&count, fact, tsr_cuda(device)->ordinal));
 
     if (st == TSR_OK)
         *ret_count = count;
@@ -147,8 +146,8 @@ static __device__ __forceinline__ bool tsr_sequence_fits(const tsr_attend_job &a
                                                          const tsr_attention_sequence &seq)
 {
     return seq.rows >= 0 && seq.first_row >= 0 && seq.first_row <= a.tokens - seq.rows &&
-           seq.first_position >= 0 &&
-           (int64_t)seq.first_position + seq.rows <= a.max_context && seq.first_block >= 0;
+           seq.first_position >= 0 && (int64_t)seq.first_position + seq.rows <= a.max_context &&
+           seq.first_block >= 0;
 }
 
 /* The block of the table that holds a position: a division that is a product, exact for positions
@@ -340,9 +339,8 @@ static __device__ __forceinline__ void tsr_find_rows(const tsr_attend_job &a, ts
 
 /* Pieces are counted in 32 bits: keys or values of a layer are less than 64 GiB. */
 template <int DIM, bool FP8, int COUNT, int THREADS>
-static __device__ __forceinline__ void tsr_fetch_rows(const tsr_attend_job &a,
-                                                      const tsr_tile_source &s, const void *memory,
-                                                      uint32_t to)
+static __device__ __forceinline__ void
+tsr_fetch_rows(const tsr_attend_job &a, const tsr_tile_source &s, const void *memory, uint32_t to)
 {
     typedef tsr_copying<DIM, FP8, COUNT, THREADS> copying;
     typedef tsr_stored<DIM, FP8> stored;
@@ -446,7 +444,7 @@ static __device__ __forceinline__ void tsr_load_keys(uint32_t to[4], uint32_t ti
     const int lane = (int)(threadIdx.x % TSR_CUDA_LANES);
 
     tsr_load_matrices(to, tile + tsr_piece_at<TSR_TILE>(first + lane / 16 * 8 + lane % 8,
-                                                   2 * step + lane / 8 % 2));
+                                                        2 * step + lane / 8 % 2));
 }
 
 /* Values of positions 16 step .. of a tile, dims 8 piece .. 8 piece + 15: two B operands. */
@@ -578,9 +576,8 @@ static __device__ __forceinline__ int64_t tsr_operand_width(const tsr_attend_job
 }
 
 /* Two neighbouring dims of a head of a row. */
-static __device__ __forceinline__ void tsr_put_pair(const tsr_attend_job &a, int32_t row,
-                                                    int32_t head, int32_t dim, float low,
-                                                    float high)
+static __device__ __forceinline__ void
+tsr_put_pair(const tsr_attend_job &a, int32_t row, int32_t head, int32_t dim, float low, float high)
 {
     const int32_t at = head * a.cache.head_dim + dim;
 

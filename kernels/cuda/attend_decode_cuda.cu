@@ -55,8 +55,7 @@ template <int DIM, bool FP8> struct decode_room {
 /* Bytes of a room whose ring has fewer slots. */
 template <int DIM, bool FP8> static size_t room_bytes(int32_t slots)
 {
-    return sizeof(decode_room<DIM, FP8>) -
-           (size_t)(SLOTS - slots) * 2 * tsr_stored<DIM, FP8>::tile;
+    return sizeof(decode_room<DIM, FP8>) - (size_t)(SLOTS - slots) * 2 * tsr_stored<DIM, FP8>::tile;
 }
 
 /* A CTA's share of one row. */
@@ -68,13 +67,13 @@ typedef struct chunk {
     int32_t shared;     /* query heads of the kv head */
     int32_t first_head; /* query head */
     int32_t heads;
-    int32_t pair;   /* of all (sequence, kv head, tile of heads) */
-    int32_t index;  /* of the chunk */
-    int32_t chunks; /* of the row */
-    int32_t splits; /* of the row */
+    int32_t pair;    /* of all (sequence, kv head, tile of heads) */
+    int32_t index;   /* of the chunk */
+    int32_t chunks;  /* of the row */
+    int32_t splits;  /* of the row */
     int32_t leading; /* splits of chunk 0 */
-    int32_t first;  /* pair of tiles */
-    int32_t end;    /* pair of tiles */
+    int32_t first;   /* pair of tiles */
+    int32_t end;     /* pair of tiles */
 } chunk;
 
 /* Chunk 0 leaves one slot, the others one for each split: it takes more where slots are few. */
@@ -175,8 +174,7 @@ static __device__ __forceinline__ void store_fresh(const tsr_attend_job &a, cons
 
 /* cos, sin and norms, which are there before the step begins. */
 template <int DIM, bool FP8>
-static __device__ void stage_turn(const tsr_attend_job &a, int32_t row,
-                                  decode_room<DIM, FP8> *room)
+static __device__ void stage_turn(const tsr_attend_job &a, int32_t row, decode_room<DIM, FP8> *room)
 {
     const tsr_turn &t = a.q_turn;
     const int64_t at = t.half > 0 ? (int64_t)a.position[row] * t.half : 0;
@@ -256,8 +254,8 @@ static __device__ void bring_queries(const tsr_attend_job &a, const chunk &c,
     for (int r = warp; r < TSR_QUERY_ROWS; r += WARPS) {
         tsr_head<spans> head = next;
         if (r + WARPS < c.heads)
-            next = tsr_load_head<spans>(q + (int64_t)(r + WARPS) * a.cache.head_dim,
-                                        a.cache.head_dim);
+            next =
+                tsr_load_head<spans>(q + (int64_t)(r + WARPS) * a.cache.head_dim, a.cache.head_dim);
         if (r < c.heads)
             tsr_turn_head(turn, &head, room->head[warp]);
 #pragma unroll
@@ -308,16 +306,16 @@ static __device__ __forceinline__ void score(const chunk &c, int32_t pair,
 }
 
 /* The largest scores of both tiles for this lane's rows. */
-static __device__ __forceinline__ void find_peaks(const float s[2][4],
-                                                  float peak[WARPS][TSR_QUERY_ROWS],
-                                                  float ret_peak[2][2])
+static __device__ __forceinline__ void
+find_peaks(const float s[2][4], float peak[WARPS][TSR_QUERY_ROWS], float ret_peak[2][2])
 {
     const int warp = (int)threadIdx.x / TSR_CUDA_LANES;
     const int lane = (int)threadIdx.x % TSR_CUDA_LANES;
 
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-        float most = fmaxf(fmaxf(s[0][2 * r], s[0][2 * r + 1]), fmaxf(s[1][2 * r], s[1][2 * r + 1]));
+        float most =
+            fmaxf(fmaxf(s[0][2 * r], s[0][2 * r + 1]), fmaxf(s[1][2 * r], s[1][2 * r + 1]));
         most = fmaxf(most, __shfl_xor_sync(TSR_ALL_LANES, most, 1));
         most = fmaxf(most, __shfl_xor_sync(TSR_ALL_LANES, most, 2));
         if (lane % 4 == 0)
@@ -427,8 +425,7 @@ static __device__ __forceinline__ void take(const tsr_attend_job &a, const chunk
             continue;
 #pragma unroll
         for (int i = 0; i < DIM / WARPS / 8; i++) {
-            const float2 v =
-                __ldcg(&value[(r * (DIM / WARPS / 8) + i) * THREADS + threadIdx.x]);
+            const float2 v = __ldcg(&value[(r * (DIM / WARPS / 8) + i) * THREADS + threadIdx.x]);
             ret_sums->value[i][2 * r] = v.x;
             ret_sums->value[i][2 * r + 1] = v.y;
         }
@@ -491,11 +488,10 @@ static __device__ void meet(const tsr_attend_job &a, const chunk &c, int32_t *la
 
 /* Two tiles, one after the other, as far as sums go. */
 template <int DIM, bool FP8>
-static __device__ __forceinline__ void attend_pair(const tsr_attend_job &a, const chunk &c,
-                                                   int32_t pair, tsr_tile_source *source,
-                                                   const uint32_t query[DIM / TSR_STEP][4],
-                                                   decode_room<DIM, FP8> *room,
-                                                   tsr_sums<DIM / WARPS / 8> *split)
+static __device__ __forceinline__ void
+attend_pair(const tsr_attend_job &a, const chunk &c, int32_t pair, tsr_tile_source *source,
+            const uint32_t query[DIM / TSR_STEP][4], decode_room<DIM, FP8> *room,
+            tsr_sums<DIM / WARPS / 8> *split)
 {
     const int32_t u = 2 * (pair - c.first);
     const bool second = threadIdx.x >= THREADS / 2;

@@ -32,16 +32,18 @@ template <int DIM> struct hopper_room {
 
 /* ---- wide steps: 64 rows of a warp group at once ---- */
 
-#define FOUR(x)  "+f"((x)[0]), "+f"((x)[1]), "+f"((x)[2]), "+f"((x)[3])
-#define EIGHT(x) FOUR((x)[0]), FOUR((x)[1]), FOUR((x)[2]), FOUR((x)[3]), FOUR((x)[4]), \
-                 FOUR((x)[5]), FOUR((x)[6]), FOUR((x)[7])
+#define FOUR(x) "+f"((x)[0]), "+f"((x)[1]), "+f"((x)[2]), "+f"((x)[3])
+#define EIGHT(x)                                                                                   \
+    FOUR((x)[0]), FOUR((x)[1]), FOUR((x)[2]), FOUR((x)[3]), FOUR((x)[4]), FOUR((x)[5]),            \
+        FOUR((x)[6]), FOUR((x)[7])
 #define REGISTERS_32                                                                               \
     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                       \
     "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
 #define REGISTERS_64                                                                               \
-    REGISTERS_32 ", "                                                                              \
-    "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "             \
-    "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+    REGISTERS_32                                                                                   \
+        ", "                                                                                       \
+        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "         \
+        "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
 
 /*
  * Where a matrix lies and how: 16-byte pieces swapped in lines of 128 bytes (1 << 62), groups of 8
@@ -148,9 +150,9 @@ static __device__ __forceinline__ void wide_score(uint32_t query, uint32_t keys,
 }
 
 template <int PIECES>
-static __device__ __forceinline__ void wide_add_values(const uint32_t weight[TSR_TILE / TSR_STEP][4],
-                                                  uint32_t values, uint32_t ones,
-                                                  tsr_sums<PIECES> *sums)
+static __device__ __forceinline__ void
+wide_add_values(const uint32_t weight[TSR_TILE / TSR_STEP][4], uint32_t values, uint32_t ones,
+                tsr_sums<PIECES> *sums)
 {
     steps_begin();
 #pragma unroll
@@ -171,11 +173,11 @@ static __device__ __forceinline__ void wide_fetch(const tsr_attend_job &a, const
 {
     if (i >= 0 && i < c.tiles)
         tsr_fetch_rows<DIM, false, TSR_TILE, THREADS>(a, *source, a.cache.values,
-                                            tsr_shared_at(room->values[i % TILES]));
+                                                      tsr_shared_at(room->values[i % TILES]));
     if (i + 1 < c.tiles) {
         tsr_find_rows<DIM, false, TSR_TILE, THREADS>(a, source, (i + 1) * TSR_TILE);
         tsr_fetch_rows<DIM, false, TSR_TILE, THREADS>(a, *source, a.cache.keys,
-                                            tsr_shared_at(room->keys[(i + 1) % TILES]));
+                                                      tsr_shared_at(room->keys[(i + 1) % TILES]));
         tsr_look_up<DIM, false, TSR_TILE, THREADS>(a, source, (i + 2) * TSR_TILE);
     }
     tsr_copies_end();
@@ -183,8 +185,9 @@ static __device__ __forceinline__ void wide_fetch(const tsr_attend_job &a, const
 
 /* Waits for values of tile i and keys of tile i + 1; what the step before used is fetched anew. */
 template <int DIM>
-static __device__ __forceinline__ void wide_arrive(const tsr_attend_job &a, const span &c, int32_t i,
-                                              tsr_tile_source *source, hopper_room<DIM> *room)
+static __device__ __forceinline__ void wide_arrive(const tsr_attend_job &a, const span &c,
+                                                   int32_t i, tsr_tile_source *source,
+                                                   hopper_room<DIM> *room)
 {
     tsr_copies_wait<TILES - 2>();
     show_steps();
@@ -253,7 +256,8 @@ static __device__ __forceinline__ void pack(float (&s)[TSR_TILE / 8][4],
 
 template <int DIM>
 static __device__ __forceinline__ void wide_attend_span(const tsr_attend_job &a, const span &c,
-                                                   tsr_tile_source *source, hopper_room<DIM> *room)
+                                                        tsr_tile_source *source,
+                                                        hopper_room<DIM> *room)
 {
     const lane_rows l = rows_of(c);
     const uint32_t query =
@@ -314,8 +318,7 @@ static __device__ __forceinline__ void wide_attend(const tsr_attend_job &a, cons
     /* Values come last: until then a warp's head in hand has room there. */
     wide_fetch(a, c, -1, &source, room);
     bring_queries<DIM, GROUP_ROWS, TSR_QUERY_ROWS>(
-        a, c, warp * TSR_QUERY_ROWS, (float *)(void *)room->values[0] + warp * DIM,
-        room->query[0]);
+        a, c, warp * TSR_QUERY_ROWS, (float *)(void *)room->values[0] + warp * DIM, room->query[0]);
     show_steps();
     __syncthreads();
 #pragma unroll 1

@@ -58,8 +58,8 @@ static __device__ __forceinline__ void put_span(const tsr_attend_job &a, void *m
 
 enum { SPANS = TSR_CUDA_HEAD_DIM / TSR_TURN_DIMS };
 
-static __global__ void __launch_bounds__(THREADS) write_kernel(const __grid_constant__ tsr_attend_job a,
-                                    tsr_cuda_faults faults)
+static __global__ void __launch_bounds__(THREADS)
+    write_kernel(const __grid_constant__ tsr_attend_job a, tsr_cuda_faults faults)
 {
     __shared__ __align__(16) float room[WARPS][TSR_CUDA_HEAD_DIM];
     const int32_t row = (int32_t)blockIdx.x;
@@ -115,8 +115,9 @@ static __device__ __forceinline__ void fetch(const tsr_attend_job &a, const span
     if (tile < c.tiles) {
         if (keys)
             tsr_find_rows<DIM, FP8, TSR_TILE, THREADS>(a, source, tile * TSR_TILE);
-        tsr_fetch_rows<DIM, FP8, TSR_TILE, THREADS>(a, *source, keys ? a.cache.keys : a.cache.values,
-                                          tsr_shared_at(room->ring[u % shape_of<DIM, FP8>::tiles]));
+        tsr_fetch_rows<DIM, FP8, TSR_TILE, THREADS>(
+            a, *source, keys ? a.cache.keys : a.cache.values,
+            tsr_shared_at(room->ring[u % shape_of<DIM, FP8>::tiles]));
         if (keys)
             tsr_look_up<DIM, FP8, TSR_TILE, THREADS>(a, source, (tile + 1) * TSR_TILE);
     }
@@ -194,8 +195,8 @@ static __device__ __forceinline__ void add_values(const uint32_t weight[TSR_TILE
 }
 
 template <int DIM, bool FP8>
-static __device__ void attend_span(const tsr_attend_job &a, const span &c,
-                                   tsr_tile_source *source, prefill_room<DIM, FP8> *room)
+static __device__ void attend_span(const tsr_attend_job &a, const span &c, tsr_tile_source *source,
+                                   prefill_room<DIM, FP8> *room)
 {
     typedef shape_of<DIM, FP8> shape;
     const int32_t warp = (int32_t)threadIdx.x / TSR_CUDA_LANES;

@@ -18,10 +18,10 @@ typedef struct span {
     int32_t first_row; /* of the sequence in the step */
     int32_t first_position;
     int32_t kv_head;
-    int32_t shared; /* query heads of the kv head */
-    int32_t first;  /* query row of the sequence */
-    int32_t end;    /* of its query rows */
-    int32_t tiles;  /* of positions */
+    int32_t shared;    /* query heads of the kv head */
+    int32_t first;     /* query row of the sequence */
+    int32_t end;       /* of its query rows */
+    int32_t tiles;     /* of positions */
     int32_t positions; /* of the sequence, from the first on */
 } span;
 

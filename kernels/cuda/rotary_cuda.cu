@@ -18,8 +18,8 @@ static __global__ void rotary_kernel(tsr_rotary_args a, tsr_cuda_faults faults)
     if (tsr_is_faulty(faults) || h >= a.q_heads + a.kv_heads)
         return;
     const tsr_turn turn = {
-        is_query ? a.q_norm : a.k_norm, a.cos + at, a.sin + at, a.head_dim, 1.0F / (float)a.head_dim,
-        a.rotary_dim / 2, a.eps,
+        is_query ? a.q_norm : a.k_norm, a.cos + at,       a.sin + at, a.head_dim,
+        1.0F / (float)a.head_dim,       a.rotary_dim / 2, a.eps,
     };
     float *x = is_query ? (float *)a.q + (t * a.q_heads + h) * a.head_dim
                         : (float *)a.k + (t * a.kv_heads + h - a.q_heads) * a.head_dim;
