@@ -8,7 +8,7 @@
 #ifndef TSR_KERNELS_CUDA_ATTEND_SPAN_CUDA_CUH
 #define TSR_KERNELS_CUDA_ATTEND_SPAN_CUDA_CUH
 
-#include "kernels/cuda/attend_cuda.cuh"
+#include "kernels/cuda/attend_sums_cuda.cuh"
 
 enum { WARPS = 8, THREADS = WARPS * TSR_CUDA_LANES };
 
