@@ -205,6 +205,18 @@ static __device__ void finish(const tsr_attend_job &a, const chunk &c,
     }
 }
 
+/* Counts this CTA in, after what its threads have left and before what they will take. */
+static __device__ __forceinline__ int32_t arrive_at(int32_t *count)
+{
+    int32_t before;
+
+    asm volatile("atom.add.acq_rel.gpu.global.s32 %0, [%1], 1;"
+                 : "=r"(before)
+                 : "l"(count)
+                 : "memory");
+    return before;
+}
+
 /* Of a row's chunks the last to come here adds up what all have left. */
 template <int DIM>
 static __device__ void meet(const tsr_attend_job &a, const chunk &c, int32_t *last)
@@ -213,18 +225,15 @@ static __device__ void meet(const tsr_attend_job &a, const chunk &c, int32_t *la
     tsr_sums<DIM / WARPS / 8> sums;
 
     __syncthreads();
-    if (threadIdx.x == 0) {
-        __threadfence();
-        *last = atomicAdd(&a.arrived[c.pair], 1) == c.chunks - 1;
-        __threadfence();
-    }
+    if (threadIdx.x == 0)
+        *last = arrive_at(&a.arrived[c.pair]) == c.chunks - 1;
     __syncthreads();
     if (!*last)
         return;
     if (threadIdx.x == 0)
         a.arrived[c.pair] = 0;
     tsr_sums_clear(&sums);
-#pragma unroll 4
+#pragma unroll 8
     for (int32_t i = 0; i < slots; i++) {
         tsr_sums<DIM / WARPS / 8> split;
         take<DIM>(a, c, i, &split);
@@ -329,6 +338,7 @@ static __device__ bool blocks_are_there(const tsr_attend_job &a, int32_t s, cons
 
     if (tsr_bad_block(a, seq, c.first * PAIR, last) == INT32_MAX)
         return true;
+    tsr_wait_for_kernel_in_front(); /* it looks at faults too */
     if (threadIdx.x < TSR_CUDA_LANES)
         tsr_leave_lowest(a, s, faults);
     return false;
@@ -369,12 +379,11 @@ static __global__ void __launch_bounds__(THREADS, DIM > 128 ? 1 : 2)
         cut_row(a, seq.rows == 1 ? a.chunks : 1, &c);
         if (c.index >= c.chunks)
             return;
-        if (r == 0 && !blocks_are_there(a, s, c, seq, faults)) {
-            tsr_wait_for_kernel_in_front();
+        if (r == 0 && !blocks_are_there(a, s, c, seq, faults))
             return;
-        }
         attend_row<DIM, FP8>(a, c, faults, room);
-        __threadfence(); /* this row's key and value are in the cache when the next one fetches */
+        if (r + 1 < seq.rows)
+            __threadfence(); /* this row's key and value are there when the next one fetches */
         __syncthreads();
     }
 }
