@@ -1,12 +1,13 @@
 /*
- * A span over a cache in BF16 on Hopper: what attend_prefill_cuda.cu computes elsewhere, with the
+ * A span on Hopper, of heads up to 128 wide: what attend_prefill_cuda.cu computes elsewhere, with the
  * tensor cores' wide steps, which give the same bits. A CTA's 128 query rows are those of two warp
  * groups; scores of the next tile and values of this one are added up while a warp group weighs:
  *
  *   tensor cores   q k(i + 1)  |  w(i) v(i)       |  q k(i + 2)  |  w(i + 1) v(i + 1)
  *   a warp group                  | weighs i + 1  |                 | weighs i + 2  |
  *
- * So keys are fetched a tile ahead of values.
+ * So keys are fetched a tile ahead of values. Tiles of FP8 come to rings of their own and are widened
+ * to the ones that the steps read.
  */
 #ifndef TSR_KERNELS_CUDA_ATTEND_HOPPER_CUDA_CUH
 #define TSR_KERNELS_CUDA_ATTEND_HOPPER_CUDA_CUH
@@ -21,10 +22,12 @@ enum {
 };
 
 /* Shared memory of a CTA. The wide steps want matrices on 1024 bytes. */
-template <int DIM> struct hopper_room {
-    unsigned char keys[TILES][TSR_TILE * DIM * 2];
-    unsigned char values[TILES][TSR_TILE * DIM * 2];
+template <int DIM, bool FP8> struct hopper_room {
+    static constexpr int tiles = FP8 ? 2 : TILES;
+    unsigned char keys[tiles][TSR_TILE * DIM * 2];
+    unsigned char values[tiles][TSR_TILE * DIM * 2];
     unsigned char query[GROUPS][GROUP_ROWS * DIM * 2];
+    unsigned char stored[FP8 ? TILES : 1][2][FP8 ? TSR_TILE * DIM : TSR_PIECE];
     uint32_t ones[64]; /* 16 positions x 8 columns */
 };
 
@@ -164,35 +167,53 @@ wide_add_values(const uint32_t weight[TSR_TILE / TSR_STEP][4], uint32_t values, 
     steps_end();
 }
 
-/* ---- the ring ---- */
+/* ---- the rings ---- */
+
+/* Where tile i of keys or values comes to. */
+template <int DIM, bool FP8>
+static __device__ __forceinline__ uint32_t comes_to(hopper_room<DIM, FP8> *room, bool keys,
+                                                    int32_t i)
+{
+    if (FP8)
+        return tsr_shared_at(room->stored[i % TILES][keys ? 0 : 1]);
+    return tsr_shared_at(keys ? room->keys[i % TILES] : room->values[i % TILES]);
+}
 
 /* Fetches values of tile i and keys of tile i + 1; values of no tile where i is -1. */
-template <int DIM>
+template <int DIM, bool FP8>
 static __device__ __forceinline__ void wide_fetch(const tsr_attend_job &a, const span &c, int32_t i,
-                                                  tsr_tile_source *source, hopper_room<DIM> *room)
+                                                  tsr_tile_source *source,
+                                                  hopper_room<DIM, FP8> *room)
 {
     if (i >= 0 && i < c.tiles)
-        tsr_fetch_rows<DIM, false, TSR_TILE, THREADS>(a, *source, a.cache.values,
-                                                      tsr_shared_at(room->values[i % TILES]));
+        tsr_fetch_rows<DIM, FP8, TSR_TILE, THREADS>(a, *source, a.cache.values,
+                                                    comes_to(room, false, i));
     if (i + 1 < c.tiles) {
-        tsr_find_rows<DIM, false, TSR_TILE, THREADS>(a, source, (i + 1) * TSR_TILE);
-        tsr_fetch_rows<DIM, false, TSR_TILE, THREADS>(a, *source, a.cache.keys,
-                                                      tsr_shared_at(room->keys[(i + 1) % TILES]));
-        tsr_look_up<DIM, false, TSR_TILE, THREADS>(a, source, (i + 2) * TSR_TILE);
+        tsr_find_rows<DIM, FP8, TSR_TILE, THREADS>(a, source, (i + 1) * TSR_TILE);
+        tsr_fetch_rows<DIM, FP8, TSR_TILE, THREADS>(a, *source, a.cache.keys,
+                                                    comes_to(room, true, i + 1));
+        tsr_look_up<DIM, FP8, TSR_TILE, THREADS>(a, source, (i + 2) * TSR_TILE);
     }
     tsr_copies_end();
 }
 
-/* Waits for values of tile i and keys of tile i + 1; what the step before used is fetched anew. */
-template <int DIM>
-static __device__ __forceinline__ void wide_arrive(const tsr_attend_job &a, const span &c,
-                                                   int32_t i, tsr_tile_source *source,
-                                                   hopper_room<DIM> *room)
+/* Waits for values of tile i and keys of tile i + 1; PENDING fetches may still be on their way. */
+template <int DIM, bool FP8, int PENDING>
+static __device__ __forceinline__ void wide_arrive(const span &c, int32_t i,
+                                                   hopper_room<DIM, FP8> *room)
 {
-    tsr_copies_wait<TILES - 2>();
+    tsr_copies_wait<PENDING>();
+    if (FP8) {
+        __syncthreads();
+        if (i + 1 < c.tiles)
+            tsr_widen_rows<DIM, TSR_TILE, THREADS>(room->stored[(i + 1) % TILES][0],
+                                                   room->keys[(i + 1) % room->tiles]);
+        if (i >= 0)
+            tsr_widen_rows<DIM, TSR_TILE, THREADS>(room->stored[i % TILES][1],
+                                                   room->values[i % room->tiles]);
+    }
     show_steps();
     __syncthreads();
-    wide_fetch(a, c, i + TILES - 1, source, room);
 }
 
 /* ---- attention ---- */
@@ -254,10 +275,10 @@ static __device__ __forceinline__ void pack(float (&s)[TSR_TILE / 8][4],
     }
 }
 
-template <int DIM>
+template <int DIM, bool FP8>
 static __device__ __forceinline__ void wide_attend_span(const tsr_attend_job &a, const span &c,
                                                         tsr_tile_source *source,
-                                                        hopper_room<DIM> *room)
+                                                        hopper_room<DIM, FP8> *room)
 {
     const lane_rows l = rows_of(c);
     const uint32_t query =
@@ -280,9 +301,10 @@ static __device__ __forceinline__ void wide_attend_span(const tsr_attend_job &a,
     for (int32_t tile = 0; tile + 1 < c.tiles; tile++) {
         const bool ends = (tile + 1) % TSR_SPLIT_TILES == 0;
         const float most[2] = {ends ? -INFINITY : split.most[0], ends ? -INFINITY : split.most[1]};
-        wide_arrive(a, c, tile, source, room);
-        wide_score<DIM>(query, tsr_shared_at(room->keys[(tile + 1) % TILES]), s);
-        wide_add_values(weight, tsr_shared_at(room->values[tile % TILES]), ones, &split);
+        wide_arrive<DIM, FP8, TILES - 2>(c, tile, room);
+        wide_score<DIM>(query, tsr_shared_at(room->keys[(tile + 1) % room->tiles]), s);
+        wide_add_values(weight, tsr_shared_at(room->values[tile % room->tiles]), ones, &split);
+        wide_fetch(a, c, tile + TILES - 1, source, room); /* into what the tile before used */
         steps_wait<1>();
         rise = weigh_tile(a, l, tile + 1, most, s);
         steps_wait<0>();
@@ -294,8 +316,8 @@ static __device__ __forceinline__ void wide_attend_span(const tsr_attend_job &a,
         tsr_sums_rise(&split, rise);
         pack(s, weight);
     }
-    wide_arrive(a, c, c.tiles - 1, source, room);
-    wide_add_values(weight, tsr_shared_at(room->values[(c.tiles - 1) % TILES]), ones, &split);
+    wide_arrive<DIM, FP8, TILES - 2>(c, c.tiles - 1, room);
+    wide_add_values(weight, tsr_shared_at(room->values[(c.tiles - 1) % room->tiles]), ones, &split);
     steps_wait<0>();
     sums_gave(&split);
     tsr_sums_add(&total, split);
@@ -303,31 +325,28 @@ static __device__ __forceinline__ void wide_attend_span(const tsr_attend_job &a,
 }
 
 /* A span from its queries on; the whole CTA. */
-template <int DIM>
+template <int DIM, bool FP8>
 static __device__ __forceinline__ void wide_attend(const tsr_attend_job &a, const span &c,
-                                                   hopper_room<DIM> *room)
+                                                   hopper_room<DIM, FP8> *room)
 {
     const int warp = (int)threadIdx.x / TSR_CUDA_LANES;
     tsr_tile_source source = {
         c.table, c.positions, (uint32_t)(c.kv_head * a.cache.block_tokens) * a.row_pieces, 0, 0,
     };
 
-    tsr_look_up<DIM, false, TSR_TILE, THREADS>(a, &source, 0);
+    tsr_look_up<DIM, FP8, TSR_TILE, THREADS>(a, &source, 0);
     if (threadIdx.x < sizeof(room->ones) / sizeof(room->ones[0]))
         room->ones[threadIdx.x] = 0x3f803f80U;
     /* Values come last: until then a warp's head in hand has room there. */
     wide_fetch(a, c, -1, &source, room);
     bring_queries<DIM, GROUP_ROWS, TSR_QUERY_ROWS>(
         a, c, warp * TSR_QUERY_ROWS, (float *)(void *)room->values[0] + warp * DIM, room->query[0]);
-    show_steps();
     __syncthreads();
 #pragma unroll 1
     for (int32_t i = 0; i < TILES - 1; i++)
         wide_fetch(a, c, i, &source, room);
-    tsr_copies_wait<TILES - 1>();
-    show_steps();
-    __syncthreads();
-    wide_attend_span<DIM>(a, c, &source, room);
+    wide_arrive<DIM, FP8, TILES - 1>(c, -1, room);
+    wide_attend_span<DIM, FP8>(a, c, &source, room);
 }
 
 #endif

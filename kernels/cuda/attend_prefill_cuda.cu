@@ -281,8 +281,8 @@ static __global__ void __launch_bounds__(THREADS, 1)
                    &c))
         return;
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-    if constexpr (DIM <= 128 && !FP8)
-        wide_attend<DIM>(a, c, (hopper_room<DIM> *)memory);
+    if constexpr (DIM <= 128)
+        wide_attend<DIM, FP8>(a, c, (hopper_room<DIM, FP8> *)memory);
     else
 #endif
         attend<DIM, FP8>(a, c, (prefill_room<DIM, FP8> *)memory);
@@ -293,12 +293,12 @@ static tsr_status launch(tsr_device *device, const tsr_attend_job *job, tsr_stre
 {
     const int64_t queries = (int64_t)job->tokens * (job->q_heads / job->cache.kv_heads);
     const int64_t spans = queries / shape_of<DIM, FP8>::rows + min(job->sequences, job->tokens);
-    const bool wide = DIM <= 128 && !FP8 && tsr_is_hopper(device);
+    const bool wide = DIM <= 128 && tsr_is_hopper(device);
     const tsr_launch write = {dim3((unsigned)job->tokens), dim3(THREADS), 0};
     const tsr_launch attend = {
         dim3((unsigned)(spans * job->cache.kv_heads)),
         dim3(THREADS),
-        wide ? max(sizeof(hopper_room<DIM>), sizeof(prefill_room<DIM, FP8>))
+        wide ? max(sizeof(hopper_room<DIM, FP8>), sizeof(prefill_room<DIM, FP8>))
              : sizeof(prefill_room<DIM, FP8>),
     };
     const tsr_cuda_faults faults = tsr_cuda(device)->faults;
