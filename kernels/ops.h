@@ -77,8 +77,8 @@ typedef struct tsr_attention_args {
     uint16_t *rows; /* the same in BF16, [T, q_heads D up to a multiple of 64], zeros behind; or
                        NULL: not wanted. CUDA only */
     const void *q;  /* [T, q_heads, D] */
-    const void *k; /* [T, kv_heads, D] */
-    const void *v; /* [T, kv_heads, D] */
+    const void *k;  /* [T, kv_heads, D] */
+    const void *v;  /* [T, kv_heads, D] */
     const tsr_kv_layer *cache;
     const tsr_attention_sequence *sequence; /* [sequences], in device memory */
     const int32_t *blocks;                  /* block tables, in device memory */

@@ -1,15 +1,6 @@
 /*
- * What decode and prefill share: the job, the checks of what stands in device memory, and the steps
- * of the order that attend_cuda.h lays down, for the fragments of one warp:
- *
- *   queries   16 rows (heads, or heads of positions) on M
- *   keys      8 positions on N, dims on K
- *   values    8 dims on N, positions on K
- *
- *   lane 4 g + t holds of 16 x 8 sums: row g, columns 2 t, 2 t + 1; row g + 8, the same columns
- *
- * Tiles lie in shared memory in BF16, a position a row; 16-byte pieces of a row are swapped by the
- * row's last three bits, so that eight rows are read without conflicts.
+ * What the kernels of attention share: the job, how they are launched, the checks of what stands in
+ * device memory, where a position lies in the cache and where results go.
  */
 #ifndef TSR_KERNELS_CUDA_ATTEND_CUDA_CUH
 #define TSR_KERNELS_CUDA_ATTEND_CUDA_CUH
@@ -18,11 +9,12 @@
 #include "kernels/cuda/number_cuda.cuh"
 
 enum {
-    TSR_TILE = 64,                                  /* positions */
-    TSR_SPLIT_TILES = TSR_ATTEND_SPLIT / TSR_TILE,  /* tiles of a split */
-    TSR_QUERY_ROWS = TSR_ATTEND_ROWS,               /* of one warp's fragments */
-    TSR_PIECE = 16,                                 /* bytes that are copied at once */
-    TSR_STEP = 16,                                  /* dims or positions of one mma */
+    TSR_TILE = 64,                                 /* positions */
+    TSR_SPLIT_TILES = TSR_ATTEND_SPLIT / TSR_TILE, /* tiles of a split */
+    TSR_QUERY_ROWS = TSR_ATTEND_ROWS,              /* of one warp's fragments */
+    TSR_PIECE = 16,                                /* bytes that are copied at once */
+    TSR_LINE = 128,                                /* bytes of a row that lie together */
+    TSR_STEP = 16,                                 /* dims or positions of one mma */
     TSR_BLOCK_SHIFT = 40,
 };
 
@@ -48,9 +40,10 @@ typedef struct tsr_attend_job {
     uint64_t blocks_per_position; /* 2^40 / block_tokens, rounded up */
     uint32_t block_pieces;        /* of one block of keys or values */
     uint32_t row_pieces;          /* of one position of a kv head */
-    int32_t chunks;      /* most of one row, in decode */
-    int32_t slots;       /* of one row and kv head, in decode */
-    float score_scale;   /* of q k^T, in units of log2 */
+    int32_t chunks;               /* most of one row, in decode */
+    int32_t slots;                /* of one row and kv head, in decode */
+    int32_t ring;                 /* slots of it, in decode */
+    float score_scale;            /* of q k^T, in units of log2 */
     float value_scale;
 } tsr_attend_job;
 
@@ -92,15 +85,23 @@ static tsr_status tsr_launch_behind(tsr_device *device, const tsr_launch &l, tsr
     return st;
 }
 
-static inline tsr_status tsr_multiprocessors(tsr_device *device, int32_t *ret_count)
+static inline tsr_status tsr_card_fact(tsr_device *device, cudaDeviceAttr fact, int32_t *ret_count)
 {
     int count = 0;
-    const tsr_status st = TSR_CUDA(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount,
-                                                          tsr_cuda(device)->ordinal));
+    const tsr_status st = TSR_CUDA(cudaDeviceGetAttribute(&count, fact, tsr_cuda(device)->ordinal));
 
     if (st == TSR_OK)
         *ret_count = count;
     return st;
+}
+
+static inline bool tsr_is_hopper(tsr_device *device)
+{
+    int major = 0;
+
+    return cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor,
+                                  tsr_cuda(device)->ordinal) == cudaSuccess &&
+           major == 9;
 }
 
 /* What the kernel in front wrote may be read from here on. */
@@ -132,8 +133,8 @@ static __device__ __forceinline__ bool tsr_sequence_fits(const tsr_attend_job &a
                                                          const tsr_attention_sequence &seq)
 {
     return seq.rows >= 0 && seq.first_row >= 0 && seq.first_row <= a.tokens - seq.rows &&
-           seq.first_position >= 0 &&
-           (int64_t)seq.first_position + seq.rows <= a.max_context && seq.first_block >= 0;
+           seq.first_position >= 0 && (int64_t)seq.first_position + seq.rows <= a.max_context &&
+           seq.first_block >= 0;
 }
 
 /* The block of the table that holds a position: a division that is a product, exact for positions
@@ -218,159 +219,6 @@ static __device__ __forceinline__ int64_t tsr_cache_at(const tsr_attend_job &a,
            a.cache.head_dim;
 }
 
-static __device__ __forceinline__ uint32_t tsr_shared_at(const void *p)
-{
-    return (uint32_t)__cvta_generic_to_shared(p);
-}
-
-/* Copies a piece while others work, or zeros. */
-static __device__ __forceinline__ void tsr_copy_piece(uint32_t to, const void *from, bool there)
-{
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
-                 "r"(there ? TSR_PIECE : 0)
-                 : "memory");
-}
-
-static __device__ __forceinline__ void tsr_copies_end(void)
-{
-    asm volatile("cp.async.commit_group;" ::: "memory");
-}
-
-template <int PENDING> static __device__ __forceinline__ void tsr_copies_wait(void)
-{
-    asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
-}
-
-/* Bytes of an element, of a row and of a tile as the cache holds them. */
-template <int DIM, bool FP8> struct tsr_stored {
-    static constexpr int element = FP8 ? 1 : 2;
-    static constexpr int row = DIM * element;
-    static constexpr int tile = TSR_TILE * row;
-    static constexpr int pieces = row / TSR_PIECE;
-};
-
-/* Where a piece of a row of BF16 lies in its tile; FP8 is stored as it comes. */
-template <int DIM> static __device__ __forceinline__ uint32_t tsr_piece_at(int row, int piece)
-{
-    return (uint32_t)(row * DIM * 2 + (piece ^ (row & 7)) * TSR_PIECE);
-}
-
-template <int DIM, bool FP8>
-static __device__ __forceinline__ uint32_t tsr_stored_at(int row, int piece)
-{
-    return FP8 ? (uint32_t)(row * DIM + piece * TSR_PIECE) : tsr_piece_at<DIM>(row, piece);
-}
-
-/*
- * How the THREADS of a CTA copy a tile: a warp takes whole rows, a piece a lane, and each lane knows
- * where one of the warp's rows lies. The block table is read a tile ahead.
- *
- *   copy i of a warp   rows base + 0 .. ROWS - 1, base = ROWS warp + i apart
- *   lane j knows       the row of copy j / ROWS, j % ROWS
- */
-template <int DIM, bool FP8, int THREADS> struct tsr_copying {
-    typedef tsr_stored<DIM, FP8> stored;
-    static constexpr int rows = TSR_CUDA_LANES / stored::pieces;
-    static constexpr int apart = THREADS / stored::pieces;
-    static constexpr int copies = TSR_TILE / apart;
-};
-
-/* A sequence's keys and values of one kv head. */
-typedef struct tsr_tile_source {
-    const int32_t *table;
-    int32_t end;    /* positions from here on are zeros */
-    uint32_t head;  /* pieces before the kv head in a block */
-    uint32_t block; /* of this lane's row of the next tile */
-    uint32_t at;    /* pieces before this lane's row of this tile; TSR_NOWHERE: zeros */
-} tsr_tile_source;
-
-#define TSR_NOWHERE 0xffffffffU
-
-template <int DIM, bool FP8, int THREADS>
-static __device__ __forceinline__ int32_t tsr_lane_row(void)
-{
-    typedef tsr_copying<DIM, FP8, THREADS> copying;
-    const int warp = (int)threadIdx.x / TSR_CUDA_LANES;
-    const int lane = (int)threadIdx.x % TSR_CUDA_LANES;
-
-    return copying::rows * warp + lane % copying::rows + lane / copying::rows * copying::apart;
-}
-
-/* Reads the block table for the tile at `first`. */
-template <int DIM, bool FP8, int THREADS>
-static __device__ __forceinline__ void tsr_look_up(const tsr_attend_job &a, tsr_tile_source *s,
-                                                   int32_t first)
-{
-    const int32_t position = first + tsr_lane_row<DIM, FP8, THREADS>();
-
-    if (position < s->end)
-        s->block = (uint32_t)s->table[tsr_block_at(a, position)];
-}
-
-/* Turns what was read for the tile at `first` into where its rows lie. */
-template <int DIM, bool FP8, int THREADS>
-static __device__ __forceinline__ void tsr_find_rows(const tsr_attend_job &a, tsr_tile_source *s,
-                                                     int32_t first)
-{
-    const int32_t position = first + tsr_lane_row<DIM, FP8, THREADS>();
-    const int32_t slot = position - tsr_block_at(a, position) * a.cache.block_tokens;
-
-    s->at = s->block * a.block_pieces + s->head + (uint32_t)slot * a.row_pieces;
-    if (position >= s->end)
-        s->at = TSR_NOWHERE;
-}
-
-/* Pieces are counted in 32 bits: keys or values of a layer are less than 64 GiB. */
-template <int DIM, bool FP8, int THREADS>
-static __device__ __forceinline__ void tsr_fetch_tile(const tsr_attend_job &a,
-                                                      const tsr_tile_source &s, const void *memory,
-                                                      uint32_t to)
-{
-    typedef tsr_copying<DIM, FP8, THREADS> copying;
-    typedef tsr_stored<DIM, FP8> stored;
-    const int warp = (int)threadIdx.x / TSR_CUDA_LANES;
-    const int lane = (int)threadIdx.x % TSR_CUDA_LANES;
-    const int piece = lane % stored::pieces;
-    const int row = copying::rows * warp + lane / stored::pieces;
-    const unsigned char *from = (const unsigned char *)memory + piece * TSR_PIECE;
-    const bool used = (uint32_t)piece < a.row_pieces;
-
-#pragma unroll
-    for (int i = 0; i < copying::copies; i++) {
-        const uint32_t at =
-            __shfl_sync(TSR_ALL_LANES, s.at, i * copying::rows + lane / stored::pieces);
-        const bool there = used && at != TSR_NOWHERE;
-        tsr_copy_piece(to + tsr_stored_at<DIM, FP8>(row + i * copying::apart, piece),
-                       there ? from + (uint64_t)at * TSR_PIECE : from, there);
-    }
-}
-
-/* Codes of a tile to BF16, which is exact. By all THREADS of the CTA. */
-template <int DIM, int THREADS>
-static __device__ __forceinline__ void tsr_widen_tile(const unsigned char *from, unsigned char *to)
-{
-    constexpr int pieces = DIM / TSR_PIECE;
-
-#pragma unroll
-    for (int i = 0; i < TSR_TILE * pieces / THREADS; i++) {
-        const int at = (int)threadIdx.x + i * THREADS;
-        const int row = at / pieces;
-        const int piece = at % pieces;
-        const uint4 codes = *(const uint4 *)(from + at * TSR_PIECE);
-        const uint32_t word[4] = {codes.x, codes.y, codes.z, codes.w};
-        uint32_t wide[8];
-#pragma unroll
-        for (int n = 0; n < 8; n++) {
-            const float2 v = tsr_from_e4m3_pair(word[n / 2] >> 16 * (n % 2));
-            wide[n] = tsr_to_bf16_pair(v.x, v.y);
-        }
-        *(uint4 *)(to + tsr_piece_at<DIM>(row, 2 * piece)) =
-            make_uint4(wide[0], wide[1], wide[2], wide[3]);
-        *(uint4 *)(to + tsr_piece_at<DIM>(row, 2 * piece + 1)) =
-            make_uint4(wide[4], wide[5], wide[6], wide[7]);
-    }
-}
-
 /* Four dims of a key or value as the cache stores them. */
 static __device__ __forceinline__ uint2 tsr_bf16_span(float4 x)
 {
@@ -383,157 +231,6 @@ static __device__ __forceinline__ uint32_t tsr_e4m3_span(float4 x, float scale)
            (uint32_t)tsr_to_e4m3(x.z / scale) << 16 | (uint32_t)tsr_to_e4m3(x.w / scale) << 24;
 }
 
-/* ---- tensor cores ---- */
-
-static __device__ __forceinline__ void tsr_load_matrices(uint32_t to[4], uint32_t at)
-{
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-                 : "r"(at)
-                 : "memory");
-}
-
-static __device__ __forceinline__ void tsr_load_turned_matrices(uint32_t to[4], uint32_t at)
-{
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-                 : "r"(at)
-                 : "memory");
-}
-
-/* sum += a b */
-static __device__ __forceinline__ void tsr_mma(float sum[4], const uint32_t a[4], uint32_t b0,
-                                               uint32_t b1)
-{
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
-        "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-/* 16 rows x 16 columns of a matrix in BF16 as the A operand: columns of step `step`. */
-template <int DIM>
-static __device__ __forceinline__ void tsr_load_rows(uint32_t to[4], uint32_t matrix, int step)
-{
-    const int lane = (int)(threadIdx.x % TSR_CUDA_LANES);
-
-    tsr_load_matrices(to, matrix + tsr_piece_at<DIM>(lane % 16, 2 * step + lane / 16));
-}
-
-/* Keys `first` .. first + 15 of a tile, dims of step `step`: two B operands. */
-template <int DIM>
-static __device__ __forceinline__ void tsr_load_keys(uint32_t to[4], uint32_t tile, int first,
-                                                     int step)
-{
-    const int lane = (int)(threadIdx.x % TSR_CUDA_LANES);
-
-    tsr_load_matrices(to, tile + tsr_piece_at<DIM>(first + lane / 16 * 8 + lane % 8,
-                                                   2 * step + lane / 8 % 2));
-}
-
-/* Values of positions 16 step .. of a tile, dims 8 piece .. 8 piece + 15: two B operands. */
-template <int DIM>
-static __device__ __forceinline__ void tsr_load_values(uint32_t to[4], uint32_t tile, int step,
-                                                       int piece)
-{
-    const int lane = (int)(threadIdx.x % TSR_CUDA_LANES);
-
-    tsr_load_turned_matrices(
-        to, tile + tsr_piece_at<DIM>(TSR_STEP * step + lane % 16, piece + lane / 16));
-}
-
-/* ---- the order of sums ---- */
-
-/* A lane's rows, g and g + 8, of PIECES pieces of 8 dims. */
-template <int PIECES> struct tsr_sums {
-    float value[PIECES][4];
-    float weight[4]; /* every column is the sum of weights */
-    float most[2];   /* largest score, in units of log2 */
-};
-
-static __device__ __forceinline__ float tsr_exp2(float x)
-{
-    float y;
-
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
-template <int PIECES> static __device__ __forceinline__ void tsr_sums_clear(tsr_sums<PIECES> *s)
-{
-#pragma unroll
-    for (int i = 0; i < PIECES; i++) {
-#pragma unroll
-        for (int n = 0; n < 4; n++)
-            s->value[i][n] = 0.0F;
-    }
-#pragma unroll
-    for (int n = 0; n < 4; n++)
-        s->weight[n] = 0.0F;
-    s->most[0] = s->most[1] = -INFINITY;
-}
-
-/*
- * A tile's largest raw scores come: what was added up before shrinks. Gives what the weights are
- * relative to, which is 0 where nothing is seen yet.
- */
-template <int PIECES>
-static __device__ __forceinline__ void tsr_sums_rise(tsr_sums<PIECES> *s, const float peak[2],
-                                                     float scale, float ret_base[2])
-{
-    float shrink[2];
-
-#pragma unroll
-    for (int r = 0; r < 2; r++) {
-        const float most = fmaxf(s->most[r], peak[r] * scale);
-        ret_base[r] = most == -INFINITY ? 0.0F : most;
-        shrink[r] = tsr_exp2(s->most[r] - ret_base[r]);
-        s->most[r] = most;
-    }
-#pragma unroll
-    for (int i = 0; i < PIECES; i++) {
-#pragma unroll
-        for (int n = 0; n < 4; n++)
-            s->value[i][n] *= shrink[n / 2];
-    }
-#pragma unroll
-    for (int n = 0; n < 4; n++)
-        s->weight[n] *= shrink[n / 2];
-}
-
-static __device__ __forceinline__ float tsr_weight_of(float score, float scale, float base)
-{
-    return tsr_exp2(fmaf(score, scale, -base));
-}
-
-/* Adds a split's sums to those of the splits before it. A row that saw nothing changes nothing. */
-template <int PIECES>
-static __device__ __forceinline__ void tsr_sums_add(tsr_sums<PIECES> *to,
-                                                    const tsr_sums<PIECES> &split)
-{
-    float keep[2];
-    float take[2];
-
-#pragma unroll
-    for (int r = 0; r < 2; r++) {
-        const float most = fmaxf(to->most[r], split.most[r]);
-        const float base = most == -INFINITY ? 0.0F : most;
-        keep[r] = tsr_exp2(to->most[r] - base);
-        take[r] = tsr_exp2(split.most[r] - base);
-        to->most[r] = most;
-    }
-#pragma unroll
-    for (int i = 0; i < PIECES; i++) {
-#pragma unroll
-        for (int n = 0; n < 4; n++)
-            to->value[i][n] =
-                fmaf(split.value[i][n], take[n / 2], __fmul_rn(to->value[i][n], keep[n / 2]));
-    }
-#pragma unroll
-    for (int n = 0; n < 4; n++)
-        to->weight[n] = fmaf(split.weight[n], take[n / 2], __fmul_rn(to->weight[n], keep[n / 2]));
-}
-
 /* ---- results ---- */
 
 /* Columns of a row of BF16 operands. */
@@ -543,9 +240,8 @@ static __device__ __forceinline__ int64_t tsr_operand_width(const tsr_attend_job
 }
 
 /* Two neighbouring dims of a head of a row. */
-static __device__ __forceinline__ void tsr_put_pair(const tsr_attend_job &a, int32_t row,
-                                                    int32_t head, int32_t dim, float low,
-                                                    float high)
+static __device__ __forceinline__ void
+tsr_put_pair(const tsr_attend_job &a, int32_t row, int32_t head, int32_t dim, float low, float high)
 {
     const int32_t at = head * a.cache.head_dim + dim;
 

@@ -1,264 +1,31 @@
 /*
- * One row of each sequence. A row's splits are cut into chunks, and a CTA of four warps takes a chunk
+ * One row of each sequence. A row's splits are cut into chunks, and a CTA of eight warps takes a chunk
  * for the query heads (up to 16) of one kv head:
  *
  *   splits  | 0 | 1 | 2 | 3 | 4 | 5 |      chunk 0 adds its splits up as it goes; the others leave
  *   chunks  |   0   |   1   |   2   |      theirs one by one, and who comes last adds them behind
  *                                          chunk 0's, in order
  *
- *   a tile  scores: warp w takes positions 16 w .. of the 64; the largest and the weights meet in
- *           shared memory; values: warp w takes a quarter of the dims, over all 64
+ *   two tiles at once   scores: warp w takes positions 16 w .. of the 128; the largest and the weights
+ *                       meet in shared memory; values: warp w takes an eighth of the dims, over one
+ *                       tile, then the other
  *
- * Tiles of keys and of values take turns in a ring. What earlier steps left in the cache is fetched
+ * Keys and values of two tiles take turns in a ring. What earlier steps left in the cache is fetched
  * before the kernel in front has ended: no kernel of this step writes there but this one. The chunk
  * with the row's own position turns its key and puts it and the value into the cache and the tile.
  */
-#include "kernels/cuda/attend_cuda.cuh"
-
-enum {
-    WARPS = 4,
-    THREADS = WARPS * TSR_CUDA_LANES,
-    KEYS_PAIR = 16, /* positions of a tile that one warp scores */
-};
-
-#ifndef ATTEND_DECODE_BYTES
-#define ATTEND_DECODE_BYTES 65536
-#endif
-
-/* What the ring holds; one more tile may be on its way than is worked on. */
-template <int DIM, bool FP8> struct ring_of {
-    static constexpr int fit = ATTEND_DECODE_BYTES / tsr_stored<DIM, FP8>::tile;
-    static constexpr int tiles = fit > 8 ? 8 : (fit < 2 ? 2 : fit);
-};
-
-/* Shared memory of a CTA. */
-template <int DIM, bool FP8> struct decode_room {
-    unsigned char ring[ring_of<DIM, FP8>::tiles][tsr_stored<DIM, FP8>::tile];
-    unsigned char wide[FP8 ? TSR_TILE * DIM * 2 : TSR_PIECE]; /* FP8: the tile in BF16 */
-    unsigned char query[TSR_QUERY_ROWS * DIM * 2];
-    unsigned char weight[TSR_QUERY_ROWS * TSR_TILE * 2];
-    unsigned char fresh[2][DIM * 2]; /* the row's own key and value, as stored */
-    float head[WARPS][DIM];
-    float turn[4][DIM]; /* q norm, k norm, cos, sin */
-    float peak[WARPS][TSR_QUERY_ROWS];
-    int32_t last;
-};
-
-/* A CTA's share of one row. */
-typedef struct chunk {
-    const int32_t *table;
-    int32_t row;
-    int32_t position; /* the row's own, the last that it sees */
-    int32_t kv_head;
-    int32_t first_head; /* query head */
-    int32_t heads;
-    int32_t pair;   /* of all (sequence, kv head, tile of heads) */
-    int32_t index;  /* of the chunk */
-    int32_t chunks; /* of the row */
-    int32_t splits; /* of the row */
-    int32_t leading; /* splits of chunk 0 */
-    int32_t first;  /* tile */
-    int32_t end;    /* tile */
-} chunk;
-
-static constexpr __host__ __device__ __forceinline__ int32_t ceil_of(int32_t count, int32_t by)
-{
-    return (count + by - 1) / by;
-}
-
-/* Chunk 0 leaves one slot, the others one for each split: it takes more where slots are few. */
-static __device__ __forceinline__ void cut_row(const tsr_attend_job &a, int32_t chunks, chunk *c)
-{
-    c->splits = c->position / TSR_ATTEND_SPLIT + 1;
-    const int32_t each = ceil_of(c->splits, chunks);
-    const int32_t tiles = c->position / TSR_TILE + 1;
-
-    c->leading = chunks > 1 ? max(each, c->splits - (a.slots - 1)) : c->splits;
-    c->chunks = 1 + ceil_of(c->splits - c->leading, each);
-    const int32_t first = c->index == 0 ? 0 : c->leading + (c->index - 1) * each;
-    const int32_t end = c->index == 0 ? c->leading : first + each;
-    c->first = first * TSR_SPLIT_TILES;
-    c->end = min(end * TSR_SPLIT_TILES, tiles);
-}
-
-/* Fetches the u-th of a chunk's tiles: keys and values in turn. */
-template <int DIM, bool FP8>
-static __device__ __forceinline__ void fetch(const tsr_attend_job &a, const chunk &c, int32_t u,
-                                             tsr_tile_source *source, decode_room<DIM, FP8> *room)
-{
-    const int32_t tile = c.first + u / 2;
-    const bool keys = u % 2 == 0;
-
-    if (tile < c.end) {
-        if (keys)
-            tsr_find_rows<DIM, FP8, THREADS>(a, source, tile * TSR_TILE);
-        tsr_fetch_tile<DIM, FP8, THREADS>(a, *source, keys ? a.cache.keys : a.cache.values,
-                                          tsr_shared_at(room->ring[u % ring_of<DIM, FP8>::tiles]));
-        if (keys)
-            tsr_look_up<DIM, FP8, THREADS>(a, source, (tile + 1) * TSR_TILE);
-    }
-    tsr_copies_end();
-}
-
-/* Puts the row's own key or value into the u-th tile, which has its position. */
-template <int DIM, bool FP8>
-static __device__ __forceinline__ void put_fresh(const chunk &c, int32_t u,
-                                                 decode_room<DIM, FP8> *room)
-{
-    const int piece = (int)threadIdx.x;
-
-    if (piece < tsr_stored<DIM, FP8>::pieces)
-        *(uint4 *)(room->ring[u % ring_of<DIM, FP8>::tiles] +
-                   tsr_stored_at<DIM, FP8>(c.position % TSR_TILE, piece)) =
-            *(const uint4 *)(room->fresh[u % 2] + piece * TSR_PIECE);
-    __syncthreads();
-}
-
-/* Waits for the u-th tile; the slot of the one before it gets the next. Gives where it lies. */
-template <int DIM, bool FP8>
-static __device__ __forceinline__ uint32_t arrive(const tsr_attend_job &a, const chunk &c,
-                                                  int32_t u, tsr_tile_source *source,
-                                                  decode_room<DIM, FP8> *room)
-{
-    constexpr int tiles = ring_of<DIM, FP8>::tiles;
-
-    tsr_copies_wait<tiles - 2>();
-    __syncthreads();
-    fetch<DIM, FP8>(a, c, u + tiles - 1, source, room);
-    if (c.first + u / 2 == c.position / TSR_TILE)
-        put_fresh<DIM, FP8>(c, u, room);
-    if (!FP8)
-        return tsr_shared_at(room->ring[u % tiles]);
-    tsr_widen_tile<DIM, THREADS>(room->ring[u % tiles], room->wide);
-    __syncthreads();
-    return tsr_shared_at(room->wide);
-}
-
-/* A key or value of the row: into the room, and into the cache where it is this CTA's to write. */
-template <int DIM, bool FP8>
-static __device__ void keep(const tsr_attend_job &a, const chunk &c, int which, float4 x, int32_t i,
-                            decode_room<DIM, FP8> *room)
-{
-    const float scale = which == 0 ? a.cache.key_scale : a.cache.value_scale;
-    unsigned char *memory = (unsigned char *)(which == 0 ? a.cache.keys : a.cache.values);
-    const bool writes = i < a.cache.head_dim && c.first_head % (a.q_heads / a.cache.kv_heads) == 0;
-    const int64_t at = tsr_cache_at(a, c.table, c.position, c.kv_head) + i;
-
-    if (FP8) {
-        const uint32_t codes = tsr_e4m3_span(x, scale);
-        *(uint32_t *)(room->fresh[which] + i) = codes;
-        if (writes)
-            *(uint32_t *)(memory + at) = codes;
-    } else {
-        const uint2 codes = tsr_bf16_span(x);
-        *(uint2 *)(room->fresh[which] + 2 * i) = codes;
-        if (writes)
-            *(uint2 *)(memory + 2 * at) = codes;
-    }
-}
-
-/* cos, sin and norms, which are there before the step begins. */
-template <int DIM, bool FP8>
-static __device__ void stage_turn(const tsr_attend_job &a, int32_t row,
-                                  decode_room<DIM, FP8> *room)
-{
-    const tsr_turn &t = a.q_turn;
-    const int64_t at = t.half > 0 ? (int64_t)a.position[row] * t.half : 0;
-
-#pragma unroll 1
-    for (int i = (int)threadIdx.x; i < DIM; i += THREADS) {
-        if (t.norm != NULL && i < t.dim)
-            room->turn[0][i] = t.norm[i];
-        if (a.k_turn.norm != NULL && i < t.dim)
-            room->turn[1][i] = a.k_turn.norm[i];
-        if (i < t.half) {
-            room->turn[2][i] = t.cos[at + i];
-            room->turn[3][i] = t.sin[at + i];
-        }
-    }
-}
-
-template <int DIM, bool FP8>
-static __device__ __forceinline__ tsr_turn staged(const tsr_turn &t, int which,
-                                                  const decode_room<DIM, FP8> *room)
-{
-    tsr_turn here = t;
-
-    here.norm = t.norm != NULL ? room->turn[which] : NULL;
-    here.cos = room->turn[2];
-    here.sin = room->turn[3];
-    return here;
-}
-
-/* The row's own key by warp 0, value by warp 1. */
-template <int DIM, bool FP8>
-static __device__ void bring_fresh(const tsr_attend_job &a, const chunk &c,
-                                   decode_room<DIM, FP8> *room)
-{
-    const int warp = (int)threadIdx.x / TSR_CUDA_LANES;
-    const int lane = (int)threadIdx.x % TSR_CUDA_LANES;
-    const int64_t at = ((int64_t)c.row * a.cache.kv_heads + c.kv_head) * a.cache.head_dim;
-
-    if (warp > 1)
-        return;
-    const tsr_head_spans h = tsr_load_head((warp == 0 ? a.k : a.v) + at, a.cache.head_dim);
-    if (warp == 0)
-        tsr_turn_head(staged<DIM, FP8>(a.k_turn, 1, room), h, room->head[0]);
-#pragma unroll
-    for (int i = 0; i < TSR_TURN_SPANS; i++) {
-        const int32_t d = TSR_TURN_SPAN * (lane + TSR_CUDA_LANES * i);
-        if (d >= DIM)
-            continue;
-        float4 x = h.span[i];
-        if (warp == 0 && d < a.cache.head_dim)
-            x = *(const float4 *)(room->head[0] + d);
-        keep<DIM, FP8>(a, c, warp, x, d, room);
-    }
-}
-
-/* Query heads to the A operand's rows; those that are none are zeros. */
-template <int DIM, bool FP8>
-static __device__ void bring_queries(const tsr_attend_job &a, const chunk &c,
-                                     decode_room<DIM, FP8> *room)
-{
-    const int warp = (int)threadIdx.x / TSR_CUDA_LANES;
-    const int lane = (int)threadIdx.x % TSR_CUDA_LANES;
-    const float *q = a.q + ((int64_t)c.row * a.q_heads + c.first_head) * a.cache.head_dim;
-    const tsr_turn turn = staged<DIM, FP8>(a.q_turn, 0, room);
-
-    tsr_head_spans next = tsr_load_head(
-        q + (int64_t)min(WARPS - 1 - warp, c.heads - 1) * a.cache.head_dim, a.cache.head_dim);
-
-    /* From the last warp down: the first ones have the key and the value. The next head comes while
-     * one is turned. */
-#pragma unroll 1
-    for (int r = WARPS - 1 - warp; r < TSR_QUERY_ROWS; r += WARPS) {
-        const tsr_head_spans head = next;
-        if (r + WARPS < c.heads)
-            next = tsr_load_head(q + (int64_t)(r + WARPS) * a.cache.head_dim, a.cache.head_dim);
-        if (r < c.heads)
-            tsr_turn_head(turn, head, room->head[warp]);
-#pragma unroll
-        for (int i = 0; i < ceil_of(DIM, TSR_TURN_SPAN * TSR_CUDA_LANES); i++) {
-            const int d = TSR_TURN_SPAN * (lane + TSR_CUDA_LANES * i);
-            uint2 codes = make_uint2(0, 0);
-            if (r < c.heads && d < a.cache.head_dim)
-                codes = tsr_bf16_span(*(const float4 *)(room->head[warp] + d));
-            if (d < DIM)
-                *(uint2 *)(room->query + tsr_piece_at<DIM>(r, d / 8) + d % 8 * 2) = codes;
-        }
-    }
-}
+#include "kernels/cuda/attend_chunk_cuda.cuh"
 
 /* Scores of this warp's 16 positions; those beyond the row's own count for nothing. */
-template <int DIM, bool FP8>
-static __device__ __forceinline__ void score(const chunk &c, int32_t tile,
+template <int DIM>
+static __device__ __forceinline__ void score(const chunk &c, int32_t pair,
                                              const uint32_t query[DIM / TSR_STEP][4], uint32_t keys,
                                              float s[2][4])
 {
     const int warp = (int)threadIdx.x / TSR_CUDA_LANES;
     const int lane = (int)threadIdx.x % TSR_CUDA_LANES;
-    const int32_t first = tile * TSR_TILE + warp * KEYS_PAIR;
+    const int32_t first = pair * PAIR + warp * WARP_KEYS;
+    const uint32_t tile = keys + (uint32_t)(warp / 4 * tsr_stored<DIM, false>::tile);
 
 #pragma unroll
     for (int i = 0; i < 2; i++) {
@@ -269,11 +36,11 @@ static __device__ __forceinline__ void score(const chunk &c, int32_t tile,
 #pragma unroll
     for (int step = 0; step < DIM / TSR_STEP; step++) {
         uint32_t b[4];
-        tsr_load_keys<DIM>(b, keys, warp * KEYS_PAIR, step);
+        tsr_load_keys(b, tile, warp % 4 * WARP_KEYS, step);
         tsr_mma(s[0], query[step], b[0], b[1]);
         tsr_mma(s[1], query[step], b[2], b[3]);
     }
-    if (first + KEYS_PAIR - 1 <= c.position)
+    if (first + WARP_KEYS - 1 <= c.position)
         return;
 #pragma unroll
     for (int i = 0; i < 2; i++) {
@@ -285,17 +52,17 @@ static __device__ __forceinline__ void score(const chunk &c, int32_t tile,
     }
 }
 
-/* The largest scores of the tile for this lane's rows. */
-static __device__ __forceinline__ void find_peak(const float s[2][4],
-                                                 float peak[WARPS][TSR_QUERY_ROWS],
-                                                 float ret_peak[2])
+/* The largest scores of both tiles for this lane's rows. */
+static __device__ __forceinline__ void
+find_peaks(const float s[2][4], float peak[WARPS][TSR_QUERY_ROWS], float ret_peak[2][2])
 {
     const int warp = (int)threadIdx.x / TSR_CUDA_LANES;
     const int lane = (int)threadIdx.x % TSR_CUDA_LANES;
 
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-        float most = fmaxf(fmaxf(s[0][2 * r], s[0][2 * r + 1]), fmaxf(s[1][2 * r], s[1][2 * r + 1]));
+        float most =
+            fmaxf(fmaxf(s[0][2 * r], s[0][2 * r + 1]), fmaxf(s[1][2 * r], s[1][2 * r + 1]));
         most = fmaxf(most, __shfl_xor_sync(TSR_ALL_LANES, most, 1));
         most = fmaxf(most, __shfl_xor_sync(TSR_ALL_LANES, most, 2));
         if (lane % 4 == 0)
@@ -303,13 +70,15 @@ static __device__ __forceinline__ void find_peak(const float s[2][4],
     }
     __syncthreads();
 #pragma unroll
-    for (int r = 0; r < 2; r++) {
-        const int row = lane / 4 + 8 * r;
-        ret_peak[r] = fmaxf(fmaxf(peak[0][row], peak[1][row]), fmaxf(peak[2][row], peak[3][row]));
+    for (int i = 0; i < 4; i++) {
+        const int row = lane / 4 + 8 * (i % 2);
+        const int w = i / 2 * 4;
+        ret_peak[i / 2][i % 2] =
+            fmaxf(fmaxf(peak[w][row], peak[w + 1][row]), fmaxf(peak[w + 2][row], peak[w + 3][row]));
     }
 }
 
-/* This warp's weights of the tile into shared memory. */
+/* This warp's weights into its tile's. */
 static __device__ __forceinline__ void put_weights(const float s[2][4], float scale,
                                                    const float base[2], unsigned char *weight)
 {
@@ -322,28 +91,34 @@ static __device__ __forceinline__ void put_weights(const float s[2][4], float sc
         for (int r = 0; r < 2; r++) {
             const uint32_t pair = tsr_to_bf16_pair(tsr_weight_of(s[i][2 * r], scale, base[r]),
                                                    tsr_weight_of(s[i][2 * r + 1], scale, base[r]));
-            *(uint32_t *)(weight + tsr_piece_at<TSR_TILE>(lane / 4 + 8 * r, 2 * warp + i) +
+            *(uint32_t *)(weight +
+                          tsr_piece_at<TSR_QUERY_ROWS>(lane / 4 + 8 * r, 2 * (warp % 4) + i) +
                           lane % 4 * 4) = pair;
         }
     }
 }
 
-/* Adds the tile's weighted values, this warp's quarter of the dims. */
-template <int DIM>
+/* Adds a tile's weighted values, this warp's eighth of the dims. */
+template <int PIECES>
 static __device__ __forceinline__ void add_values(uint32_t weight, uint32_t values,
-                                                  tsr_sums<DIM / WARPS / 8> *sums)
+                                                  tsr_sums<PIECES> *sums)
 {
     constexpr uint32_t ones = 0x3f803f80U;
-    const int first = (int)threadIdx.x / TSR_CUDA_LANES * (DIM / WARPS / 8);
+    const int first = (int)threadIdx.x / TSR_CUDA_LANES * PIECES;
+    uint32_t b[4];
 
 #pragma unroll
     for (int step = 0; step < TSR_TILE / TSR_STEP; step++) {
         uint32_t w[4];
-        tsr_load_rows<TSR_TILE>(w, weight, step);
+        tsr_load_rows<TSR_QUERY_ROWS>(w, weight, 0, step);
+        if (PIECES == 1) {
+            if (step % 2 == 0)
+                tsr_load_values_of_two(b, values, step / 2, first);
+            tsr_mma(sums->value[0], w, b[step % 2 * 2], b[step % 2 * 2 + 1]);
+        }
 #pragma unroll
-        for (int i = 0; i < DIM / WARPS / 8; i += 2) {
-            uint32_t b[4];
-            tsr_load_values<DIM>(b, values, step, first + i);
+        for (int i = 0; i + 1 < PIECES; i += 2) {
+            tsr_load_values(b, values, step, first + i);
             tsr_mma(sums->value[i], w, b[0], b[1]);
             tsr_mma(sums->value[i + 1], w, b[2], b[3]);
         }
@@ -397,8 +172,7 @@ static __device__ __forceinline__ void take(const tsr_attend_job &a, const chunk
             continue;
 #pragma unroll
         for (int i = 0; i < DIM / WARPS / 8; i++) {
-            const float2 v =
-                __ldcg(&value[(r * (DIM / WARPS / 8) + i) * THREADS + threadIdx.x]);
+            const float2 v = __ldcg(&value[(r * (DIM / WARPS / 8) + i) * THREADS + threadIdx.x]);
             ret_sums->value[i][2 * r] = v.x;
             ret_sums->value[i][2 * r + 1] = v.y;
         }
@@ -431,6 +205,18 @@ static __device__ void finish(const tsr_attend_job &a, const chunk &c,
     }
 }
 
+/* Counts this CTA in, after what its threads have left and before what they will take. */
+static __device__ __forceinline__ int32_t arrive_at(int32_t *count)
+{
+    int32_t before;
+
+    asm volatile("atom.add.acq_rel.gpu.global.s32 %0, [%1], 1;"
+                 : "=r"(before)
+                 : "l"(count)
+                 : "memory");
+    return before;
+}
+
 /* Of a row's chunks the last to come here adds up what all have left. */
 template <int DIM>
 static __device__ void meet(const tsr_attend_job &a, const chunk &c, int32_t *last)
@@ -439,24 +225,46 @@ static __device__ void meet(const tsr_attend_job &a, const chunk &c, int32_t *la
     tsr_sums<DIM / WARPS / 8> sums;
 
     __syncthreads();
-    if (threadIdx.x == 0) {
-        __threadfence();
-        *last = atomicAdd(&a.arrived[c.pair], 1) == c.chunks - 1;
-        __threadfence();
-    }
+    if (threadIdx.x == 0)
+        *last = arrive_at(&a.arrived[c.pair]) == c.chunks - 1;
     __syncthreads();
     if (!*last)
         return;
     if (threadIdx.x == 0)
         a.arrived[c.pair] = 0;
     tsr_sums_clear(&sums);
-#pragma unroll 4
+#pragma unroll 8
     for (int32_t i = 0; i < slots; i++) {
         tsr_sums<DIM / WARPS / 8> split;
         take<DIM>(a, c, i, &split);
         tsr_sums_add(&sums, split);
     }
     finish<DIM>(a, c, sums);
+}
+
+/* Two tiles, one after the other, as far as sums go. */
+template <int DIM, bool FP8>
+static __device__ __forceinline__ void
+attend_pair(const tsr_attend_job &a, const chunk &c, int32_t pair, tsr_tile_source *source,
+            const uint32_t query[DIM / TSR_STEP][4], decode_room<DIM, FP8> *room,
+            tsr_sums<DIM / WARPS / 8> *split)
+{
+    const int32_t u = 2 * (pair - c.first);
+    const bool second = threadIdx.x >= THREADS / 2;
+    float s[2][4];
+    float peak[2][2];
+
+    score<DIM>(c, pair, query, arrive<DIM, FP8>(a, c, u, source, room), s);
+    find_peaks(s, room->peak, peak);
+    const tsr_rise first = tsr_rise_of(split->most, peak[0], a.score_scale);
+    const tsr_rise then = tsr_rise_of(first.most, peak[1], a.score_scale);
+    put_weights(s, a.score_scale, second ? then.base : first.base, room->weight[second]);
+    const uint32_t values = arrive<DIM, FP8>(a, c, u + 1, source, room);
+    tsr_sums_rise(split, first);
+    add_values(tsr_shared_at(room->weight[0]), values, split);
+    tsr_sums_rise(split, then);
+    add_values(tsr_shared_at(room->weight[1]), values + (uint32_t)tsr_stored<DIM, false>::tile,
+               split);
 }
 
 /* The chunk's tiles in order, from queries and fresh rows that are in the room. */
@@ -470,26 +278,17 @@ static __device__ void attend_chunk(const tsr_attend_job &a, const chunk &c,
 
 #pragma unroll
     for (int step = 0; step < DIM / TSR_STEP; step++)
-        tsr_load_rows<DIM>(query[step], tsr_shared_at(room->query), step);
+        tsr_load_rows<TSR_QUERY_ROWS>(query[step], tsr_shared_at(room->query), 0, step);
     tsr_sums_clear(&split);
     tsr_sums_clear(&total);
-    for (int32_t tile = c.first; tile < c.end; tile++) {
-        const int32_t u = 2 * (tile - c.first);
-        float s[2][4];
-        float peak[2];
-        float base[2];
-        score<DIM, FP8>(c, tile, query, arrive<DIM, FP8>(a, c, u, source, room), s);
-        find_peak(s, room->peak, peak);
-        tsr_sums_rise(&split, peak, a.score_scale, base);
-        put_weights(s, a.score_scale, base, room->weight);
-        const uint32_t values = arrive<DIM, FP8>(a, c, u + 1, source, room);
-        add_values<DIM>(tsr_shared_at(room->weight), values, &split);
-        if ((tile + 1) % TSR_SPLIT_TILES != 0 && tile + 1 != c.end)
+    for (int32_t pair = c.first; pair < c.end; pair++) {
+        attend_pair<DIM, FP8>(a, c, pair, source, query, room, &split);
+        if ((pair + 1) % SPLIT_PAIRS != 0 && pair + 1 != c.end)
             continue;
         if (c.index == 0)
             tsr_sums_add(&total, split);
         else
-            leave<DIM>(a, c, tile / TSR_SPLIT_TILES - c.leading + 1, split);
+            leave<DIM>(a, c, pair / SPLIT_PAIRS - c.leading + 1, split);
         tsr_sums_clear(&split);
     }
     if (c.chunks == 1) {
@@ -506,22 +305,27 @@ template <int DIM, bool FP8>
 static __device__ void attend_row(const tsr_attend_job &a, const chunk &c, tsr_cuda_faults faults,
                                   decode_room<DIM, FP8> *room)
 {
+    const bool own = c.end * PAIR > c.position;
     tsr_tile_source source = {
         c.table, c.position, (uint32_t)(c.kv_head * a.cache.block_tokens) * a.row_pieces, 0, 0,
     };
 
-    tsr_look_up<DIM, FP8, THREADS>(a, &source, c.first * TSR_TILE);
+    tsr_look_up<DIM, FP8, PAIR, THREADS>(a, &source, c.first * PAIR);
 #pragma unroll 1
-    for (int32_t u = 0; u < ring_of<DIM, FP8>::tiles - 1; u++)
+    for (int32_t u = 0; u < a.ring - 1; u++)
         fetch<DIM, FP8>(a, c, u, &source, room);
     stage_turn<DIM, FP8>(a, c.row, room);
-    tsr_wait_for_kernel_in_front();
-    if (__syncthreads_or(tsr_is_faulty(faults)))
-        return;
-    if (c.end * TSR_TILE > c.position)
-        bring_fresh<DIM, FP8>(a, c, room);
-    bring_queries<DIM, FP8>(a, c, room);
     __syncthreads();
+    tsr_wait_for_kernel_in_front();
+    const bool is_faulty = tsr_is_faulty(faults);
+    tsr_head<spans_of(DIM)> fresh = load_fresh<DIM>(a, c);
+    bring_queries<DIM, FP8>(a, c, room);
+    if (own)
+        bring_fresh<DIM, FP8>(a, &fresh, room);
+    if (__syncthreads_or(is_faulty))
+        return;
+    if (own)
+        store_fresh<DIM, FP8>(a, c, room);
     attend_chunk<DIM, FP8>(a, c, &source, room);
 }
 
@@ -530,17 +334,18 @@ static __device__ bool blocks_are_there(const tsr_attend_job &a, int32_t s, cons
                                         const tsr_attention_sequence &seq, tsr_cuda_faults faults)
 {
     const int32_t end = seq.first_position + seq.rows;
-    const int32_t last = seq.rows > 1 ? end - 1 : min(c.end * TSR_TILE, end) - 1;
+    const int32_t last = seq.rows > 1 ? end - 1 : min(c.end * PAIR, end) - 1;
 
-    if (tsr_bad_block(a, seq, c.first * TSR_TILE, last) == INT32_MAX)
+    if (tsr_bad_block(a, seq, c.first * PAIR, last) == INT32_MAX)
         return true;
+    tsr_wait_for_kernel_in_front(); /* it looks at faults too */
     if (threadIdx.x < TSR_CUDA_LANES)
         tsr_leave_lowest(a, s, faults);
     return false;
 }
 
 template <int DIM, bool FP8>
-static __global__ void __launch_bounds__(THREADS)
+static __global__ void __launch_bounds__(THREADS, DIM > 128 ? 1 : 2)
     decode_kernel(const __grid_constant__ tsr_attend_job a, tsr_cuda_faults faults)
 {
     extern __shared__ __align__(128) unsigned char memory[];
@@ -557,6 +362,7 @@ static __global__ void __launch_bounds__(THREADS)
     c.pair = pair;
     c.index = (int32_t)blockIdx.x % a.chunks;
     c.kv_head = pair / parts % a.cache.kv_heads;
+    c.shared = shared;
     c.first_head = c.kv_head * shared + part * TSR_QUERY_ROWS;
     c.heads = min(shared - part * TSR_QUERY_ROWS, (int32_t)TSR_QUERY_ROWS);
     if (!tsr_sequence_fits(a, seq)) {
@@ -573,12 +379,11 @@ static __global__ void __launch_bounds__(THREADS)
         cut_row(a, seq.rows == 1 ? a.chunks : 1, &c);
         if (c.index >= c.chunks)
             return;
-        if (r == 0 && !blocks_are_there(a, s, c, seq, faults)) {
-            tsr_wait_for_kernel_in_front();
+        if (r == 0 && !blocks_are_there(a, s, c, seq, faults))
             return;
-        }
         attend_row<DIM, FP8>(a, c, faults, room);
-        __threadfence(); /* this row's key and value are in the cache when the next one fetches */
+        if (r + 1 < seq.rows)
+            __threadfence(); /* this row's key and value are there when the next one fetches */
         __syncthreads();
     }
 }
@@ -594,8 +399,11 @@ static tsr_status launch(tsr_device *device, const tsr_attend_job *job, tsr_stre
     const int64_t slots = tsr_cuda(device)->work.attend_floats / (TSR_QUERY_ROWS * (DIM + 2));
     tsr_attend_job a = *job;
     int32_t wanted = 0;
+    int32_t shared_bytes = 0;
 
-    tsr_status st = tsr_multiprocessors(device, &wanted);
+    tsr_status st = tsr_card_fact(device, cudaDevAttrMultiProcessorCount, &wanted);
+    if (st == TSR_OK)
+        st = tsr_card_fact(device, cudaDevAttrMaxSharedMemoryPerBlockOptin, &shared_bytes);
     wanted *= TSR_ATTEND_CTAS;
     if (st != TSR_OK)
         return st;
@@ -603,10 +411,11 @@ static tsr_status launch(tsr_device *device, const tsr_attend_job *job, tsr_stre
     a.chunks = (int32_t)min((int64_t)tsr_cuda_ceil(wanted, pairs), splits);
     if (a.slots < 2 || pairs > TSR_ATTEND_PAIRS)
         a.chunks = 1;
+    a.ring = room_bytes<DIM, FP8>(SLOTS) <= (size_t)shared_bytes ? SLOTS : NARROW_SLOTS;
     const tsr_launch l = {
         dim3((unsigned)(pairs * a.chunks)),
         dim3(THREADS),
-        sizeof(decode_room<DIM, FP8>),
+        room_bytes<DIM, FP8>(a.ring),
     };
     return tsr_launch_behind(device, l, s, decode_kernel<DIM, FP8>, a, tsr_cuda(device)->faults);
 }

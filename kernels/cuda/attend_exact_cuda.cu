@@ -50,8 +50,7 @@ static __global__ void write_kernel(const __grid_constant__ tsr_attend_job a,
     const tsr_attention_sequence seq = a.sequence[s];
     const int32_t position = seq.first_position + row - seq.first_row;
     for (int32_t i = (int32_t)threadIdx.x; i < width; i += THREADS) {
-        const int64_t at =
-            tsr_cache_at(a, a.blocks + seq.first_block, position, i / dim) + i % dim;
+        const int64_t at = tsr_cache_at(a, a.blocks + seq.first_block, position, i / dim) + i % dim;
         ((float *)a.cache.keys)[at] = a.k[(int64_t)row * width + i];
         ((float *)a.cache.values)[at] = a.v[(int64_t)row * width + i];
     }
@@ -106,8 +105,7 @@ static __device__ void attend_span(const tsr_attend_job &a, const int32_t *table
         for (int i = 0; i < LANE_DIMS; i++) {
             const int32_t d = lane + TSR_CUDA_LANES * i;
             if (d < a.cache.head_dim)
-                seen->value[i] =
-                    fmaf(w, ((const float *)a.cache.values)[from + d], seen->value[i]);
+                seen->value[i] = fmaf(w, ((const float *)a.cache.values)[from + d], seen->value[i]);
         }
     }
 }
@@ -182,8 +180,8 @@ static __global__ void __launch_bounds__(THREADS)
 tsr_status tsr_attend_rows_exact(tsr_device *device, const tsr_attend_job *job, tsr_stream s)
 {
     const tsr_launch write = {dim3((unsigned)job->tokens), dim3(THREADS), 0};
-    const tsr_launch attend = {
-        dim3((unsigned)job->tokens, (unsigned)job->q_heads), dim3(THREADS), 0};
+    const tsr_launch attend = {dim3((unsigned)job->tokens, (unsigned)job->q_heads), dim3(THREADS),
+                               0};
     const tsr_cuda_faults faults = tsr_cuda(device)->faults;
     tsr_status st = tsr_launch_behind(device, write, s, write_kernel, *job, faults);
 

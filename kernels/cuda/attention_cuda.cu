@@ -69,14 +69,12 @@ static tsr_attend_job job_of(tsr_device *device, const tsr_attention_args *a)
     job.tokens = a->tokens;
     job.q_heads = a->q_heads;
     job.max_context = device->shape.max_context;
-    job.blocks_per_position =
-        ((1ULL << TSR_BLOCK_SHIFT) + (uint64_t)a->cache->block_tokens - 1) /
-        (uint64_t)a->cache->block_tokens;
+    job.blocks_per_position = ((1ULL << TSR_BLOCK_SHIFT) + (uint64_t)a->cache->block_tokens - 1) /
+                              (uint64_t)a->cache->block_tokens;
     job.row_pieces = (uint32_t)(a->cache->head_dim * (scaled ? 1 : 2) / TSR_PIECE);
-    job.block_pieces =
-        (uint32_t)(a->cache->kv_heads * a->cache->block_tokens) * job.row_pieces;
-    job.score_scale = (scaled ? a->cache->key_scale : 1.0F) / sqrtf((float)a->cache->head_dim) *
-                      log2_of_e;
+    job.block_pieces = (uint32_t)(a->cache->kv_heads * a->cache->block_tokens) * job.row_pieces;
+    job.score_scale =
+        (scaled ? a->cache->key_scale : 1.0F) / sqrtf((float)a->cache->head_dim) * log2_of_e;
     job.value_scale = scaled ? a->cache->value_scale : 1.0F;
     return job;
 }

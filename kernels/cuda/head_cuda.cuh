@@ -2,8 +2,8 @@
  * Norm of one head, then rotation by halves of its first dims, by a warp: the same operations in the
  * same order in every kernel that turns heads.
  *
- *   x     | 4 | 4 | 4 | ..          four dims a lane, then the next 128
- *   room  | low  .. half | high .. 2 half | rest |      f32, in shared memory, the warp's own
+ *   lane    |  0  |  1  |  2  | ..  | 31  |  0  | ..      a span of four dims each, then the next 128
+ *   dims    | 0 .. half - 1 | half .. 2 half - 1 | rest |      pairs are (i, i + half)
  */
 #ifndef TSR_KERNELS_CUDA_HEAD_CUDA_CUH
 #define TSR_KERNELS_CUDA_HEAD_CUDA_CUH
@@ -21,70 +21,130 @@ typedef struct tsr_turn {
     float eps;
 } tsr_turn;
 
-enum { TSR_TURN_SPAN = 4, TSR_TURN_SPANS = TSR_CUDA_HEAD_DIM / TSR_TURN_SPAN / TSR_CUDA_LANES };
+enum { TSR_TURN_SPAN = 4, TSR_TURN_DIMS = TSR_TURN_SPAN * TSR_CUDA_LANES };
 
-/* What a lane holds of a head. */
-typedef struct tsr_head_spans {
-    float4 span[TSR_TURN_SPANS];
-} tsr_head_spans;
+/* What a lane holds of a head that is no wider than SPANS * TSR_TURN_DIMS. */
+template <int SPANS> struct tsr_head {
+    float4 span[SPANS];
+};
 
-static __device__ __forceinline__ tsr_head_spans tsr_load_head(const float *x, int32_t dim)
+template <int SPANS>
+static __device__ __forceinline__ tsr_head<SPANS> tsr_load_head(const float *x, int32_t dim)
 {
     const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
-    tsr_head_spans h;
+    tsr_head<SPANS> h;
 
 #pragma unroll
-    for (int i = 0; i < TSR_TURN_SPANS; i++) {
-        const int32_t at = TSR_TURN_SPAN * (lane + TSR_CUDA_LANES * i);
+    for (int i = 0; i < SPANS; i++) {
+        const int32_t at = TSR_TURN_SPAN * lane + TSR_TURN_DIMS * i;
         h.span[i] = at < dim ? *(const float4 *)(x + at) : make_float4(0.0F, 0.0F, 0.0F, 0.0F);
     }
     return h;
 }
 
-static __device__ __forceinline__ float tsr_head_factor(const tsr_turn &t, const tsr_head_spans &h)
+template <int SPANS>
+static __device__ __forceinline__ void tsr_norm_head(const tsr_turn &t, tsr_head<SPANS> *h)
 {
+    const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
     float sum = 0.0F;
 
 #pragma unroll
-    for (int i = 0; i < TSR_TURN_SPANS; i++) {
-        sum = fmaf(h.span[i].x, h.span[i].x, sum);
-        sum = fmaf(h.span[i].y, h.span[i].y, sum);
-        sum = fmaf(h.span[i].z, h.span[i].z, sum);
-        sum = fmaf(h.span[i].w, h.span[i].w, sum);
+    for (int i = 0; i < SPANS; i++) {
+        sum = fmaf(h->span[i].x, h->span[i].x, sum);
+        sum = fmaf(h->span[i].y, h->span[i].y, sum);
+        sum = fmaf(h->span[i].z, h->span[i].z, sum);
+        sum = fmaf(h->span[i].w, h->span[i].w, sum);
     }
-    return rsqrtf(fmaf(tsr_warp_sum(sum), t.share, t.eps));
+    const float factor = rsqrtf(fmaf(tsr_warp_sum(sum), t.share, t.eps));
+#pragma unroll
+    for (int i = 0; i < SPANS; i++) {
+        const int32_t at = TSR_TURN_SPAN * lane + TSR_TURN_DIMS * i;
+        const float4 x = h->span[i];
+        if (at >= t.dim)
+            continue;
+        const float4 n = *(const float4 *)(t.norm + at);
+        h->span[i] = make_float4(x.x * factor * n.x, x.y * factor * n.y, x.z * factor * n.z,
+                                 x.w * factor * n.w);
+    }
 }
 
-/* Leaves the turned head in room; the whole warp may read it afterwards. */
-static __device__ __forceinline__ void tsr_turn_head(const tsr_turn &t, const tsr_head_spans &h,
+static __device__ __forceinline__ float tsr_turn_low(float low, float high, float c, float s)
+{
+    return fmaf(low, c, -__fmul_rn(high, s));
+}
+
+static __device__ __forceinline__ float tsr_turn_high(float low, float high, float c, float s)
+{
+    return fmaf(high, c, __fmul_rn(low, s));
+}
+
+/* Pairs are whole spans of two lanes, which tell each other. */
+static __device__ __forceinline__ void tsr_turn_spans(const tsr_turn &t, float4 *span)
+{
+    const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
+    const int32_t half = t.half / TSR_TURN_SPAN;
+    const int32_t other = lane < half ? lane + half : (lane < 2 * half ? lane - half : lane);
+    const float4 x = *span;
+    float4 y;
+
+    y.x = __shfl_sync(TSR_ALL_LANES, x.x, other);
+    y.y = __shfl_sync(TSR_ALL_LANES, x.y, other);
+    y.z = __shfl_sync(TSR_ALL_LANES, x.z, other);
+    y.w = __shfl_sync(TSR_ALL_LANES, x.w, other);
+    if (lane >= 2 * half)
+        return;
+    const int32_t at = TSR_TURN_SPAN * (lane < half ? lane : lane - half);
+    const float4 c = *(const float4 *)(t.cos + at);
+    const float4 s = *(const float4 *)(t.sin + at);
+    if (lane < half)
+        *span = make_float4(tsr_turn_low(x.x, y.x, c.x, s.x), tsr_turn_low(x.y, y.y, c.y, s.y),
+                            tsr_turn_low(x.z, y.z, c.z, s.z), tsr_turn_low(x.w, y.w, c.w, s.w));
+    else
+        *span = make_float4(tsr_turn_high(y.x, x.x, c.x, s.x), tsr_turn_high(y.y, x.y, c.y, s.y),
+                            tsr_turn_high(y.z, x.z, c.z, s.z), tsr_turn_high(y.w, x.w, c.w, s.w));
+}
+
+/* Pairs lie anywhere: by way of the warp's room. */
+template <int SPANS>
+static __device__ __noinline__ void tsr_turn_in_room(const tsr_turn &t, tsr_head<SPANS> *h,
                                                      float *room)
 {
     const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
-    const float factor = t.norm != NULL ? tsr_head_factor(t, h) : 1.0F;
 
     __syncwarp(); /* the last head's readers are done */
-#pragma unroll
-    for (int i = 0; i < TSR_TURN_SPANS; i++) {
-        const int32_t at = TSR_TURN_SPAN * (lane + TSR_CUDA_LANES * i);
-        float4 x = h.span[i];
-        if (at >= t.dim)
-            continue;
-        if (t.norm != NULL) {
-            const float4 n = *(const float4 *)(t.norm + at);
-            x = make_float4(x.x * factor * n.x, x.y * factor * n.y, x.z * factor * n.z,
-                            x.w * factor * n.w);
-        }
-        *(float4 *)(room + at) = x;
+    for (int i = 0; i < SPANS; i++) {
+        const int32_t at = TSR_TURN_SPAN * lane + TSR_TURN_DIMS * i;
+        if (at < t.dim)
+            *(float4 *)(room + at) = h->span[i];
     }
     __syncwarp();
-#pragma unroll 1
     for (int32_t i = lane; i < t.half; i += TSR_CUDA_LANES) {
         const float low = room[i];
         const float high = room[i + t.half];
-        room[i] = fmaf(low, t.cos[i], -__fmul_rn(high, t.sin[i]));
-        room[i + t.half] = fmaf(high, t.cos[i], __fmul_rn(low, t.sin[i]));
+        room[i] = tsr_turn_low(low, high, t.cos[i], t.sin[i]);
+        room[i + t.half] = tsr_turn_high(low, high, t.cos[i], t.sin[i]);
     }
     __syncwarp();
+    for (int i = 0; i < SPANS; i++) {
+        const int32_t at = TSR_TURN_SPAN * lane + TSR_TURN_DIMS * i;
+        if (at < t.dim)
+            h->span[i] = *(const float4 *)(room + at);
+    }
+}
+
+/* Turns a head where it is held; room is TSR_CUDA_HEAD_DIM floats of the warp's own. */
+template <int SPANS>
+static __device__ __forceinline__ void tsr_turn_head(const tsr_turn &t, tsr_head<SPANS> *h,
+                                                     float *room)
+{
+    if (t.norm != NULL)
+        tsr_norm_head(t, h);
+    if (t.half == 0)
+        return;
+    if (t.half % TSR_TURN_SPAN == 0 && 2 * t.half <= TSR_TURN_DIMS)
+        tsr_turn_spans(t, &h->span[0]);
+    else
+        tsr_turn_in_room(t, h, room);
 }
 
 #endif

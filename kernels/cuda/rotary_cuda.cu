@@ -3,6 +3,8 @@
  */
 #include "kernels/cuda/head_cuda.cuh"
 
+enum { SPANS = TSR_CUDA_HEAD_DIM / TSR_TURN_DIMS };
+
 static __global__ void rotary_kernel(tsr_rotary_args a, tsr_cuda_faults faults)
 {
     __shared__ __align__(16) float room[TSR_CUDA_WARPS][TSR_CUDA_HEAD_DIM];
@@ -16,14 +18,19 @@ static __global__ void rotary_kernel(tsr_rotary_args a, tsr_cuda_faults faults)
     if (tsr_is_faulty(faults) || h >= a.q_heads + a.kv_heads)
         return;
     const tsr_turn turn = {
-        is_query ? a.q_norm : a.k_norm, a.cos + at, a.sin + at, a.head_dim, 1.0F / (float)a.head_dim,
-        a.rotary_dim / 2, a.eps,
+        is_query ? a.q_norm : a.k_norm, a.cos + at,       a.sin + at, a.head_dim,
+        1.0F / (float)a.head_dim,       a.rotary_dim / 2, a.eps,
     };
     float *x = is_query ? (float *)a.q + (t * a.q_heads + h) * a.head_dim
                         : (float *)a.k + (t * a.kv_heads + h - a.q_heads) * a.head_dim;
-    tsr_turn_head(turn, tsr_load_head(x, a.head_dim), room[warp]);
-    for (int32_t d = TSR_TURN_SPAN * lane; d < a.head_dim; d += TSR_TURN_SPAN * TSR_CUDA_LANES)
-        *(float4 *)(x + d) = *(const float4 *)(room[warp] + d);
+    tsr_head<SPANS> head = tsr_load_head<SPANS>(x, a.head_dim);
+    tsr_turn_head(turn, &head, room[warp]);
+#pragma unroll
+    for (int i = 0; i < SPANS; i++) {
+        const int32_t at = TSR_TURN_SPAN * lane + TSR_TURN_DIMS * i;
+        if (at < a.head_dim)
+            *(float4 *)(x + at) = head.span[i];
+    }
 }
 
 tsr_status tsr_rotary_cuda(tsr_device *device, const tsr_rotary_args *a, tsr_stream s)
