@@ -366,14 +366,14 @@ static tsr_status launch(const dense_launch *d, const dense_args *a, cudaStream_
     return TSR_CUDA(cudaLaunchKernelEx(&config, d->kernel, *a));
 }
 
-/* The rows of kernels: BF16, FP8, FP8 with scales of 128 columns, NVFP4. */
-enum { DENSE_ROWS = 4, SPLIT_WIDTHS = 2 };
+enum { DENSE_ROWS = GEMM_KINDS, SPLIT_WIDTHS = 2 };
 
 static const dense_function dense_kernels[DENSE_ROWS] = {
     dense_kernel<TSR_WEIGHT_BF16, false>,
     dense_kernel<TSR_WEIGHT_FP8, false>,
     dense_kernel<TSR_WEIGHT_FP8, true>,
     dense_kernel<TSR_WEIGHT_NVFP4, false>,
+    dense_kernel<TSR_WEIGHT_F16, false>,
 };
 
 /* Up to 64 tokens, and up to 128. */
@@ -382,6 +382,7 @@ static const dense_function split_kernels[DENSE_ROWS][SPLIT_WIDTHS] = {
     {split_kernel<TSR_WEIGHT_FP8, false, 64>, split_kernel<TSR_WEIGHT_FP8, false, 128>},
     {split_kernel<TSR_WEIGHT_FP8, true, 64>, NULL},
     {split_kernel<TSR_WEIGHT_NVFP4, false, 64>, split_kernel<TSR_WEIGHT_NVFP4, false, 128>},
+    {split_kernel<TSR_WEIGHT_F16, false, 64>, split_kernel<TSR_WEIGHT_F16, false, 128>},
 };
 
 static tsr_status allow_shared(const void *kernel, size_t bytes)
@@ -453,10 +454,7 @@ tsr_status tsr_gemm_dense(const tsr_gemm_card *card, const tsr_cuda_product *p, 
 {
     const tsr_linear *l = &p->linear[0];
     const bool scaled = product_is_scaled(l->format, l->activation);
-    const int row = l->format == TSR_WEIGHT_BF16    ? 0
-                    : l->format == TSR_WEIGHT_NVFP4 ? 3
-                    : scaled                        ? 2
-                                                    : 1;
+    const int row = tsr_gemm_kind(l->format, scaled);
     const int32_t most = gemm_most_tokens(scaled);
     dense_args a = {};
     int32_t blocks = 0;

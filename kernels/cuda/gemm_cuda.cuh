@@ -11,6 +11,23 @@
 tsr_status tsr_gemm_prepare(int32_t ordinal, tsr_gemm_card *ret_card);
 tsr_status tsr_gemm_prepare_experts(const tsr_gemm_card *card);
 
+/* Which of the kernels: BF16, FP8, FP8 with scales of 128 columns, NVFP4, F16. */
+enum { GEMM_KINDS = 5 };
+
+static inline int tsr_gemm_kind(tsr_weight_format format, bool scaled)
+{
+    switch (format) {
+    case TSR_WEIGHT_BF16:
+        return 0;
+    case TSR_WEIGHT_NVFP4:
+        return 3;
+    case TSR_WEIGHT_F16:
+        return 4;
+    default:
+        return scaled ? 2 : 1;
+    }
+}
+
 /* Any number of rows; formats that are packed. */
 tsr_status tsr_gemm_dense(const tsr_gemm_card *card, const tsr_cuda_product *p,
                           cudaStream_t stream);

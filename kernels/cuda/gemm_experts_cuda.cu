@@ -215,14 +215,15 @@ static __global__ void __launch_bounds__(GEMM_THREADS, 1)
 
 typedef void (*experts_function)(experts_args);
 
-/* BF16, FP8, FP8 with scales of 128 columns, NVFP4; each without and with a gate. */
-enum { EXPERTS_ROWS = 4 };
+/* Each without and with a gate. */
+enum { EXPERTS_ROWS = GEMM_KINDS };
 
 static const experts_function experts_kernels[EXPERTS_ROWS][2] = {
     {experts_kernel<TSR_WEIGHT_BF16, false, false>, experts_kernel<TSR_WEIGHT_BF16, false, true>},
     {experts_kernel<TSR_WEIGHT_FP8, false, false>, experts_kernel<TSR_WEIGHT_FP8, false, true>},
     {experts_kernel<TSR_WEIGHT_FP8, true, false>, experts_kernel<TSR_WEIGHT_FP8, true, true>},
     {experts_kernel<TSR_WEIGHT_NVFP4, false, false>, experts_kernel<TSR_WEIGHT_NVFP4, false, true>},
+    {experts_kernel<TSR_WEIGHT_F16, false, false>, experts_kernel<TSR_WEIGHT_F16, false, true>},
 };
 
 tsr_status tsr_gemm_prepare_experts(const tsr_gemm_card *card)
@@ -240,10 +241,7 @@ static tsr_status launch(const tsr_gemm_card *card, const tsr_gemm_grouped *g, b
                          cudaStream_t stream)
 {
     const bool scaled = product_is_scaled(g->kind.format, g->kind.activation);
-    const int row = g->kind.format == TSR_WEIGHT_BF16    ? 0
-                    : g->kind.format == TSR_WEIGHT_NVFP4 ? 3
-                    : scaled                             ? 2
-                                                         : 1;
+    const int row = tsr_gemm_kind(g->kind.format, scaled);
     cudaLaunchAttribute attribute = {};
     cudaLaunchConfig_t config = {};
     experts_args a = {};
