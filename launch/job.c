@@ -146,7 +146,7 @@ static tsr_status make_plan(const job *j, const tsr_backend *backend,
     if (st == TSR_OK)
         st = open_checkpoint(j, &problems, &checkpoint);
     if (st == TSR_OK)
-        st = j->hooks->prepare(j->hooks->context, checkpoint, ranks, &needs);
+        st = j->hooks->prepare(j->hooks->context, checkpoint, ranks.ranks, &needs);
     if (st == TSR_OK)
         st = tsr_plan_request_read(j->config, backend, NULL, ranks.ranks, &request);
     if (st == TSR_OK) {

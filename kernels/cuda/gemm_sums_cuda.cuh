@@ -49,10 +49,10 @@ template <tsr_weight_format FORMAT> struct gemm_reader {
     int32_t held;             /* whose tokens are being multiplied; -1: none */
 };
 
-/* Codes of E4M3 and E2M1 are read a slot before they become operands; those of BF16 are operands. */
+/* Codes of E4M3 and E2M1 are read a slot before they become operands; 16-bit ones are operands. */
 static __host__ __device__ __forceinline__ constexpr bool gemm_converts(tsr_weight_format f)
 {
-    return f != TSR_WEIGHT_BF16;
+    return f != TSR_WEIGHT_BF16 && f != TSR_WEIGHT_F16;
 }
 
 /* Waits for the next slot, where the product has one. */
@@ -149,7 +149,7 @@ static __device__ __forceinline__ void gemm_start(float (&sum)[COUNT], const gem
     wgmma_begin();
 #pragma unroll
     for (int s = 0; s < GEMM_COLUMNS / TSR_CUDA_STEP; s++)
-        wgmma_multiply<gemm_converts(FORMAT), N>(sum, a + 4 * s, tokens_at + 32 * s);
+        wgmma_multiply<FORMAT != TSR_WEIGHT_BF16, N>(sum, a + 4 * s, tokens_at + 32 * s);
     wgmma_commit();
 }
 
