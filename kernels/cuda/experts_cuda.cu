@@ -19,7 +19,6 @@ enum {
     COUNTERS = 1024,
     FEW_PAIRS = 3, /* of an expert, on average */
     FEW_TOGETHER = 8,
-    WHOLE_ROWS = 8,  /* rows that bring tiles enough to give each warp whole rows of a weight */
     MANY_PAIRS = 12, /* of an expert, on average */
     MANY_TOGETHER = 128,
 };
@@ -288,8 +287,6 @@ static tsr_cuda_tiles tiles_of(const tsr_experts_block *b, const tsr_linear_kind
     t.shares = e->gate_is_up;
     t.out = mode == TSR_CUDA_TILES_DOWN ? e->hidden : e->intermediate;
     t.in = mode == TSR_CUDA_TILES_DOWN ? e->intermediate : e->hidden;
-    t.whole = b->most_rows >= WHOLE_ROWS &&
-              (mode == TSR_CUDA_TILES_GATED || mode == TSR_CUDA_TILES_DOWN);
     t.rows = together;
     t.together = together;
     return t;

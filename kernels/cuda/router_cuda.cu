@@ -29,7 +29,7 @@ enum {
     MOST_CLUSTER = 8,
     CLUSTER_CTAS = 132 * 4,
     AHEAD = 8,  /* steps of a gate on their way to a warp */
-    CTAS = 3,   /* on a multiprocessor: what registers are cut for */
+    CTAS = 2,   /* on a multiprocessor: what registers are cut for */
     LINE = 128, /* bytes that are fetched together */
 };
 

@@ -27,7 +27,6 @@ typedef struct tsr_cuda_tiles {
     tsr_weight_format format;  /* of all linears here */
     tsr_activation activation; /* likewise */
     bool shares;               /* gate and up see the same operand rows */
-    bool whole;                /* tiles of pairs are many: GATED and DOWN, of experts */
     bool grouped;              /* operand rows have group scales */
     int32_t out;
     int32_t in;
@@ -43,6 +42,6 @@ tsr_status tsr_cuda_multiply_tiles(tsr_cuda_device *cuda, const tsr_cuda_tiles *
 
 /* Once, before the first. */
 tsr_status tsr_cuda_prepare_tiles(void);
-tsr_status tsr_cuda_prepare_whole(void);
+
 
 #endif
