@@ -9,6 +9,9 @@ packages_build="build-essential cmake ninja-build pkg-config libopenmpi-dev open
 packages_test="libcmocka-dev python3 ccache clang-14 clang-format-14 clang-tidy-14
     clang-tools-14 libclang-rt-14-dev"
 
+# To compute on NVIDIA GPUs, from NVIDIA's package repository: the toolkit, and NCCL where there are several.
+packages_gpu="cuda-toolkit libnccl-dev libnccl2"
+
 # Runs a command as root; false when that is not possible.
 as_root() {
     if [ "$(id -u)" = 0 ]; then

@@ -7,7 +7,7 @@
 #   tests/gpu.sh --build-only   builds; needs a CUDA toolkit but no GPU
 #   tests/gpu.sh --run-only     runs what was built, here or elsewhere
 #
-# BUILD names the build folder, build/gpu by default. Exit code 1 when anything failed.
+# BUILD names the build folder, build/gpu by default, SCRATCH one with 26 GB for the bench. Exit code 1 when anything failed.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
@@ -16,6 +16,7 @@ build=${BUILD:-build/gpu}
 tests="linear load rows router mlp attention sample attention_block blocks experts"
 sanitized="test_linear test_blocks"
 log=$build/gpu-logs
+scratch=${SCRATCH:-/dev/shm} # 26 GB, while the bench loads
 
 case $mode in
 all | --build-only | --run-only) ;;
@@ -107,6 +108,10 @@ run_all() {
     if [ "$(nvidia-smi --list-gpus | wc -l)" -ge 2 ]; then
         run_two
     fi
+    step bench_blocks "$build/bin/bench_blocks"
+    step bench "$build/bin/tessera" bench --backend cuda --shape qwen3-30b-a3b --scratch "$scratch" \
+        --precision experts=nvfp4,fp8
+    cat "$log/bench_blocks" "$log/bench"
     PATH=$PATH:/usr/local/cuda/bin
     for name in $sanitized; do
         step "memcheck.$name" compute-sanitizer --tool memcheck --error-exitcode 1 \
