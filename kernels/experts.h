@@ -54,9 +54,9 @@ typedef struct tsr_experts {
     bool gates_alike;               /* and all experts by the next two */
     float gate_input_scale;
     const float *gate_pre_quant_scale;
-    const tsr_mlp *mlps;            /* [local], in device memory, as are the next two */
-    const int32_t *local_of;        /* [E] id -> index into mlps, -1: not here */
-    const int32_t *tag_of;          /* [E] */
+    const tsr_mlp *mlps;     /* [local], in device memory, as are the next two */
+    const int32_t *local_of; /* [E] id -> index into mlps, -1: not here */
+    const int32_t *tag_of;   /* [E] */
 } tsr_experts;
 
 /* What an object is made of, in host memory; no longer needed afterwards. */

@@ -297,8 +297,7 @@ static tsr_status widen_side(tsr_cuda_device *cuda, const tsr_experts_block *b,
 {
     const tsr_experts *e = b->experts;
     const tsr_cuda_side side = mode == TSR_CUDA_TILES_UP ? TSR_CUDA_UP : TSR_CUDA_GATE;
-    tsr_cuda_tiles t =
-        tiles_of(b, mode == TSR_CUDA_TILES_UP ? &e->up : &e->gate, mode, together);
+    tsr_cuda_tiles t = tiles_of(b, mode == TSR_CUDA_TILES_UP ? &e->up : &e->gate, mode, together);
     tsr_cuda_source from = {};
 
     from.x = (const float *)b->rows;
@@ -415,9 +414,10 @@ tsr_status tsr_experts_cuda(tsr_device *device, const tsr_experts_block *b, tsr_
     tsr_cuda_device *cuda = tsr_cuda(device);
     const tsr_experts *e = b->experts;
     const cudaStream_t stream = tsr_cuda_stream(device, s);
-    const int32_t most = e->local > 0 ? tsr_cuda_pairs_together(
-                                            tsr_larger(e->hidden, e->intermediate), e->gate_is_up)
-                                      : 1;
+    const int32_t most =
+        e->local > 0
+            ? tsr_cuda_pairs_together(tsr_larger(e->hidden, e->intermediate), e->gate_is_up)
+            : 1;
     /* Few pairs an expert: eight at a time leave room for more CTAs. */
     const bool few = (int64_t)b->most_rows * e->top_k <= (int64_t)FEW_PAIRS * e->experts;
     const int32_t together =

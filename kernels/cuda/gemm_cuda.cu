@@ -15,10 +15,10 @@
 
 enum {
     ORDER_TILES = 8,
-    SPLIT_MAX_SLICES = 8,            /* CTAs of a cluster that every card has */
-    SPLIT_PITCH = GEMM_ROWS + 4,     /* words of a token's sums: no bank conflicts */
-    SPLIT_SMALL = 64,                /* tokens of which two CTAs share a processor .. */
-    SPLIT_PRODUCER_REGISTERS = 40,   /* .. and its registers */
+    SPLIT_MAX_SLICES = 8,          /* CTAs of a cluster that every card has */
+    SPLIT_PITCH = GEMM_ROWS + 4,   /* words of a token's sums: no bank conflicts */
+    SPLIT_SMALL = 64,              /* tokens of which two CTAs share a processor .. */
+    SPLIT_PRODUCER_REGISTERS = 40, /* .. and its registers */
     SPLIT_CONSUMER_REGISTERS = 96,
 };
 
@@ -105,8 +105,7 @@ static __device__ __forceinline__ gemm_source dense_source(const dense_args &a,
     gemm_source s = {};
 
     s.scale = a.p.x.scale;
-    s.channel =
-        there && l.format == TSR_WEIGHT_FP8_CHANNEL ? (const float *)l.scales + row : NULL;
+    s.channel = there && l.format == TSR_WEIGHT_FP8_CHANNEL ? (const float *)l.scales + row : NULL;
     s.bias = there && l.bias != NULL ? l.bias + row : NULL;
     s.blocks = l.format == TSR_WEIGHT_FP8_BLOCK ? (const float *)l.scales : NULL;
     s.pair = at.first + (int32_t)threadIdx.x % GEMM_GROUP;
@@ -277,8 +276,8 @@ static __device__ __forceinline__ void split_finish(const dense_args &a, const g
 {
     const int32_t linear = at.block.linear;
     const tsr_linear &l = a.p.linear[linear];
-    const gemm_output out = gemm_output_of(a.p.y[linear], linear == 0 ? a.p.add : NULL,
-                                           a.p.y_stride[linear], l.out);
+    const gemm_output out =
+        gemm_output_of(a.p.y[linear], linear == 0 ? a.p.add : NULL, a.p.y_stride[linear], l.out);
     const int32_t slices = (int32_t)gridDim.x;
     const int32_t share = (at.count + slices - 1) / slices;
     const int32_t last = min(((int32_t)blockIdx.x + 1) * share, at.count);
@@ -288,8 +287,7 @@ static __device__ __forceinline__ void split_finish(const dense_args &a, const g
 
     if (row >= l.out)
         return;
-    for (int32_t t = (int32_t)blockIdx.x * share + warp; t < last;
-         t += GEMM_READERS) {
+    for (int32_t t = (int32_t)blockIdx.x * share + warp; t < last; t += GEMM_READERS) {
         const float of_token = a.p.x.scale[at.first + t];
         const float4 sum = split_sum(r.base + 4 * (uint32_t)(t * SPLIT_PITCH + within), slices);
         float v[4] = {sum.x, sum.y, sum.z, sum.w};
@@ -369,10 +367,8 @@ static tsr_status launch(const dense_launch *d, const dense_args *a, cudaStream_
 enum { DENSE_ROWS = GEMM_KINDS, SPLIT_WIDTHS = 2 };
 
 static const dense_function dense_kernels[DENSE_ROWS] = {
-    dense_kernel<TSR_WEIGHT_BF16, false>,
-    dense_kernel<TSR_WEIGHT_FP8, false>,
-    dense_kernel<TSR_WEIGHT_FP8, true>,
-    dense_kernel<TSR_WEIGHT_NVFP4, false>,
+    dense_kernel<TSR_WEIGHT_BF16, false>, dense_kernel<TSR_WEIGHT_FP8, false>,
+    dense_kernel<TSR_WEIGHT_FP8, true>,   dense_kernel<TSR_WEIGHT_NVFP4, false>,
     dense_kernel<TSR_WEIGHT_F16, false>,
 };
 

@@ -66,8 +66,7 @@ static __device__ __forceinline__ gemm_source experts_source(const experts_args 
                     ? (const float *)w.linear.scales + of_weight
                     : NULL;
     s.bias = there && w.linear.bias != NULL ? w.linear.bias + of_weight : NULL;
-    s.blocks =
-        a.g.kind.format == TSR_WEIGHT_FP8_BLOCK ? (const float *)w.linear.scales : NULL;
+    s.blocks = a.g.kind.format == TSR_WEIGHT_FP8_BLOCK ? (const float *)w.linear.scales : NULL;
     s.row = row;
     s.count = min(w.tile.count - at, a.tokens);
     s.block = block;
@@ -82,15 +81,14 @@ static __device__ __forceinline__ void experts_bring_tile(const experts_args &a,
 {
     const gemm_width width = gemm_width_of(a.g.in);
     const int32_t block = w.item % a.blocks * (GATED ? GEMM_HALF : GEMM_ROWS);
-    const int32_t tile = block / TSR_CUDA_TILE +
-                         (GATED ? gemm_my_tile() % GEMM_HALF_TILES : gemm_my_tile());
+    const int32_t tile =
+        block / TSR_CUDA_TILE + (GATED ? gemm_my_tile() % GEMM_HALF_TILES : gemm_my_tile());
     const gemm_weights weights =
         gemm_weights_at<FORMAT>(w.linear.weight, w.linear.scales, tile, a.g.out, width);
 
     for (int32_t at = 0; at < w.tile.count; at += a.tokens) {
         const int32_t count = min(w.tile.count - at, a.tokens);
-        const int32_t row =
-            at == 0 ? w.row : gemm_row_of(a.g.source, w.tile.first + at, count);
+        const int32_t row = at == 0 ? w.row : gemm_row_of(a.g.source, w.tile.first + at, count);
         const gemm_item *item = gemm_put_item(r, experts_source<GATED>(a, w, at, row));
         gemm_produce<FORMAT>(r, width, weights, a.g.x.rows, item, count, 0);
     }

@@ -101,7 +101,8 @@ static __device__ __forceinline__ void gemm_hold(gemm_codes<FORMAT> *codes)
 }
 
 template <tsr_weight_format FORMAT>
-static __device__ __forceinline__ void gemm_convert(const gemm_codes<FORMAT> &codes, gemm_operand &a)
+static __device__ __forceinline__ void gemm_convert(const gemm_codes<FORMAT> &codes,
+                                                    gemm_operand &a)
 {
     const int steps = tsr_packed_columns(FORMAT) / TSR_CUDA_STEP;
 
@@ -155,9 +156,8 @@ static __device__ __forceinline__ void gemm_start(float (&sum)[COUNT], const gem
 
 /* The product of as many tokens as there are. */
 template <tsr_weight_format FORMAT, int TOKENS>
-static __device__ __forceinline__ void gemm_start_wide(float (&sum)[TOKENS / 2],
-                                                       const gemm_operand &a, uint32_t at,
-                                                       int32_t wide)
+static __device__ __forceinline__ void
+gemm_start_wide(float (&sum)[TOKENS / 2], const gemm_operand &a, uint32_t at, int32_t wide)
 {
     if (TOKENS == GEMM_TOKENS && wide == 8)
         gemm_start<FORMAT, TOKENS>(sum, a, at);
@@ -232,8 +232,8 @@ static __device__ __forceinline__ void gemm_chain(gemm_ring *r, gemm_reader<FORM
 
 /* All slices. */
 template <tsr_weight_format FORMAT, int TOKENS>
-static __device__ __forceinline__ void gemm_consume(gemm_ring *r, const gemm_width &w, int32_t count,
-                                                    float (&total)[TOKENS / 2])
+static __device__ __forceinline__ void gemm_consume(gemm_ring *r, const gemm_width &w,
+                                                    int32_t count, float (&total)[TOKENS / 2])
 {
     gemm_reader<FORMAT> reader;
     gemm_operand a[2];
@@ -276,9 +276,9 @@ static __device__ __forceinline__ gemm_scales gemm_scales_of(const gemm_item *it
 }
 
 template <int TOKENS>
-static __device__ __forceinline__ void gemm_join(const gemm_scales &s, int32_t group,
-                                                 const gemm_item *item, const float (&part)[TOKENS / 2],
-                                                 float (&sum)[TOKENS / 2])
+static __device__ __forceinline__ void
+gemm_join(const gemm_scales &s, int32_t group, const gemm_item *item,
+          const float (&part)[TOKENS / 2], float (&sum)[TOKENS / 2])
 {
     const float of_block = s.block != NULL ? s.block[group] : 1.0F;
     const int32_t quad = (int32_t)(threadIdx.x % 4);
@@ -298,10 +298,9 @@ static __device__ __forceinline__ void gemm_join(const gemm_scales &s, int32_t g
 
 /* All slices, where a chain ends after 128 columns. */
 template <tsr_weight_format FORMAT, int TOKENS>
-static __device__ __forceinline__ void gemm_consume_scaled(gemm_ring *r, const gemm_width &w,
-                                                           const gemm_scales &scales,
-                                                           const gemm_item *item,
-                                                           float (&total)[TOKENS / 2])
+static __device__ __forceinline__ void
+gemm_consume_scaled(gemm_ring *r, const gemm_width &w, const gemm_scales &scales,
+                    const gemm_item *item, float (&total)[TOKENS / 2])
 {
     const int32_t chain = TSR_CUDA_GROUP / GEMM_COLUMNS;
     gemm_reader<FORMAT> reader;
@@ -423,8 +422,8 @@ static __device__ __forceinline__ void gemm_put(const gemm_output &out, int64_t 
 
 /* `row` is the first of this warpgroup's. */
 template <int TOKENS>
-static __device__ __forceinline__ void gemm_store(const float (&y)[TOKENS / 2], const gemm_item *item,
-                                                  int32_t row, const gemm_output &out)
+static __device__ __forceinline__ void
+gemm_store(const float (&y)[TOKENS / 2], const gemm_item *item, int32_t row, const gemm_output &out)
 {
     const int32_t warp = (int32_t)(threadIdx.x / TSR_CUDA_LANES) % GEMM_HALF_TILES;
     const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);

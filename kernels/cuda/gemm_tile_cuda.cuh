@@ -26,7 +26,7 @@
 enum {
     GEMM_TOKENS = 128,
     GEMM_SCALED_TOKENS = 64,
-    GEMM_HALF = 64,          /* rows of a warpgroup */
+    GEMM_HALF = 64, /* rows of a warpgroup */
     GEMM_ROWS = 2 * GEMM_HALF,
     GEMM_COLUMNS = 64, /* of a slot */
     GEMM_TILES = GEMM_ROWS / TSR_CUDA_TILE,
@@ -75,10 +75,10 @@ static __host__ __device__ __forceinline__ constexpr uint32_t gemm_tokens_at(tsr
 
 /* What a CTA multiplies: rows of a weight with tokens. count 0: nothing, and nothing comes after. */
 typedef struct gemm_item {
-    float scale[GEMM_TOKENS];  /* of the operand rows */
-    int32_t to[GEMM_TOKENS];   /* rows of the output */
-    int32_t row[GEMM_TOKENS];  /* operand rows */
-    float channel[GEMM_ROWS];  /* of the rows of the weight, half after half */
+    float scale[GEMM_TOKENS]; /* of the operand rows */
+    int32_t to[GEMM_TOKENS];  /* rows of the output */
+    int32_t row[GEMM_TOKENS]; /* operand rows */
+    float channel[GEMM_ROWS]; /* of the rows of the weight, half after half */
     float bias[GEMM_ROWS];
     int32_t count;
     int32_t linear;
@@ -166,7 +166,8 @@ static __device__ __forceinline__ gemm_ring gemm_ring_open(unsigned char *shared
 
     r.item = (gemm_item *)(void *)shared;
     r.barriers = async_address(shared) + shape.before;
-    r.base = (r.barriers + GEMM_BARRIER_BYTES + GEMM_ALIGNMENT - 1) / GEMM_ALIGNMENT * GEMM_ALIGNMENT;
+    r.base =
+        (r.barriers + GEMM_BARRIER_BYTES + GEMM_ALIGNMENT - 1) / GEMM_ALIGNMENT * GEMM_ALIGNMENT;
     r.slot_bytes = shape.slot_bytes;
     r.slots = shape.slots;
     r.slot = 0;
@@ -224,9 +225,9 @@ static __device__ __forceinline__ int32_t gemm_my_tile(void)
 
 /* It is `tile` of a weight of `out` rows. */
 template <tsr_weight_format FORMAT>
-static __device__ __forceinline__ gemm_weights gemm_weights_at(const void *codes, const void *scales,
-                                                               int32_t tile, int32_t out,
-                                                               const gemm_width &w)
+static __device__ __forceinline__ gemm_weights gemm_weights_at(const void *codes,
+                                                               const void *scales, int32_t tile,
+                                                               int32_t out, const gemm_width &w)
 {
     const int64_t slot = (int64_t)tile * w.row;
     gemm_weights g;
@@ -254,7 +255,8 @@ static __device__ __forceinline__ void gemm_put_weights(const gemm_ring &r, int3
     __syncwarp();
     if (!g.there)
         return;
-    copy_bulk(at + tile * code_bytes, g.codes + (int64_t)column_slot * code_bytes, code_bytes, full);
+    copy_bulk(at + tile * code_bytes, g.codes + (int64_t)column_slot * code_bytes, code_bytes,
+              full);
     if (scale_bytes > 0)
         copy_bulk(at + GEMM_TILES * code_bytes + tile * scale_bytes,
                   g.scales + (int64_t)column_slot * scale_bytes, scale_bytes, full);
@@ -267,9 +269,9 @@ typedef struct gemm_source {
     const float *channel; /* of the thread's row of the weight; NULL: none, or no such row */
     const float *bias;
     const float *blocks; /* of its half */
-    int32_t pair;  /* the thread's token */
-    int32_t row;   /* its operand row */
-    int32_t count; /* tokens of the item */
+    int32_t pair;        /* the thread's token */
+    int32_t row;         /* its operand row */
+    int32_t count;       /* tokens of the item */
     int32_t linear;
     int32_t block;
     float weight_scale;
@@ -333,10 +335,9 @@ static __device__ __forceinline__ int32_t gemm_row_of(const int32_t *source, int
 
 /* By all threads of the third warpgroup. The weights of the first `ahead` slots are under way. */
 template <tsr_weight_format FORMAT>
-static __device__ __forceinline__ void gemm_produce(gemm_ring *r, const gemm_width &w,
-                                                    const gemm_weights &weights,
-                                                    const uint16_t *operand, const gemm_item *item,
-                                                    int32_t count, int32_t ahead)
+static __device__ __forceinline__ void
+gemm_produce(gemm_ring *r, const gemm_width &w, const gemm_weights &weights,
+             const uint16_t *operand, const gemm_item *item, int32_t count, int32_t ahead)
 {
     const uint32_t thread = threadIdx.x % GEMM_GROUP;
     const uint32_t token = thread / GEMM_PIECES;
@@ -349,7 +350,8 @@ static __device__ __forceinline__ void gemm_produce(gemm_ring *r, const gemm_wid
 #pragma unroll
     for (int i = 0; i < GEMM_PASSES; i++) {
         const int32_t row = item->row[token + i * GEMM_PASS_TOKENS];
-        from[i] = (const unsigned char *)operand + (int64_t)row * w.row * GEMM_TOKEN_BYTES + piece * 16;
+        from[i] =
+            (const unsigned char *)operand + (int64_t)row * w.row * GEMM_TOKEN_BYTES + piece * 16;
     }
     for (int32_t k = 0; k < w.slots; k++) {
         const uint32_t at = gemm_slot_at(*r, r->slot) + to;

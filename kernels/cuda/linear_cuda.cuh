@@ -9,12 +9,12 @@
 
 /* Linears of one format over the same operand rows. */
 typedef struct tsr_cuda_product {
-    float *y[TSR_MAX_LINEARS];       /* row t at y_stride * t */
-    const float *add;                /* not NULL: added to y[0], and laid out as it; may be y[0] */
+    float *y[TSR_MAX_LINEARS]; /* row t at y_stride * t */
+    const float *add;          /* not NULL: added to y[0], and laid out as it; may be y[0] */
     tsr_linear linear[TSR_MAX_LINEARS];
-    tsr_cuda_operand x;              /* rows made for linear[0] */
+    tsr_cuda_operand x;                /* rows made for linear[0] */
     int64_t y_stride[TSR_MAX_LINEARS]; /* elements */
-    int32_t count;                   /* linears */
+    int32_t count;                     /* linears */
     int32_t rows;
 } tsr_cuda_product;
 

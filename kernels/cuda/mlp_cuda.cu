@@ -32,13 +32,12 @@ static tsr_cuda_tiles tiles_of(const tsr_cuda_device *cuda, const tsr_cuda_mlp *
 }
 
 /* One side alone, where gate and up are no pair. */
-static tsr_status widen_side(tsr_cuda_device *cuda, const tsr_cuda_mlp *a,
-                             tsr_cuda_tiles_mode mode, cudaStream_t stream)
+static tsr_status widen_side(tsr_cuda_device *cuda, const tsr_cuda_mlp *a, tsr_cuda_tiles_mode mode,
+                             cudaStream_t stream)
 {
     const tsr_linear *linear = mode == TSR_CUDA_TILES_UP ? &a->mlp->up : &a->mlp->gate;
     const tsr_cuda_tiles t = tiles_of(cuda, a, linear, mode);
-    const tsr_status st =
-        tsr_cuda_make_rows(cuda, linear, &a->from, &t.made, a->rows, stream);
+    const tsr_status st = tsr_cuda_make_rows(cuda, linear, &a->from, &t.made, a->rows, stream);
 
     return st == TSR_OK ? tsr_cuda_multiply_tiles(cuda, &t, stream) : st;
 }

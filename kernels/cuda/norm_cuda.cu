@@ -46,8 +46,7 @@ static __global__ void norm_kernel(tsr_norm_args a, tsr_cuda_faults faults)
         out[i] = x[i] * factor * a.weight[i];
 }
 
-tsr_status tsr_cuda_check_x_rows(tsr_device *device, const int32_t *row, int32_t rows,
-                                 tsr_stream s)
+tsr_status tsr_cuda_check_x_rows(tsr_device *device, const int32_t *row, int32_t rows, tsr_stream s)
 {
     const tsr_cuda_launch_shape at = {dim3(1), TSR_CUDA_THREADS, 0, tsr_cuda_stream(device, s), 0};
 

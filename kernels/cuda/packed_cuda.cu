@@ -53,14 +53,16 @@ static __device__ uint32_t half_of(const packed_span span, int32_t row, int32_t 
 }
 
 /* Of lane 4 g + t: word `word` of 16-bit unit `unit` of the span. */
-static __device__ uint32_t pair_word(const packed_span span, int32_t unit, int32_t lane, int32_t word)
+static __device__ uint32_t pair_word(const packed_span span, int32_t unit, int32_t lane,
+                                     int32_t word)
 {
     const int32_t at = 32 * unit + 4 * (lane % 4) + (word / 2 != 0 ? 16 : 0);
 
     return *(const uint32_t *)(const void *)&span[lane / 4 + 8 * (word % 2)][at];
 }
 
-static __device__ uint32_t e4m3_word(const packed_span span, int32_t unit, int32_t lane, int32_t word)
+static __device__ uint32_t e4m3_word(const packed_span span, int32_t unit, int32_t lane,
+                                     int32_t word)
 {
     const int32_t at = 32 * unit + 16 * (word / 2) + 2 * (lane % 4) + 8 * (word % 2);
 
@@ -68,7 +70,8 @@ static __device__ uint32_t e4m3_word(const packed_span span, int32_t unit, int32
 }
 
 /* Low nibbles hold the columns of the lower half of a step, high ones those of the upper. */
-static __device__ uint32_t e2m1_word(const packed_span span, int32_t unit, int32_t lane, int32_t word)
+static __device__ uint32_t e2m1_word(const packed_span span, int32_t unit, int32_t lane,
+                                     int32_t word)
 {
     const int32_t at = 32 * unit + 8 * word + lane % 4;
     uint32_t all = 0;
@@ -100,7 +103,8 @@ static __global__ void pack_kernel(pack_args a)
         *(uint32_t *)(void *)&span[i / SPAN_WORDS][4 * (i % SPAN_WORDS)] = word;
     }
     __syncthreads();
-    for (int32_t i = (int32_t)threadIdx.x; i < SPAN_UNITS * PACKED_UNIT / 4; i += TSR_CUDA_THREADS) {
+    for (int32_t i = (int32_t)threadIdx.x; i < SPAN_UNITS * PACKED_UNIT / 4;
+         i += TSR_CUDA_THREADS) {
         const int32_t unit = i / (PACKED_UNIT / 4);
         const int32_t lane = i / 4 % TSR_CUDA_LANES;
         uint32_t word;

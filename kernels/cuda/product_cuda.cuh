@@ -26,7 +26,7 @@
 enum {
     PRODUCT_TOKENS = 16, /* most operand rows of a tile */
     PRODUCT_COLUMNS = 8, /* operand rows of one instruction */
-    PRODUCT_PAD = 8,     /* elements behind an operand row in shared memory, against bank conflicts */
+    PRODUCT_PAD = 8, /* elements behind an operand row in shared memory, against bank conflicts */
     PRODUCT_ROOM = 160 * 1024, /* most shared memory for operand rows, bytes */
 };
 
@@ -130,8 +130,7 @@ static __device__ __forceinline__ void product_fetch(const product_run &run, int
 
 /* The first units of a run into the ring. */
 template <tsr_weight_format FORMAT>
-static __device__ __forceinline__ void product_begin(const product_run &run,
-                                                     packed_unit *ring)
+static __device__ __forceinline__ void product_begin(const product_run &run, packed_unit *ring)
 {
 #pragma unroll
     for (int i = 0; i < product_depth(FORMAT); i++)
@@ -172,10 +171,9 @@ static __device__ __forceinline__ uint32_t product_rows_at(const product_operand
 
 /* The end of 128 columns: part times their scales joins the sums. */
 template <int SPANS>
-static __device__ __forceinline__ void product_join(const tsr_linear &l, const product_cut &c,
-                                                    const product_operand &o, int32_t tile,
-                                                    int32_t group, float part[SPANS][4],
-                                                    float sum[SPANS][4])
+static __device__ __forceinline__ void
+product_join(const tsr_linear &l, const product_cut &c, const product_operand &o, int32_t tile,
+             int32_t group, float part[SPANS][4], float sum[SPANS][4])
 {
     const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
     const int64_t block = (int64_t)(tile * TSR_CUDA_TILE / TSR_CUDA_GROUP) * c.groups + group;
@@ -226,8 +224,8 @@ static __device__ __forceinline__ void product_refill(const product_run &run, in
     if (is_full || first + i < run.units) {
         to->codes = packed_load(run.codes + (int64_t)first * PACKED_UNIT + i * PACKED_UNIT);
         if (FORMAT == TSR_WEIGHT_NVFP4)
-            to->scales = packed_load_scales(run.scales + (int64_t)first * PACKED_SCALES +
-                                            i * PACKED_SCALES);
+            to->scales =
+                packed_load_scales(run.scales + (int64_t)first * PACKED_SCALES + i * PACKED_SCALES);
     }
 }
 
@@ -235,10 +233,9 @@ static __device__ __forceinline__ void product_refill(const product_run &run, in
  * lane gets what it holds of the instruction's result: of rows g and g + 8 of the tile with operand
  * rows 2 t and 2 t + 1, and so on eight further. */
 template <tsr_weight_format FORMAT, int SPANS, bool SCALED>
-static __device__ __forceinline__ void product_chain(const tsr_linear &l, const product_cut &c,
-                                                     const product_operand &o,
-                                                     const product_task &task, packed_unit *ring,
-                                                     float total[SPANS][4])
+static __device__ __forceinline__ void
+product_chain(const tsr_linear &l, const product_cut &c, const product_operand &o,
+              const product_task &task, packed_unit *ring, float total[SPANS][4])
 {
     const int depth = product_depth(FORMAT);
     const int group_units = TSR_CUDA_GROUP / tsr_packed_columns(FORMAT);

@@ -110,8 +110,7 @@ static __device__ __forceinline__ int32_t take_best(const float *choice, unsigne
                                                     int32_t count, int32_t lane, lane_best *mine)
 {
     const uint32_t most = __reduce_max_sync(TSR_ALL_LANES, mine->key);
-    const int32_t best =
-        __reduce_min_sync(TSR_ALL_LANES, mine->key == most ? mine->id : INT32_MAX);
+    const int32_t best = __reduce_min_sync(TSR_ALL_LANES, mine->key == most ? mine->id : INT32_MAX);
 
     if (best % TSR_CUDA_LANES == lane) {
         taken[best] = 1;
@@ -372,10 +371,9 @@ static __device__ void logits_of_warp(const route_args &a, int32_t tile, const f
     const int32_t warp = (int32_t)(threadIdx.x / TSR_CUDA_LANES);
     const int32_t steps = a.gate.in / TSR_CUDA_STEP;
     const int32_t last = (warp + 1) * steps / TSR_CUDA_WARPS;
-    const uint4 *units = (const uint4 *)a.gate.weight +
-                         (int64_t)tile * (tsr_cuda_padded(a.gate.in) / TSR_CUDA_STEP) *
-                             TSR_CUDA_LANES +
-                         lane;
+    const uint4 *units =
+        (const uint4 *)a.gate.weight +
+        (int64_t)tile * (tsr_cuda_padded(a.gate.in) / TSR_CUDA_STEP) * TSR_CUDA_LANES + lane;
     float sum[ROWS][2] = {};
 
     for (int32_t s = warp * steps / TSR_CUDA_WARPS; s < last; s += AHEAD) {

@@ -21,12 +21,12 @@ typedef struct tsr_cuda_operand {
 
 /* Where f32 rows come from. */
 typedef struct tsr_cuda_source {
-    const float *x;      /* rows x_stride apart */
-    const int32_t *row;  /* row i is x[row[i]]; NULL: x[i] */
+    const float *x;       /* rows x_stride apart */
+    const int32_t *row;   /* row i is x[row[i]]; NULL: x[i] */
     const int32_t *count; /* not NULL: rows beyond *count are left out */
-    const float *up;     /* not NULL: the row is silu(x) * up, laid out as x */
-    const float *norm;   /* not NULL: RMSNorm by this weight first */
-    int64_t x_stride;    /* elements */
+    const float *up;      /* not NULL: the row is silu(x) * up, laid out as x */
+    const float *norm;    /* not NULL: RMSNorm by this weight first */
+    int64_t x_stride;     /* elements */
     float eps;
 } tsr_cuda_source;
 

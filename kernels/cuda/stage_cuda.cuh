@@ -14,9 +14,9 @@ enum { STAGE_WARPS = 32 };
 
 /* Where they come from. */
 typedef struct stage_source {
-    const float *x;      /* not NULL: f32 rows x_stride apart */
-    const int32_t *row;  /* row i is x[row[i]]; NULL: x[i] */
-    int64_t x_stride;    /* elements */
+    const float *x;        /* not NULL: f32 rows x_stride apart */
+    const int32_t *row;    /* row i is x[row[i]]; NULL: x[i] */
+    int64_t x_stride;      /* elements */
     tsr_cuda_operand made; /* where x is NULL: row i is its row i */
 } stage_source;
 
@@ -55,7 +55,8 @@ static __device__ __forceinline__ void stage_copy(const tsr_linear &l, const sta
         to.scale[t] = __ldcg(from.made.scale + first + t);
 }
 
-static __device__ __forceinline__ float4 stage_four(const tsr_linear &l, const float *row, int32_t i)
+static __device__ __forceinline__ float4 stage_four(const tsr_linear &l, const float *row,
+                                                    int32_t i)
 {
     float4 v = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
 

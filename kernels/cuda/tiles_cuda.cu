@@ -132,8 +132,7 @@ static __device__ __forceinline__ product_operand operand_of(const tiles_args &a
     o.rows = (const uint16_t *)(const void *)(second ? rows + a.rows_bytes : rows);
     o.count = pairs.count;
     o.pitch = a.cut.padded + PRODUCT_PAD;
-    o.group_scale =
-        a.t.grouped ? made.group_scale + (int64_t)pairs.first * a.cut.groups : NULL;
+    o.group_scale = a.t.grouped ? made.group_scale + (int64_t)pairs.first * a.cut.groups : NULL;
     return o;
 }
 
@@ -181,10 +180,9 @@ static __device__ __forceinline__ product_run run_at(const tiles_args &a, const 
 
 /* One finished number to where it goes. */
 template <int SPANS>
-static __device__ __forceinline__ void store_one(const tiles_args &a, const tiles_memory *m,
-                                                 const tsr_cuda_tile &pairs, tiles_item item,
-                                                 int32_t which, int32_t token, int32_t row,
-                                                 const product_token_sums *sums)
+static __device__ __forceinline__ void
+store_one(const tiles_args &a, const tiles_memory *m, const tsr_cuda_tile &pairs, tiles_item item,
+          int32_t which, int32_t token, int32_t row, const product_token_sums *sums)
 {
     const tsr_linear *l = m->linear[item.index % 2];
     const int32_t slices = a.cut.slices;
@@ -192,14 +190,13 @@ static __device__ __forceinline__ void store_one(const tiles_args &a, const tile
     const int32_t tile = item.group * a.beside + which;
     const int32_t column = tile * TSR_CUDA_TILE + row;
     float *to = a.t.y + (int64_t)(pairs.first + token) * a.t.out + column;
-    float y = product_finish(l[0], sums + which * slices * tokens + token, tokens, slices, tile, row,
-                             m->scale[token]);
+    float y = product_finish(l[0], sums + which * slices * tokens + token, tokens, slices, tile,
+                             row, m->scale[token]);
 
     if (a.t.mode == TSR_CUDA_TILES_GATED) {
         const float scale = m->scale[a.t.shares ? token : PRODUCT_TOKENS + token];
-        const float up =
-            product_finish(l[1], sums + (a.beside + which) * slices * tokens + token, tokens,
-                           slices, tile, row, scale);
+        const float up = product_finish(l[1], sums + (a.beside + which) * slices * tokens + token,
+                                        tokens, slices, tile, row, scale);
         y = tsr_silu(y) * up;
     } else if (a.t.mode == TSR_CUDA_TILES_UP) {
         y = tsr_silu(*to) * y;
@@ -221,7 +218,7 @@ static __device__ __forceinline__ void store_item(const tiles_args &a, const til
         const int32_t column = i & (columns - 1); /* beside is a power of two */
         if (first + column < a.t.out)
             store_one<SPANS>(a, m, pairs, item, column / TSR_CUDA_TILE, i / columns,
-                      column % TSR_CUDA_TILE, sums);
+                             column % TSR_CUDA_TILE, sums);
     }
 }
 
@@ -411,11 +408,11 @@ tsr_status tsr_cuda_multiply_tiles(tsr_cuda_device *cuda, const tsr_cuda_tiles *
     if (!tsr_cuda_is_packed(t->format))
         return multiply_plainly(cuda, a, stream);
     at.threads = (unsigned)(warps * TSR_CUDA_LANES);
-    at.shared = operands * (size_t)a.rows_bytes + 2 * (size_t)warps * product_sums_bytes(a.together);
+    at.shared =
+        operands * (size_t)a.rows_bytes + 2 * (size_t)warps * product_sums_bytes(a.together);
     at.stream = stream;
     const bool scaled = product_is_scaled(t->format, t->activation);
-    const tiles_kernel_of kernel =
-        find_kernel(t->format, scaled, a.together, (int32_t)at.threads);
+    const tiles_kernel_of kernel = find_kernel(t->format, scaled, a.together, (int32_t)at.threads);
     int resident = 1;
     const tsr_status st = TSR_CUDA(cudaOccupancyMaxActiveBlocksPerMultiprocessor(
         &resident, kernel, (int)at.threads, at.shared));

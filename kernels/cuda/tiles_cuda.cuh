@@ -14,8 +14,8 @@ typedef enum tsr_cuda_tiles_mode {
 } tsr_cuda_tiles_mode;
 
 typedef struct tsr_cuda_tiles {
-    float *y;             /* [pairs, out] */
-    const tsr_mlp *mlps;  /* in device memory, by the expert of a tile; NULL: gate and up below */
+    float *y;            /* [pairs, out] */
+    const tsr_mlp *mlps; /* in device memory, by the expert of a tile; NULL: gate and up below */
     tsr_linear gate;
     tsr_linear up;
     const float *x;        /* not NULL: f32 rows to make operand rows of (stage_cuda.cuh) */
@@ -42,6 +42,5 @@ tsr_status tsr_cuda_multiply_tiles(tsr_cuda_device *cuda, const tsr_cuda_tiles *
 
 /* Once, before the first. */
 tsr_status tsr_cuda_prepare_tiles(void);
-
 
 #endif

@@ -19,15 +19,13 @@
 #endif
 
 /* Registers that instructions under way read or write: not to be touched before they are done. */
-template <int COUNT>
-static __device__ __forceinline__ void wgmma_hold(float (&sum)[COUNT])
+template <int COUNT> static __device__ __forceinline__ void wgmma_hold(float (&sum)[COUNT])
 {
     for (int i = 0; i < COUNT; i++)
         asm volatile("" : "+f"(sum[i])::"memory");
 }
 
-template <int COUNT>
-static __device__ __forceinline__ void wgmma_hold(uint32_t (&a)[COUNT])
+template <int COUNT> static __device__ __forceinline__ void wgmma_hold(uint32_t (&a)[COUNT])
 {
     for (int i = 0; i < COUNT; i++)
         asm volatile("" : "+r"(a[i])::"memory");
@@ -46,8 +44,7 @@ static __device__ __forceinline__ void wgmma_commit(void)
 }
 
 /* Until all but the last LEFT groups are done. */
-template <int LEFT>
-static __device__ __forceinline__ void wgmma_wait(void)
+template <int LEFT> static __device__ __forceinline__ void wgmma_wait(void)
 {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(LEFT) : "memory");
 }
@@ -59,17 +56,17 @@ static __device__ __forceinline__ uint64_t wgmma_tokens(uint32_t at)
 }
 
 /* The sums as operands of the instruction, and their names in its text. */
-#define WGMMA_4(i) "+f"(sum[i]), "+f"(sum[i + 1]), "+f"(sum[i + 2]), "+f"(sum[i + 3])
-#define WGMMA_8(i) WGMMA_4(i), WGMMA_4(i + 4)
-#define WGMMA_SUMS_8 WGMMA_8(0)
-#define WGMMA_SUMS_16 WGMMA_SUMS_8, WGMMA_8(8)
-#define WGMMA_SUMS_24 WGMMA_SUMS_16, WGMMA_8(16)
-#define WGMMA_SUMS_32 WGMMA_SUMS_24, WGMMA_8(24)
-#define WGMMA_SUMS_40 WGMMA_SUMS_32, WGMMA_8(32)
-#define WGMMA_SUMS_48 WGMMA_SUMS_40, WGMMA_8(40)
-#define WGMMA_SUMS_56 WGMMA_SUMS_48, WGMMA_8(48)
-#define WGMMA_SUMS_64 WGMMA_SUMS_56, WGMMA_8(56)
-#define WGMMA_NAMES_8 "%0,%1,%2,%3,%4,%5,%6,%7"
+#define WGMMA_4(i)     "+f"(sum[i]), "+f"(sum[i + 1]), "+f"(sum[i + 2]), "+f"(sum[i + 3])
+#define WGMMA_8(i)     WGMMA_4(i), WGMMA_4(i + 4)
+#define WGMMA_SUMS_8   WGMMA_8(0)
+#define WGMMA_SUMS_16  WGMMA_SUMS_8, WGMMA_8(8)
+#define WGMMA_SUMS_24  WGMMA_SUMS_16, WGMMA_8(16)
+#define WGMMA_SUMS_32  WGMMA_SUMS_24, WGMMA_8(24)
+#define WGMMA_SUMS_40  WGMMA_SUMS_32, WGMMA_8(32)
+#define WGMMA_SUMS_48  WGMMA_SUMS_40, WGMMA_8(40)
+#define WGMMA_SUMS_56  WGMMA_SUMS_48, WGMMA_8(48)
+#define WGMMA_SUMS_64  WGMMA_SUMS_56, WGMMA_8(56)
+#define WGMMA_NAMES_8  "%0,%1,%2,%3,%4,%5,%6,%7"
 #define WGMMA_NAMES_16 WGMMA_NAMES_8 ",%8,%9,%10,%11,%12,%13,%14,%15"
 #define WGMMA_NAMES_24 WGMMA_NAMES_16 ",%16,%17,%18,%19,%20,%21,%22,%23"
 #define WGMMA_NAMES_32 WGMMA_NAMES_24 ",%24,%25,%26,%27,%28,%29,%30,%31"
@@ -79,27 +76,27 @@ static __device__ __forceinline__ uint64_t wgmma_tokens(uint32_t at)
 #define WGMMA_NAMES_64 WGMMA_NAMES_56 ",%56,%57,%58,%59,%60,%61,%62,%63"
 
 /* The rest of its operands follow the sums: a0..a3 and the tokens. */
-#define WGMMA_RUN(n, type, names, a0, a1, a2, a3, b, ...)                                           \
-    asm volatile("wgmma.mma_async.sync.aligned.m64n" n "k16.f32." type "." type " {" names "}, {%" a0 \
-                 ",%" a1 ",%" a2 ",%" a3 "}, %" b ", 1, 1, 1, 0;"                                    \
-                 : __VA_ARGS__                                                                      \
+#define WGMMA_RUN(n, type, names, a0, a1, a2, a3, b, ...)                                          \
+    asm volatile("wgmma.mma_async.sync.aligned.m64n" n "k16.f32." type "." type " {" names         \
+                 "}, {%" a0 ",%" a1 ",%" a2 ",%" a3 "}, %" b ", 1, 1, 1, 0;"                       \
+                 : __VA_ARGS__                                                                     \
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(tokens))
 
-#define WGMMA_RUN_16(type)                                                                          \
+#define WGMMA_RUN_16(type)                                                                         \
     WGMMA_RUN("16", type, WGMMA_NAMES_8, "8", "9", "10", "11", "12", WGMMA_SUMS_8)
-#define WGMMA_RUN_32(type)                                                                          \
+#define WGMMA_RUN_32(type)                                                                         \
     WGMMA_RUN("32", type, WGMMA_NAMES_16, "16", "17", "18", "19", "20", WGMMA_SUMS_16)
-#define WGMMA_RUN_48(type)                                                                          \
+#define WGMMA_RUN_48(type)                                                                         \
     WGMMA_RUN("48", type, WGMMA_NAMES_24, "24", "25", "26", "27", "28", WGMMA_SUMS_24)
-#define WGMMA_RUN_64(type)                                                                          \
+#define WGMMA_RUN_64(type)                                                                         \
     WGMMA_RUN("64", type, WGMMA_NAMES_32, "32", "33", "34", "35", "36", WGMMA_SUMS_32)
-#define WGMMA_RUN_80(type)                                                                          \
+#define WGMMA_RUN_80(type)                                                                         \
     WGMMA_RUN("80", type, WGMMA_NAMES_40, "40", "41", "42", "43", "44", WGMMA_SUMS_40)
-#define WGMMA_RUN_96(type)                                                                          \
+#define WGMMA_RUN_96(type)                                                                         \
     WGMMA_RUN("96", type, WGMMA_NAMES_48, "48", "49", "50", "51", "52", WGMMA_SUMS_48)
-#define WGMMA_RUN_112(type)                                                                         \
+#define WGMMA_RUN_112(type)                                                                        \
     WGMMA_RUN("112", type, WGMMA_NAMES_56, "56", "57", "58", "59", "60", WGMMA_SUMS_56)
-#define WGMMA_RUN_128(type)                                                                         \
+#define WGMMA_RUN_128(type)                                                                        \
     WGMMA_RUN("128", type, WGMMA_NAMES_64, "64", "65", "66", "67", "68", WGMMA_SUMS_64)
 
 /* sum += A B over 16 columns, of the first N tokens. */

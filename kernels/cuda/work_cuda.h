@@ -10,12 +10,12 @@
 
 /* The sums of every linear: where their additions are cut. */
 enum {
-    TSR_CUDA_STEP = 16,    /* columns of one tensor-core instruction */
-    TSR_CUDA_GROUP = 128,  /* columns that share a scale */
-    TSR_CUDA_SLICE = 512,  /* most columns that are added up in one chain */
-    TSR_CUDA_SLICES = 32,  /* most slices of a row */
-    TSR_CUDA_PADDING = 64, /* columns of a packed weight and of an operand row: a multiple */
-    TSR_CUDA_TILE = 16,    /* rows of a weight that are packed together */
+    TSR_CUDA_STEP = 16,      /* columns of one tensor-core instruction */
+    TSR_CUDA_GROUP = 128,    /* columns that share a scale */
+    TSR_CUDA_SLICE = 512,    /* most columns that are added up in one chain */
+    TSR_CUDA_SLICES = 32,    /* most slices of a row */
+    TSR_CUDA_PADDING = 64,   /* columns of a packed weight and of an operand row: a multiple */
+    TSR_CUDA_TILE = 16,      /* rows of a weight that are packed together */
     TSR_CUDA_LEAST_TILE = 4, /* least pairs that a tile of pairs is cut for, where they are many */
 };
 
@@ -46,19 +46,19 @@ typedef struct tsr_cuda_tile {
 /* N is the most rows any linear sees: tokens, pairs or rows of logits; padded is max_in to a
  * multiple of TSR_CUDA_PADDING. */
 typedef struct tsr_cuda_work {
-    uint16_t *rows;       /* [N, padded] operand rows (rows_cuda.cuh) */
-    float *scale;         /* [N] what is left of their scales for the end */
-    float *group_scale;   /* [N, max_in / 128] FP8_GROUP: a scale for each group */
-    uint16_t *up_rows;    /* [N, padded], where an expert's up sees other rows than its gate */
-    float *up_scale;      /* [N] */
+    uint16_t *rows;     /* [N, padded] operand rows (rows_cuda.cuh) */
+    float *scale;       /* [N] what is left of their scales for the end */
+    float *group_scale; /* [N, max_in / 128] FP8_GROUP: a scale for each group */
+    uint16_t *up_rows;  /* [N, padded], where an expert's up sees other rows than its gate */
+    float *up_scale;    /* [N] */
     float *up_group_scale;
-    float *ones;          /* [max_tokens] scales of rows that have none */
-    float *wide;          /* [N, max_intermediate] silu(gate) * up, or gate alone */
-    float *wide_up;       /* [max_tokens, max_intermediate] up, where gate is alone */
-    int32_t *source;      /* [max_answers] row of each pair, by expert */
-    int32_t *target;      /* [max_answers] answer of each pair */
-    tsr_cuda_tile *tile;  /* [max_tiles] */
-    int32_t *tiles;       /* [1] */
+    float *ones;         /* [max_tokens] scales of rows that have none */
+    float *wide;         /* [N, max_intermediate] silu(gate) * up, or gate alone */
+    float *wide_up;      /* [max_tokens, max_intermediate] up, where gate is alone */
+    int32_t *source;     /* [max_answers] row of each pair, by expert */
+    int32_t *target;     /* [max_answers] answer of each pair */
+    tsr_cuda_tile *tile; /* [max_tiles] */
+    int32_t *tiles;      /* [1] */
     int32_t max_tiles;
     int64_t attend_floats;
     float *attend_partial;   /* [attend_floats] sums of splits */

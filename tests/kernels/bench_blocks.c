@@ -131,10 +131,10 @@ static tsr_linear new_linear(bench *b, tsr_weight_format format, int32_t out, in
 
 static void make_experts(bench *b, int32_t layer, tsr_weight_format format)
 {
-    const size_t wide = (size_t)tsr_device_linear_bytes(b->device, format, INTERMEDIATE, HIDDEN,
-                                                        false, false);
-    const size_t narrow = (size_t)tsr_device_linear_bytes(b->device, format, HIDDEN, INTERMEDIATE,
-                                                          false, false);
+    const size_t wide =
+        (size_t)tsr_device_linear_bytes(b->device, format, INTERMEDIATE, HIDDEN, false, false);
+    const size_t narrow =
+        (size_t)tsr_device_linear_bytes(b->device, format, HIDDEN, INTERMEDIATE, false, false);
     const size_t each = 2 * wide + narrow;
     const size_t bytes = (size_t)tsr_experts_bytes(EXPERTS, EXPERTS);
     unsigned char *memory = noise(b, each * EXPERTS);
@@ -165,8 +165,8 @@ static void make_experts(bench *b, int32_t layer, tsr_weight_format format)
         .hidden = HIDDEN,
     };
     must(tsr_device_host_alloc(b->device, bytes, &image));
-    must(tsr_experts_make(b->device, &source, image, room(b, bytes), b->stream,
-                          &b->experts[layer]));
+    must(
+        tsr_experts_make(b->device, &source, image, room(b, bytes), b->stream, &b->experts[layer]));
     wait_for(b);
     tsr_device_host_free(b->device, image);
 }
@@ -177,7 +177,9 @@ static void make_rows(bench *b)
     const size_t row_bytes = tsr_packed_row_bytes(sizeof(float), HIDDEN, TOP_K);
     unsigned char *rows = calloc(MOST_TOKENS, row_bytes);
 
-    for (size_t t = 0; rows != NULL && t < MOST_TOKENS; t++) {
+    if (rows == NULL)
+        abort();
+    for (size_t t = 0; t < MOST_TOKENS; t++) {
         float *x = (float *)(void *)(rows + t * row_bytes);
         int32_t *id = (int32_t *)(void *)(x + HIDDEN);
         bool taken[EXPERTS] = {false};
@@ -201,10 +203,12 @@ static void make_numbers(bench *b)
     int32_t *answers = malloc((size_t)MOST_TOKENS * TOP_K * sizeof(*answers));
     tsr_attention_sequence sequence[MOST_SEQUENCES];
 
+    if (answers == NULL)
+        abort();
     for (int32_t i = 0; i < MOST_TOKENS; i++)
         numbers[i] = i < blocks ? i : 0;
     b->numbers = given(b, numbers, sizeof(numbers));
-    for (int32_t i = 0; answers != NULL && i < MOST_TOKENS * TOP_K; i++)
+    for (int32_t i = 0; i < MOST_TOKENS * TOP_K; i++)
         answers[i] = i;
     b->answer_of = given(b, answers, (size_t)MOST_TOKENS * TOP_K * sizeof(*answers));
     free(answers);
