@@ -7,6 +7,7 @@
  */
 #include "launch/bench_command.h"
 
+#include "launch/bench_comm.h"
 #include "launch/bench_report.h"
 #include "launch/bench_run.h"
 #include "launch/scratch_checkpoint.h"
@@ -14,6 +15,7 @@
 #include "runtime/base/log.h"
 
 #include <stdio.h>
+#include <string.h>
 
 /* What a pass reads to measure bandwidth: more than the caches of a machine, or of a GPU, hold. */
 static const uint64_t pass_bytes = (uint64_t)4 << 30;
@@ -33,11 +35,19 @@ typedef struct bench {
     int64_t loaded_ns;
 } bench;
 
+/* `tessera bench comm`; a folder of that name is ./comm. */
+static bool is_of_exchange(const tsr_config *config)
+{
+    return config->folder != NULL && strcmp(config->folder, "comm") == 0;
+}
+
 tsr_status tsr_bench_command_check(const tsr_config *config)
 {
     const bool beside = config->precision != NULL || config->layers > 0 || config->vocab > 0;
     tsr_bench_cases cases;
 
+    if (is_of_exchange(config))
+        return TSR_OK;
     if ((config->folder != NULL) == (config->shape != NULL)) {
         tsr_log(TSR_LOG_ERROR, "bench needs either DIR or --shape NAME");
         return TSR_ERR_ARG;
@@ -148,6 +158,8 @@ tsr_status tsr_bench_command(const tsr_config *config, const tsr_launch_info *in
         .context = &b,
     };
 
+    if (is_of_exchange(config))
+        return tsr_bench_comm(config, info, stdout);
     tsr_status st = tsr_bench_cases_read(config, &b.cases);
     if (st == TSR_OK)
         st = tsr_job_run(config, info, &hooks);

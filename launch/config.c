@@ -37,7 +37,7 @@ static const command_row commands[] = {
     {"score", TSR_COMMAND_SCORE, "score DIR --tokens FILE --out FILE.safetensors",
      "the logits of every position of given token sequences",
      "mpirun -n 8 tessera score models/demo --tokens tokens.json --out logits.safetensors"},
-    {"bench", TSR_COMMAND_BENCH, "bench DIR | --shape NAME [--precision MAP] [--json]",
+    {"bench", TSR_COMMAND_BENCH, "bench DIR | comm | --shape NAME [--precision MAP] [--json]",
      "tokens per second, bytes moved, and how near that is to what the memory gives",
      "tessera bench --shape qwen3-30b-a3b --precision experts=nvfp4,fp8 --batch 1,8,32"},
 };

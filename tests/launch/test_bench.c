@@ -149,6 +149,16 @@ static void ranks_share_the_sequences(void **state)
     assert_said("out", "3 at 64");
 }
 
+static void the_exchange_is_measured_alone(void **state)
+{
+    (void)state;
+    assert_int_equal(run_command_line("%s bench comm --backend cpu --local-ranks 2", TSR_PROGRAM),
+                     0);
+    assert_said("out", "2 ranks of cpu");
+    assert_said("out", "16 KiB a peer: dispatch");
+    assert_said("out", "16384 KiB a peer: dispatch");
+}
+
 static void a_checkpoint_is_measured_as_it_is(void **state)
 {
     (void)state;
@@ -219,6 +229,7 @@ int main(void)
         cmocka_unit_test(bytes_are_those_that_one_token_reads),
         cmocka_unit_test(every_round_reads_the_experts_again),
         cmocka_unit_test(ranks_share_the_sequences),
+        cmocka_unit_test(the_exchange_is_measured_alone),
         cmocka_unit_test(a_checkpoint_is_measured_as_it_is),
         cmocka_unit_test(nothing_is_left_where_the_checkpoint_was_made),
         cmocka_unit_test(what_cannot_be_measured_is_refused_in_a_line),
