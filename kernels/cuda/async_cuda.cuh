@@ -140,16 +140,4 @@ static __device__ __forceinline__ float4 cluster_load_16(uint32_t at, uint32_t c
     return v;
 }
 
-/* What the kernel before wrote is seen after it. */
-static __device__ __forceinline__ void launch_wait(void)
-{
-    asm volatile("griddepcontrol.wait;" ::: "memory");
-}
-
-/* The next kernel may begin what does not depend on this one. */
-static __device__ __forceinline__ void launch_next(void)
-{
-    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-}
-
 #endif

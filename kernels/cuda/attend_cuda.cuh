@@ -56,33 +56,15 @@ tsr_status tsr_attend_rows_exact(tsr_device *device, const tsr_attend_job *job, 
 
 /* ---- launches ---- */
 
-typedef struct tsr_launch {
-    dim3 grid;
-    dim3 threads;
-    size_t shared_bytes;
-} tsr_launch;
-
-/* Launches a kernel that may begin before the one in front has ended; it waits for that itself. */
-template <typename... args>
-static tsr_status tsr_launch_behind(tsr_device *device, const tsr_launch &l, tsr_stream s,
-                                    void (*kernel)(args...), args... arguments)
+/* tsr_cuda_launch, with the shared memory that the shape asks for allowed. */
+template <typename... parameters>
+static tsr_status tsr_launch_behind(const tsr_cuda_launch_shape &at, void (*kernel)(parameters...),
+                                    parameters... arguments)
 {
-    cudaLaunchAttribute attribute = {};
-    cudaLaunchConfig_t config = {};
+    const tsr_status st = TSR_CUDA(
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)at.shared));
 
-    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attribute.val.programmaticStreamSerializationAllowed = 1;
-    config.gridDim = l.grid;
-    config.blockDim = l.threads;
-    config.dynamicSmemBytes = l.shared_bytes;
-    config.stream = tsr_cuda_stream(device, s);
-    config.attrs = &attribute;
-    config.numAttrs = 1;
-    tsr_status st = TSR_CUDA(cudaFuncSetAttribute(
-        kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)l.shared_bytes));
-    if (st == TSR_OK)
-        st = TSR_CUDA(cudaLaunchKernelEx(&config, kernel, arguments...));
-    return st;
+    return st == TSR_OK ? tsr_cuda_launch(at, kernel, arguments...) : st;
 }
 
 static inline tsr_status tsr_card_fact(tsr_device *device, cudaDeviceAttr fact, int32_t *ret_count)
@@ -102,22 +84,6 @@ static inline bool tsr_is_hopper(tsr_device *device)
     return cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor,
                                   tsr_cuda(device)->ordinal) == cudaSuccess &&
            major == 9;
-}
-
-/* What the kernel in front wrote may be read from here on. */
-static __device__ __forceinline__ void tsr_wait_for_kernel_in_front(void)
-{
-#if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
-}
-
-/* The next kernel may take the places that are left. */
-static __device__ __forceinline__ void tsr_let_next_kernel_begin(void)
-{
-#if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-#endif
 }
 
 /* ---- faults ---- */

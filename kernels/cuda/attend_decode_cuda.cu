@@ -316,7 +316,7 @@ static __device__ void attend_row(const tsr_attend_job &a, const chunk &c, tsr_c
         fetch<DIM, FP8>(a, c, u, &source, room);
     stage_turn<DIM, FP8>(a, c.row, room);
     __syncthreads();
-    tsr_wait_for_kernel_in_front();
+    tsr_await_kernel();
     const bool is_faulty = tsr_is_faulty(faults);
     tsr_head<spans_of(DIM)> fresh = load_fresh<DIM>(a, c);
     bring_queries<DIM, FP8>(a, c, room);
@@ -338,7 +338,7 @@ static __device__ bool blocks_are_there(const tsr_attend_job &a, int32_t s, cons
 
     if (tsr_bad_block(a, seq, c.first * PAIR, last) == INT32_MAX)
         return true;
-    tsr_wait_for_kernel_in_front(); /* it looks at faults too */
+    tsr_await_kernel(); /* it looks at faults too */
     if (threadIdx.x < TSR_CUDA_LANES)
         tsr_leave_lowest(a, s, faults);
     return false;
@@ -358,7 +358,7 @@ static __global__ void __launch_bounds__(THREADS, DIM > 128 ? 1 : 2)
     const tsr_attention_sequence seq = a.sequence[s];
     chunk c = {};
 
-    tsr_let_next_kernel_begin();
+    tsr_admit_kernel();
     c.pair = pair;
     c.index = (int32_t)blockIdx.x % a.chunks;
     c.kv_head = pair / parts % a.cache.kv_heads;
@@ -366,7 +366,7 @@ static __global__ void __launch_bounds__(THREADS, DIM > 128 ? 1 : 2)
     c.first_head = c.kv_head * shared + part * TSR_QUERY_ROWS;
     c.heads = min(shared - part * TSR_QUERY_ROWS, (int32_t)TSR_QUERY_ROWS);
     if (!tsr_sequence_fits(a, seq)) {
-        tsr_wait_for_kernel_in_front();
+        tsr_await_kernel();
         if (c.index == 0 && threadIdx.x < TSR_CUDA_LANES)
             tsr_leave_lowest(a, s, faults);
         return;
@@ -412,12 +412,9 @@ static tsr_status launch(tsr_device *device, const tsr_attend_job *job, tsr_stre
     if (a.slots < 2 || pairs > TSR_ATTEND_PAIRS)
         a.chunks = 1;
     a.ring = room_bytes<DIM, FP8>(SLOTS) <= (size_t)shared_bytes ? SLOTS : NARROW_SLOTS;
-    const tsr_launch l = {
-        dim3((unsigned)(pairs * a.chunks)),
-        dim3(THREADS),
-        room_bytes<DIM, FP8>(a.ring),
-    };
-    return tsr_launch_behind(device, l, s, decode_kernel<DIM, FP8>, a, tsr_cuda(device)->faults);
+    const tsr_cuda_launch_shape at = {dim3((unsigned)(pairs * a.chunks)), THREADS,
+                                      room_bytes<DIM, FP8>(a.ring), tsr_cuda_stream(device, s), 0};
+    return tsr_launch_behind(at, decode_kernel<DIM, FP8>, a, tsr_cuda(device)->faults);
 }
 
 tsr_status tsr_attend_rows_decode(tsr_device *device, const tsr_attend_job *job, tsr_stream s)

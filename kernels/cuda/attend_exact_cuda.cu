@@ -41,7 +41,7 @@ static __global__ void write_kernel(const __grid_constant__ tsr_attend_job a,
     const int32_t dim = a.cache.head_dim;
     const int32_t width = a.cache.kv_heads * dim;
 
-    tsr_wait_for_kernel_in_front();
+    tsr_await_kernel();
     if (tsr_is_faulty(faults))
         return;
     const int32_t s = sequence_of(a, row);
@@ -153,7 +153,7 @@ static __global__ void __launch_bounds__(THREADS)
     const int32_t warp = (int32_t)(threadIdx.x / TSR_CUDA_LANES);
     seen_so_far seen = {-INFINITY, 0.0F, {}};
 
-    tsr_wait_for_kernel_in_front();
+    tsr_await_kernel();
     if (tsr_is_faulty(faults))
         return;
     const int32_t s = sequence_of(a, row);
@@ -179,13 +179,14 @@ static __global__ void __launch_bounds__(THREADS)
 
 tsr_status tsr_attend_rows_exact(tsr_device *device, const tsr_attend_job *job, tsr_stream s)
 {
-    const tsr_launch write = {dim3((unsigned)job->tokens), dim3(THREADS), 0};
-    const tsr_launch attend = {dim3((unsigned)job->tokens, (unsigned)job->q_heads), dim3(THREADS),
-                               0};
+    const cudaStream_t stream = tsr_cuda_stream(device, s);
+    const tsr_cuda_launch_shape write = {dim3((unsigned)job->tokens), THREADS, 0, stream, 0};
+    const tsr_cuda_launch_shape attend = {dim3((unsigned)job->tokens, (unsigned)job->q_heads),
+                                          THREADS, 0, stream, 0};
     const tsr_cuda_faults faults = tsr_cuda(device)->faults;
-    tsr_status st = tsr_launch_behind(device, write, s, write_kernel, *job, faults);
+    tsr_status st = tsr_launch_behind(write, write_kernel, *job, faults);
 
     if (st == TSR_OK)
-        st = tsr_launch_behind(device, attend, s, attend_kernel, *job, faults);
+        st = tsr_launch_behind(attend, attend_kernel, *job, faults);
     return st;
 }

@@ -67,8 +67,8 @@ static __global__ void __launch_bounds__(THREADS)
     const int32_t warp = (int32_t)threadIdx.x / TSR_CUDA_LANES;
     const int32_t dim = a.cache.head_dim;
 
-    tsr_let_next_kernel_begin();
-    tsr_wait_for_kernel_in_front();
+    tsr_admit_kernel();
+    tsr_await_kernel();
     if (tsr_is_faulty(faults))
         return;
     const int32_t s = sequence_of(a, row);
@@ -271,8 +271,8 @@ static __global__ void __launch_bounds__(THREADS, 1)
     __shared__ span_search search;
     span c = {};
 
-    tsr_let_next_kernel_begin();
-    tsr_wait_for_kernel_in_front();
+    tsr_admit_kernel();
+    tsr_await_kernel();
     if (tsr_is_faulty(faults))
         return;
     c.kv_head = (int32_t)blockIdx.x % a.cache.kv_heads;
@@ -294,18 +294,17 @@ static tsr_status launch(tsr_device *device, const tsr_attend_job *job, tsr_stre
     const int64_t queries = (int64_t)job->tokens * (job->q_heads / job->cache.kv_heads);
     const int64_t spans = queries / shape_of<DIM, FP8>::rows + min(job->sequences, job->tokens);
     const bool wide = DIM <= 128 && tsr_is_hopper(device);
-    const tsr_launch write = {dim3((unsigned)job->tokens), dim3(THREADS), 0};
-    const tsr_launch attend = {
-        dim3((unsigned)(spans * job->cache.kv_heads)),
-        dim3(THREADS),
-        wide ? max(sizeof(hopper_room<DIM, FP8>), sizeof(prefill_room<DIM, FP8>))
-             : sizeof(prefill_room<DIM, FP8>),
-    };
+    const cudaStream_t stream = tsr_cuda_stream(device, s);
+    const size_t room = wide ? max(sizeof(hopper_room<DIM, FP8>), sizeof(prefill_room<DIM, FP8>))
+                             : sizeof(prefill_room<DIM, FP8>);
+    const tsr_cuda_launch_shape write = {dim3((unsigned)job->tokens), THREADS, 0, stream, 0};
+    const tsr_cuda_launch_shape attend = {dim3((unsigned)(spans * job->cache.kv_heads)), THREADS,
+                                          room, stream, 0};
     const tsr_cuda_faults faults = tsr_cuda(device)->faults;
-    tsr_status st = tsr_launch_behind(device, write, s, write_kernel, *job, faults);
+    tsr_status st = tsr_launch_behind(write, write_kernel, *job, faults);
 
     if (st == TSR_OK)
-        st = tsr_launch_behind(device, attend, s, attend_kernel<DIM, FP8>, *job, faults);
+        st = tsr_launch_behind(attend, attend_kernel<DIM, FP8>, *job, faults);
     return st;
 }
 

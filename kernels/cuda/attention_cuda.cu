@@ -14,21 +14,18 @@ static __global__ void check_kernel(const __grid_constant__ tsr_attend_job a,
 {
     const int32_t s = (int32_t)(blockIdx.x * TSR_CUDA_WARPS + threadIdx.x / TSR_CUDA_LANES);
 
-    tsr_let_next_kernel_begin();
-    tsr_wait_for_kernel_in_front();
+    tsr_admit_kernel();
+    tsr_await_kernel();
     if (s < a.sequences && tsr_sequence_fault(a, s).kind != TSR_FAULT_NONE)
         tsr_leave_lowest(a, s, faults);
 }
 
 static tsr_status check(tsr_device *device, const tsr_attend_job *job, tsr_stream s)
 {
-    const tsr_launch l = {
-        dim3(tsr_cuda_ceil(job->sequences, TSR_CUDA_WARPS)),
-        dim3(TSR_CUDA_THREADS),
-        0,
-    };
+    const tsr_cuda_launch_shape at = {dim3(tsr_cuda_ceil(job->sequences, TSR_CUDA_WARPS)),
+                                      TSR_CUDA_THREADS, 0, tsr_cuda_stream(device, s), 0};
 
-    return tsr_launch_behind(device, l, s, check_kernel, *job, tsr_cuda(device)->faults);
+    return tsr_launch_behind(at, check_kernel, *job, tsr_cuda(device)->faults);
 }
 
 static void turn_by(const tsr_rotary_args *r, tsr_attend_job *job)

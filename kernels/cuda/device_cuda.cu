@@ -118,7 +118,7 @@ static tsr_status reserve_cuda(tsr_device *device, const tsr_work_shape *shape)
     return tsr_cuda_fill_ones(cuda, shape->max_tokens);
 }
 
-/* What the kernels read (tile_cuda.cuh); a format that is added elsewhere is not here by itself. */
+/* What the kernels read (packed_cuda.cuh); a format that is added elsewhere is not here by itself. */
 static bool is_built(tsr_weight_format format)
 {
     static const tsr_weight_format built[] = {

@@ -91,7 +91,7 @@ static __device__ __forceinline__ int32_t dense_begin(const gemm_ring &r, const 
 
     for (int32_t k = 0; k < ahead; k++)
         gemm_put_weights<FORMAT>(r, k, weights, k);
-    launch_wait();
+    tsr_await_kernel();
     return ahead;
 }
 
@@ -171,14 +171,14 @@ static __global__ void __launch_bounds__(GEMM_THREADS, 1)
     extern __shared__ unsigned char shared[];
     gemm_ring r = gemm_ring_open(shared, a.shape);
 
-    launch_next();
+    tsr_admit_kernel();
     if (threadIdx.x / GEMM_GROUP == 2) {
         wgmma_fewer_registers<GEMM_PRODUCER_REGISTERS>();
         dense_bring<FORMAT>(a, &r);
         return;
     }
     wgmma_more_registers<GEMM_CONSUMER_REGISTERS>();
-    launch_wait();
+    tsr_await_kernel();
     const gemm_width w = gemm_width_of(a.p.linear[0].in);
     for (;;) {
         const gemm_item *item = gemm_take_item(r);
@@ -225,7 +225,7 @@ static __device__ __forceinline__ void split_multiply(const dense_args &a, gemm_
         r->base + 4 * (2 * (lane % 4) * SPLIT_PITCH + warp * TSR_CUDA_TILE + lane / 4);
     float sum[TOKENS / 2];
 
-    launch_wait();
+    tsr_await_kernel();
     if constexpr (SCALED) {
         const gemm_item *item = gemm_take_item(*r);
         gemm_scales scales = gemm_scales_of(item, dense_group(a), a.p.linear[0].in, at.block.row);
@@ -317,7 +317,7 @@ static __global__ void __launch_bounds__(GEMM_THREADS, split_ctas(SCALED, TOKENS
     at.block = dense_block_of(a, (int32_t)blockIdx.y);
     at.first = (int32_t)blockIdx.z * a.tokens;
     at.count = min(a.p.rows - at.first, a.tokens);
-    launch_next();
+    tsr_admit_kernel();
     if (threadIdx.x / GEMM_GROUP == 2) {
         if (split_ctas(SCALED, TOKENS) == 2)
             wgmma_fewer_registers<SPLIT_PRODUCER_REGISTERS>();
@@ -346,22 +346,9 @@ typedef struct dense_launch {
 
 static tsr_status launch(const dense_launch *d, const dense_args *a, cudaStream_t stream)
 {
-    cudaLaunchAttribute attribute[2] = {};
-    cudaLaunchConfig_t config = {};
+    const tsr_cuda_launch_shape at = {d->grid, GEMM_THREADS, a->shape.bytes, stream, d->cluster};
 
-    attribute[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attribute[0].val.programmaticStreamSerializationAllowed = 1;
-    attribute[1].id = cudaLaunchAttributeClusterDimension;
-    attribute[1].val.clusterDim.x = d->cluster;
-    attribute[1].val.clusterDim.y = 1;
-    attribute[1].val.clusterDim.z = 1;
-    config.gridDim = d->grid;
-    config.blockDim = dim3(GEMM_THREADS);
-    config.dynamicSmemBytes = a->shape.bytes;
-    config.stream = stream;
-    config.attrs = attribute;
-    config.numAttrs = 2;
-    return TSR_CUDA(cudaLaunchKernelEx(&config, d->kernel, *a));
+    return tsr_cuda_launch(at, d->kernel, *a);
 }
 
 enum { DENSE_ROWS = GEMM_KINDS, SPLIT_WIDTHS = 2 };

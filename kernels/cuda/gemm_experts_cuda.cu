@@ -101,7 +101,7 @@ static __device__ __forceinline__ void experts_bring(const experts_args &a, gemm
     const int32_t stride = (int32_t)gridDim.x;
     experts_walk w;
 
-    launch_wait();
+    tsr_await_kernel();
     w.items = *a.g.tiles * a.blocks;
     w.item = (int32_t)blockIdx.x;
     if (w.item < w.items) {
@@ -192,14 +192,14 @@ static __global__ void __launch_bounds__(GEMM_THREADS, 1)
     extern __shared__ unsigned char shared[];
     gemm_ring r = gemm_ring_open(shared, a.shape);
 
-    launch_next();
+    tsr_admit_kernel();
     if (threadIdx.x / GEMM_GROUP == 2) {
         wgmma_fewer_registers<GEMM_PRODUCER_REGISTERS>();
         experts_bring<FORMAT, GATED>(a, &r);
         return;
     }
     wgmma_more_registers<GEMM_CONSUMER_REGISTERS>();
-    launch_wait();
+    tsr_await_kernel();
     const gemm_width w = gemm_width_of(a.g.in);
     const uint32_t exchange = async_address(shared) + GEMM_ITEMS * (uint32_t)sizeof(gemm_item);
     for (;;) {
@@ -240,26 +240,21 @@ static tsr_status launch(const tsr_gemm_card *card, const tsr_gemm_grouped *g, b
 {
     const bool scaled = product_is_scaled(g->kind.format, g->kind.activation);
     const int row = tsr_gemm_kind(g->kind.format, scaled);
-    cudaLaunchAttribute attribute = {};
-    cudaLaunchConfig_t config = {};
+    tsr_cuda_launch_shape at = {};
     experts_args a = {};
 
     a.g = *g;
     a.blocks = (int32_t)tsr_cuda_ceil(g->out, gated ? GEMM_HALF : GEMM_ROWS);
     a.tokens = gemm_most_tokens(scaled);
     a.shape = gemm_shape_of(g->kind.format, a.tokens, gated ? EXCHANGE_BYTES : 0, card->shared);
-    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attribute.val.programmaticStreamSerializationAllowed = 1;
     const int64_t most = (int64_t)a.blocks * g->max_tiles;
-    config.gridDim = dim3((unsigned)(most < card->processors ? most : card->processors));
-    config.blockDim = dim3(GEMM_THREADS);
-    config.dynamicSmemBytes = a.shape.bytes;
-    config.stream = stream;
-    config.attrs = &attribute;
-    config.numAttrs = 1;
     if (most == 0)
         return TSR_OK;
-    return TSR_CUDA(cudaLaunchKernelEx(&config, experts_kernels[row][gated ? 1 : 0], a));
+    at.grid.x = (unsigned)(most < card->processors ? most : card->processors);
+    at.threads = GEMM_THREADS;
+    at.shared = a.shape.bytes;
+    at.stream = stream;
+    return tsr_cuda_launch(at, experts_kernels[row][gated ? 1 : 0], a);
 }
 
 tsr_status tsr_gemm_experts(const tsr_gemm_card *card, const tsr_gemm_grouped *g,
