@@ -6,10 +6,6 @@
  */
 #include "kernels/cuda/attend_hopper_cuda.cuh"
 
-#ifndef ATTEND_PREFILL_TILES
-#define ATTEND_PREFILL_TILES 4
-#endif
-
 /* How a width is dealt out. */
 template <int DIM, bool FP8> struct shape_of {
     static constexpr int halves = DIM > 128 ? 2 : 1;
@@ -17,7 +13,7 @@ template <int DIM, bool FP8> struct shape_of {
     static constexpr int pieces = dims / 8;
     static constexpr int groups = WARPS / halves;
     static constexpr int rows = groups * TSR_QUERY_ROWS;
-    static constexpr int tiles = DIM > 128 ? 2 : ATTEND_PREFILL_TILES;
+    static constexpr int tiles = DIM > 128 ? 2 : 4; /* of the ring */
 };
 
 /* Shared memory of a CTA. */

@@ -24,14 +24,10 @@ enum {
  * together, CTAs that decode aims at for each multiprocessor, and the most splits and (sequence, kv
  * head) pairs that are kept apart at a time.
  */
-#ifndef TSR_ATTEND_SPLIT
-#define TSR_ATTEND_SPLIT 256
-#endif
-#ifndef TSR_ATTEND_CTAS
-#define TSR_ATTEND_CTAS 4
-#endif
 enum {
+    TSR_ATTEND_SPLIT = 256,
     TSR_ATTEND_ROWS = 16,
+    TSR_ATTEND_CTAS = 2,
     TSR_ATTEND_SLOTS = 4096,
     TSR_ATTEND_PAIRS = 4096,
 };
