@@ -180,13 +180,17 @@ gemm_start_wide(float (&sum)[TOKENS / 2], const gemm_operand &a, uint32_t at, in
 }
 
 /* A slot: its product with `a` starts; while it goes on, the slot behind it becomes `next`. */
-template <tsr_weight_format FORMAT, int TOKENS>
+template <tsr_weight_format FORMAT, int TOKENS, bool FULL>
 static __device__ __forceinline__ void gemm_step(gemm_ring *r, gemm_reader<FORMAT> *reader,
                                                  float (&sum)[TOKENS / 2], gemm_operand &a,
                                                  gemm_operand &next)
 {
-    gemm_start_wide<FORMAT, TOKENS>(sum, a, gemm_slot_at(*r, reader->slot) + gemm_tokens_at(FORMAT),
-                                    reader->wide);
+    const uint32_t at = gemm_slot_at(*r, reader->slot) + gemm_tokens_at(FORMAT);
+
+    if (FULL)
+        gemm_start<FORMAT, TOKENS>(sum, a, at);
+    else
+        gemm_start_wide<FORMAT, TOKENS>(sum, a, at, reader->wide);
     gemm_await<FORMAT>(*r, *reader);
     wgmma_wait<1>();
     wgmma_hold(next);
@@ -204,6 +208,18 @@ static __device__ __forceinline__ void gemm_step(gemm_ring *r, gemm_reader<FORMA
     }
 }
 
+/* Slots in pairs; a[0] has the first, and the one behind the last in the end. */
+template <tsr_weight_format FORMAT, int TOKENS, bool FULL>
+static __device__ __forceinline__ void gemm_steps(gemm_ring *r, gemm_reader<FORMAT> *reader,
+                                                  float (&sum)[TOKENS / 2], gemm_operand (&a)[2],
+                                                  int32_t pairs)
+{
+    for (int32_t i = 0; i < pairs; i++) {
+        gemm_step<FORMAT, TOKENS, FULL>(r, reader, sum, a[0], a[1]);
+        gemm_step<FORMAT, TOKENS, FULL>(r, reader, sum, a[1], a[0]);
+    }
+}
+
 /* `count` slots into `sum`, from zero; a[0] has the first. Only the last chain of a product has an
  * odd count. */
 template <tsr_weight_format FORMAT, int TOKENS>
@@ -211,18 +227,16 @@ static __device__ __forceinline__ void gemm_chain(gemm_ring *r, gemm_reader<FORM
                                                   float (&sum)[TOKENS / 2], gemm_operand (&a)[2],
                                                   int32_t count)
 {
-    int32_t k = 0;
-
 #pragma unroll
     for (int i = 0; i < TOKENS / 2; i++)
         sum[i] = 0.0F;
     wgmma_hold(sum);
-    for (; k + 1 < count; k += 2) {
-        gemm_step<FORMAT, TOKENS>(r, reader, sum, a[0], a[1]);
-        gemm_step<FORMAT, TOKENS>(r, reader, sum, a[1], a[0]);
-    }
-    if (k < count)
-        gemm_step<FORMAT, TOKENS>(r, reader, sum, a[0], a[1]);
+    if (reader->wide == TOKENS / 16)
+        gemm_steps<FORMAT, TOKENS, true>(r, reader, sum, a, count / 2);
+    else
+        gemm_steps<FORMAT, TOKENS, false>(r, reader, sum, a, count / 2);
+    if (count % 2 != 0)
+        gemm_step<FORMAT, TOKENS, false>(r, reader, sum, a[0], a[1]);
     wgmma_wait<0>();
     wgmma_hold(a[0]);
     wgmma_hold(a[1]);
