@@ -394,7 +394,9 @@ static void decode_again(tsr_device *device, const attention_case *c, const sequ
     rows[count] = (tsr_attention_sequence){.first_row = count, .rows = 2, .first_position = 61};
     rows[count + 1] = (tsr_attention_sequence){.first_row = 0, .rows = 0};
     assert_rows_again(device, c, s, cache, rows, count + 2);
-    rows[count].rows = 150;
+    /* No position twice in one step: two rows would write it. */
+    rows[count].first_position = 129;
+    rows[count].rows = 126;
     assert_rows_again(device, c, s, cache, rows, count + 1);
 }
 
