@@ -10,6 +10,7 @@
 #include "runtime/base/log.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 static void lay_out(tsr_host_exchange *x, const tsr_exchange_shape *shape, int32_t ranks,
                     tsr_exchange_block *block)
@@ -74,6 +75,9 @@ tsr_status tsr_host_exchange_init(tsr_host_exchange *x, tsr_comm *comm, const ts
     if (st != TSR_OK)
         return st;
     lay_out(x, shape, comm->size, &x->block);
+    /* -1: a step that a fault has ended names no rank, and still travels. */
+    memset(x->send_ranks, 0xff,
+           (size_t)shape->max_tokens * (size_t)shape->slots * sizeof(*x->send_ranks));
     x->base = tsr_exchange_base(comm, ops, shape);
     x->base.buffers = buffers_of(x);
     return TSR_OK;

@@ -11,6 +11,7 @@
 #include "comm/exchange_plan.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 typedef struct self_exchange {
     tsr_exchange base; /* first member */
@@ -120,6 +121,9 @@ tsr_status tsr_exchange_self_open(tsr_comm *comm, const tsr_exchange_shape *shap
     }
     x->base = tsr_exchange_base(comm, &self_ops, shape);
     lay_out(x, shape, &x->block);
+    /* -1: a step that a fault has ended names no rank, and still travels. */
+    memset(x->send_ranks, 0xff,
+           (size_t)shape->max_tokens * (size_t)shape->slots * sizeof(*x->send_ranks));
     *ret_exchange = &x->base;
     return TSR_OK;
 }
