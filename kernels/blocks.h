@@ -174,7 +174,7 @@ typedef struct tsr_experts_block {
     const int32_t *row_count; /* [1], in device memory */
     const int32_t *answer_of; /* [rows_capacity, K], each answer index at most once */
     const tsr_experts *experts;
-    int32_t most_rows; /* row_count is no more: kernels are chosen by it */
+    int32_t most_rows; /* row_count is no more, or that is a fault: kernels are chosen by it */
 } tsr_experts_block;
 TSR_MUST_USE tsr_status tsr_block_experts(tsr_device *device, const tsr_experts_block *b,
                                           tsr_stream s);

@@ -68,7 +68,8 @@ const char *tsr_device_name(const tsr_device *device);
 /* NULL is allowed. */
 void tsr_device_close(tsr_device *device);
 
-/* Bytes of one element of a row of activations: 4 (f32) on a CPU, 2 (bf16) on a GPU. */
+/* Bytes of one element of a row of activations: f32 on both. The plan counts with them. */
+enum { TSR_CPU_ACTIVATION_BYTES = 4, TSR_CUDA_ACTIVATION_BYTES = 4 };
 size_t tsr_device_activation_bytes(const tsr_device *device);
 
 /* Memory of the device, zeroed, aligned to 64 bytes; free before the device is closed. */

@@ -229,7 +229,7 @@ static void close_cpu(tsr_device *device)
 }
 
 static const tsr_device_table table_cpu = {
-    .activation_bytes = sizeof(float),
+    .activation_bytes = TSR_CPU_ACTIVATION_BYTES,
     .flights = 1,
     .close = close_cpu,
     .alloc = alloc_cpu,

@@ -10,6 +10,7 @@
 
 #include "kernels/cpu/mlp_cpu.h"
 #include "kernels/cpu/stream_cpu.h"
+#include "runtime/base/sizes.h"
 
 #include <string.h>
 
@@ -41,10 +42,11 @@ static tsr_fault count_pairs(const tsr_device *device, const tsr_experts_block *
     const tsr_work_shape *most = &device->shape;
     const int32_t rows = b->row_count[0];
     const int32_t slots = b->experts->top_k;
+    const int32_t limit = tsr_smaller(most->max_rows, b->most_rows);
     int32_t pairs = 0;
 
-    if (rows < 0 || rows > most->max_rows)
-        return (tsr_fault){.kind = TSR_FAULT_ROWS, .value = rows, .limit = most->max_rows};
+    if (rows < 0 || rows > limit)
+        return (tsr_fault){.kind = TSR_FAULT_ROWS, .value = rows, .limit = limit};
     memset(first, 0, ((size_t)b->experts->local + 1) * sizeof(*first));
     for (int32_t i = 0; i < rows; i++) {
         for (int32_t k = 0; k < slots; k++) {

@@ -229,7 +229,7 @@ static tsr_device_table make_table(void)
 {
     tsr_device_table t = {};
 
-    t.activation_bytes = sizeof(float);
+    t.activation_bytes = TSR_CUDA_ACTIVATION_BYTES;
     t.flights = 2;
     t.close = close_cuda;
     t.alloc = alloc_cuda;

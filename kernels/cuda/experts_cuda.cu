@@ -245,7 +245,7 @@ static tsr_status sort_pairs(tsr_cuda_device *cuda, const tsr_experts_block *b, 
     a.slots = e->top_k;
     a.experts = e->experts;
     a.local = e->local;
-    a.max_rows = cuda->base.shape.max_rows;
+    a.max_rows = tsr_smaller(cuda->base.shape.max_rows, b->most_rows);
     a.max_answers = cuda->base.shape.max_answers;
     a.together = together;
     return tsr_cuda_launch(at, sort_kernel, a, cuda->work, cuda->faults);

@@ -40,11 +40,6 @@ static __device__ __forceinline__ float2 tsr_from_e4m3_pair(uint32_t codes)
     return make_float2(tsr_from_f16(raw.x), tsr_from_f16(raw.y));
 }
 
-static __device__ __forceinline__ float tsr_from_e4m3(uint8_t code)
-{
-    return tsr_from_e4m3_pair(code).x;
-}
-
 /* Saturates at 448. */
 static __device__ __forceinline__ uint8_t tsr_to_e4m3(float x)
 {

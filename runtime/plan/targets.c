@@ -14,9 +14,9 @@
 
 /* What is alike for all of them. */
 #define GPU                                                                                        \
-    .reserve_bytes = 2 * GIB, .activation_bytes = 2, .flights = 2, .plain_kv = TSR_KV_BF16,        \
-    .max_num_seqs = 256, .max_batched_tokens = 8192, .linear_bytes = tsr_cuda_linear_bytes,        \
-    .work_bytes = tsr_cuda_workspace_bytes
+    .reserve_bytes = 2 * GIB, .activation_bytes = TSR_CUDA_ACTIVATION_BYTES, .flights = 2,         \
+    .plain_kv = TSR_KV_BF16, .max_num_seqs = 256, .max_batched_tokens = 8192,                      \
+    .linear_bytes = tsr_cuda_linear_bytes, .work_bytes = tsr_cuda_workspace_bytes
 
 /* GPU memory: nine tenths of what the board has. */
 static const tsr_target targets[] = {
@@ -25,7 +25,7 @@ static const tsr_target targets[] = {
      .exact_workspace = true,
      .fp8 = true,
      .fp4 = true,
-     .activation_bytes = 4,
+     .activation_bytes = TSR_CPU_ACTIVATION_BYTES,
      .flights = 1,
      .plain_kv = TSR_KV_F32,
      .max_num_seqs = 64,

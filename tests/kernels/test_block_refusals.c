@@ -376,6 +376,13 @@ static void too_many_rows(model *m)
     compute_experts(m);
 }
 
+static void more_rows_than_said(model *m)
+{
+    tsr_experts_block b = experts_of(m);
+    b.most_rows = T - 1;
+    ASSERT_STATUS(TSR_OK, tsr_block_experts(m->device, &b, stream));
+}
+
 static void write_id(model *m, int32_t id)
 {
     const size_t at = H * tsr_device_activation_bytes(m->device) + sizeof(int32_t);
@@ -440,6 +447,7 @@ static const struct {
     {attend_beyond_the_step, "attention: sequence 0, rows up to 3, positions up to 2"},
     {attend_no_block, "attention: sequence 0 holds block 1 of 1"},
     {too_many_rows, "experts: 3 rows, reserved were 2"},
+    {more_rows_than_said, "experts: 2 rows, reserved were 1"},
     {an_expert_elsewhere, "experts: row 0, slot 1 asks for expert 3, which is not here"},
     {an_expert_nowhere, "experts: row 0, slot 1 asks for expert 4, which is not here"},
     {too_many_answers, "experts: row 1, slot 1 asks for one answer more than the 3 reserved"},

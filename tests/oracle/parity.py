@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How near logits come to those that transformers gave, for devices whose rows are BF16.
+"""How near logits come to those that transformers gave, for devices that compute in 16 bits.
 
 parity.py EXPECTED GIVEN MODE      files of `tessera score`; MODE: weight_only, declared or hopper
 
