@@ -284,7 +284,8 @@ void edit_remove_folder(const char *folder)
 void edit_replace_text(const char *path, const char *old, const char *with)
 {
     size_t bytes = 0;
-    char *text = whole_file(path, &bytes);
+    char *text = NULL;
+    ASSERT_STATUS(TSR_OK, tsr_file_read_text(path, MAX_FILE_BYTES, &text, &bytes));
     tsr_text result = {0};
     const char *at = text;
     const char *hit = strstr(at, old);
