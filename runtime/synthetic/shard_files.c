@@ -84,7 +84,8 @@ static tsr_status write_tensor(const writer *w, int32_t index)
 {
     const tsr_synthetic_tensor *t = &w->set->tensors[index];
     const shard *s = &w->shards[t->file];
-    uint64_t state = tsr_random_state(w->seed, (uint64_t)index);
+    uint64_t state = t->alike != 0 ? tsr_random_state(~w->seed, t->alike)
+                                   : tsr_random_state(w->seed, (uint64_t)index);
     uint64_t at = s->header_bytes + t->offset;
     tsr_status st = TSR_OK;
 

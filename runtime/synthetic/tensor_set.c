@@ -38,7 +38,8 @@ static tsr_synthetic_tensor *add_tensor(tsr_tensor_set *set, const char *module,
     return t;
 }
 
-static tsr_status add_f32(tsr_tensor_set *set, const char *module, const char *suffix, float centre)
+static tsr_status add_f32(tsr_tensor_set *set, const char *module, const char *suffix, float centre,
+                          uint64_t alike)
 {
     tsr_synthetic_tensor *t = add_tensor(set, module, suffix);
     if (t == NULL)
@@ -46,7 +47,26 @@ static tsr_status add_f32(tsr_tensor_set *set, const char *module, const char *s
     t->dtype = TSR_DTYPE_F32;
     t->kind = TSR_RANDOM_F32;
     t->centre = centre;
+    t->alike = alike;
     return TSR_OK;
+}
+
+/* The linears that see the same rows have seen the same largest value of them: one number for all
+ * of these. */
+static uint64_t input_of(const tsr_linear_plan *l)
+{
+    tsr_role first = l->role;
+
+    if (l->role == TSR_ROLE_K || l->role == TSR_ROLE_V)
+        first = TSR_ROLE_Q;
+    if (l->role == TSR_ROLE_UP)
+        first = TSR_ROLE_GATE;
+    if (l->role == TSR_ROLE_SHARED_UP)
+        first = TSR_ROLE_SHARED_GATE;
+    if (l->role == TSR_ROLE_EXPERT_UP)
+        first = TSR_ROLE_EXPERT_GATE;
+    return (((uint64_t)(l->layer + 1) << 32) | ((uint64_t)(l->expert + 1) << 8) | (uint64_t)first) +
+           1;
 }
 
 /* A matrix, or a vector where `columns` is 0. */
@@ -99,10 +119,10 @@ static tsr_status add_scales(tsr_tensor_set *set, const tsr_linear_plan *l, cons
     if (row->scales == TSR_SCALES_NONE)
         return TSR_OK;
     if (row->scales == TSR_SCALES_TENSOR)
-        return add_f32(set, module, ".weight_scale", TSR_RANDOM_E4M3_SCALE);
+        return add_f32(set, module, ".weight_scale", TSR_RANDOM_E4M3_SCALE, 0);
     const tsr_status st = add_rows(set, module, ".weight_scale", &scales);
     return st == TSR_OK && row->global_scale
-               ? add_f32(set, module, ".weight_scale_2", TSR_RANDOM_E2M1_SCALE)
+               ? add_f32(set, module, ".weight_scale_2", TSR_RANDOM_E2M1_SCALE, 0)
                : st;
 }
 
@@ -122,7 +142,8 @@ static tsr_status add_linear(tsr_tensor_set *set, const tsr_linear_plan *l, bool
         st = add_f32(set, module, ".input_scale",
                      row->format == TSR_WEIGHT_NVFP4
                          ? largest_activation / (largest_e4m3 * largest_e2m1)
-                         : largest_activation / largest_e4m3);
+                         : largest_activation / largest_e4m3,
+                     input_of(l));
     if (st == TSR_OK && bias)
         st = add_rows(set, module, ".bias", &bias_row);
     return st;

@@ -13,7 +13,8 @@ typedef struct tsr_synthetic_tensor {
     tsr_random_kind kind;
     int32_t rank; /* 0: a scalar */
     int64_t shape[2];
-    float centre; /* TSR_RANDOM_F32 */
+    float centre;   /* TSR_RANDOM_F32 */
+    uint64_t alike; /* TSR_RANDOM_F32: tensors with the same number, not 0, hold the same values */
     uint64_t bytes;
     uint64_t offset; /* behind the header of its file */
     int32_t file;

@@ -154,6 +154,42 @@ static void a_seed_decides_every_byte(void **state)
                      1);
 }
 
+/* The scalar of one tensor of the checkpoint `inputs`, which has one file. */
+static float number_of(const char *tensor)
+{
+    size_t bytes = 0;
+    uint64_t header = 0;
+    float number = 0;
+    char *text = read_whole(scratch_path("inputs/model-00001-of-00001.safetensors"), &bytes);
+    memcpy(&header, text, LENGTH_BYTES);
+    json_t *json = json_loadb(text + LENGTH_BYTES, (size_t)header, 0, NULL);
+    const json_t *offsets = json_object_get(json_object_get(json, tensor), "data_offsets");
+    assert_non_null(offsets);
+    const size_t at = (size_t)json_integer_value(json_array_get(offsets, 0));
+    memcpy(&number, text + LENGTH_BYTES + header + at, sizeof(number));
+    json_decref(json);
+    free(text);
+    return number;
+}
+
+#define EXPERT(layer, expert, linear)                                                              \
+    "model.layers." #layer ".mlp.experts." #expert "." linear "_proj.input_scale"
+
+/* As a calibration leaves them: one number for those that see the same rows. */
+static void input_scales_belong_to_inputs(void **state)
+{
+    (void)state;
+    make("--shape tiny-qwen3 --precision experts=fp8,attention=fp8", scratch_path("inputs"));
+    const float gate = number_of(EXPERT(1, 2, "gate"));
+    assert_true(gate > 0 && gate == number_of(EXPERT(1, 2, "up")));
+    assert_true(gate != number_of(EXPERT(1, 2, "down")));
+    assert_true(gate != number_of(EXPERT(1, 1, "gate")));
+    assert_true(gate != number_of(EXPERT(0, 2, "gate")));
+    const float q = number_of("model.layers.1.self_attn.q_proj.input_scale");
+    assert_true(q == number_of("model.layers.1.self_attn.v_proj.input_scale"));
+    assert_true(q != number_of("model.layers.1.self_attn.o_proj.input_scale"));
+}
+
 static void what_cannot_be_made_is_refused_in_a_line(void **state)
 {
     static const struct {
@@ -191,6 +227,7 @@ int main(void)
         cmocka_unit_test(formats_take_turns_by_layer),
         cmocka_unit_test(layers_and_vocabulary_are_cut),
         cmocka_unit_test(a_seed_decides_every_byte),
+        cmocka_unit_test(input_scales_belong_to_inputs),
         cmocka_unit_test(what_cannot_be_made_is_refused_in_a_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
