@@ -54,6 +54,11 @@ int32_t tsr_comm_deadline_ms(const tsr_comm *comm)
     return comm->deadline_ms;
 }
 
+void tsr_comm_set_deadline(tsr_comm *comm, int32_t deadline_ms)
+{
+    comm->deadline_ms = deadline_ms < 1 ? 1 : deadline_ms;
+}
+
 tsr_status tsr_comm_broadcast(tsr_comm *comm, int32_t root, void *data, size_t bytes)
 {
     if (root < 0 || root >= comm->size || (data == NULL && bytes != 0))

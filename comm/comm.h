@@ -6,7 +6,7 @@
  *
  *   Collective   Every rank of the group calls it, in the same order, with matching arguments; a
  *                rank with nothing to send takes part all the same.
- *   Bounded      No call waits for a peer longer than the deadline the group was opened with, and
+ *   Bounded      No call waits for a peer longer than the deadline, and
  *                a little more where the peer may itself be waiting for another.
  *   Final        After the first error the group is spent: a call that fails has aborted it, peers
  *                get TSR_ERR_PEER, what is left is to close it. The rank that first decides logs
@@ -32,8 +32,11 @@ int32_t tsr_comm_size(const tsr_comm *comm);
 /* "local", "mpi". */
 const char *tsr_comm_name(const tsr_comm *comm);
 
-/* The longest wait the group was opened with. */
+/* The longest wait: what the group was opened with, or was given since. */
 int32_t tsr_comm_deadline_ms(const tsr_comm *comm);
+
+/* The longest wait from now on, at least 1 ms. Every rank gives the same, at the same place. */
+void tsr_comm_set_deadline(tsr_comm *comm, int32_t deadline_ms);
 
 /*
  * Opens a group whose ranks are threads of this process: the reference backend.

@@ -52,19 +52,85 @@ static const command_row *find_command(const char *name)
     return NULL;
 }
 
+/*
+ * What launchers say of a process: Open MPI's mpirun, those that speak PMI or PMIx, and Slurm, whose
+ * srun starts processes that know nothing of each other where it was given no --mpi. The first that
+ * says anything is the one that started this process: mpirun may itself run in a job of Slurm's.
+ */
+typedef struct launcher_row {
+    bool mpi;
+    const char *rank;
+    const char *sizes[3]; /* the first that is set counts */
+    const char *job;
+    const char *local_rank;
+    const char *local_size;
+} launcher_row;
+
+static const launcher_row launchers[] = {
+    {true,
+     "OMPI_COMM_WORLD_RANK",
+     {"OMPI_COMM_WORLD_SIZE"},
+     "PMIX_NAMESPACE",
+     "OMPI_COMM_WORLD_LOCAL_RANK",
+     "OMPI_COMM_WORLD_LOCAL_SIZE"},
+    {true,
+     "PMIX_RANK",
+     {"SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"},
+     "PMIX_NAMESPACE",
+     "SLURM_LOCALID",
+     NULL},
+    {true,
+     "PMI_RANK",
+     {"PMI_SIZE", "SLURM_STEP_NUM_TASKS"},
+     NULL,
+     "MPI_LOCALRANKID",
+     "MPI_LOCALNRANKS"},
+    {false,
+     "SLURM_PROCID",
+     {"SLURM_STEP_NUM_TASKS", "SLURM_NTASKS", "SLURM_NPROCS"},
+     NULL,
+     NULL,
+     NULL},
+    {false, NULL, {"SLURM_NTASKS", "SLURM_NPROCS"}, NULL, NULL, NULL},
+};
+
+/* A number of the environment, or `otherwise`. */
+static int32_t environment_number(const char *name, int32_t otherwise)
+{
+    const char *text = name != NULL ? getenv(name) : NULL;
+    char *end = NULL;
+
+    if (text == NULL)
+        return otherwise;
+    const long number = strtol(text, &end, 10);
+    return end == text || number < 0 || number > INT32_MAX ? otherwise : (int32_t)number;
+}
+
+static void read_launcher(const launcher_row *row, tsr_launch_info *info)
+{
+    info->mpi = row->mpi;
+    info->rank = environment_number(row->rank, 0);
+    for (size_t i = 0; i < sizeof(row->sizes) / sizeof(row->sizes[0]) && info->size == 0; i++) {
+        info->size = environment_number(row->sizes[i], 0);
+        info->size_name = row->sizes[i];
+    }
+    info->job = row->job != NULL ? getenv(row->job) : NULL;
+    info->local_rank = environment_number(row->local_rank, -1);
+    info->local_size = environment_number(row->local_size, 0);
+}
+
 tsr_launch_info tsr_launch_info_read(void)
 {
-    static const char *const rank_names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"};
     const bool colour = getenv("NO_COLOR") == NULL;
     tsr_launch_info info = {.colour_out = colour && isatty(STDOUT_FILENO),
-                            .colour_err = colour && isatty(STDERR_FILENO)};
+                            .colour_err = colour && isatty(STDERR_FILENO),
+                            .local_rank = -1};
 
-    for (size_t i = 0; i < sizeof(rank_names) / sizeof(rank_names[0]) && !info.mpi; i++) {
-        const char *rank = getenv(rank_names[i]);
-        if (rank != NULL) {
-            info.mpi = true;
-            info.rank = (int32_t)strtol(rank, NULL, 10);
-        }
+    for (size_t i = 0; i < sizeof(launchers) / sizeof(launchers[0]); i++) {
+        if (launchers[i].rank != NULL && getenv(launchers[i].rank) == NULL)
+            continue;
+        read_launcher(&launchers[i], &info);
+        break;
     }
     return info;
 }

@@ -9,6 +9,7 @@
 #include "launch/host.h"
 
 #include "kernels/device.h"
+#include "runtime/base/log.h"
 #include "runtime/base/machine.h"
 #include "runtime/base/sizes.h"
 
@@ -16,13 +17,13 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { NAME_BYTES = 256, MOST_CARDS = 16 };
+enum { VERSION_BYTES = 32, NAME_BYTES = 256, MOST_CARDS = 16 };
 
 typedef struct host_record {
+    char version[VERSION_BYTES];
     char name[NAME_BYTES];
     uint64_t available_bytes;
-    int32_t cores; /* this process may run on */
-    int32_t bound; /* nonzero: fewer than the machine has, so the launcher has bound us */
+    tsr_machine_cpus cpus;
     int32_t cards; /* GPUs that this process sees */
     int32_t card;  /* the one it takes, once all are known */
     unsigned char card_id[MOST_CARDS][TSR_CARD_ID_BYTES];
@@ -40,13 +41,12 @@ static void read_cards(host_record *record)
 
 static host_record read_record(bool cards)
 {
-    host_record record = {.available_bytes = tsr_machine_memory("")};
-    bool bound = false;
+    host_record record = {.version = TSR_VERSION,
+                          .available_bytes = tsr_machine_memory(""),
+                          .cpus = tsr_machine_cpus_read("")};
 
     if (gethostname(record.name, sizeof(record.name) - 1) != 0)
         record.name[0] = '\0';
-    record.cores = tsr_machine_cores(&bound);
-    record.bound = bound;
     if (cards)
         read_cards(&record);
     return record;
@@ -81,10 +81,9 @@ static tsr_host_share share_of(const host_record *records, int32_t ranks, int32_
         here += o != rank && strcmp(record->name, records[o].name) == 0;
         on_card += o != rank && on_one_card(record, &records[o]);
     }
-    const int32_t threads = record->bound ? record->cores : record->cores / here;
     return (tsr_host_share){
         .ranks_here = here,
-        .threads = tsr_larger(threads, 1),
+        .threads = tsr_machine_threads(&record->cpus, here),
         .memory_bytes = record->available_bytes / (uint64_t)here,
         .card = record->card,
         .card_ranks = on_card,
@@ -112,6 +111,24 @@ static void divide(host_record *records, int32_t ranks, int32_t rank, tsr_host_s
         smallest->card_ranks = 0;
 }
 
+/* What one version means by a plan or a step another may not. Every rank finds the same, and rank 0
+ * says so. */
+static tsr_status compare_versions(const host_record *records, int32_t ranks, int32_t rank)
+{
+    for (int32_t r = 1; r < ranks; r++) {
+        if (strncmp(records[r].version, records[0].version, VERSION_BYTES) == 0)
+            continue;
+        if (rank == 0)
+            tsr_log(TSR_LOG_ERROR,
+                    "rank %d on %.*s runs tessera %.*s, rank 0 tessera %s: start the same on every "
+                    "host",
+                    r, NAME_BYTES, records[r].name, VERSION_BYTES, records[r].version,
+                    records[0].version);
+        return TSR_ERR_MISMATCH;
+    }
+    return TSR_OK;
+}
+
 tsr_status tsr_host_share_read(tsr_comm *comm, bool cards, tsr_host_share *ret_share,
                                tsr_host_share *ret_smallest)
 {
@@ -128,6 +145,8 @@ tsr_status tsr_host_share_read(tsr_comm *comm, bool cards, tsr_host_share *ret_s
         st = tsr_comm_gather(comm, 0, &own, bytes_of, records);
     if (st == TSR_OK)
         st = tsr_comm_broadcast(comm, 0, records, (size_t)ranks * sizeof(*records));
+    if (st == TSR_OK)
+        st = compare_versions(records, ranks, tsr_comm_rank(comm));
     if (st == TSR_OK)
         divide(records, ranks, tsr_comm_rank(comm), ret_share, ret_smallest);
     free(bytes_of);

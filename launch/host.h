@@ -20,6 +20,8 @@ typedef struct tsr_host_share {
  * count, and the most ranks on one GPU, or 0 where a rank has none.
  *
  *   cards  false: GPUs are not looked for, and nobody has one
+ *
+ * TSR_ERR_MISMATCH, logged: a rank is another version of the program
  */
 TSR_MUST_USE tsr_status tsr_host_share_read(tsr_comm *comm, bool cards, tsr_host_share *ret_share,
                                             tsr_host_share *ret_smallest);

@@ -232,6 +232,7 @@ static tsr_status run_engine(rank_run *r, tsr_model *model)
         .source = r->coordinator ? &r->source : NULL,
         .sink = r->coordinator ? &r->sink : NULL,
     };
+    tsr_comm_set_deadline(r->comm, (int32_t)config->step_timeout * 1000);
     const tsr_status st = tsr_engine_run(&args, r->coordinator ? &r->stats : NULL);
     r->ran = st == TSR_OK;
     return st;

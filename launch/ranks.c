@@ -85,7 +85,7 @@ static tsr_status run_local(const tsr_config *config, tsr_rank_main rank_main, v
     tsr_status st = threads != NULL && members != NULL ? TSR_OK : TSR_ERR_MEMORY;
 
     if (st == TSR_OK)
-        st = tsr_comm_open_local(ranks, (int32_t)config->step_timeout * 1000, members);
+        st = tsr_comm_open_local(ranks, (int32_t)config->init_timeout * 1000, members);
     if (st == TSR_OK) {
         for (int32_t r = 0; r < ranks; r++)
             threads[r] = (rank_thread){
@@ -97,18 +97,49 @@ static tsr_status run_local(const tsr_config *config, tsr_rank_main rank_main, v
     return st;
 }
 
+/*
+ * Processes that a launcher started together, but that do not find each other, would each do all
+ * of the work and write the same files. One of them says so.
+ */
+static tsr_status check_size(const tsr_config *config, const tsr_launch_info *info, int32_t ranks)
+{
+    const int32_t expected = (int32_t)config->expect_world_size;
+
+    if (expected > 0 && ranks != expected) {
+        if (info->rank == 0)
+            tsr_log(TSR_LOG_ERROR, "--expect-world-size %d: there %s %d rank%s", expected,
+                    ranks == 1 ? "is" : "are", ranks, ranks == 1 ? "" : "s");
+        return TSR_ERR_INIT;
+    }
+    const int32_t processes = info->mpi ? ranks : 1;
+    if (expected > 0 || info->size <= processes)
+        return TSR_OK;
+    if (info->rank == 0)
+        tsr_log(TSR_LOG_ERROR,
+                "%s says that there are %d processes, but MPI finds %d: start them with mpirun or "
+                "srun --mpi=pmix; --expect-world-size 1 lets this one work alone",
+                info->size_name, info->size, processes);
+    return TSR_ERR_INIT;
+}
+
 tsr_status tsr_ranks_run(const tsr_config *config, const tsr_launch_info *info,
                          tsr_rank_main rank_main, void *context)
 {
-    if (!info->mpi)
-        return run_local(config, rank_main, context);
     tsr_comm *comm = NULL;
-    tsr_status st = tsr_comm_open_mpi((int32_t)config->step_timeout * 1000, &comm);
+    tsr_status st = TSR_OK;
+
+    if (!info->mpi) {
+        st = check_size(config, info, config->local_ranks > 0 ? (int32_t)config->local_ranks : 1);
+        return st == TSR_OK ? run_local(config, rank_main, context) : st;
+    }
+    st = tsr_comm_open_mpi((int32_t)config->init_timeout * 1000, &comm);
     if (st != TSR_OK)
         return st;
     if (tsr_comm_size(comm) > 1)
         tsr_log_set_rank(tsr_comm_rank(comm));
-    st = run_rank(comm, rank_main, context);
+    st = check_size(config, info, tsr_comm_size(comm));
+    if (st == TSR_OK)
+        st = run_rank(comm, rank_main, context);
     tsr_comm_close(comm);
     return st;
 }

@@ -15,12 +15,13 @@ enum { PATH_BYTES = 4096 };
 
 tsr_synthetic_request tsr_scratch_request(const tsr_config *config)
 {
+    const tsr_machine_cpus cpus = tsr_machine_cpus_read("");
     return (tsr_synthetic_request){
         .shape = config->shape,
         .precision = config->precision,
         .layers = (int32_t)config->layers,
         .vocab = (int32_t)config->vocab,
-        .threads = tsr_machine_cores(NULL),
+        .threads = tsr_machine_threads(&cpus, 1),
         .seed = 1,
     };
 }

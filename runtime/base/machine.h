@@ -8,14 +8,25 @@
 
 /*
  * Bytes of memory: what the machine has available, or the limit of the process's control group
- * (version 2) and of every group around it, whichever is least. 0 when the machine does not say.
+ * (of either version) and of every group around it, whichever is least. 0 when the machine does not
+ * say.
  *
  *   root  stands in front of /proc and /sys: "" for this machine
  */
 uint64_t tsr_machine_memory(const char *root);
 
-/* Cores that this process may run on, at least 1. *ret_bound, which may be NULL: the machine has
- * more, so somebody has bound it to these. */
-int32_t tsr_machine_cores(bool *ret_bound);
+typedef struct tsr_machine_cpus {
+    int32_t cores; /* this process may run on, at least 1 */
+    int32_t quota; /* cores' worth of time that its control groups allow all processes in them,
+                      rounded down; INT32_MAX: no limit */
+    int32_t
+        bound; /* nonzero: the machine has more cores: somebody has bound this process to its own */
+} tsr_machine_cpus;
+
+tsr_machine_cpus tsr_machine_cpus_read(const char *root);
+
+/* Threads for each of `processes` on the machine, at least 1: a process that is bound owns its
+ * cores, others share what there is, and all share the quota. */
+int32_t tsr_machine_threads(const tsr_machine_cpus *cpus, int32_t processes);
 
 #endif

@@ -73,7 +73,8 @@ void tsr_target_lack(const tsr_target *target, tsr_activation activation, size_t
 
 int32_t tsr_target_threads(int32_t ranks)
 {
-    return tsr_larger(tsr_machine_cores(NULL) / ranks, 1);
+    const tsr_machine_cpus cpus = tsr_machine_cpus_read("");
+    return tsr_machine_threads(&cpus, ranks);
 }
 
 void tsr_plan_request_count_memory(tsr_plan_request *request)

@@ -73,11 +73,64 @@ static void without_a_group_the_machine_says_what_is_available(void **state)
     assert_int_equal(tsr_machine_memory(machine->root), 0);
     put(machine, "/proc/meminfo", MEMINFO);
     assert_int_equal(tsr_machine_memory(machine->root), available);
+}
 
-    /* groups of version 1 alone */
-    put(machine, "/proc/self/cgroup", "4:memory:/jobs\n1:cpu:/jobs\n");
-    put(machine, "/sys/fs/cgroup/memory/jobs/memory.limit_in_bytes", "1048576\n");
+static void groups_of_version_1_limit_as_well(void **state)
+{
+    const made_machine *machine = *state;
+
+    put(machine, "/proc/meminfo", MEMINFO);
+    put(machine, "/proc/self/cgroup", "4:hugetlb,memory:/jobs/7\n1:memory_other:/\n0::/jobs\n");
+    put(machine, "/sys/fs/cgroup/memory/jobs/7/memory.limit_in_bytes", "9223372036854771712\n");
     assert_int_equal(tsr_machine_memory(machine->root), available);
+    put(machine, "/sys/fs/cgroup/memory/jobs/memory.limit_in_bytes", "2147483648\n");
+    assert_int_equal(tsr_machine_memory(machine->root), 2048 * MIB);
+    put(machine, "/sys/fs/cgroup/memory/memory.limit_in_bytes", "1073741824\n");
+    assert_int_equal(tsr_machine_memory(machine->root), 1024 * MIB);
+    put(machine, "/sys/fs/cgroup/memory/other/memory.limit_in_bytes", "1\n");
+    assert_int_equal(tsr_machine_memory(machine->root), 1024 * MIB);
+
+    /* both at once: whichever is less */
+    put(machine, "/sys/fs/cgroup/jobs/memory.max", "536870912\n");
+    assert_int_equal(tsr_machine_memory(machine->root), 512 * MIB);
+}
+
+static void a_quota_of_time_limits_the_cores(void **state)
+{
+    const made_machine *machine = *state;
+
+    assert_int_equal(tsr_machine_cpus_read(machine->root).quota, INT32_MAX);
+    put(machine, "/proc/self/cgroup", "2:cpuset:/\n1:cpu,cpuacct:/jobs/7\n0::/pod/task\n");
+    put(machine, "/sys/fs/cgroup/pod/task/cpu.max", "max 100000\n");
+    assert_int_equal(tsr_machine_cpus_read(machine->root).quota, INT32_MAX);
+    put(machine, "/sys/fs/cgroup/pod/cpu.max", "950000 100000\n");
+    assert_int_equal(tsr_machine_cpus_read(machine->root).quota, 9);
+    put(machine, "/sys/fs/cgroup/cpu/jobs/7/cpu.cfs_quota_us", "-1\n");
+    put(machine, "/sys/fs/cgroup/cpu/jobs/7/cpu.cfs_period_us", "100000\n");
+    assert_int_equal(tsr_machine_cpus_read(machine->root).quota, 9);
+    put(machine, "/sys/fs/cgroup/cpu/jobs/cpu.cfs_quota_us", "400000\n");
+    put(machine, "/sys/fs/cgroup/cpu/jobs/cpu.cfs_period_us", "200000\n");
+    assert_int_equal(tsr_machine_cpus_read(machine->root).quota, 2);
+    put(machine, "/sys/fs/cgroup/pod/task/cpu.max", "50000 100000\n");
+    assert_int_equal(tsr_machine_cpus_read(machine->root).quota, 0);
+}
+
+static void processes_share_cores_and_quota(void **state)
+{
+    (void)state;
+    tsr_machine_cpus cpus = {.cores = 16, .quota = INT32_MAX};
+
+    assert_int_equal(tsr_machine_threads(&cpus, 4), 4);
+    assert_int_equal(tsr_machine_threads(&cpus, 32), 1);
+    cpus.quota = 6;
+    assert_int_equal(tsr_machine_threads(&cpus, 1), 6);
+    assert_int_equal(tsr_machine_threads(&cpus, 4), 1);
+    cpus = (tsr_machine_cpus){.cores = 8, .quota = INT32_MAX, .bound = 1};
+    assert_int_equal(tsr_machine_threads(&cpus, 4), 8);
+    cpus.quota = 16;
+    assert_int_equal(tsr_machine_threads(&cpus, 4), 4);
+    cpus.quota = 0;
+    assert_int_equal(tsr_machine_threads(&cpus, 1), 1);
 }
 
 static void the_limit_of_the_own_group_counts_and_not_a_neighbours(void **state)
@@ -128,11 +181,9 @@ static void a_container_finds_its_limit_where_its_namespace_begins(void **state)
 static void this_machine_has_memory_and_cores(void **state)
 {
     (void)state;
-    bool bound = false;
 
     assert_true(tsr_machine_memory("") > MIB);
-    assert_true(tsr_machine_cores(&bound) >= 1);
-    assert_int_equal(tsr_machine_cores(NULL), tsr_machine_cores(&bound));
+    assert_true(tsr_machine_cpus_read("").cores >= 1);
 }
 
 static void a_process_bound_to_a_core_has_one(void **state)
@@ -141,7 +192,6 @@ static void a_process_bound_to_a_core_has_one(void **state)
     cpu_set_t before;
     cpu_set_t one;
     size_t core = 0;
-    bool bound = false;
 
     assert_int_equal(sched_getaffinity(0, sizeof(before), &before), 0);
     while (!CPU_ISSET(core, &before))
@@ -149,10 +199,10 @@ static void a_process_bound_to_a_core_has_one(void **state)
     CPU_ZERO(&one);
     CPU_SET(core, &one);
     assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
-    const int32_t cores = tsr_machine_cores(&bound);
+    const tsr_machine_cpus cpus = tsr_machine_cpus_read("");
     assert_int_equal(sched_setaffinity(0, sizeof(before), &before), 0);
-    assert_int_equal(cores, 1);
-    assert_int_equal(bound, sysconf(_SC_NPROCESSORS_ONLN) > 1);
+    assert_int_equal(cpus.cores, 1);
+    assert_int_equal(cpus.bound, sysconf(_SC_NPROCESSORS_ONLN) > 1);
 }
 
 static void sizes_are_counted_to_the_last_piece(void **state)
@@ -180,6 +230,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(without_a_group_the_machine_says_what_is_available,
                                         make_machine, remove_machine),
+        cmocka_unit_test_setup_teardown(groups_of_version_1_limit_as_well, make_machine,
+                                        remove_machine),
+        cmocka_unit_test_setup_teardown(a_quota_of_time_limits_the_cores, make_machine,
+                                        remove_machine),
+        cmocka_unit_test(processes_share_cores_and_quota),
         cmocka_unit_test_setup_teardown(the_limit_of_the_own_group_counts_and_not_a_neighbours,
                                         make_machine, remove_machine),
         cmocka_unit_test_setup_teardown(a_group_around_limits_too, make_machine, remove_machine),

@@ -76,7 +76,7 @@ static void a_rank_that_never_starts_ends_the_job(void **state)
 {
     (void)state;
     const int code = run_command_line("%s sh -c '[ $OMPI_COMM_WORLD_RANK = 1 ] && exec sleep 100; "
-                                      "exec %s run %s --chat hello --step-timeout 1'",
+                                      "exec %s run %s --chat hello --init-timeout 1'",
                                       mpirun(2), TSR_PROGRAM, DEMO);
     assert_true(code == 6 || code == 139 || code == -1);
     assert_said("err", "starting MPI: not every rank came within ");

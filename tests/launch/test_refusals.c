@@ -240,6 +240,45 @@ static void activations_that_a_target_cannot_exit_with_5(void **state)
     assert_said("err", "NVFP4");
 }
 
+/* Each would do all of the work: none does any. */
+static void processes_that_do_not_find_each_other_exit_with_6(void **state)
+{
+    (void)state;
+    static const char *const words[] = {"SLURM_NTASKS=4 SLURM_PROCID=0", "SLURM_NTASKS=4",
+                                        "SLURM_STEP_NUM_TASKS=4 SLURM_NTASKS=8 SLURM_PROCID=0",
+                                        "PMI_RANK=0 PMI_SIZE=4",
+                                        "OMPI_COMM_WORLD_RANK=0 OMPI_COMM_WORLD_SIZE=4"};
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        assert_int_equal(run_command_line("%s %s run %s --chat hello", words[i], TSR_PROGRAM, DEMO),
+                         6);
+        assert_said("err", "says that there are 4 processes, but MPI finds 1");
+        assert_error_lines(1);
+    }
+    assert_int_equal(
+        run_command_line("SLURM_NTASKS=4 SLURM_PROCID=1 %s run %s --chat hello", TSR_PROGRAM, DEMO),
+        6);
+    assert_error_lines(0); /* process 0 says it */
+}
+
+static void a_world_of_another_size_than_expected_exits_with_6(void **state)
+{
+    (void)state;
+    assert_int_equal(run_command_line("%s %s run %s --chat hello --expect-world-size 3", mpirun(2),
+                                      TSR_PROGRAM, DEMO),
+                     6);
+    assert_said("err", "--expect-world-size 3: there are 2 ranks");
+    assert_error_lines(1);
+
+    /* of an allocation of four, one process by intent, and two of mpirun's */
+    assert_int_equal(run_command_line("SLURM_NTASKS=4 %s run %s --chat hello --max-tokens 1 "
+                                      "--expect-world-size 1",
+                                      TSR_PROGRAM, DEMO),
+                     0);
+    assert_int_equal(run_command_line("SLURM_NTASKS=4 %s %s run %s --chat hello --max-tokens 1",
+                                      mpirun(2), TSR_PROGRAM, DEMO),
+                     0);
+}
+
 static void help_of_every_command_has_an_example(void **state)
 {
     (void)state;
@@ -275,6 +314,8 @@ int main(void)
         cmocka_unit_test(a_missing_checkpoint_exits_with_3_under_mpirun),
         cmocka_unit_test(too_little_memory_exits_with_4_before_a_weight_is_read),
         cmocka_unit_test(activations_that_a_target_cannot_exit_with_5),
+        cmocka_unit_test(processes_that_do_not_find_each_other_exit_with_6),
+        cmocka_unit_test(a_world_of_another_size_than_expected_exits_with_6),
         cmocka_unit_test(help_of_every_command_has_an_example),
         cmocka_unit_test(the_version_is_said),
     };

@@ -60,7 +60,8 @@ static tsr_status read_options(int argc, char **argv, tsr_synthetic_request *req
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
-    int64_t number[4] = {0, 0, 1, tsr_machine_cores(NULL)};
+    const tsr_machine_cpus cpus = tsr_machine_cpus_read("");
+    int64_t number[4] = {0, 0, 1, tsr_machine_threads(&cpus, 1)};
     int at = 0;
 
     for (int c; (c = getopt_long(argc, argv, "h", options, &at)) != -1;) {
