@@ -1,6 +1,6 @@
 /*
  * The expert MLP over packed rows. No host reads a count: pairs of (row, slot) are counted, sorted by
- * expert and cut into tiles here, by one CTA, which finds faults too:
+ * expert and cut into tiles here, by one CTA or a cluster, which finds faults too:
  *
  *   pairs   | e0 e0 e0 | e1 .. | e1 e1 | e4 e4 |     tiles: an expert, its first pair, how many
  *
@@ -15,8 +15,12 @@
 #include "kernels/cuda/gemm_cuda.cuh"
 #include "kernels/cuda/tiles_cuda.cuh"
 
+#include <cooperative_groups.h>
+
 enum {
     COUNTERS = 1024,
+    EXPERTS_A_THREAD = TSR_MAX_EXPERTS / COUNTERS,
+    SORT_CTAS = 8, /* of a cluster, where pairs are more than one CTA has threads */
     FEW_PAIRS = 3, /* of an expert, on average */
     FEW_TOGETHER = 8,
     MANY_PAIRS = 12, /* of an expert, on average */
@@ -133,8 +137,9 @@ static __device__ pair_counts sum_before(pair_counts mine, pair_counts *all)
     return before;
 }
 
-/* From counts to the first pair of each expert, and the tiles. */
-static __device__ void cut_tiles(const pair_args &a, const tsr_cuda_work &w, int32_t *count)
+/* From counts to the first pair of each expert, and the tiles, by the CTA that writes them. */
+static __device__ void cut_tiles(const pair_args &a, const tsr_cuda_work &w, int32_t *count,
+                                 bool writes)
 {
     pair_counts so_far = {0, 0};
 
@@ -145,7 +150,7 @@ static __device__ void cut_tiles(const pair_args &a, const tsr_cuda_work &w, int
         pair_counts all;
         const pair_counts before = sum_before(mine, &all);
         tsr_cuda_tile *tile = w.tile + so_far.tiles + before.tiles;
-        for (int32_t i = 0; i < pairs; i += a.together, tile++) {
+        for (int32_t i = 0; writes && i < pairs; i += a.together, tile++) {
             tile->expert = e;
             tile->first = so_far.pairs + before.pairs + i;
             tile->count = min(pairs - i, a.together);
@@ -155,7 +160,7 @@ static __device__ void cut_tiles(const pair_args &a, const tsr_cuda_work &w, int
         so_far.pairs += all.pairs;
         so_far.tiles += all.tiles;
     }
-    if (threadIdx.x == 0)
+    if (writes && threadIdx.x == 0)
         *w.tiles = so_far.tiles;
 }
 
@@ -184,19 +189,79 @@ static __device__ __forceinline__ void place(const pair_args &a, const tsr_cuda_
     w.target[at] = s.answer;
 }
 
+/*
+ * Shared memory of a CTA that sorts:
+ *
+ *   count [local] | pairs | wrong | next [local]
+ */
+typedef struct sort_room {
+    int32_t *count; /* pairs of each expert that this CTA has found */
+    int32_t *pairs; /* all that it has found */
+    int32_t *wrong; /* whether an expert of theirs is not here */
+    int32_t *next;  /* where the next pair of an expert goes */
+} sort_room;
+
+static __host__ __device__ __forceinline__ size_t sort_bytes(int32_t local)
+{
+    return ((size_t)local * 2 + 2) * sizeof(int32_t);
+}
+
+static __device__ __forceinline__ sort_room sort_room_of(int32_t *memory, int32_t local)
+{
+    const sort_room r = {memory, memory + local, memory + local + 1, memory + local + 2};
+    return r;
+}
+
+/* Over all CTAs of the cluster, and over those in front of each thread's experts' pairs. Returns
+ * whether what was found can be served. */
+static __device__ bool add_up(const pair_args &a, int32_t *memory,
+                              int32_t ret_before[EXPERTS_A_THREAD])
+{
+    const cooperative_groups::cluster_group cluster = cooperative_groups::this_cluster();
+    const sort_room r = sort_room_of(memory, a.local);
+    int32_t all[EXPERTS_A_THREAD] = {};
+    int32_t pairs = 0;
+    int32_t wrong = 0;
+
+    for (int i = 0; i < EXPERTS_A_THREAD; i++)
+        ret_before[i] = 0;
+    for (unsigned c = 0; c < cluster.num_blocks(); c++) {
+        const sort_room of = sort_room_of(cluster.map_shared_rank(memory, c), a.local);
+        pairs += *of.pairs;
+        wrong |= *of.wrong;
+#pragma unroll
+        for (int i = 0; i < EXPERTS_A_THREAD; i++) {
+            const int32_t e = i * COUNTERS + (int32_t)threadIdx.x;
+            const int32_t count = e < a.local ? of.count[e] : 0;
+            all[i] += count;
+            ret_before[i] += c < cluster.block_rank() ? count : 0;
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < EXPERTS_A_THREAD; i++) {
+        const int32_t e = i * COUNTERS + (int32_t)threadIdx.x;
+        if (e < a.local)
+            r.next[e] = all[i];
+    }
+    return wrong == 0 && pairs <= a.max_answers;
+}
+
+/* CTAs of one cluster, each every so many slots. A thread has most often no more than its first. */
 static __global__ void __launch_bounds__(COUNTERS)
     sort_kernel(pair_args a, tsr_cuda_work w, tsr_cuda_faults faults)
 {
-    __shared__ int32_t count[TSR_MAX_EXPERTS]; /* then where the next pair goes */
-    __shared__ int32_t pairs;
-    const int32_t mine = (int32_t)threadIdx.x;
-    wanted_slot first = {-1, -1}; /* most often a thread has no other */
-    int32_t wrong = INT32_MAX;
+    extern __shared__ int32_t memory[];
+    const sort_room r = sort_room_of(memory, a.local);
+    const cooperative_groups::cluster_group cluster = cooperative_groups::this_cluster();
+    const int32_t mine = (int32_t)(blockIdx.x * COUNTERS + threadIdx.x);
+    const int32_t apart = (int32_t)(gridDim.x * COUNTERS);
+    wanted_slot first = {-1, -1};
+    int32_t before[EXPERTS_A_THREAD];
 
-    for (int32_t e = mine; e < a.local; e += COUNTERS)
-        count[e] = 0;
-    if (mine == 0)
-        pairs = 0;
+    for (int32_t e = (int32_t)threadIdx.x; e < a.local; e += COUNTERS)
+        r.count[e] = 0;
+    if (threadIdx.x == 0)
+        *r.pairs = *r.wrong = 0;
     tsr_admit_kernel();
     tsr_await_kernel();
     const bool is_faulty = tsr_is_faulty(faults);
@@ -205,35 +270,46 @@ static __global__ void __launch_bounds__(COUNTERS)
     if (is_faulty || too_many_rows(a, rows, faults))
         return;
     __syncthreads();
-    for (int32_t i = mine; i < slots; i += COUNTERS) {
+    for (int32_t i = mine; i < slots; i += apart) {
         const wanted_slot s = slot_at(a, i);
         if (i == mine)
             first = s;
         if (s.answer < 0)
             continue;
-        atomicAdd(&pairs, 1);
+        atomicAdd(r.pairs, 1);
         if (s.local >= 0)
-            atomicAdd(&count[s.local], 1);
+            atomicAdd(&r.count[s.local], 1);
         else
-            wrong = min(wrong, i);
+            *r.wrong = 1;
     }
-    if (__syncthreads_or(wrong != INT32_MAX) || pairs > a.max_answers) {
+    cluster.sync();
+    const bool fits = add_up(a, memory, before);
+    cluster.sync(); /* nobody's counts are read any more */
+    if (!fits) {
         if (mine == 0)
             tsr_leave_fault(faults, first_fault(a, slots));
         return;
     }
-    cut_tiles(a, w, count);
+    cut_tiles(a, w, r.next, blockIdx.x == 0);
+#pragma unroll
+    for (int i = 0; i < EXPERTS_A_THREAD; i++) {
+        const int32_t e = i * COUNTERS + (int32_t)threadIdx.x;
+        if (e < a.local)
+            r.next[e] += before[i];
+    }
     __syncthreads();
-    place(a, w, count, mine, first);
-    for (int32_t i = mine + COUNTERS; i < slots; i += COUNTERS)
-        place(a, w, count, i, slot_at(a, i));
+    place(a, w, r.next, mine, first);
+    for (int32_t i = mine + apart; i < slots; i += apart)
+        place(a, w, r.next, i, slot_at(a, i));
 }
 
 static tsr_status sort_pairs(tsr_cuda_device *cuda, const tsr_experts_block *b, int32_t together,
                              cudaStream_t stream)
 {
-    const tsr_cuda_launch_shape at = {dim3(1), COUNTERS, 0, stream, 0};
+    const int32_t ctas = (int64_t)b->most_rows * b->experts->top_k > COUNTERS ? SORT_CTAS : 1;
     const tsr_experts *e = b->experts;
+    const tsr_cuda_launch_shape at = {dim3((unsigned)ctas), COUNTERS, sort_bytes(e->local), stream,
+                                      (unsigned)ctas};
     pair_args a = {};
 
     a.rows = (const unsigned char *)b->rows;

@@ -21,7 +21,12 @@
 #include "kernels/cuda/number_cuda.cuh"
 #include "kernels/cuda/stage_cuda.cuh"
 
-enum { NVFP4_GROUP = 16, PAIR_GRID = 1024 };
+enum {
+    NVFP4_GROUP = 16,
+    PAIR_GRID = 1024,
+    HELD_FOURS = 16, /* of columns, in the registers of a lane */
+    HELD_COLUMNS = HELD_FOURS * 4 * TSR_CUDA_LANES,
+};
 
 /* One row on its way. */
 typedef struct row_ends {
@@ -34,9 +39,14 @@ typedef struct row_ends {
     bool has_groups;
 } row_ends;
 
+static __device__ __forceinline__ uint16_t rounded_to(bool bf16, float v)
+{
+    return bf16 ? tsr_to_bf16(v) : __half_as_ushort(__float2half_rn(v));
+}
+
 static __device__ __forceinline__ uint16_t rounded(const row_ends &r, float v)
 {
-    return r.bf16 ? tsr_to_bf16(v) : __half_as_ushort(__float2half_rn(v));
+    return rounded_to(r.bf16, v);
 }
 
 static __device__ float largest(const row_ends &r)
@@ -48,12 +58,18 @@ static __device__ float largest(const row_ends &r)
     return tsr_cta_max(most);
 }
 
-/* The power of two that a row is divided by. fmaxf passes over NaN, which stays what it is. */
+/* The power of two that a row in F16 is divided by, of its largest value. fmaxf passes over NaN,
+ * which stays what it is. */
+static __device__ __forceinline__ float f16_scale(float most)
+{
+    const float power = tsr_power_below(most);
+
+    return power == 0.0F ? 1.0F : fmaxf(power, 0x1p-100F) * 0x1p-14F;
+}
+
 static __device__ float scale_of(const row_ends &r)
 {
-    const float power = r.bf16 ? 0x1p14F : tsr_power_below(largest(r));
-
-    return r.bf16 || power == 0.0F ? 1.0F : fmaxf(power, 0x1p-100F) * 0x1p-14F;
+    return r.bf16 ? 1.0F : f16_scale(largest(r));
 }
 
 static __device__ void keep(const row_ends &r)
@@ -243,6 +259,93 @@ static __global__ void __launch_bounds__(TSR_CUDA_THREADS)
     }
 }
 
+/* ---- rows that a warp holds in its registers ---- */
+
+/* Four columns as they are stored. */
+static __device__ __forceinline__ uint2 four_rounded(bool bf16, float4 v)
+{
+    const uint32_t x = rounded_to(bf16, v.x);
+    const uint32_t y = rounded_to(bf16, v.y);
+    const uint32_t z = rounded_to(bf16, v.z);
+    const uint32_t w = rounded_to(bf16, v.w);
+
+    return make_uint2(x | y << 16, z | w << 16);
+}
+
+static __device__ __forceinline__ float4 over(float4 a, float b)
+{
+    return make_float4(a.x / b, a.y / b, a.z / b, a.w / b);
+}
+
+static __device__ __forceinline__ float4 four_e4m3(float4 v)
+{
+    return make_float4(tsr_round_e4m3(v.x), tsr_round_e4m3(v.y), tsr_round_e4m3(v.z),
+                       tsr_round_e4m3(v.w));
+}
+
+/* A lane has the fours of columns lane, lane + 32 .., at most FOURS. As they are, or FP8. */
+template <int FOURS>
+static __device__ __forceinline__ void make_held(const tsr_linear &l, const tsr_cuda_source &from,
+                                                 const tsr_cuda_operand &to, int64_t row)
+{
+    const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
+    const int32_t fours = l.in / 4;
+    const int32_t padded = tsr_cuda_padded(l.in);
+    const int64_t at = (from.row != NULL ? __ldcg(from.row + row) : row) * from.x_stride;
+    const float4 *x = (const float4 *)(const void *)(from.x + at);
+    const float4 *factor = (const float4 *)(const void *)l.pre_quant_scale;
+    const bool bf16 = l.format == TSR_WEIGHT_BF16;
+    const bool fp8 = l.activation == TSR_ACTIVATION_FP8;
+    uint2 *out = (uint2 *)(void *)(to.rows + row * padded);
+    float4 v[FOURS];
+    float most = 0.0F;
+
+#pragma unroll
+    for (int i = 0; i < FOURS; i++) {
+        const int32_t c = i * TSR_CUDA_LANES + lane;
+        v[i] = c < fours ? __ldcg(x + c) : make_float4(0.0F, 0.0F, 0.0F, 0.0F);
+    }
+#pragma unroll
+    for (int i = 0; i < FOURS; i++) {
+        const int32_t c = i * TSR_CUDA_LANES + lane;
+        if (factor != NULL && c < fours)
+            v[i] = times(v[i], __ldg(factor + c));
+        most = fmaxf(fmaxf(most, fmaxf(fabsf(v[i].x), fabsf(v[i].y))),
+                     fmaxf(fabsf(v[i].z), fabsf(v[i].w)));
+    }
+    const float plain = bf16 ? 1.0F : f16_scale(tsr_warp_max(most));
+    const float scale = fp8 ? l.input_scale : plain;
+#pragma unroll
+    for (int i = 0; i < FOURS; i++) {
+        const int32_t c = i * TSR_CUDA_LANES + lane;
+        const float4 scaled = over(v[i], scale);
+        if (c < padded / 4)
+            out[c] = four_rounded(bf16, fp8 ? four_e4m3(scaled) : scaled);
+    }
+    if (lane == 0)
+        to.scale[row] = scale;
+}
+
+/* As pairs_kernel, a warp a row. */
+template <int FOURS>
+static __global__ void __launch_bounds__(TSR_CUDA_THREADS)
+    held_kernel(const tsr_mlp *mlps, tsr_cuda_side side, tsr_cuda_source from, tsr_cuda_operand to,
+                tsr_cuda_work w, tsr_cuda_faults faults)
+{
+    const int32_t warp = (int32_t)(blockIdx.x * TSR_CUDA_WARPS + threadIdx.x / TSR_CUDA_LANES);
+
+    tsr_admit_kernel();
+    tsr_await_kernel();
+    if (tsr_is_faulty(faults))
+        return;
+    for (int32_t i = (int32_t)blockIdx.y; i < *w.tiles; i += (int32_t)gridDim.y) {
+        const tsr_cuda_tile tile = w.tile[i];
+        const tsr_linear l = *tsr_side_of(&mlps[tile.expert], side);
+        for (int32_t p = warp; p < tile.count; p += (int32_t)(gridDim.x * TSR_CUDA_WARPS))
+            make_held<FOURS>(l, from, to, tile.first + p);
+    }
+}
+
 tsr_cuda_operand tsr_cuda_operand_of(const tsr_cuda_device *cuda)
 {
     tsr_cuda_operand o = {cuda->work.rows, cuda->work.scale, cuda->work.group_scale};
@@ -277,17 +380,38 @@ tsr_status tsr_cuda_make_rows(tsr_cuda_device *cuda, const tsr_linear *linear,
     return tsr_cuda_launch(at, rows_kernel, *linear, *from, *to, cuda->faults);
 }
 
+typedef void (*pair_function)(const tsr_mlp *, tsr_cuda_side, tsr_cuda_source, tsr_cuda_operand,
+                              tsr_cuda_work, tsr_cuda_faults);
+
+/* Rows that are kept or become FP8, and come as they are, need no more of a CTA than a warp. */
+static pair_function held_function(const tsr_cuda_source *from, tsr_activation activation,
+                                   int32_t padded)
+{
+    const bool simple = activation == TSR_ACTIVATION_NONE || activation == TSR_ACTIVATION_FP8;
+
+    if (!simple || from->norm != NULL || from->up != NULL || padded > HELD_COLUMNS)
+        return NULL;
+    return padded > HELD_COLUMNS / 2 ? held_kernel<HELD_FOURS> : held_kernel<HELD_FOURS / 2>;
+}
+
 tsr_status tsr_cuda_make_pair_rows(tsr_cuda_device *cuda, const tsr_experts *experts,
                                    tsr_cuda_side side, const tsr_cuda_source *from,
                                    const tsr_cuda_operand *to, cudaStream_t stream)
 {
     const int32_t in = side == TSR_CUDA_DOWN ? experts->intermediate : experts->hidden;
+    const tsr_linear_kind *kind = side == TSR_CUDA_DOWN ? &experts->down : &experts->gate;
     const unsigned tiles = (unsigned)tsr_smaller(cuda->work.max_tiles, PAIR_GRID);
-    const tsr_cuda_launch_shape at = {dim3(TSR_CUDA_LEAST_TILE, tiles), TSR_CUDA_THREADS,
-                                      (size_t)in * sizeof(float), stream, 0};
+    tsr_cuda_launch_shape at = {dim3(TSR_CUDA_LEAST_TILE, tiles), TSR_CUDA_THREADS,
+                                (size_t)in * sizeof(float), stream, 0};
 
-    return tsr_cuda_launch(at, pairs_kernel, experts->mlps, side, *from, *to, cuda->work,
-                           cuda->faults);
+    if (side == TSR_CUDA_UP)
+        kind = &experts->up;
+    pair_function kernel = held_function(from, kind->activation, tsr_cuda_padded(in));
+    if (kernel == NULL)
+        kernel = pairs_kernel;
+    else
+        at.shared = 0;
+    return tsr_cuda_launch(at, kernel, experts->mlps, side, *from, *to, cuda->work, cuda->faults);
 }
 
 tsr_status tsr_cuda_prepare_rows(void)
