@@ -205,10 +205,13 @@ typedef struct tsr_sample_row {
     int32_t position;
 } tsr_sample_row;
 
+/* A logit of the allowed ids is NaN or infinite: there is no next token. */
+enum { TSR_NO_TOKEN = -1 };
+
 /* What came of it. */
 typedef struct tsr_sampled {
-    int32_t token;
-    float logprob; /* log softmax of the token over the allowed ids, at temperature 1 */
+    int32_t token; /* or TSR_NO_TOKEN */
+    float logprob; /* log softmax of the token over the allowed ids, at temperature 1; 0 if none */
 } tsr_sampled;
 
 typedef struct tsr_predict_block {

@@ -118,7 +118,7 @@ typedef struct tsr_pack_args {
     int32_t top_k;  /* K */
 } tsr_pack_args;
 
-/* Rows of logits to tokens, and these into the text. Faults: a row of logits or a slot of the text
+/* Rows of logits to tokens, and these into the text; a row that is not finite fails alone. Faults: a row of logits or a slot of the text
  * that is none. */
 typedef struct tsr_sample_args {
     tsr_sampled *sampled;      /* [samples] */

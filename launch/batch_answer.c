@@ -4,7 +4,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { ID_BYTES = 48, HTTP_OK = 200, HTTP_BAD_REQUEST = 400 };
+enum { ID_BYTES = 48, HTTP_OK = 200 };
 
 static tsr_status write_line(json_t *line, FILE *out)
 {
@@ -103,6 +103,6 @@ tsr_status tsr_batch_error_write(const json_t *custom_id, uint64_t number,
     return write_line(
         json_pack("{s:s, s:O, s:n, s:{s:s, s:s, s:s?, s:i}}", "id", id, "custom_id", custom_id,
                   "response", "error", "code", refusal->code, "message", refusal->message, "param",
-                  refusal->param[0] ? refusal->param : NULL, "status_code", HTTP_BAD_REQUEST),
+                  refusal->param[0] ? refusal->param : NULL, "status_code", refusal->status),
         out);
 }

@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_LIVE = 1024, PROMPT_BITS = 16 };
+enum { MAX_LIVE = 1024, PROMPT_BITS = 16, HTTP_SERVER_ERROR = 500 };
 
 struct tsr_batch_file {
     tsr_line_file *in;
@@ -282,6 +282,20 @@ static tsr_status refuse_line(tsr_batch_file *batch, size_t slot, const char *wh
         batch, tsr_batch_error_write(line->custom_id, line->number, &refusal, batch->out));
 }
 
+/* One of its prompts has no next token: no answer is better than half of one. */
+static tsr_status fail_not_finite(tsr_batch_file *batch, size_t slot, const tsr_output *output)
+{
+    const tsr_batch_line *line = batch->live[slot];
+    tsr_refusal refusal = {0};
+
+    (void)tsr_refuse(&refusal, "not_finite", NULL, "after %d tokens: %s", output->output_tokens,
+                     output->refusal);
+    refusal.status = HTTP_SERVER_ERROR;
+    batch->counts.failed++;
+    return check_written(
+        batch, tsr_batch_error_write(line->custom_id, line->number, &refusal, batch->out));
+}
+
 static tsr_status take_batch_token(void *context, const tsr_output *output, bool *ret_cancel)
 {
     tsr_batch_file *batch = context;
@@ -298,6 +312,9 @@ static tsr_status take_batch_token(void *context, const tsr_output *output, bool
     if (output->finish == TSR_FINISH_REFUSED && line->number != 0) {
         st = refuse_line(batch, slot, output->refusal);
         line->number = 0; /* its answer is written */
+    } else if (output->finish == TSR_FINISH_FAILED && line->number != 0) {
+        st = fail_not_finite(batch, slot, output);
+        line->number = 0;
     } else {
         st = tsr_text_stream_push(&choice->stream, output, ret_cancel);
     }

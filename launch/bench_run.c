@@ -228,9 +228,8 @@ static tsr_status take_token(void *context, const tsr_output *output, bool *ret_
     const tsr_bench_case *c = case_of(run);
 
     *ret_cancel = false;
-    if (output->finish == TSR_FINISH_REFUSED) {
-        tsr_log(TSR_LOG_ERROR, "bench: a prompt of %d ids is refused: %s", c->prompt_tokens,
-                output->refusal);
+    if (output->refusal != NULL) {
+        tsr_log(TSR_LOG_ERROR, "bench: a prompt of %d ids: %s", c->prompt_tokens, output->refusal);
         return TSR_ERR_ARG;
     }
     if (c->decode && output->finish != TSR_FINISH_NONE && !run->closing) {

@@ -6,10 +6,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+enum { HTTP_BAD_REQUEST = 400 };
+
 tsr_status tsr_refuse(tsr_refusal *ret_refusal, const char *code, const char *param,
                       const char *format, ...)
 {
-    *ret_refusal = (tsr_refusal){.code = code};
+    *ret_refusal = (tsr_refusal){.code = code, .status = HTTP_BAD_REQUEST};
     (void)snprintf(ret_refusal->param, sizeof(ret_refusal->param), "%s",
                    param != NULL ? param : "");
 

@@ -35,12 +35,14 @@ typedef struct tsr_generation {
 
 /* Why a body is refused, in the words of the OpenAI error object. */
 typedef struct tsr_refusal {
-    const char *code; /* "invalid_value", "unsupported_parameter", "context_length_exceeded" */
+    const char *code; /* "invalid_value", "unsupported_parameter", "context_length_exceeded"; where
+                         it is not the request's fault "not_finite" */
+    int status;       /* HTTP's: 400, or 500 */
     char param[64];   /* "" when no one parameter is to blame */
     char message[1024];
 } tsr_refusal;
 
-/* Sets a refusal and returns TSR_ERR_ARG. `param` may be NULL. */
+/* Sets a refusal of status 400 and returns TSR_ERR_ARG. `param` may be NULL. */
 __attribute__((format(printf, 4, 5))) tsr_status
 tsr_refuse(tsr_refusal *ret_refusal, const char *code, const char *param, const char *format, ...);
 

@@ -14,14 +14,15 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { ALIGNMENT = 8, LENGTH_BYTES = 8, FILE_MODE = 0644 };
+enum { ALIGNMENT = 8, LENGTH_BYTES = 8, FILE_MODE = 0644, FAILED = -1 };
 
 struct tsr_logits_file {
     const char *path; /* borrowed */
     const tsr_token_file *tokens;
     tsr_text header;       /* length included */
     uint64_t *first_byte;  /* [sequences] of logits.I in the file */
-    int32_t *rows_written; /* [sequences] */
+    uint64_t *name_byte;   /* [sequences] of the name logits.I in the header */
+    int32_t *rows_written; /* [sequences] or FAILED */
     int32_t vocab;
     int descriptor;
 };
@@ -58,6 +59,7 @@ static tsr_status add_json(tsr_logits_file *file)
         const uint64_t bytes = (uint64_t)rows * (uint64_t)file->vocab * sizeof(float);
         const uint64_t end = offset + bytes;
         file->first_byte[i] = offset;
+        file->name_byte[i] = header->count + strlen(i > 0 ? ",\"" : "\"");
         st = tsr_text_add_format(header,
                                  "%s\"logits.%zu\":{\"dtype\":\"F32\",\"shape\":[%d,%d],"
                                  "\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}",
@@ -96,10 +98,13 @@ tsr_status tsr_logits_file_open(const char *path, const tsr_token_file *tokens, 
         return TSR_ERR_MEMORY;
     *file = (tsr_logits_file){.path = path, .tokens = tokens, .vocab = vocab, .descriptor = -1};
     file->first_byte = calloc(tokens->count, sizeof(*file->first_byte));
+    file->name_byte = calloc(tokens->count, sizeof(*file->name_byte));
     file->rows_written = calloc(tokens->count, sizeof(*file->rows_written));
 
     tsr_status st =
-        file->first_byte != NULL && file->rows_written != NULL ? TSR_OK : TSR_ERR_MEMORY;
+        file->first_byte != NULL && file->name_byte != NULL && file->rows_written != NULL
+            ? TSR_OK
+            : TSR_ERR_MEMORY;
     if (st == TSR_OK)
         st = build_header(file);
     if (st == TSR_OK) {
@@ -125,12 +130,34 @@ tsr_status tsr_logits_file_write(tsr_logits_file *file, size_t sequence, int32_t
                      (size_t)rows * row_bytes);
 }
 
+void tsr_logits_file_fail(tsr_logits_file *file, size_t sequence)
+{
+    static const char name[] = "failed"; /* as long as the other */
+    memcpy(file->header.bytes + file->name_byte[sequence], name, strlen(name));
+    file->rows_written[sequence] = FAILED;
+}
+
+/* A last sequence that failed leaves the file too short. */
+static tsr_status fill_up(const tsr_logits_file *file)
+{
+    const size_t last = file->tokens->count - 1;
+    if (file->rows_written[last] != FAILED)
+        return TSR_OK;
+    const uint64_t end = file->first_byte[last] + (uint64_t)file->tokens->sequences[last].count *
+                                                      (uint64_t)file->vocab * sizeof(float);
+    if (ftruncate(file->descriptor, (off_t)end) == 0)
+        return TSR_OK;
+    tsr_log(TSR_LOG_ERROR, "--out %s: cannot be written: %s", file->path, strerror(errno));
+    return TSR_ERR_OUTPUT;
+}
+
 tsr_status tsr_logits_file_finish(tsr_logits_file *file)
 {
-    tsr_status st = TSR_OK;
+    tsr_status st = fill_up(file);
 
     for (size_t i = 0; i < file->tokens->count && st == TSR_OK; i++) {
-        if (file->rows_written[i] != file->tokens->sequences[i].count) {
+        if (file->rows_written[i] != FAILED &&
+            file->rows_written[i] != file->tokens->sequences[i].count) {
             tsr_log(TSR_LOG_ERROR, "--out %s: sequence %zu has %d of %d rows", file->path, i,
                     file->rows_written[i], file->tokens->sequences[i].count);
             st = TSR_ERR_OUTPUT;
@@ -155,6 +182,7 @@ void tsr_logits_file_close(tsr_logits_file *file)
         (void)close(file->descriptor);
     tsr_text_close(&file->header);
     free(file->rows_written);
+    free(file->name_byte);
     free(file->first_byte);
     free(file);
 }

@@ -18,6 +18,9 @@ TSR_MUST_USE tsr_status tsr_logits_file_open(const char *path, const tsr_token_f
 TSR_MUST_USE tsr_status tsr_logits_file_write(tsr_logits_file *file, size_t sequence,
                                               int32_t first_row, int32_t rows, const float *logits);
 
+/* Gives a sequence up: its tensor is named failed.I, and what rows it has say nothing. */
+void tsr_logits_file_fail(tsr_logits_file *file, size_t sequence);
+
 /* Writes the header. TSR_ERR_OUTPUT, logged, when a sequence has rows that were never written or
  * the disk is full. */
 TSR_MUST_USE tsr_status tsr_logits_file_finish(tsr_logits_file *file);

@@ -34,21 +34,13 @@ static tsr_status next_request(void *context, int32_t wait_ms, tsr_request *ret_
     return TSR_OK;
 }
 
-static tsr_status take_prompt_token(void *context, const tsr_output *output, bool *ret_cancel)
+/* Writes what is new. */
+static tsr_status show(tsr_prompt_session *session, const tsr_output *output)
 {
-    tsr_prompt_session *session = context;
-
-    if (output->finish == TSR_FINISH_REFUSED) {
-        tsr_log(TSR_LOG_ERROR, "the prompt is refused: %s", output->refusal);
-        return TSR_ERR_ARG;
-    }
-    tsr_status st = tsr_text_stream_push(&session->stream, output, ret_cancel);
-    if (st != TSR_OK)
-        return st;
-
     const tsr_text *text = &session->stream.text;
     const size_t fresh = text->count - session->shown;
     const bool ended = output->finish != TSR_FINISH_NONE && session->finish == TSR_FINISH_NONE;
+    tsr_status st = TSR_OK;
     if (fresh > 0 && fwrite(text->bytes + session->shown, 1, fresh, session->out) != fresh)
         st = TSR_ERR_OUTPUT;
     if (st == TSR_OK && ended && fputc('\n', session->out) == EOF)
@@ -59,6 +51,25 @@ static tsr_status take_prompt_token(void *context, const tsr_output *output, boo
         tsr_log(TSR_LOG_ERROR, "the answer cannot be written: %s", strerror(errno));
     session->shown = text->count;
     session->finish = output->finish;
+    return st;
+}
+
+static tsr_status take_prompt_token(void *context, const tsr_output *output, bool *ret_cancel)
+{
+    tsr_prompt_session *session = context;
+
+    if (output->finish == TSR_FINISH_REFUSED) {
+        tsr_log(TSR_LOG_ERROR, "the prompt is refused: %s", output->refusal);
+        return TSR_ERR_ARG;
+    }
+    tsr_status st = tsr_text_stream_push(&session->stream, output, ret_cancel);
+    if (st == TSR_OK)
+        st = show(session, output);
+    if (st == TSR_OK && output->finish == TSR_FINISH_FAILED) {
+        tsr_log(TSR_LOG_ERROR, "the answer ends after %d tokens: %s", output->output_tokens,
+                output->refusal);
+        st = TSR_ERR_CHECKPOINT;
+    }
     return st;
 }
 

@@ -13,8 +13,12 @@ typedef struct score {
     tsr_arena *memory;
     tsr_token_file tokens;
     tsr_logits_file *out;
-    size_t next; /* sequence to submit */
+    size_t next;   /* sequence to submit */
+    size_t failed; /* sequences whose logits are not finite */
 } score;
+
+/* One damaged weight fails every sequence: a few say which. */
+enum { FAILURES_SAID = 3 };
 
 /* Said before a weight is read, though the engine would refuse the sequence too. */
 static tsr_status check_lengths(const score *s, const tsr_model_facts *model)
@@ -75,14 +79,20 @@ static tsr_status next_sequence(void *context, int32_t wait_ms, tsr_request *ret
 
 static tsr_status take_score_token(void *context, const tsr_output *output, bool *ret_cancel)
 {
-    const score *s = context;
+    score *s = context;
+    const bool failed = output->finish == TSR_FINISH_FAILED;
 
     *ret_cancel = false;
-    if (output->finish != TSR_FINISH_REFUSED)
+    if (!failed && output->finish != TSR_FINISH_REFUSED)
         return TSR_OK;
-    tsr_log(TSR_LOG_ERROR, "--tokens %s: sequence %llu: %s", s->config->tokens,
-            (unsigned long long)output->id, output->refusal);
-    return TSR_ERR_ARG;
+    if (s->failed < FAILURES_SAID)
+        tsr_log(TSR_LOG_ERROR, "--tokens %s: sequence %llu: %s", s->config->tokens,
+                (unsigned long long)output->id, output->refusal);
+    if (!failed)
+        return TSR_ERR_ARG;
+    s->failed++;
+    tsr_logits_file_fail(s->out, (size_t)output->id);
+    return TSR_OK;
 }
 
 static tsr_status take_logits(void *context, uint64_t id, int32_t first_position, int32_t rows,
@@ -111,12 +121,19 @@ static tsr_status finish_score(void *context, tsr_status status, const tsr_engin
 
     if (status != TSR_OK || stats == NULL)
         return status;
-    const tsr_status st = tsr_logits_file_finish(s->out);
+    tsr_status st = tsr_logits_file_finish(s->out);
     const double seconds = (double)stats->run_ns / 1e9;
     if (st == TSR_OK)
         tsr_log(TSR_LOG_INFO, "scored %zu sequences, %llu tokens in %.2f s, %.0f tokens/s",
                 s->tokens.count, (unsigned long long)stats->prompt_tokens, seconds,
                 seconds > 0 ? (double)stats->prompt_tokens / seconds : 0);
+    if (st == TSR_OK && s->failed > 0) {
+        tsr_log(TSR_LOG_ERROR,
+                "%zu of %zu sequences have logits that are NaN or infinite: --out %s names them "
+                "failed.N, the others logits.N",
+                s->failed, s->tokens.count, s->config->out);
+        st = TSR_ERR_CHECKPOINT;
+    }
     return st;
 }
 

@@ -134,7 +134,7 @@ static inline uint32_t tsr_step_entry_logit_rows(const tsr_step_entry *entry)
 /* What a rank sends back for every entry with TSR_ENTRY_SAMPLE, in the order of the entries. */
 typedef struct tsr_token_row {
     uint32_t slot;
-    int32_t token;
+    int32_t token; /* -1: its logits are not finite */
     float logprob;
     uint32_t reserved;
 } tsr_token_row;

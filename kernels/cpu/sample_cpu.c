@@ -4,6 +4,7 @@
  *   logits [rows, V] --logit_row--> x [V] --> token --> sampled[i]
  *                                               '-----> text[slot, position]
  *
+ *   not finite      a logit of the allowed ids is NaN or infinite: TSR_NO_TOKEN, id 0 in the text
  *   temperature 0   the largest allowed logit, the lower id of equals
  *   otherwise       p = exp((logit - max) / temperature);
  *                   the top_k largest (exactly k, the lower id of equals first);
@@ -46,6 +47,19 @@ static double random_number(uint64_t seed, uint64_t index)
         key[1] += 0xBB67AE85U;
     }
     return (double)(((uint64_t)c[0] << 32 | c[1]) >> 11) * 0x1p-53;
+}
+
+/* True when none is NaN or infinite: what is finite is zero times it. */
+static bool all_finite(const float *x, int32_t count)
+{
+    const lanes zero = lanes_set(0.0F);
+    lanes sum = zero;
+
+    for (int32_t i = 0; i < count; i += LANES) {
+        const int n = count - i < LANES ? count - i : LANES;
+        sum = lanes_add(sum, lanes_mul(lanes_load_part(x + i, n, 0.0F), zero));
+    }
+    return lanes_sum(sum) == 0.0F;
 }
 
 /* The first of the largest. */
@@ -175,11 +189,24 @@ typedef struct sample_run {
     const tsr_cpu_work *work;
 } sample_run;
 
-/* Where the text goes so far: a last token may come just behind it. */
+/* Where the text goes so far: a last token may come just behind it. What has no token gets an id
+ * all the same, for a step that is under way already reads one. */
 static void write_text(const tsr_text_table *text, const tsr_sample_row *row, int32_t token)
 {
     if (row->position >= 0 && row->position < text->positions)
-        text->ids[(size_t)row->slot * (size_t)text->positions + (size_t)row->position] = token;
+        text->ids[(size_t)row->slot * (size_t)text->positions + (size_t)row->position] =
+            token == TSR_NO_TOKEN ? 0 : token;
+}
+
+static tsr_sampled sample_row(const tsr_sample_args *a, const tsr_sample_row *row, float *work)
+{
+    const float *x = a->logits + (size_t)row->logit_row * (size_t)a->vocab;
+
+    if (!all_finite(x, a->allowed))
+        return (tsr_sampled){.token = TSR_NO_TOKEN};
+    const int32_t best = largest(x, a->allowed);
+    const int32_t token = choose_token(x, a->allowed, row, best, work);
+    return (tsr_sampled){.token = token, .logprob = log_probability(x, a->allowed, token, x[best])};
 }
 
 static void sample_share(const void *context, int32_t thread, int32_t threads)
@@ -191,12 +218,8 @@ static void sample_share(const void *context, int32_t thread, int32_t threads)
 
     for (int64_t i = mine.first; i < mine.last; i++) {
         const tsr_sample_row *row = &a->row[i];
-        const float *x = a->logits + (size_t)row->logit_row * (size_t)a->vocab;
-        const int32_t best = largest(x, a->allowed);
-        const int32_t token = choose_token(x, a->allowed, row, best, work);
-        a->sampled[i] = (tsr_sampled){.token = token,
-                                      .logprob = log_probability(x, a->allowed, token, x[best])};
-        write_text(&a->text, row, token);
+        a->sampled[i] = sample_row(a, row, work);
+        write_text(&a->text, row, a->sampled[i].token);
     }
 }
 

@@ -98,6 +98,16 @@ static __device__ int32_t count_of_all(sample_memory *m, int32_t x)
     return (int32_t)sum_of_all(m, (double)x);
 }
 
+/* True when none is NaN or infinite. */
+static __device__ bool all_finite(const float *x, int32_t count)
+{
+    int wrong = 0;
+
+    for (int32_t i = (int32_t)threadIdx.x; i < count; i += SAMPLE_THREADS)
+        wrong |= !isfinite(x[i]);
+    return __syncthreads_or(wrong) == 0;
+}
+
 /* The largest logit, the lower id of equals. */
 static __device__ int32_t largest(sample_memory *m, const float *x, int32_t count)
 {
@@ -341,17 +351,23 @@ static __global__ void __launch_bounds__(SAMPLE_THREADS)
     r.x = a.logits + (int64_t)row.logit_row * a.vocab;
     r.count = a.allowed;
     r.temperature = row.temperature;
-    const int32_t best = largest(&memory, r.x, r.count);
-    r.peak = r.x[best];
-    const int32_t token = choose(&memory, r, row, best);
-    const float logprob = log_probability(&memory, r, token);
+    int32_t token = TSR_NO_TOKEN;
+    float logprob = 0.0F;
+    if (all_finite(r.x, r.count)) {
+        const int32_t best = largest(&memory, r.x, r.count);
+        r.peak = r.x[best];
+        token = choose(&memory, r, row, best);
+        logprob = log_probability(&memory, r, token);
+    }
     if (threadIdx.x != 0)
         return;
     a.sampled[blockIdx.x].token = token;
     a.sampled[blockIdx.x].logprob = logprob;
-    /* Where the text goes so far: a last token may come just behind it. */
+    /* Where the text goes so far: a last token may come just behind it. What has no token gets an
+     * id all the same, for a step that is under way already reads one. */
     if (row.position >= 0 && row.position < a.text.positions)
-        a.text.ids[(int64_t)row.slot * a.text.positions + row.position] = token;
+        a.text.ids[(int64_t)row.slot * a.text.positions + row.position] =
+            token == TSR_NO_TOKEN ? 0 : token;
 }
 
 /* What is wrong with a sample, or a fault of no kind. */

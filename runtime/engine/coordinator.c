@@ -13,9 +13,12 @@
 #include "runtime/engine/step_broadcast.h"
 
 #include <assert.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
 
 /* Well below any deadline that is worth having. */
-enum { DEFAULT_IDLE_MS = 250 };
+enum { DEFAULT_IDLE_MS = 250, WHY_BYTES = 192 };
 
 static_assert((int)TSR_MAX_FLIGHTS <= (int)TSR_STEPS_IN_FLIGHT,
               "the scheduler plans for every step that may be under way");
@@ -86,15 +89,47 @@ static tsr_status take_requests(coordinator *c)
     return TSR_OK;
 }
 
+/* Index of the first that is NaN or infinite, `count` when all are finite. */
+static size_t first_not_finite(const float *logits, size_t count)
+{
+    size_t i = 0;
+    while (i < count && isfinite(logits[i]))
+        i++;
+    return i;
+}
+
+/* Ends the scored request that these rows belong to; the others go on. */
+static tsr_status fail_scored(const coordinator *c, uint64_t id, int32_t position, int32_t token)
+{
+    char why[WHY_BYTES];
+    tsr_output last;
+    bool cancel = false;
+
+    (void)snprintf(why, sizeof(why),
+                   "position %" PRId32 ": the logit of id %" PRId32
+                   " is NaN or infinite: a weight or a scale of the checkpoint is damaged, or an "
+                   "activation overflows",
+                   position, token);
+    if (!tsr_scheduler_fail(c->scheduler, id, why, &last))
+        return TSR_OK;
+    return give(c, &last, &cancel);
+}
+
 static tsr_status take_logits(void *context, uint32_t entry, int32_t first_position, int32_t rows,
                               const float *logits)
 {
     const coordinator *c = context;
     const tsr_sink *sink = c->args->sink;
+    const size_t vocab = (size_t)c->rank_step->vocab;
+    const size_t count = (size_t)rows * vocab;
     uint64_t id;
 
     if (sink->logits == NULL || !tsr_scheduler_owner(c->scheduler, entry, &id))
         return TSR_OK;
+    const size_t wrong = first_not_finite(logits, count);
+    if (wrong < count)
+        return fail_scored(c, id, first_position + (int32_t)(wrong / vocab),
+                           (int32_t)(wrong % vocab));
     return sink->logits(sink->context, id, first_position, rows, logits);
 }
 

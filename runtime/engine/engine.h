@@ -40,7 +40,7 @@ typedef struct tsr_sink {
     /* *ret_cancel true: the rest of this request is not wanted (a stop string, a client that left);
      * unless this output ended it, one with TSR_FINISH_CANCELLED follows. */
     tsr_status (*token)(void *context, const tsr_output *output, bool *ret_cancel);
-    /* Rows of logits of a scored request, ascending: [rows, V] of positions first_position .... May
+    /* Finite rows of logits of a scored request, ascending: [rows, V] of positions first_position .... May
      * be NULL. */
     tsr_status (*logits)(void *context, uint64_t id, int32_t first_position, int32_t rows,
                          const float *logits);

@@ -28,6 +28,7 @@ typedef enum tsr_finish {
     TSR_FINISH_LENGTH, /* max_tokens or the context is reached; a scored prompt is through */
     TSR_FINISH_CANCELLED,
     TSR_FINISH_REFUSED, /* never started: see `refusal` */
+    TSR_FINISH_FAILED,  /* its logits are NaN or infinite: see `refusal`; others go on */
 } tsr_finish;
 
 /*
@@ -37,12 +38,13 @@ typedef enum tsr_finish {
  */
 typedef struct tsr_output {
     uint64_t id;
-    int32_t token; /* -1 when there is none (cancelled, refused, scored) */
+    int32_t token; /* -1 when there is none (cancelled, refused, failed, scored) */
     float logprob; /* of `token` */
     tsr_finish finish;
     int32_t prompt_tokens;
     int32_t output_tokens; /* so far, this one included */
-    const char *refusal;   /* one line, only with TSR_FINISH_REFUSED */
+    const char *refusal;   /* one line, only with TSR_FINISH_REFUSED and TSR_FINISH_FAILED; valid
+                              during the call */
 } tsr_output;
 
 /* How a new request finds its rank. The bits do not depend on it. */

@@ -13,6 +13,7 @@
  */
 #include "runtime/engine/scheduler.h"
 
+#include "kernels/blocks.h"
 #include "runtime/base/log.h"
 #include "runtime/engine/scheduler_state.h"
 
@@ -262,7 +263,9 @@ static tsr_live *find(const tsr_live_list *list, uint64_t id)
     return live;
 }
 
-bool tsr_scheduler_cancel(tsr_scheduler *scheduler, uint64_t id, tsr_output *ret_output)
+/* False when there is no live request of that id. */
+static bool end_one(tsr_scheduler *scheduler, uint64_t id, tsr_finish finish,
+                    tsr_output *ret_output)
 {
     tsr_live *live = find(&scheduler->queue, id);
 
@@ -270,8 +273,22 @@ bool tsr_scheduler_cancel(tsr_scheduler *scheduler, uint64_t id, tsr_output *ret
         live = find(&scheduler->load[r].running, id);
     if (live == NULL)
         return false;
-    *ret_output = end(scheduler, live, TSR_FINISH_CANCELLED);
+    *ret_output = end(scheduler, live, finish);
     reap(live);
+    return true;
+}
+
+bool tsr_scheduler_cancel(tsr_scheduler *scheduler, uint64_t id, tsr_output *ret_output)
+{
+    return end_one(scheduler, id, TSR_FINISH_CANCELLED, ret_output);
+}
+
+bool tsr_scheduler_fail(tsr_scheduler *scheduler, uint64_t id, const char *why,
+                        tsr_output *ret_output)
+{
+    if (!end_one(scheduler, id, TSR_FINISH_FAILED, ret_output))
+        return false;
+    ret_output->refusal = why;
     return true;
 }
 
@@ -286,7 +303,7 @@ bool tsr_scheduler_owner(const tsr_scheduler *scheduler, uint32_t entry, uint64_
     return true;
 }
 
-/* True when the rows answer the notes, one for each sampled entry. */
+/* True when the rows answer the notes, one for each sampled entry; there may be no token. */
 static bool rows_hold(const tsr_scheduler *s, const tsr_noted_step *step, const tsr_token_row *rows,
                       uint32_t row_count)
 {
@@ -295,18 +312,28 @@ static bool rows_hold(const tsr_scheduler *s, const tsr_noted_step *step, const 
     for (uint32_t i = 0; i < step->count; i++) {
         if ((step->note[i].flags & TSR_ENTRY_SAMPLE) == 0)
             continue;
-        if (used == row_count || rows[used].slot != step->note[i].slot || rows[used].token < 0 ||
-            rows[used].token >= s->plan->model.vocab)
+        if (used == row_count || rows[used].slot != step->note[i].slot ||
+            rows[used].token < TSR_NO_TOKEN || rows[used].token >= s->plan->model.vocab)
             return false;
         used++;
     }
     return used == row_count;
 }
 
+static tsr_output absorb_failure(tsr_scheduler *s, tsr_live *live)
+{
+    tsr_output output = end(s, live, TSR_FINISH_FAILED);
+    output.refusal = "a logit is NaN or infinite, so there is no next token: a weight or a scale "
+                     "of the checkpoint is damaged, or an activation overflows";
+    return output;
+}
+
 /* One sampled token of a request that still wants it. */
 static tsr_output absorb_token(tsr_scheduler *s, tsr_live *live, const tsr_token_row *row,
                                int64_t now_ns)
 {
+    if (row->token == TSR_NO_TOKEN)
+        return absorb_failure(s, live);
     if (live->token_count == live->prompt_tokens) {
         s->stats.first_token_ns_sum += now_ns - live->arrived_ns;
         s->stats.first_tokens++;

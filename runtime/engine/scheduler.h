@@ -64,6 +64,10 @@ TSR_MUST_USE tsr_status tsr_scheduler_submit(tsr_scheduler *scheduler, const tsr
 /* Ends a live request, with its last output; false when there is none of that id. */
 bool tsr_scheduler_cancel(tsr_scheduler *scheduler, uint64_t id, tsr_output *ret_output);
 
+/* The same for one that cannot go on; `why` becomes the output's refusal. */
+bool tsr_scheduler_fail(tsr_scheduler *scheduler, uint64_t id, const char *why,
+                        tsr_output *ret_output);
+
 /*
  * Plans the next step in `buffer` (8-byte aligned, tsr_step_shape.step_bytes of it) and seals it. A
  * step without entries is a heartbeat.

@@ -454,6 +454,30 @@ static void a_step_is_planned_before_the_last_ones_tokens_are_known(void **state
     bench_close(&b);
 }
 
+static void a_request_without_a_next_token_fails_alone(void **state)
+{
+    (void)state;
+    bench b = {0};
+    tsr_absorbed absorbed;
+
+    bench_open(&b, 1, &roomy, (tsr_schedule_options){0});
+    submit(&b, plain(1, 4, 8), 0);
+    submit(&b, plain(2, 4, 8), 0);
+    plan_step(&b);
+    b.sim.row[0].token = -1;
+    ASSERT_STATUS(TSR_OK, tsr_scheduler_absorb(b.scheduler, b.sim.row, 2, 0, &absorbed));
+    assert_int_equal(2, absorbed.count);
+    assert_int_equal(TSR_FINISH_FAILED, absorbed.output[0].finish);
+    assert_non_null(strstr(absorbed.output[0].refusal, "NaN"));
+    assert_int_equal(TSR_FINISH_NONE, absorbed.output[1].finish);
+    plan_step(&b);
+    assert_entry(&b, 0, (tsr_step_entry){.flags = TSR_ENTRY_RELEASE});
+
+    b.sim.row[0].token = -2;
+    ASSERT_STATUS(TSR_ERR_MISMATCH, tsr_scheduler_absorb(b.scheduler, b.sim.row, 1, 0, &absorbed));
+    bench_close(&b);
+}
+
 static void a_cancelled_request_is_released_wherever_it_is(void **state)
 {
     (void)state;
@@ -566,6 +590,7 @@ int main(void)
         cmocka_unit_test(requests_spread_over_ranks_as_asked),
         cmocka_unit_test(a_request_without_a_seed_draws_one_by_its_place_of_arrival),
         cmocka_unit_test(a_step_is_planned_before_the_last_ones_tokens_are_known),
+        cmocka_unit_test(a_request_without_a_next_token_fails_alone),
         cmocka_unit_test(a_cancelled_request_is_released_wherever_it_is),
         cmocka_unit_test(a_slot_and_its_blocks_change_hands_within_a_step),
         cmocka_unit_test(tokens_that_do_not_answer_the_step_are_refused),

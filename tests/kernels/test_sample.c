@@ -371,24 +371,49 @@ static void a_flat_distribution_keeps_the_right_share(void **state)
     sample_close(device);
 }
 
-static void a_tiny_temperature_is_greedy_and_infinite_logits_are_safe(void **state)
+static void a_tiny_temperature_is_greedy(void **state)
 {
     tsr_device *device = sample_device(0, &sample_shape);
     float logits[V] = {0};
     const tsr_sample_row cold = row_of(1, 2, 1e-30F, 0.9F, 0);
-    const tsr_sample_row warm = row_of(1, 2, 1.0F, 0.9F, 5);
 
     (void)state;
     logits[17] = 0.001F;
     assert_int_equal(17, sample_one(device, logits, V, &cold));
-    for (int i = 0; i < V; i++)
-        logits[i] = -INFINITY;
-    logits[3] = 1.0F;
-    assert_int_equal(3, sample_one(device, logits, V, &warm));
-    for (int i = 0; i < V; i++)
-        logits[i] = NAN;
-    assert_in_range(sample_one(device, logits, V, &warm), 0, V - 1);
     sample_close(device);
+}
+
+/* One id of one row at a time, in front, in the middle and last; what lies behind the allowed ids
+ * does not count, and the rows beside it get their tokens. */
+static void a_row_that_is_not_finite_has_no_token(void **state)
+{
+    enum { ALLOWED = V - 3, ROWS = 3 };
+    static const float wrong[] = {NAN, INFINITY, -INFINITY};
+    static const int32_t places[] = {0, 16, ALLOWED - 1, ALLOWED};
+
+    (void)state;
+    for (int i = 0; i < SAMPLE_DEVICES; i++) {
+        tsr_device *device = sample_device(i, &sample_shape);
+        for (size_t n = 0; device != NULL && n < 12; n++) {
+            const int32_t at = places[n / 3];
+            float logits[ROWS * V] = {0};
+            tsr_sample_row row[ROWS];
+            tsr_sampled out[ROWS];
+            for (int32_t r = 0; r < ROWS; r++) {
+                row[r] = row_of(7, n, (float)(n % 2), n % 4 < 2 ? 1.0F : 0.9F, n % 5 ? 0 : 7);
+                row[r].logit_row = r;
+                logits[r * V + 5] = 60.0F;
+            }
+            logits[V + at] = wrong[n % 3];
+            sample(device, &(sample_case){logits, row, ROWS, ROWS, V, ALLOWED}, out);
+            assert_int_equal(5, out[0].token);
+            assert_int_equal(at < ALLOWED ? TSR_NO_TOKEN : 5, out[1].token);
+            assert_true(out[1].logprob == 0.0F || at == ALLOWED);
+            assert_int_equal(5, out[2].token);
+        }
+        if (device != NULL)
+            sample_close(device);
+    }
 }
 
 static void negative_zero_is_no_less_than_zero(void **state)
@@ -441,7 +466,8 @@ int main(void)
         cmocka_unit_test(top_k_and_top_p_keep_exactly_the_right_tokens),
         cmocka_unit_test(draws_follow_the_distribution_at_any_temperature),
         cmocka_unit_test(a_flat_distribution_keeps_the_right_share),
-        cmocka_unit_test(a_tiny_temperature_is_greedy_and_infinite_logits_are_safe),
+        cmocka_unit_test(a_tiny_temperature_is_greedy),
+        cmocka_unit_test(a_row_that_is_not_finite_has_no_token),
         cmocka_unit_test(negative_zero_is_no_less_than_zero),
         cmocka_unit_test(random_numbers_are_those_of_philox),
     };

@@ -1,0 +1,101 @@
+/* What the files of a checkpoint say, through the built program: it changes the answer as it should,
+ * or it is refused by name. */
+#include "tests/launch/command.h"
+#include "tests/model/safetensors_edit.h"
+#include "tests/test.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PATH_BYTES = 512 };
+
+static char folder[PATH_BYTES];
+
+static void use_copy(const char *name)
+{
+    char from[PATH_BYTES];
+    (void)snprintf(from, sizeof(from), "%s/%s", TSR_TEST_DATA, name);
+    edit_copy_folder(from, sizeof(folder), folder);
+}
+
+static const char *file_of(const char *name)
+{
+    static char path[2 * PATH_BYTES];
+    edit_path(folder, name, sizeof(path), path);
+    return path;
+}
+
+/* One number of a BF16 tensor. */
+static void set_bf16(const char *name, size_t at, uint16_t bits)
+{
+    edit_list list = edit_read(file_of("model.safetensors"));
+    memcpy(edit_find(&list, name)->data + 2 * at, &bits, sizeof(bits));
+    edit_write(file_of("model.safetensors"), &list, 0);
+    edit_close(&list);
+}
+
+/* Whoever has token 5 last gets an infinite logit: its embedding is one large number, and a row of
+ * the head takes that times 5e37. */
+static void make_token_5_overflow(const char *name)
+{
+    enum { HIDDEN_OF_QWEN3 = 128, HIDDEN_OF_DEMO = 256, AT = 3 };
+    const size_t hidden = strcmp(name, "demo-mixed") == 0 ? HIDDEN_OF_DEMO : HIDDEN_OF_QWEN3;
+    use_copy(name);
+    set_bf16("model.embed_tokens.weight", 5 * hidden + AT, 0x461c);
+    set_bf16("lm_head.weight", 7 * hidden + AT, 0x7e16);
+}
+
+static void a_sequence_whose_logits_are_not_finite_fails_alone_in_score(void **state)
+{
+    (void)state;
+    make_token_5_overflow("qwen3-bf16");
+    edit_write_text(scratch_path("tokens"), "[[1, 2, 3], [4, 5], [9, 8], [5]]");
+    for (int ranks = 1; ranks <= 2; ranks++) {
+        assert_int_equal(run_command_line("%s score %s --tokens %s --out %s --local-ranks %d",
+                                          TSR_PROGRAM, folder, scratch_path("tokens"),
+                                          scratch_path("logits"), ranks),
+                         3);
+        assert_said("err", "sequence 1: position 1: the logit of id 7 is NaN or infinite");
+        assert_said("err", "sequence 3: position 0: the logit of id 7 is NaN or infinite");
+        assert_said("err", "2 of 4 sequences");
+        assert_error_lines(3);
+        edit_list list = edit_read(scratch_path("logits"));
+        assert_int_equal(list.count, 4);
+        assert_string_equal(list.tensors[0].name, "logits.0");
+        assert_string_equal(list.tensors[1].name, "failed.1");
+        assert_string_equal(list.tensors[2].name, "logits.2");
+        assert_string_equal(list.tensors[3].name, "failed.3");
+        edit_close(&list);
+    }
+    edit_remove_folder(folder);
+}
+
+static void a_sequence_whose_logits_are_not_finite_fails_alone_in_run(void **state)
+{
+    (void)state;
+    make_token_5_overflow("demo-mixed");
+    edit_write_text(scratch_path("in"),
+                    "{\"custom_id\":\"good\",\"body\":{\"prompt\":[9,8],\"max_tokens\":2}}\n"
+                    "{\"custom_id\":\"bad\",\"body\":{\"prompt\":[4,5],\"max_tokens\":2}}\n");
+    assert_int_equal(run_command_line("%s run %s --input %s --output %s", TSR_PROGRAM, folder,
+                                      scratch_path("in"), scratch_path("out.jsonl")),
+                     0);
+    char *answers = read_whole(scratch_path("out.jsonl"), NULL);
+    const char *bad = strstr(answers, "\"custom_id\":\"bad\",\"response\":null");
+    assert_non_null(bad);
+    assert_non_null(strstr(bad, "\"code\":\"not_finite\""));
+    assert_non_null(strstr(bad, "\"status_code\":500"));
+    assert_non_null(strstr(answers, "\"custom_id\":\"good\",\"response\":{"));
+    free(answers);
+    edit_remove_folder(folder);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_sequence_whose_logits_are_not_finite_fails_alone_in_score),
+        cmocka_unit_test(a_sequence_whose_logits_are_not_finite_fails_alone_in_run),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
