@@ -1,19 +1,18 @@
-/* Flushed line by line, so that what a killed job has answered is in the file. */
+/* Answers are built with jansson. Errors are written by hand: one of them may say that there is no
+ * memory, and of 100,000 lines that a lost job leaves each becomes one. */
 #include "launch/batch_answer.h"
 
+#include "runtime/text/utf8.h"
+
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
 enum { ID_BYTES = 48, HTTP_OK = 200 };
 
-static tsr_status write_line(json_t *line, FILE *out)
+static int add_dumped(const char *bytes, size_t count, void *out)
 {
-    if (line == NULL)
-        return TSR_ERR_MEMORY;
-    const bool good =
-        json_dumpf(line, out, JSON_COMPACT) == 0 && fputc('\n', out) != EOF && fflush(out) == 0;
-    json_decref(line);
-    return good ? TSR_OK : TSR_ERR_OUTPUT;
+    return tsr_text_add(out, bytes, count) == TSR_OK ? 0 : -1;
 }
 
 /* What ended it: the stop string, the stop id, or nothing special. */
@@ -82,27 +81,101 @@ static json_t *body_json(const tsr_batch_line *line, const char *model)
                      "total_tokens", prompt_tokens + output_tokens);
 }
 
-tsr_status tsr_batch_answer_write(const tsr_batch_line *line, const char *model, FILE *out)
+/* The line without its id and its custom_id, which come first. */
+static json_t *rest_json(const tsr_batch_line *line, const char *id, const char *model)
 {
-    char id[ID_BYTES];
-    (void)snprintf(id, sizeof(id), "batch_req_%llu", (unsigned long long)line->number);
     json_t *body = body_json(line, model);
-    if (body == NULL)
-        return TSR_ERR_MEMORY;
-    return write_line(json_pack("{s:s, s:O, s:{s:i, s:s, s:o}, s:n}", "id", id, "custom_id",
-                                line->custom_id, "response", "status_code", HTTP_OK, "request_id",
-                                id, "body", body, "error"),
-                      out);
+    return body != NULL ? json_pack("{s:{s:i, s:s, s:o}, s:n}", "response", "status_code", HTTP_OK,
+                                    "request_id", id, "body", body, "error")
+                        : NULL;
 }
 
-tsr_status tsr_batch_error_write(const json_t *custom_id, uint64_t number,
-                                 const tsr_refusal *refusal, FILE *out)
+/* {"id":...,"custom_id":..., without an end. */
+static tsr_status add_ids(const char *id, const char *custom_id, size_t id_bytes, tsr_text *out)
 {
+    tsr_status st = tsr_text_add_string(out, "{\"id\":\"");
+    if (st == TSR_OK)
+        st = tsr_text_add_string(out, id);
+    if (st == TSR_OK)
+        st = tsr_text_add_string(out, "\",\"custom_id\":");
+    if (st == TSR_OK)
+        st = custom_id != NULL ? tsr_text_add(out, custom_id, id_bytes)
+                               : tsr_text_add_string(out, "null");
+    return st == TSR_OK ? tsr_text_add_string(out, ",") : st;
+}
+
+/* Half a line is none. */
+static tsr_status take_back(tsr_text *out, size_t count, tsr_status st)
+{
+    if (st != TSR_OK && out->bytes != NULL) {
+        out->count = count;
+        out->bytes[count] = '\0';
+    }
+    return st;
+}
+
+tsr_status tsr_batch_answer_add(const tsr_batch_line *line, const char *model, tsr_text *out)
+{
+    const size_t before = out->count;
     char id[ID_BYTES];
+
+    (void)snprintf(id, sizeof(id), "batch_req_%llu", (unsigned long long)line->number);
+    json_t *rest = rest_json(line, id, model);
+    tsr_status st = rest != NULL ? TSR_OK : TSR_ERR_MEMORY;
+    if (st == TSR_OK)
+        st = add_ids(id, line->custom_id.bytes, line->custom_id.count, out);
+    if (st == TSR_OK && json_dump_callback(rest, add_dumped, out, JSON_COMPACT | JSON_EMBED) != 0)
+        st = TSR_ERR_MEMORY;
+    if (st == TSR_OK)
+        st = tsr_text_add_string(out, "}\n");
+    json_decref(rest);
+    return take_back(out, before, st);
+}
+
+/* A JSON string; bytes that are no UTF-8 become U+FFFD. */
+static tsr_status add_string(const char *text, tsr_text *out)
+{
+    const size_t count = strlen(text);
+    tsr_status st = tsr_text_add_string(out, "\"");
+
+    for (size_t at = 0; at < count && st == TSR_OK;) {
+        tsr_utf8_kind kind;
+        const size_t bytes = tsr_utf8_step(text + at, count - at, &kind);
+        if (kind != TSR_UTF8_WHOLE)
+            st = tsr_text_add_string(out, TSR_UTF8_REPLACEMENT);
+        else if ((unsigned char)text[at] < 0x20)
+            st = tsr_text_add_format(out, "\\u%04x", (unsigned)text[at]);
+        else if (text[at] == '"' || text[at] == '\\')
+            st = tsr_text_add_format(out, "\\%c", text[at]);
+        else
+            st = tsr_text_add(out, text + at, bytes);
+        at += bytes;
+    }
+    return st == TSR_OK ? tsr_text_add_string(out, "\"") : st;
+}
+
+static tsr_status add_field(const char *name, const char *text, tsr_text *out)
+{
+    const tsr_status st = tsr_text_add_string(out, name);
+    return st == TSR_OK ? add_string(text, out) : st;
+}
+
+tsr_status tsr_batch_error_add(const char *custom_id, size_t id_bytes, uint64_t number,
+                               const tsr_refusal *refusal, tsr_text *out)
+{
+    const size_t before = out->count;
+    char id[ID_BYTES];
+
     (void)snprintf(id, sizeof(id), "batch_req_%llu", (unsigned long long)number);
-    return write_line(
-        json_pack("{s:s, s:O, s:n, s:{s:s, s:s, s:s?, s:i}}", "id", id, "custom_id", custom_id,
-                  "response", "error", "code", refusal->code, "message", refusal->message, "param",
-                  refusal->param[0] ? refusal->param : NULL, "status_code", refusal->status),
-        out);
+    tsr_status st = add_ids(id, custom_id, id_bytes, out);
+    if (st == TSR_OK)
+        st = add_field("\"response\":null,\"error\":{\"code\":", refusal->code, out);
+    if (st == TSR_OK)
+        st = add_field(",\"message\":", refusal->message, out);
+    if (st == TSR_OK)
+        st = refusal->param[0] ? add_field(",\"param\":", refusal->param, out)
+                               : tsr_text_add_string(out, ",\"param\":null");
+    if (st == TSR_OK)
+        st = tsr_text_add_format(out, ",\"status_code\":%d}}\n", refusal->status);
+    return take_back(out, before, st);
 }

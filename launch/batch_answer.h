@@ -5,8 +5,6 @@
 #include "launch/request_body.h"
 #include "launch/text_stream.h"
 
-#include <stdio.h>
-
 /* One prompt of a line and what came of it. */
 typedef struct tsr_batch_choice {
     tsr_text_stream stream;
@@ -17,18 +15,22 @@ typedef struct tsr_batch_choice {
 } tsr_batch_choice;
 
 typedef struct tsr_batch_line {
-    json_t *custom_id; /* owned; a string, or null where the line has none */
+    tsr_text custom_id; /* a JSON string, as it stands in the line */
     tsr_generation generation;
     tsr_batch_choice *choices; /* [generation.prompt_count] */
     size_t submitted;          /* prompts given to the engine */
+    size_t withdrawn;          /* of a failed line: prompts that the engine was told to let go */
     size_t finished;
-    uint64_t number; /* of the line in its file, from 1 */
+    uint64_t number; /* among the lines that count, from 1; 0: it has failed, and that is written */
+    size_t bytes;    /* what it holds, about */
 } tsr_batch_line;
 
-/* TSR_ERR_OUTPUT when the line cannot be written, TSR_ERR_MEMORY; silently */
-TSR_MUST_USE tsr_status tsr_batch_answer_write(const tsr_batch_line *line, const char *model,
-                                               FILE *out);
-TSR_MUST_USE tsr_status tsr_batch_error_write(const json_t *custom_id, uint64_t number,
-                                              const tsr_refusal *refusal, FILE *out);
+/* Add a line to `out`, or nothing. TSR_ERR_MEMORY */
+TSR_MUST_USE tsr_status tsr_batch_answer_add(const tsr_batch_line *line, const char *model,
+                                             tsr_text *out);
+
+/* `custom_id` is a JSON string of `id_bytes` bytes; NULL: null stands there. */
+TSR_MUST_USE tsr_status tsr_batch_error_add(const char *custom_id, size_t id_bytes, uint64_t number,
+                                            const tsr_refusal *refusal, tsr_text *out);
 
 #endif

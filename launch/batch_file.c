@@ -5,123 +5,101 @@
  *   token of 2 << 16 | 1 -> live[2]->choices[1]
  *   all three finished   -> one line of output, live[2] is free
  *
- * At most MAX_LIVE lines are held, so a file of any length takes bounded memory. A line that fails
- * is answered at once (its number becomes 0), but stays until the engine has let go of its other
- * prompts, which still carry its address.
+ * Lines are held up to a number and up to an amount of memory, and read for so long between two
+ * steps: no file and no line of one holds up the ranks. A line that fails is answered at once (its
+ * number becomes 0), but stays until the engine has let go of its other prompts, which still carry
+ * its address.
  */
 #include "launch/batch_file.h"
 
 #include "launch/batch_answer.h"
+#include "launch/batch_answered.h"
+#include "launch/batch_line.h"
 #include "launch/line_file.h"
+#include "launch/line_scan.h"
+#include "launch/output_file.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_LIVE = 1024, PROMPT_BITS = 16, HTTP_SERVER_ERROR = 500 };
+enum {
+    MAX_LIVE = 1024,
+    PROMPT_BITS = 16,
+    READ_MS = 20,            /* of lines that come to nothing, between two steps */
+    PUSH_BYTES = 64 << 10,   /* errors are written by so many */
+    FIRST_BYTES = 256 << 10, /* of output are taken at the start: an error needs no more memory */
+    TURN_MS = 10
+};
+
+static const size_t max_waiting_bytes = (size_t)8 << 20;
 
 struct tsr_batch_file {
+    tsr_batch_args args;
     tsr_line_file *in;
-    FILE *out;
-    const char *input; /* paths, for messages; borrowed */
-    const char *output;
-    const tsr_request_context *context;
-    const char *model;
+    tsr_output_file *out;
+    tsr_batch_answered *answered; /* NULL: nothing is resumed */
     tsr_batch_line *live[MAX_LIVE];
     size_t live_count;
+    size_t live_bytes;
+    size_t failed_live;         /* lines whose other prompts are to be let go */
     tsr_batch_line *submitting; /* has prompts the engine has not seen */
     size_t submitting_slot;
     bool ended;
     tsr_batch_counts counts;
 };
 
-tsr_status tsr_batch_file_open(const char *input, const char *output,
-                               const tsr_request_context *context, const char *model,
-                               tsr_batch_file **ret_batch)
+static tsr_status open_output(tsr_batch_file *batch)
+{
+    const tsr_output_args args = {
+        .option = "--output", .path = batch->args.output, .deadline_ms = batch->args.deadline_ms};
+    char *room = malloc(FIRST_BYTES);
+    tsr_status st = room != NULL ? tsr_output_file_open(&args, &batch->out) : TSR_ERR_MEMORY;
+
+    if (st == TSR_OK && batch->args.resume)
+        st = tsr_batch_answered_open(&batch->answered);
+    if (st == TSR_OK && batch->args.resume) {
+        const tsr_line_keeper keeper = tsr_batch_answered_keeper(batch->answered);
+        st = tsr_output_file_resume(batch->out, &keeper);
+    }
+    if (st == TSR_OK) {
+        memset(room, ' ', FIRST_BYTES);
+        st = tsr_text_add(tsr_output_file_text(batch->out), room, FIRST_BYTES);
+        tsr_text_clear(tsr_output_file_text(batch->out));
+    }
+    free(room);
+    return st;
+}
+
+tsr_status tsr_batch_file_open(const tsr_batch_args *args, tsr_batch_file **ret_batch)
 {
     tsr_batch_file *batch = calloc(1, sizeof(*batch));
     if (batch == NULL)
         return TSR_ERR_MEMORY;
 
-    tsr_status st = tsr_line_file_open(input, &batch->in);
-    if (st != TSR_OK) {
-        tsr_log(TSR_LOG_ERROR, "--input %s: cannot be read: %s", input, strerror(errno));
-        goto undo_alloc;
-    }
-    st = TSR_ERR_OUTPUT;
-    batch->out = fopen(output, "we");
-    if (batch->out == NULL) {
-        tsr_log(TSR_LOG_ERROR, "--output %s: cannot be written: %s", output, strerror(errno));
-        goto undo_input;
-    }
-    batch->input = input;
-    batch->output = output;
-    batch->context = context;
-    batch->model = model;
-    *ret_batch = batch;
-    return TSR_OK;
-
-undo_input:
-    tsr_line_file_close(batch->in);
-undo_alloc:
-    free(batch);
+    batch->args = *args;
+    tsr_status st = tsr_line_file_open(args->input, &batch->in);
+    if (st == TSR_ERR_ARG)
+        tsr_log(TSR_LOG_ERROR, "--input %s: cannot be read: %s", args->input, strerror(errno));
+    if (st == TSR_OK)
+        st = open_output(batch);
+    if (st == TSR_OK)
+        *ret_batch = batch;
+    else
+        tsr_batch_file_close(batch);
     return st;
 }
 
-static void close_line(tsr_batch_line *line)
-{
-    if (line == NULL)
-        return;
-    for (size_t i = 0; line->choices != NULL && i < line->generation.prompt_count; i++)
-        tsr_text_stream_close(&line->choices[i].stream);
-    free(line->choices);
-    tsr_generation_close(&line->generation);
-    json_decref(line->custom_id);
-    free(line);
-}
-
-/* What was written is on disk line by line; a full disk ends the run. */
-static tsr_status check_written(const tsr_batch_file *batch, tsr_status st)
-{
-    if (st == TSR_ERR_OUTPUT)
-        tsr_log(TSR_LOG_ERROR, "--output %s: cannot be written: %s", batch->output,
-                strerror(errno));
-    return st;
-}
-
-static tsr_status fail_line(tsr_batch_file *batch, const json_t *custom_id,
+/* A line that comes to nothing. */
+static tsr_status fail_line(tsr_batch_file *batch, const tsr_line_scan *scan,
                             const tsr_refusal *refusal)
 {
-    json_t *none = json_null();
     batch->counts.failed++;
-    return check_written(batch, tsr_batch_error_write(custom_id != NULL ? custom_id : none,
-                                                      batch->counts.lines, refusal, batch->out));
-}
-
-static tsr_body_kind kind_of(const json_t *line)
-{
-    const char *url = json_string_value(json_object_get(line, "url"));
-    if (url == NULL)
-        return TSR_BODY_BY_CONTENT;
-    return strstr(url, "/chat/") != NULL ? TSR_BODY_CHAT : TSR_BODY_COMPLETION;
-}
-
-static tsr_status open_choices(tsr_batch_file *batch, tsr_batch_line *line)
-{
-    const tsr_generation *g = &line->generation;
-    tsr_status st = TSR_OK;
-
-    if (g->prompt_count == 0)
-        return TSR_ERR_INTERNAL;
-    line->choices = calloc(g->prompt_count, sizeof(*line->choices));
-    if (line->choices == NULL)
-        return TSR_ERR_MEMORY;
-    for (size_t i = 0; i < g->prompt_count && st == TSR_OK; i++)
-        st = tsr_text_stream_open(batch->context->tokenizer, g->skip_special,
-                                  (const char *const *)g->stops, g->stop_count, g->include_stop,
-                                  &line->choices[i].stream);
-    return st;
+    return tsr_batch_error_add(scan->custom_id, scan->custom_id_bytes, batch->counts.lines, refusal,
+                               tsr_output_file_text(batch->out));
 }
 
 static void make_live(tsr_batch_file *batch, tsr_batch_line *line)
@@ -131,72 +109,55 @@ static void make_live(tsr_batch_file *batch, tsr_batch_line *line)
         slot++;
     batch->live[slot] = line;
     batch->live_count++;
+    batch->live_bytes += line->bytes;
     batch->submitting = line;
     batch->submitting_slot = slot;
 }
 
-/* Turns one parsed line into a live one, or into a line of output that says why not. */
-static tsr_status admit_request(tsr_batch_file *batch, json_t *json)
+static void free_slot(tsr_batch_file *batch, size_t slot)
 {
-    json_t *custom_id = json_object_get(json, "custom_id");
-    const json_t *body = json_object_get(json, "body");
-    tsr_refusal refusal = {0};
-    tsr_status st = TSR_OK;
+    tsr_batch_line *line = batch->live[slot];
 
-    tsr_batch_line *line = calloc(1, sizeof(*line));
     if (line == NULL)
-        return TSR_ERR_MEMORY;
-    line->number = batch->counts.lines;
-    line->custom_id = custom_id != NULL ? json_incref(custom_id) : json_null();
+        return;
+    if (batch->submitting == line)
+        batch->submitting = NULL;
+    batch->failed_live -= line->number == 0;
+    batch->live_bytes -= line->bytes;
+    batch->live_count--;
+    batch->live[slot] = NULL;
+    tsr_batch_line_close(line);
+}
 
-    if (!json_is_string(custom_id))
-        st = tsr_refuse(&refusal, "invalid_value", "custom_id", "custom_id: expected a string");
-    else if (body == NULL)
-        st = tsr_refuse(&refusal, "invalid_value", "body", "body: missing");
-    else
-        st =
-            tsr_request_body_read(body, kind_of(json), batch->context, &line->generation, &refusal);
-    if (st == TSR_OK)
-        st = open_choices(batch, line);
+/* Counts a line that an earlier run has answered. */
+static bool was_answered(tsr_batch_file *batch, const tsr_line_scan *scan)
+{
+    const bool found =
+        batch->answered != NULL && scan->custom_id != NULL &&
+        tsr_batch_answered_take(batch->answered, scan->custom_id, scan->custom_id_bytes);
+
+    batch->counts.kept += found;
+    return found;
+}
+
+/* Turns one line into a live one, or into a line of output that says why not. */
+static tsr_status admit_line(tsr_batch_file *batch, const tsr_line *read)
+{
+    const tsr_line_scan scan = tsr_batch_line_scan(read);
+    tsr_batch_line *line = NULL;
+    tsr_refusal refusal = {0};
+
+    if (was_answered(batch, &scan))
+        return TSR_OK;
+    const tsr_status st = tsr_batch_line_read(read, &scan, batch->args.context, &line, &refusal);
     if (st == TSR_OK) {
+        line->number = batch->counts.lines;
         make_live(batch, line);
         return TSR_OK;
     }
-    if (st == TSR_ERR_ARG)
-        st = fail_line(batch, custom_id, &refusal);
-    close_line(line);
-    return st;
-}
-
-/* Bytes of the mark that some editors put in front of a file. */
-static size_t mark_bytes(const tsr_line *line)
-{
-    static const char mark[] = "\xef\xbb\xbf";
-    const size_t bytes = sizeof(mark) - 1;
-    return line->number == 1 && line->count >= bytes && memcmp(line->bytes, mark, bytes) == 0
-               ? bytes
-               : 0;
-}
-
-static tsr_status admit_line(tsr_batch_file *batch, const tsr_line *line)
-{
-    const size_t mark = mark_bytes(line);
-    tsr_refusal refusal = {0};
-    json_error_t error = {0};
-    json_t *json = NULL;
-
-    if (!line->too_long)
-        json = json_loadb(line->bytes + mark, line->count - mark,
-                          JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
-    if (json == NULL) {
-        (void)tsr_refuse(&refusal, "invalid_json", NULL, "line %llu: not valid JSON: %s",
-                         (unsigned long long)line->number,
-                         line->too_long ? "longer than 64 MiB" : error.text);
-        return fail_line(batch, NULL, &refusal);
-    }
-    const tsr_status st = admit_request(batch, json);
-    json_decref(json);
-    return st;
+    if (st != TSR_ERR_ARG)
+        tsr_batch_fault(st, &refusal);
+    return fail_line(batch, &scan, &refusal);
 }
 
 static bool is_blank(const tsr_line *line)
@@ -205,47 +166,69 @@ static bool is_blank(const tsr_line *line)
         if (strchr(" \t\r", line->bytes[i]) == NULL || line->bytes[i] == '\0')
             return false;
     }
-    return !line->too_long;
+    return line->loss == TSR_LINE_KEPT;
 }
 
-/* Reads one line, if one comes within `wait_ms`. Empty lines are skipped. */
-static tsr_status read_line(tsr_batch_file *batch, int32_t wait_ms, bool *ret_none)
+/* The next line that is not empty, if one comes within `wait_ms`. */
+static tsr_status next_line(tsr_batch_file *batch, int32_t wait_ms, tsr_line_state *ret_state,
+                            tsr_line *ret_line)
 {
-    tsr_line_state state = TSR_LINE_END;
-    tsr_line line = {0};
+    tsr_status st = tsr_line_file_next(batch->in, wait_ms, ret_state, ret_line);
 
-    const tsr_status st = tsr_line_file_next(batch->in, wait_ms, &state, &line);
-    if (st != TSR_OK) {
-        batch->ended = true;
-        tsr_log(TSR_LOG_ERROR, "--input %s: cannot be read: %s", batch->input, strerror(errno));
-        return st;
+    while (st == TSR_OK && *ret_state == TSR_LINE_ONE && is_blank(ret_line))
+        st = tsr_line_file_next(batch->in, 0, ret_state, ret_line);
+    if (st == TSR_ERR_ARG)
+        tsr_log(TSR_LOG_ERROR, "--input %s: cannot be read: %s", batch->args.input,
+                strerror(errno));
+    batch->ended = st != TSR_OK || *ret_state == TSR_LINE_END;
+    batch->counts.lines += st == TSR_OK && *ret_state == TSR_LINE_ONE;
+    return st;
+}
+
+static bool has_room(const tsr_batch_file *batch)
+{
+    return batch->live_count < MAX_LIVE && batch->live_bytes < TSR_MAX_BATCH_LINE_BYTES &&
+           tsr_output_file_waiting(batch->out) < max_waiting_bytes;
+}
+
+/* Reads until there is something to submit, within `wait_ms` or a short while. */
+static tsr_status find_line(tsr_batch_file *batch, int32_t wait_ms)
+{
+    const int64_t now_ms = tsr_clock_ms();
+    const int64_t until_ms = now_ms + (wait_ms > READ_MS ? wait_ms : READ_MS);
+    const int64_t wait_until_ms = now_ms + wait_ms;
+    tsr_line_state state = TSR_LINE_ONE;
+    tsr_line line;
+    tsr_status st = TSR_OK;
+
+    while (st == TSR_OK && state == TSR_LINE_ONE && batch->submitting == NULL && !batch->ended &&
+           has_room(batch) && tsr_clock_ms() < until_ms) {
+        const int64_t left_ms = wait_until_ms - tsr_clock_ms();
+        st = next_line(batch, left_ms > 0 ? (int32_t)left_ms : 0, &state, &line);
+        if (st == TSR_OK && state == TSR_LINE_ONE)
+            st = admit_line(batch, &line);
     }
-    *ret_none = state == TSR_LINE_NONE;
-    batch->ended = state == TSR_LINE_END;
-    if (state != TSR_LINE_ONE || is_blank(&line))
-        return TSR_OK;
-    batch->counts.lines++;
-    return admit_line(batch, &line);
+    return st == TSR_OK ? tsr_output_file_push(batch->out) : st;
 }
 
 static tsr_status next_request(void *context, int32_t wait_ms, tsr_request *ret_request,
                                bool *ret_more, bool *ret_ended)
 {
     tsr_batch_file *batch = context;
-    tsr_status st = TSR_OK;
-    bool none = false;
 
     *ret_more = false;
-    while (st == TSR_OK && !none && batch->submitting == NULL && !batch->ended &&
-           batch->live_count < MAX_LIVE)
-        st = read_line(batch, wait_ms, &none);
+    const tsr_status st = find_line(batch, wait_ms);
     if (st != TSR_OK)
         return st;
 
     tsr_batch_line *line = batch->submitting;
-    *ret_ended = batch->ended && line == NULL;
-    if (line == NULL)
+    const bool waits = tsr_output_file_waiting(batch->out) > 0;
+    *ret_ended = batch->ended && batch->live_count == 0 && !waits;
+    if (line == NULL) {
+        if (waits && wait_ms > 0)
+            (void)poll(NULL, 0, wait_ms < TURN_MS ? wait_ms : TURN_MS);
         return TSR_OK;
+    }
 
     const size_t index = line->submitted++;
     *ret_request = line->generation.request;
@@ -258,42 +241,67 @@ static tsr_status next_request(void *context, int32_t wait_ms, tsr_request *ret_
     return TSR_OK;
 }
 
-static tsr_status end_line(tsr_batch_file *batch, size_t slot)
+/* The prompts of failed lines that the engine still has. */
+static bool next_withdrawn(void *context, uint64_t *ret_id)
 {
-    tsr_batch_line *line = batch->live[slot];
-    const tsr_status st = tsr_batch_answer_write(line, batch->model, batch->out);
+    tsr_batch_file *batch = context;
 
-    close_line(line);
-    batch->live[slot] = NULL;
-    batch->live_count--;
-    return check_written(batch, st);
+    for (size_t slot = 0; slot < MAX_LIVE && batch->failed_live > 0; slot++) {
+        tsr_batch_line *line = batch->live[slot];
+        while (line != NULL && line->number == 0 && line->withdrawn < line->submitted) {
+            const size_t index = line->withdrawn++;
+            *ret_id = (uint64_t)slot << PROMPT_BITS | index;
+            if (line->choices[index].finish == TSR_FINISH_NONE)
+                return true;
+        }
+    }
+    return false;
 }
 
-/* The engine would not take one prompt: the whole line fails; answers of its other prompts are
- * dropped. */
-static tsr_status refuse_line(tsr_batch_file *batch, size_t slot, const char *why)
+/* The engine would not take one prompt, or not end it: the whole line fails, answers of its other
+ * prompts are dropped, and none of them begins. */
+static tsr_status fail_live(tsr_batch_file *batch, size_t slot, const tsr_refusal *refusal)
 {
     tsr_batch_line *line = batch->live[slot];
+
+    const tsr_status st =
+        tsr_batch_error_add(line->custom_id.bytes, line->custom_id.count, line->number, refusal,
+                            tsr_output_file_text(batch->out));
+    batch->counts.failed++;
+    batch->failed_live++;
+    line->number = 0;
+    if (batch->submitting == line)
+        batch->submitting = NULL;
+    return st;
+}
+
+static tsr_status fail_output(tsr_batch_file *batch, size_t slot, const tsr_output *output)
+{
     tsr_refusal refusal = {0};
 
-    (void)tsr_refuse(&refusal, "invalid_value", NULL, "%s", why);
-    batch->counts.failed++;
-    return check_written(
-        batch, tsr_batch_error_write(line->custom_id, line->number, &refusal, batch->out));
+    if (output->finish == TSR_FINISH_FAILED)
+        tsr_batch_not_finite(output, &refusal);
+    else if (output->cause != TSR_OK)
+        tsr_batch_fault(output->cause, &refusal);
+    else
+        (void)tsr_refuse(&refusal, "invalid_value", NULL, "%s", output->refusal);
+    return fail_live(batch, slot, &refusal);
 }
 
-/* One of its prompts has no next token: no answer is better than half of one. */
-static tsr_status fail_not_finite(tsr_batch_file *batch, size_t slot, const tsr_output *output)
+static tsr_status end_line(tsr_batch_file *batch, size_t slot)
 {
     const tsr_batch_line *line = batch->live[slot];
     tsr_refusal refusal = {0};
+    tsr_status st = TSR_OK;
 
-    (void)tsr_refuse(&refusal, "not_finite", NULL, "after %d tokens: %s", output->output_tokens,
-                     output->refusal);
-    refusal.status = HTTP_SERVER_ERROR;
-    batch->counts.failed++;
-    return check_written(
-        batch, tsr_batch_error_write(line->custom_id, line->number, &refusal, batch->out));
+    if (line->number != 0)
+        st = tsr_batch_answer_add(line, batch->args.model, tsr_output_file_text(batch->out));
+    if (st == TSR_ERR_MEMORY) {
+        tsr_batch_fault(st, &refusal);
+        st = fail_live(batch, slot, &refusal);
+    }
+    free_slot(batch, slot);
+    return st == TSR_OK ? tsr_output_file_push(batch->out) : st;
 }
 
 static tsr_status take_batch_token(void *context, const tsr_output *output, bool *ret_cancel)
@@ -302,40 +310,35 @@ static tsr_status take_batch_token(void *context, const tsr_output *output, bool
     const size_t slot = (size_t)(output->id >> PROMPT_BITS);
     tsr_batch_line *line = batch->live[slot];
     tsr_batch_choice *choice = &line->choices[output->id & ((1U << PROMPT_BITS) - 1)];
+    tsr_refusal refusal = {0};
+    tsr_status st = TSR_OK;
 
     *ret_cancel = false;
     choice->prompt_tokens = output->prompt_tokens;
     choice->output_tokens = output->output_tokens;
     if (output->token >= 0)
         choice->last_token = output->token;
-    tsr_status st = TSR_OK;
-    if (output->finish == TSR_FINISH_REFUSED && line->number != 0) {
-        st = refuse_line(batch, slot, output->refusal);
-        line->number = 0; /* its answer is written */
-    } else if (output->finish == TSR_FINISH_FAILED && line->number != 0) {
-        st = fail_not_finite(batch, slot, output);
-        line->number = 0;
-    } else {
+    if (line->number != 0 &&
+        (output->finish == TSR_FINISH_REFUSED || output->finish == TSR_FINISH_FAILED))
+        st = fail_output(batch, slot, output);
+    else if (line->number != 0)
         st = tsr_text_stream_push(&choice->stream, output, ret_cancel);
+    if (st == TSR_ERR_MEMORY && line->number != 0) {
+        tsr_batch_fault(st, &refusal);
+        st = fail_live(batch, slot, &refusal);
     }
     if (st != TSR_OK || output->finish == TSR_FINISH_NONE)
         return st;
 
     choice->finish = output->finish;
     line->finished++;
-    if (line->finished < line->generation.prompt_count)
-        return TSR_OK;
-    if (line->number != 0)
-        return end_line(batch, slot);
-    close_line(line);
-    batch->live[slot] = NULL;
-    batch->live_count--;
-    return TSR_OK;
+    const size_t wanted = line->number != 0 ? line->generation.prompt_count : line->submitted;
+    return line->finished == wanted ? end_line(batch, slot) : TSR_OK;
 }
 
 tsr_source tsr_batch_file_source(tsr_batch_file *batch)
 {
-    return (tsr_source){.next = next_request, .context = batch};
+    return (tsr_source){.next = next_request, .withdrawn = next_withdrawn, .context = batch};
 }
 
 tsr_sink tsr_batch_file_sink(tsr_batch_file *batch)
@@ -343,34 +346,47 @@ tsr_sink tsr_batch_file_sink(tsr_batch_file *batch)
     return (tsr_sink){.token = take_batch_token, .context = batch};
 }
 
-tsr_status tsr_batch_file_finish(tsr_batch_file *batch, const char *reason,
+/* Lines nobody has begun with, as many as there are now. */
+static tsr_status fail_rest(tsr_batch_file *batch, const tsr_refusal *refusal)
+{
+    tsr_line_state state = TSR_LINE_ONE;
+    tsr_line line;
+    tsr_status st = TSR_OK;
+
+    while (st == TSR_OK && state == TSR_LINE_ONE && !batch->ended) {
+        st = next_line(batch, 0, &state, &line);
+        if (st != TSR_OK || state != TSR_LINE_ONE)
+            continue;
+        const tsr_line_scan scan = tsr_batch_line_scan(&line);
+        if (!was_answered(batch, &scan))
+            st = fail_line(batch, &scan, refusal);
+        if (st == TSR_OK && tsr_output_file_waiting(batch->out) > PUSH_BYTES)
+            st = tsr_output_file_push(batch->out);
+    }
+    return st;
+}
+
+tsr_status tsr_batch_file_finish(tsr_batch_file *batch, tsr_status status,
                                  tsr_batch_counts *ret_counts)
 {
+    tsr_refusal refusal = {0};
     tsr_status st = TSR_OK;
-    bool none = false;
 
-    batch->submitting = NULL;
-    for (size_t slot = 0; slot < MAX_LIVE && st == TSR_OK; slot++) {
-        if (batch->live[slot] != NULL && batch->live[slot]->number != 0)
-            st = refuse_line(batch, slot, reason);
-        close_line(batch->live[slot]);
-        batch->live[slot] = NULL;
+    *ret_counts = (tsr_batch_counts){0};
+    if (status != TSR_OK && batch->counts.lines == 0)
+        return TSR_OK;
+    tsr_batch_fault(status, &refusal);
+    for (size_t slot = 0; slot < MAX_LIVE; slot++) {
+        if (batch->live[slot] == NULL)
+            continue;
+        if (st == TSR_OK && batch->live[slot]->number != 0)
+            st = fail_live(batch, slot, &refusal);
+        free_slot(batch, slot);
     }
-    batch->live_count = 0;
-    while (st == TSR_OK && !batch->ended && !none) {
-        st = read_line(batch, 0, &none);
-        if (st == TSR_OK && batch->submitting != NULL) {
-            st = refuse_line(batch, batch->submitting_slot, reason);
-            close_line(batch->submitting);
-            batch->live[batch->submitting_slot] = NULL;
-            batch->live_count--;
-            batch->submitting = NULL;
-        }
-    }
-    const int closed = fclose(batch->out);
-    batch->out = NULL;
-    if (st == TSR_OK && closed != 0)
-        st = check_written(batch, TSR_ERR_OUTPUT);
+    if (st == TSR_OK)
+        st = fail_rest(batch, &refusal);
+    if (st == TSR_OK)
+        st = tsr_output_file_finish(batch->out);
     if (st == TSR_OK)
         *ret_counts = batch->counts;
     return st;
@@ -381,9 +397,9 @@ void tsr_batch_file_close(tsr_batch_file *batch)
     if (batch == NULL)
         return;
     for (size_t slot = 0; slot < MAX_LIVE; slot++)
-        close_line(batch->live[slot]);
-    if (batch->out != NULL)
-        (void)fclose(batch->out);
+        tsr_batch_line_close(batch->live[slot]);
+    tsr_output_file_close(batch->out);
+    tsr_batch_answered_close(batch->answered);
     tsr_line_file_close(batch->in);
     free(batch);
 }

@@ -37,6 +37,7 @@ typedef struct tsr_config {
     const char *system;
     const char *input;
     const char *output;
+    bool resume;
     const char *template_kwargs;
     const char *stop[TSR_MAX_STOPS];
     int32_t stop_count;

@@ -19,6 +19,8 @@ typedef struct tsr_request_context {
     const json_t *template_kwargs;          /* object or NULL */
     tsr_generation_defaults generation;     /* for parameters the body leaves out */
     int32_t max_model_len;
+    size_t
+        max_prompt_bytes; /* a longer text cannot fit; tsr_request_prompt_most_bytes. 0: any may */
 } tsr_request_context;
 
 /* One request, possibly of several prompts. Owns what it points to. */
@@ -35,9 +37,9 @@ typedef struct tsr_generation {
 
 /* Why a body is refused, in the words of the OpenAI error object. */
 typedef struct tsr_refusal {
-    const char *code; /* "invalid_value", "unsupported_parameter", "context_length_exceeded"; where
-                         it is not the request's fault "not_finite" */
-    int status;       /* HTTP's: 400, or 500 */
+    const char *code; /* "invalid_value", "unsupported_parameter", "context_length_exceeded" ...;
+                         docs/operations.md has them */
+    int status;       /* HTTP's: 400 where it is the request's fault, else 500 or 503 */
     char param[64];   /* "" when no one parameter is to blame */
     char message[1024];
 } tsr_refusal;

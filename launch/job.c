@@ -20,8 +20,6 @@
 #include "launch/precision_map.h"
 #include "launch/progress.h"
 #include "launch/ranks.h"
-#include "launch/same_file.h"
-#include "runtime/base/file.h"
 #include "runtime/base/log.h"
 #include "runtime/model/model.h"
 #include "runtime/plan/targets.h"
@@ -29,8 +27,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { PATH_BYTES = 4096 };
 
 typedef struct job {
     const tsr_config *config;
@@ -66,22 +62,6 @@ static tsr_spread spread_of(const char *name)
     if (strcmp(name, "round-robin") == 0)
         return TSR_SPREAD_ROUND_ROBIN;
     return strcmp(name, "first") == 0 ? TSR_SPREAD_FIRST : TSR_SPREAD_LEAST_LOADED;
-}
-
-/* An answer written over the weights would destroy them. */
-static tsr_status spare_weights(const char *option, const char *output, const tsr_plan *plan)
-{
-    char path[PATH_BYTES];
-
-    for (int32_t i = 0; output != NULL && i < plan->file_count; i++) {
-        if (tsr_path_join(plan->folder, plan->files[i], sizeof(path), path) != TSR_OK ||
-            !tsr_same_file(path, output))
-            continue;
-        tsr_log(TSR_LOG_ERROR, "%s %s: is a file of the checkpoint; name another one", option,
-                output);
-        return TSR_ERR_ARG;
-    }
-    return TSR_OK;
 }
 
 /* What the devices of this job are asked for. */
@@ -158,10 +138,6 @@ static tsr_status make_plan(const job *j, const tsr_backend *backend,
         st = tsr_plan_build(checkpoint, &request, &problems, ret_plan, &fits);
     }
     tsr_problems_log(&problems);
-    if (st == TSR_OK)
-        st = spare_weights("--out", j->config->out, *ret_plan);
-    if (st == TSR_OK)
-        st = spare_weights("--output", j->config->output, *ret_plan);
     if (st == TSR_OK && fits && tsr_log_enabled(TSR_LOG_INFO)) {
         tsr_precision_map_print(*ret_plan, j->info->colour_err, stderr);
         tsr_path_report_print(*ret_plan, &request, stderr);

@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { TSR_MAX_LINE_BYTES = 64 << 20 };
+enum { TSR_MAX_LINE_BYTES = 64 << 20, TSR_LINE_HEAD_BYTES = 4096 };
 
 typedef struct tsr_line_file tsr_line_file;
 
@@ -21,11 +21,19 @@ typedef enum tsr_line_state {
     TSR_LINE_END,
 } tsr_line_state;
 
+/* What became of a line's bytes. */
+typedef enum tsr_line_loss {
+    TSR_LINE_KEPT,
+    TSR_LINE_TOO_LONG,  /* more than TSR_MAX_LINE_BYTES: `bytes` holds its beginning */
+    TSR_LINE_NO_MEMORY, /* likewise */
+} tsr_line_loss;
+
 typedef struct tsr_line {
     const char *bytes; /* without the line end; valid until the next call */
     size_t count;
     uint64_t number; /* in the file, from 1; empty lines count */
-    bool too_long;   /* more than TSR_MAX_LINE_BYTES: `bytes` holds nothing */
+    tsr_line_loss loss;
+    bool whole; /* has a line end; false only where the file ends without one */
 } tsr_line;
 
 /* TSR_ERR_ARG, silently, with errno; TSR_ERR_MEMORY */

@@ -1,20 +1,18 @@
 /*
- * The header is written last. Rows come in any order, so that a file whose job was killed may have
- * its full length and holes of zeros in it; without a header no reader takes it for an answer.
+ * The header is written last. Rows come in any order, so that what a killed job leaves beside may
+ * have its full length and holes of zeros in it; without a header no reader takes it for an answer.
  */
 #include "launch/logits_file.h"
 
+#include "launch/output_file.h"
 #include "runtime/base/log.h"
 #include "runtime/base/text_buffer.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-enum { ALIGNMENT = 8, LENGTH_BYTES = 8, FILE_MODE = 0644, FAILED = -1 };
+enum { ALIGNMENT = 8, LENGTH_BYTES = 8, FAILED = -1 };
 
 struct tsr_logits_file {
     const char *path; /* borrowed */
@@ -24,28 +22,8 @@ struct tsr_logits_file {
     uint64_t *name_byte;   /* [sequences] of the name logits.I in the header */
     int32_t *rows_written; /* [sequences] or FAILED */
     int32_t vocab;
-    int descriptor;
+    tsr_output_file *out;
 };
-
-static tsr_status write_all(const tsr_logits_file *file, uint64_t offset, const void *bytes,
-                            size_t count)
-{
-    const unsigned char *from = bytes;
-
-    while (count > 0) {
-        const ssize_t written = pwrite(file->descriptor, from, count, (off_t)offset);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written <= 0) {
-            tsr_log(TSR_LOG_ERROR, "--out %s: cannot be written: %s", file->path, strerror(errno));
-            return TSR_ERR_OUTPUT;
-        }
-        from += written;
-        offset += (uint64_t)written;
-        count -= (size_t)written;
-    }
-    return TSR_OK;
-}
 
 /* The JSON header, padded so that the payload is aligned; first_byte is relative to the payload. */
 static tsr_status add_json(tsr_logits_file *file)
@@ -96,7 +74,7 @@ tsr_status tsr_logits_file_open(const char *path, const tsr_token_file *tokens, 
     tsr_logits_file *file = calloc(1, sizeof(*file));
     if (file == NULL)
         return TSR_ERR_MEMORY;
-    *file = (tsr_logits_file){.path = path, .tokens = tokens, .vocab = vocab, .descriptor = -1};
+    *file = (tsr_logits_file){.path = path, .tokens = tokens, .vocab = vocab};
     file->first_byte = calloc(tokens->count, sizeof(*file->first_byte));
     file->name_byte = calloc(tokens->count, sizeof(*file->name_byte));
     file->rows_written = calloc(tokens->count, sizeof(*file->rows_written));
@@ -107,13 +85,9 @@ tsr_status tsr_logits_file_open(const char *path, const tsr_token_file *tokens, 
             : TSR_ERR_MEMORY;
     if (st == TSR_OK)
         st = build_header(file);
-    if (st == TSR_OK) {
-        file->descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, FILE_MODE);
-        if (file->descriptor < 0) {
-            tsr_log(TSR_LOG_ERROR, "--out %s: cannot be written: %s", path, strerror(errno));
-            st = TSR_ERR_OUTPUT;
-        }
-    }
+    const tsr_output_args args = {.option = "--out", .path = path, .places = true};
+    if (st == TSR_OK)
+        st = tsr_output_file_open(&args, &file->out);
     if (st == TSR_OK)
         *ret_file = file;
     else
@@ -126,8 +100,9 @@ tsr_status tsr_logits_file_write(tsr_logits_file *file, size_t sequence, int32_t
 {
     const size_t row_bytes = (size_t)file->vocab * sizeof(float);
     file->rows_written[sequence] += rows;
-    return write_all(file, file->first_byte[sequence] + (uint64_t)first_row * row_bytes, logits,
-                     (size_t)rows * row_bytes);
+    return tsr_output_file_put(file->out,
+                               file->first_byte[sequence] + (uint64_t)first_row * row_bytes, logits,
+                               (size_t)rows * row_bytes);
 }
 
 void tsr_logits_file_fail(tsr_logits_file *file, size_t sequence)
@@ -145,10 +120,7 @@ static tsr_status fill_up(const tsr_logits_file *file)
         return TSR_OK;
     const uint64_t end = file->first_byte[last] + (uint64_t)file->tokens->sequences[last].count *
                                                       (uint64_t)file->vocab * sizeof(float);
-    if (ftruncate(file->descriptor, (off_t)end) == 0)
-        return TSR_OK;
-    tsr_log(TSR_LOG_ERROR, "--out %s: cannot be written: %s", file->path, strerror(errno));
-    return TSR_ERR_OUTPUT;
+    return tsr_output_file_put(file->out, end - 1, "", 1);
 }
 
 tsr_status tsr_logits_file_finish(tsr_logits_file *file)
@@ -164,22 +136,15 @@ tsr_status tsr_logits_file_finish(tsr_logits_file *file)
         }
     }
     if (st == TSR_OK)
-        st = write_all(file, 0, file->header.bytes, file->header.count);
-    const int closed = close(file->descriptor);
-    file->descriptor = -1;
-    if (st == TSR_OK && closed != 0) {
-        tsr_log(TSR_LOG_ERROR, "--out %s: cannot be written: %s", file->path, strerror(errno));
-        st = TSR_ERR_OUTPUT;
-    }
-    return st;
+        st = tsr_output_file_put(file->out, 0, file->header.bytes, file->header.count);
+    return st == TSR_OK ? tsr_output_file_finish(file->out) : st;
 }
 
 void tsr_logits_file_close(tsr_logits_file *file)
 {
     if (file == NULL)
         return;
-    if (file->descriptor >= 0)
-        (void)close(file->descriptor);
+    tsr_output_file_close(file->out);
     tsr_text_close(&file->header);
     free(file->rows_written);
     free(file->name_byte);

@@ -10,7 +10,7 @@
 
 typedef struct tsr_logits_file tsr_logits_file;
 
-/* Empties the file. TSR_ERR_OUTPUT, logged; TSR_ERR_MEMORY */
+/* What was there stays until all rows are there. TSR_ERR_OUTPUT, logged; TSR_ERR_MEMORY */
 TSR_MUST_USE tsr_status tsr_logits_file_open(const char *path, const tsr_token_file *tokens,
                                              int32_t vocab, tsr_logits_file **ret_file);
 

@@ -9,6 +9,9 @@
 #include "launch/score_command.h"
 #include "runtime/base/log.h"
 
+#include <errno.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -80,12 +83,31 @@ static tsr_status read_command(int argc, char **argv, const tsr_launch_info *inf
     return st == TSR_OK ? check_command(ret_config, info) : st;
 }
 
+/* Whoever writes finds out by the write that fails, and says what it was. */
+static void ignore_write_signals(void)
+{
+    const struct sigaction ignored = {.sa_handler = SIG_IGN};
+    (void)sigaction(SIGPIPE, &ignored, NULL);
+    (void)sigaction(SIGXFSZ, &ignored, NULL);
+}
+
+/* What was printed is on its way. */
+static tsr_status flush_output(tsr_status st)
+{
+    const bool good = fflush(stdout) == 0 && ferror(stdout) == 0;
+    if (good || st != TSR_OK)
+        return st;
+    tsr_log(TSR_LOG_ERROR, "standard output: cannot be written: %s", strerror(errno));
+    return TSR_ERR_OUTPUT;
+}
+
 int main(int argc, char **argv)
 {
     const struct timespec a_while = {.tv_sec = 5};
     const tsr_launch_info info = tsr_launch_info_read();
     tsr_config config;
 
+    ignore_write_signals();
     /* Every rank reads the same command line, and one is enough to say what is wrong with it. The
      * others let rank 0 say it, for the launcher ends the job with whoever exits first; where they
      * alone are wrong (another environment on their host) they say it themselves. */
@@ -104,9 +126,9 @@ int main(int argc, char **argv)
             tsr_config_help(config.command, stdout);
         else if (info.rank == 0)
             (void)puts("tessera " TSR_VERSION);
-        return 0;
+        return tsr_status_exit_code(flush_output(TSR_OK));
     }
     tsr_log_set_level(info.rank == 0 ? level_of(config.log_level) : TSR_LOG_WARN);
-    st = run_command(&config, &info);
+    st = flush_output(run_command(&config, &info));
     return tsr_status_exit_code(st);
 }

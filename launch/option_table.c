@@ -38,6 +38,8 @@ const tsr_option_row tsr_option_rows[] = {
      "OpenAI batch lines: custom_id, body; url or the body decides chat or completion"},
     {"output", RUN, TSR_OPTION_TEXT, AT(output), 0, 0, "FILE", NULL, NULL,
      "results of --input in order of completion: custom_id, response.body or error"},
+    {"resume", RUN, TSR_OPTION_FLAG, AT(resume), 0, 0, NULL, NULL, NULL,
+     "keep the answers that --output has, and answer the other lines"},
     {"default-chat-template-kwargs", RUN, TSR_OPTION_TEXT, AT(template_kwargs), 0, 0, "JSON", NULL,
      NULL, "variables for the chat template, such as '{\"enable_thinking\": false}'"},
     {"max-tokens", RUN, TSR_OPTION_INTEGER, AT(max_tokens), 1, HUGE_NUMBER, "N", NULL, NULL,

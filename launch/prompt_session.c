@@ -1,18 +1,25 @@
-/* One prompt is a source of one request and a sink that prints. The text goes out as it comes, a
- * flush for each token: whoever reads at the other end of a pipe sees it at once. */
+/* One prompt is a source of one request and a sink that prints. The text goes out as it comes:
+ * whoever reads at the other end of a pipe sees it at once. The source has not ended before all of
+ * it is out, so that a slow reader holds up no rank. */
 #include "launch/prompt_session.h"
 
 #include "runtime/base/log.h"
 
-#include <errno.h>
-#include <string.h>
+#include <poll.h>
+#include <unistd.h>
+
+enum { TURN_MS = 10 };
 
 tsr_status tsr_prompt_session_open(tsr_generation *generation, const tsr_tokenizer *tokenizer,
-                                   FILE *out, tsr_prompt_session *session)
+                                   int32_t deadline_ms, tsr_prompt_session *session)
 {
-    *session = (tsr_prompt_session){.generation = *generation, .out = out};
+    *session = (tsr_prompt_session){.generation = *generation};
     *generation = (tsr_generation){0};
     const tsr_generation *g = &session->generation;
+    const tsr_status st =
+        tsr_output_file_over(STDOUT_FILENO, "standard output", deadline_ms, &session->out);
+    if (st != TSR_OK)
+        return st;
     return tsr_text_stream_open(tokenizer, g->skip_special, (const char *const *)g->stops,
                                 g->stop_count, g->include_stop, &session->stream);
 }
@@ -22,11 +29,14 @@ static tsr_status next_request(void *context, int32_t wait_ms, tsr_request *ret_
 {
     tsr_prompt_session *session = context;
 
-    (void)wait_ms; /* there is one request, and it is here */
     *ret_more = !session->submitted;
-    *ret_ended = session->submitted;
-    if (session->submitted)
+    *ret_ended = session->finish != TSR_FINISH_NONE && tsr_output_file_waiting(session->out) == 0;
+    if (*ret_ended)
         return TSR_OK;
+    if (session->submitted) {
+        (void)poll(NULL, 0, wait_ms < TURN_MS ? wait_ms : TURN_MS);
+        return tsr_output_file_push(session->out);
+    }
     *ret_request = session->generation.request;
     ret_request->prompt = session->generation.prompts[0].ids;
     ret_request->prompt_tokens = (int32_t)session->generation.prompts[0].count;
@@ -41,14 +51,12 @@ static tsr_status show(tsr_prompt_session *session, const tsr_output *output)
     const size_t fresh = text->count - session->shown;
     const bool ended = output->finish != TSR_FINISH_NONE && session->finish == TSR_FINISH_NONE;
     tsr_status st = TSR_OK;
-    if (fresh > 0 && fwrite(text->bytes + session->shown, 1, fresh, session->out) != fresh)
-        st = TSR_ERR_OUTPUT;
-    if (st == TSR_OK && ended && fputc('\n', session->out) == EOF)
-        st = TSR_ERR_OUTPUT;
-    if (st == TSR_OK && fflush(session->out) != 0)
-        st = TSR_ERR_OUTPUT;
-    if (st != TSR_OK)
-        tsr_log(TSR_LOG_ERROR, "the answer cannot be written: %s", strerror(errno));
+    if (fresh > 0)
+        st = tsr_text_add(tsr_output_file_text(session->out), text->bytes + session->shown, fresh);
+    if (st == TSR_OK && ended)
+        st = tsr_text_add_string(tsr_output_file_text(session->out), "\n");
+    if (st == TSR_OK)
+        st = tsr_output_file_push(session->out);
     session->shown = text->count;
     session->finish = output->finish;
     return st;
@@ -85,6 +93,7 @@ tsr_sink tsr_prompt_session_sink(tsr_prompt_session *session)
 
 void tsr_prompt_session_close(tsr_prompt_session *session)
 {
+    tsr_output_file_close(session->out);
     tsr_text_stream_close(&session->stream);
     tsr_generation_close(&session->generation);
 }

@@ -3,10 +3,9 @@
 #ifndef TSR_LAUNCH_PROMPT_SESSION_H
 #define TSR_LAUNCH_PROMPT_SESSION_H
 
+#include "launch/output_file.h"
 #include "launch/request_body.h"
 #include "launch/text_stream.h"
-
-#include <stdio.h>
 
 /* Zero-initialise; open fills it, close always. */
 typedef struct tsr_prompt_session {
@@ -14,13 +13,13 @@ typedef struct tsr_prompt_session {
     tsr_text_stream stream;
     size_t shown; /* bytes of stream.text that were written */
     bool submitted;
-    FILE *out;
+    tsr_output_file *out; /* stdout */
     tsr_finish finish;
 } tsr_prompt_session;
 
 /* Takes the generation over. `tokenizer` is borrowed. */
 TSR_MUST_USE tsr_status tsr_prompt_session_open(tsr_generation *generation,
-                                                const tsr_tokenizer *tokenizer, FILE *out,
+                                                const tsr_tokenizer *tokenizer, int32_t deadline_ms,
                                                 tsr_prompt_session *session);
 
 tsr_source tsr_prompt_session_source(tsr_prompt_session *session);

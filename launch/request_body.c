@@ -11,7 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { COMPLETION_TOKENS = 16 /* OpenAI's default for completions */, MAX_STOP_IDS = 64 };
+enum {
+    COMPLETION_TOKENS = 16, /* OpenAI's default for completions */
+    MAX_STOP_IDS = 64,
+    MAX_STOP_STRINGS = 64, /* each byte of an answer is held against every one */
+    MAX_STOP_BYTES = 1024,
+};
 
 typedef enum parameter_kind {
     SERVED,  /* read below or by the prompt */
@@ -225,6 +230,10 @@ static tsr_status read_stops(const json_t *body, tsr_generation *generation,
     if (stop != NULL && !json_is_null(stop) && !json_is_string(stop) && !json_is_array(stop))
         return tsr_refuse(ret_refusal, "invalid_value", "stop",
                           "stop: expected a string or a list of strings");
+    if (count > MAX_STOP_STRINGS)
+        return tsr_refuse(ret_refusal, "invalid_value", "stop",
+                          "stop: expected up to %d strings, there are %zu", MAX_STOP_STRINGS,
+                          count);
     if (count == 0)
         return TSR_OK;
     generation->stops = calloc(count, sizeof(char *));
@@ -237,6 +246,9 @@ static tsr_status read_stops(const json_t *body, tsr_generation *generation,
             return tsr_refuse(ret_refusal, "invalid_value", "stop",
                               "stop: element %zu is not a string, is empty or holds a zero byte",
                               i);
+        if (strlen(text) > MAX_STOP_BYTES)
+            return tsr_refuse(ret_refusal, "invalid_value", "stop",
+                              "stop: element %zu is longer than %d bytes", i, MAX_STOP_BYTES);
         generation->stops[i] = strdup(text);
         if (generation->stops[i] == NULL)
             return TSR_ERR_MEMORY;

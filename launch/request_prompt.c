@@ -1,4 +1,7 @@
 /*
+ * No text is tokenized that is too long by its bytes, and none further than the context goes; nor is
+ * a template run on messages of more text than that.
+ *
  * What a client sends is not what templates are written for: parts become a string, arguments that
  * are JSON in a string become JSON. Done on a copy, for the body is the caller's.
  *
@@ -10,21 +13,89 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_PROMPTS = 4096 };
+enum { MAX_PROMPTS = 4096, MAX_IDS = 4 << 20 /* of all prompts of a request */ };
+
+/* Bytes of text that normalising may make one of: three parts of a Korean syllable, or a letter
+ * under accents. */
+enum { NORMALISED_BYTES = 4 };
+
+size_t tsr_request_prompt_most_bytes(const tsr_tokenizer *tokenizer, int32_t max_model_len)
+{
+    size_t longest = 1;
+
+    for (int32_t id = 0; id < tsr_tokenizer_ids(tokenizer); id++) {
+        const char *bytes = NULL;
+        size_t count = 0;
+        bool special = false;
+        if (tsr_tokenizer_bytes(tokenizer, id, &bytes, &count, &special) && count > longest)
+            longest = count;
+    }
+    return longest * NORMALISED_BYTES * (size_t)max_model_len;
+}
+
+/* `count` 0: more than the context, nobody has counted them. */
+static tsr_status refuse_length(const tsr_request_context *context, bool chat, size_t count,
+                                tsr_refusal *ret_refusal)
+{
+    const char *param = chat ? "messages" : "prompt";
+    return tsr_refuse(ret_refusal, "context_length_exceeded", param,
+                      "This model's maximum context length is %d tokens. However, your %s has "
+                      "%s%zu tokens, which leaves no room for an answer.",
+                      context->max_model_len, param, count > 0 ? "" : "more than ",
+                      count > 0 ? count : (size_t)context->max_model_len);
+}
+
+static tsr_status refuse_total(tsr_refusal *ret_refusal)
+{
+    return tsr_refuse(ret_refusal, "invalid_value", "prompt",
+                      "prompt: more than %d tokens in all; make several requests of it", MAX_IDS);
+}
+
+static size_t total_of(const tsr_generation *generation)
+{
+    size_t total = 0;
+    for (size_t i = 0; i < generation->prompt_count; i++)
+        total += generation->prompts[i].count;
+    return total;
+}
+
+static bool is_too_long(const tsr_request_context *context, size_t bytes)
+{
+    return context->max_prompt_bytes > 0 && bytes > context->max_prompt_bytes;
+}
 
 static tsr_status add_text(const tsr_request_context *context, const char *text, size_t bytes,
-                           tsr_generation *generation)
+                           tsr_generation *generation, tsr_refusal *ret_refusal)
 {
-    return tsr_tokenizer_encode(context->tokenizer, text, bytes, false,
-                                &generation->prompts[generation->prompt_count++]);
+    const size_t left = MAX_IDS - total_of(generation);
+    const size_t most = (size_t)context->max_model_len;
+    tsr_ids *ids = &generation->prompts[generation->prompt_count++];
+
+    if (is_too_long(context, bytes))
+        return refuse_length(context, generation->chat, 0, ret_refusal);
+    if (left == 0)
+        return refuse_total(ret_refusal);
+    ids->most = most < left ? most : left;
+    const tsr_status st = tsr_tokenizer_encode(context->tokenizer, text, bytes, false, ids);
+    if (st != TSR_ERR_CAPACITY)
+        return st;
+    if (ids->count < ids->most)
+        return tsr_refuse(ret_refusal, "invalid_value", generation->chat ? "messages" : "prompt",
+                          "the text has a word that takes too long to find");
+    return ids->most == most ? refuse_length(context, generation->chat, 0, ret_refusal)
+                             : refuse_total(ret_refusal);
 }
 
 static tsr_status add_ids(const tsr_request_context *context, const json_t *array,
                           tsr_generation *generation, tsr_refusal *ret_refusal)
 {
-    tsr_ids *to = &generation->prompts[generation->prompt_count++];
     const size_t count = json_array_size(array);
 
+    if (count >= (size_t)context->max_model_len)
+        return refuse_length(context, generation->chat, count, ret_refusal);
+    if (count > MAX_IDS - total_of(generation))
+        return refuse_total(ret_refusal);
+    tsr_ids *to = &generation->prompts[generation->prompt_count++];
     to->ids = calloc(count ? count : 1, sizeof(*to->ids));
     if (to->ids == NULL)
         return TSR_ERR_MEMORY;
@@ -62,7 +133,8 @@ static tsr_status read_prompts(const json_t *prompt, const tsr_request_context *
     for (size_t i = 0; i < count && st == TSR_OK; i++) {
         const json_t *one = many ? json_array_get(prompt, i) : prompt;
         if (json_is_string(one))
-            st = add_text(context, json_string_value(one), json_string_length(one), generation);
+            st = add_text(context, json_string_value(one), json_string_length(one), generation,
+                          ret_refusal);
         else if (json_is_array(one))
             st = add_ids(context, one, generation, ret_refusal);
         else
@@ -104,7 +176,13 @@ static tsr_status flatten_parts(const json_t *parts, size_t at, json_t **ret_con
     return st;
 }
 
-/* Arguments of earlier tool calls are JSON in a string on the wire; templates loop over them. */
+static bool is_blank(const char *text)
+{
+    return text[strspn(text, " \t\r\n")] == '\0';
+}
+
+/* Arguments of earlier tool calls are JSON in a string on the wire; templates loop over them. A call
+ * without arguments may leave the string blank. */
 static tsr_status open_arguments(json_t *message, size_t at, tsr_refusal *ret_refusal)
 {
     const json_t *calls = json_object_get(message, "tool_calls");
@@ -115,13 +193,19 @@ static tsr_status open_arguments(json_t *message, size_t at, tsr_refusal *ret_re
         json_error_t error;
         if (!json_is_string(given))
             continue;
-        json_t *arguments = json_loadb(json_string_value(given), json_string_length(given),
-                                       JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
-        if (arguments == NULL)
-            return tsr_refuse(ret_refusal, "invalid_value", "messages",
-                              "messages[%zu].tool_calls[%zu].function.arguments: not valid JSON: "
-                              "%s",
-                              at, i, error.text);
+        json_t *arguments =
+            is_blank(json_string_value(given))
+                ? json_object()
+                : json_loadb(json_string_value(given), json_string_length(given),
+                             JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &error);
+        if (!json_is_object(arguments)) {
+            const bool parsed = arguments != NULL;
+            json_decref(arguments);
+            return tsr_refuse(
+                ret_refusal, "invalid_value", "messages",
+                "messages[%zu].tool_calls[%zu].function.arguments: %s%s", at, i,
+                parsed ? "expected a JSON object" : "not valid JSON: ", parsed ? "" : error.text);
+        }
         if (json_object_set_new(function, "arguments", arguments) != 0)
             return TSR_ERR_MEMORY;
     }
@@ -147,6 +231,19 @@ static tsr_status settle_message(json_t *message, size_t at, tsr_refusal *ret_re
     if (flat != NULL && json_object_set_new(message, "content", flat) != 0)
         st = TSR_ERR_MEMORY;
     return st == TSR_OK ? open_arguments(message, at, ret_refusal) : st;
+}
+
+/* Bytes of all strings in a value. Recursion is bounded by the parser's depth. */
+static size_t text_bytes(const json_t *value)
+{
+    const char *key = NULL;
+    const json_t *item = NULL;
+    size_t total = json_string_length(value);
+
+    for (size_t i = 0; i < json_array_size(value); i++)
+        total += text_bytes(json_array_get(value, i));
+    json_object_foreach((json_t *)(uintptr_t)value, key, item) total += text_bytes(item);
+    return total;
 }
 
 static tsr_status copy_messages(const json_t *messages, json_t **ret_copy, tsr_refusal *ret_refusal)
@@ -202,6 +299,8 @@ static tsr_status template_variables(const json_t *body, const tsr_request_conte
         return tsr_refuse(ret_refusal, "invalid_value", "add_generation_prompt",
                           "add_generation_prompt: expected true or false");
 
+    if (is_too_long(context, text_bytes(json_object_get(body, "messages"))))
+        return refuse_length(context, true, 0, ret_refusal);
     json_t *messages = NULL;
     const tsr_status st = copy_messages(json_object_get(body, "messages"), &messages, ret_refusal);
     if (st != TSR_OK)
@@ -234,9 +333,9 @@ static tsr_status read_messages(const json_t *body, const tsr_request_context *c
                         problems.count > 0 ? problems.items[0].text : "refused");
     if (st == TSR_OK) {
         generation->prompts = calloc(1, sizeof(*generation->prompts));
-        st = generation->prompts != NULL
-                 ? add_text(context, text.bytes != NULL ? text.bytes : "", text.count, generation)
-                 : TSR_ERR_MEMORY;
+        st = generation->prompts != NULL ? add_text(context, text.bytes != NULL ? text.bytes : "",
+                                                    text.count, generation, ret_refusal)
+                                         : TSR_ERR_MEMORY;
     }
     tsr_problems_close(&problems);
     tsr_text_close(&text);
@@ -259,10 +358,7 @@ tsr_status tsr_request_prompt_read(const json_t *body, const tsr_request_context
         if (count == 0)
             return tsr_refuse(ret_refusal, "invalid_value", param, "%s: empty", param);
         if (count >= (size_t)context->max_model_len)
-            return tsr_refuse(ret_refusal, "context_length_exceeded", param,
-                              "This model's maximum context length is %d tokens. However, your "
-                              "%s has %zu tokens, which leaves no room for an answer.",
-                              context->max_model_len, param, count);
+            return refuse_length(context, generation->chat, count, ret_refusal);
     }
     return TSR_OK;
 }

@@ -4,11 +4,13 @@
 
 #include "launch/batch_file.h"
 #include "launch/job.h"
+#include "launch/output_path.h"
 #include "launch/prompt_session.h"
-#include "launch/same_file.h"
+#include "launch/request_prompt.h"
 #include "runtime/base/log.h"
 
 #include <math.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -44,12 +46,13 @@ tsr_status tsr_run_command_check(const tsr_config *config)
                                "--input they belong into the body of each line");
         return TSR_ERR_ARG;
     }
-    if (config->input != NULL && tsr_same_file(config->input, config->output)) {
-        tsr_log(TSR_LOG_ERROR, "--output %s: is the file of --input; name another one",
-                config->output);
+    if (config->resume && config->output == NULL) {
+        tsr_log(TSR_LOG_ERROR, "--resume belongs to --output");
         return TSR_ERR_ARG;
     }
-    return TSR_OK;
+    const tsr_named_path output = {.option = "--output", .path = config->output};
+    const tsr_named_path input = {.option = "--input", .path = config->input};
+    return tsr_output_path_check(&output, config->folder, &input, 1);
 }
 
 static tsr_status read_template_kwargs(run *r)
@@ -157,6 +160,11 @@ static json_t *body_of(const tsr_config *config)
     return NULL;
 }
 
+static int32_t deadline_ms_of(const tsr_config *config)
+{
+    return (int32_t)config->step_timeout * 1000;
+}
+
 static tsr_status open_session(run *r)
 {
     tsr_generation generation = {0};
@@ -175,7 +183,8 @@ static tsr_status open_session(run *r)
         if (r->config->max_tokens == 0)
             generation.request.max_tokens =
                 r->context.max_model_len - (int32_t)generation.prompts[0].count;
-        st = tsr_prompt_session_open(&generation, r->tokenizer, stdout, &r->session);
+        st = tsr_prompt_session_open(&generation, r->tokenizer, deadline_ms_of(r->config),
+                                     &r->session);
     }
     json_decref(body);
     return st;
@@ -187,12 +196,18 @@ static tsr_status begin(void *context, const tsr_plan *plan, tsr_source *ret_sou
     run *r = context;
     tsr_status st = TSR_OK;
 
+    const tsr_batch_args args = {
+        .input = r->config->input,
+        .output = r->config->output,
+        .deadline_ms = deadline_ms_of(r->config),
+        .resume = r->config->resume,
+        .context = &r->context,
+        .model = r->model_name,
+    };
     r->context.max_model_len = plan->limits.max_model_len;
-    if (r->config->input != NULL)
-        st = tsr_batch_file_open(r->config->input, r->config->output, &r->context, r->model_name,
-                                 &r->batch);
-    else
-        st = open_session(r);
+    r->context.max_prompt_bytes =
+        tsr_request_prompt_most_bytes(r->tokenizer, r->context.max_model_len);
+    st = r->config->input != NULL ? tsr_batch_file_open(&args, &r->batch) : open_session(r);
     if (st != TSR_OK)
         return st;
     *ret_source =
@@ -221,21 +236,31 @@ static void log_stats(const tsr_engine_stats *s)
                 (unsigned long long)s->preemptions);
 }
 
+static void log_counts(const char *output, const tsr_batch_counts *counts)
+{
+    char kept[64] = "";
+
+    if (counts->kept > 0)
+        (void)snprintf(kept, sizeof(kept), ", %llu answered before",
+                       (unsigned long long)counts->kept);
+    tsr_log(TSR_LOG_INFO, "%s: %llu lines, %llu of them errors%s", output,
+            (unsigned long long)counts->lines, (unsigned long long)counts->failed, kept);
+}
+
 static tsr_status finish_run(void *context, tsr_status status, const tsr_engine_stats *stats)
 {
     run *r = context;
     tsr_status st = status;
 
-    /* What could not be written has been said; there is nothing to finish. */
-    if (r->batch != NULL && status != TSR_ERR_OUTPUT) {
+    if (r->batch != NULL) {
         tsr_batch_counts counts = {0};
-        const char *reason =
-            status == TSR_OK ? "not started: the job was asked to drain" : tsr_status_text(status);
-        const tsr_status written = tsr_batch_file_finish(r->batch, reason, &counts);
+        /* a launcher that ends the job says so a second before it means it */
+        if (status != TSR_OK)
+            (void)signal(SIGTERM, SIG_IGN);
+        const tsr_status written = tsr_batch_file_finish(r->batch, status, &counts);
         st = status == TSR_OK ? written : status;
-        if (written == TSR_OK)
-            tsr_log(TSR_LOG_INFO, "%s: %llu lines, %llu of them errors", r->config->output,
-                    (unsigned long long)counts.lines, (unsigned long long)counts.failed);
+        if (written == TSR_OK && (status == TSR_OK || counts.lines > 0))
+            log_counts(r->config->output, &counts);
     }
     if (st == TSR_OK && stats != NULL)
         log_stats(stats);

@@ -4,7 +4,7 @@
 
 #include "launch/job.h"
 #include "launch/logits_file.h"
-#include "launch/same_file.h"
+#include "launch/output_path.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 
@@ -143,11 +143,9 @@ tsr_status tsr_score_command_check(const tsr_config *config)
         tsr_log(TSR_LOG_ERROR, "score needs --tokens FILE and --out FILE.safetensors");
         return TSR_ERR_ARG;
     }
-    if (tsr_same_file(config->tokens, config->out)) {
-        tsr_log(TSR_LOG_ERROR, "--out %s: is the file of --tokens; name another one", config->out);
-        return TSR_ERR_ARG;
-    }
-    return TSR_OK;
+    const tsr_named_path out = {.option = "--out", .path = config->out};
+    const tsr_named_path tokens = {.option = "--tokens", .path = config->tokens};
+    return tsr_output_path_check(&out, config->folder, &tokens, 1);
 }
 
 tsr_status tsr_score_command(const tsr_config *config, const tsr_launch_info *info)

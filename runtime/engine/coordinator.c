@@ -17,8 +17,8 @@
 #include <math.h>
 #include <stdio.h>
 
-/* Well below any deadline that is worth having. */
-enum { DEFAULT_IDLE_MS = 250, WHY_BYTES = 192 };
+/* Well below any deadline that is worth having; admission holds up those that run, too. */
+enum { DEFAULT_IDLE_MS = 250, ADMISSION_MS = 50, WHY_BYTES = 192 };
 
 static_assert((int)TSR_MAX_FLIGHTS <= (int)TSR_STEPS_IN_FLIGHT,
               "the scheduler plans for every step that may be under way");
@@ -39,18 +39,21 @@ static tsr_status give(const coordinator *c, const tsr_output *output, bool *ret
 
 static tsr_status submit(coordinator *c, const tsr_request *request)
 {
-    const char *refusal;
+    const char *refusal = NULL;
     bool cancel = false;
 
     const tsr_status st = tsr_scheduler_submit(c->scheduler, request, tsr_clock_ns(), &refusal);
-    if (st != TSR_OK || refusal == NULL)
+    if (st == TSR_OK && refusal == NULL)
+        return TSR_OK;
+    if (st != TSR_OK && st != TSR_ERR_MEMORY)
         return st;
 
     const tsr_output output = {.id = request->id,
                                .token = -1,
                                .finish = TSR_FINISH_REFUSED,
                                .prompt_tokens = request->prompt_tokens,
-                               .refusal = refusal};
+                               .refusal = st == TSR_OK ? refusal : tsr_status_text(st),
+                               .cause = st};
     return give(c, &output, &cancel);
 }
 
@@ -59,14 +62,32 @@ static bool draining(const coordinator *c)
     return c->args->options->drain != NULL && *c->args->options->drain != 0;
 }
 
-/* Takes what the source has, as far as there is room; an idle engine waits for the first request
- * until `idle_ms` are over. */
+/* Ends what the source does not want any more. */
+static tsr_status drop_withdrawn(coordinator *c)
+{
+    const tsr_source *source = c->args->source;
+    tsr_status st = TSR_OK;
+    bool cancel = false;
+    uint64_t id = 0;
+
+    while (st == TSR_OK && source->withdrawn != NULL && source->withdrawn(source->context, &id)) {
+        tsr_output last;
+        if (tsr_scheduler_cancel(c->scheduler, id, &last))
+            st = give(c, &last, &cancel);
+    }
+    return st;
+}
+
+/* Takes what the source has, as far as there is room and for as long as the ranks may wait; an idle
+ * engine waits for the first request until `idle_ms` are over. */
 static tsr_status take_requests(coordinator *c)
 {
     const tsr_source *source = c->args->source;
     const int32_t idle_ms =
         c->args->options->idle_ms > 0 ? c->args->options->idle_ms : DEFAULT_IDLE_MS;
-    const int64_t until_ms = tsr_clock_ms() + idle_ms;
+    const int64_t start_ms = tsr_clock_ms();
+    const int64_t until_ms = start_ms + idle_ms;
+    const int64_t enough_ms = start_ms + ADMISSION_MS;
 
     while (!c->ended && tsr_scheduler_wants_more(c->scheduler)) {
         const int64_t left_ms = tsr_scheduler_idle(c->scheduler) ? until_ms - tsr_clock_ms() : 0;
@@ -84,6 +105,8 @@ static tsr_status take_requests(coordinator *c)
         if (st != TSR_OK)
             return st;
         if (!more && left_ms <= 0)
+            return TSR_OK;
+        if (tsr_clock_ms() > (tsr_scheduler_idle(c->scheduler) ? until_ms : enough_ms))
             return TSR_OK;
     }
     return TSR_OK;
@@ -207,7 +230,9 @@ tsr_status tsr_coordinator_run(tsr_rank_step *rank_step, tsr_engine_stats *ret_s
     if (st != TSR_OK)
         return st;
     while (st == TSR_OK && !stopped) {
-        st = take_requests(&c);
+        st = drop_withdrawn(&c);
+        if (st == TSR_OK)
+            st = take_requests(&c);
         if (st == TSR_OK)
             st = start_step(&c);
         while (st == TSR_OK && tsr_rank_step_due(rank_step))

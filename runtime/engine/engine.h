@@ -31,6 +31,9 @@ typedef struct tsr_source {
      */
     tsr_status (*next)(void *context, int32_t wait_ms, tsr_request *ret_request, bool *ret_more,
                        bool *ret_ended);
+    /* The next request that is not wanted any more, called between steps until it is false: each
+     * ends with TSR_FINISH_CANCELLED, unless it has ended by itself. May be NULL. */
+    bool (*withdrawn)(void *context, uint64_t *ret_id);
     void *context;
 } tsr_source;
 

@@ -2,6 +2,8 @@
 #ifndef TSR_RUNTIME_ENGINE_REQUEST_H
 #define TSR_RUNTIME_ENGINE_REQUEST_H
 
+#include "runtime/base/status.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -45,6 +47,7 @@ typedef struct tsr_output {
     int32_t output_tokens; /* so far, this one included */
     const char *refusal;   /* one line, only with TSR_FINISH_REFUSED and TSR_FINISH_FAILED; valid
                               during the call */
+    tsr_status cause;      /* with TSR_FINISH_REFUSED; TSR_OK where the request is at fault */
 } tsr_output;
 
 /* How a new request finds its rank. The bits do not depend on it. */

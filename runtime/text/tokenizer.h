@@ -41,6 +41,7 @@ typedef struct tsr_ids {
     int32_t *ids; /* [count] */
     size_t count;
     size_t capacity;
+    size_t most; /* no more are added than these; 0: any number */
 } tsr_ids;
 void tsr_ids_close(tsr_ids *ids);
 
@@ -49,7 +50,9 @@ void tsr_ids_close(tsr_ids *ids);
  * templates write their own). With `plain` the spellings of special tokens are ordinary text; added
  * tokens that are not special ("<think>") are found all the same.
  *
- * TSR_ERR_MEMORY, TSR_ERR_CAPACITY (a word of 1 GiB, or one that the pattern cannot end in time)
+ * TSR_ERR_MEMORY
+ * TSR_ERR_CAPACITY: there are more than ids->most; a word of 1 GiB, or one that the pattern cannot
+ * end in time
  */
 TSR_MUST_USE tsr_status tsr_tokenizer_encode(const tsr_tokenizer *tokenizer, const char *text,
                                              size_t count, bool plain, tsr_ids *ids);

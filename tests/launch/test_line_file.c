@@ -29,7 +29,7 @@ static void assert_line(tsr_line_file *file, const char *text, uint64_t number)
     assert_int_equal(line.count, strlen(text));
     assert_memory_equal(line.bytes, text, line.count);
     assert_int_equal(line.number, number);
-    assert_false(line.too_long);
+    assert_int_equal(line.loss, TSR_LINE_KEPT);
 }
 
 static void assert_state(tsr_line_file *file, int32_t wait_ms, tsr_line_state wanted)
@@ -71,7 +71,9 @@ static void a_line_longer_than_the_limit_is_dropped_and_the_next_is_not(void **s
     tsr_line line;
     ASSERT_STATUS(TSR_OK, tsr_line_file_next(file, 0, &line_state, &line));
     assert_int_equal(line_state, TSR_LINE_ONE);
-    assert_true(line.too_long);
+    assert_int_equal(line.loss, TSR_LINE_TOO_LONG);
+    assert_int_equal(line.count, TSR_LINE_HEAD_BYTES);
+    assert_true(line.whole && line.bytes[0] == 'x');
     assert_line(file, "next", 2);
     assert_state(file, 0, TSR_LINE_END);
     tsr_line_file_close(file);
