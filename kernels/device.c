@@ -99,6 +99,11 @@ tsr_status tsr_device_passed(tsr_device *device, tsr_mark *mark, bool *ret_passe
     return device->table->passed(device, mark, ret_passed);
 }
 
+tsr_status tsr_device_clock(tsr_device *device, uint64_t *at_ns, tsr_stream stream)
+{
+    return device->table->clock(device, at_ns, stream);
+}
+
 tsr_status tsr_device_record(tsr_device *device, tsr_stream stream)
 {
     return device->table->record(device, stream);

@@ -116,6 +116,12 @@ TSR_MUST_USE tsr_status tsr_device_mark(tsr_device *device, tsr_mark *mark, tsr_
 TSR_MUST_USE tsr_status tsr_device_passed(tsr_device *device, tsr_mark *mark, bool *ret_passed);
 
 /*
+ * Writes the device's clock to its memory, when everything in front of it on the stream is done:
+ * nanoseconds since some start. For who measures.
+ */
+TSR_MUST_USE tsr_status tsr_device_clock(tsr_device *device, uint64_t *at_ns, tsr_stream stream);
+
+/*
  * Everything that is put on a stream between two calls, to be put there again as one piece: same
  * arguments, same addresses, other contents. A device that gains nothing by it (a CPU) does the
  * work meanwhile and gives no recording; one that records does nothing yet.

@@ -74,6 +74,7 @@ typedef struct tsr_device_table {
     void (*mark_close)(tsr_device *device, tsr_mark *mark);
     tsr_status (*mark)(tsr_device *device, tsr_mark *mark, tsr_stream s);
     tsr_status (*passed)(tsr_device *device, tsr_mark *mark, bool *ret_passed);
+    tsr_status (*clock)(tsr_device *device, uint64_t *at_ns, tsr_stream s);
     tsr_status (*record)(tsr_device *device, tsr_stream s);
     tsr_status (*recorded)(tsr_device *device, tsr_stream s, tsr_recording **ret_recording);
     tsr_status (*replay)(tsr_device *device, tsr_recording *recording, tsr_stream s);

@@ -62,6 +62,18 @@ static json_t *row_json(const tsr_bench_facts *f, const report_row *row)
     return json;
 }
 
+static json_t *stages_json(const tsr_stage_times *times)
+{
+    json_t *json = json_object();
+
+    for (int s = 0; s < TSR_STAGES; s++) {
+        if (times->ns[s] > 0)
+            (void)json_object_set_new(json, tsr_stage_name((tsr_stage)s),
+                                      json_real((double)times->ns[s] / 1e3));
+    }
+    return json;
+}
+
 static json_t *rows_json(const tsr_bench_facts *f, bool decode)
 {
     json_t *list = json_array();
@@ -70,7 +82,10 @@ static json_t *rows_json(const tsr_bench_facts *f, bool decode)
         if (!is_measured(f, i, decode))
             continue;
         const report_row row = row_of(f, i);
-        (void)json_array_append_new(list, row_json(f, &row));
+        json_t *json = row_json(f, &row);
+        (void)json_object_set_new(json, "stages_us",
+                                  stages_json(&tsr_bench_run_result(f->run, i)->times));
+        (void)json_array_append_new(list, json);
     }
     return list;
 }
@@ -87,6 +102,13 @@ static tsr_status print_bench_json(const tsr_bench_facts *f, FILE *out)
         out);
 }
 
+static void name_case(const tsr_bench_facts *f, const tsr_bench_case *c, size_t capacity,
+                      char *ret_name)
+{
+    (void)snprintf(ret_name, capacity, c->decode ? "%d at %d" : "%d x %d", c->prompts,
+                   c->decode ? f->cases->context : c->prompt_tokens);
+}
+
 static void print_bench_rows(const tsr_bench_facts *f, bool decode, FILE *out)
 {
     char name[64];
@@ -101,12 +123,45 @@ static void print_bench_rows(const tsr_bench_facts *f, bool decode, FILE *out)
                           decode ? "decode" : "prefill", "tokens/s", "ms/step", "experts",
                           "weights GB", "KV GB", "GB/s", "of read");
         any = true;
-        (void)snprintf(name, sizeof(name), decode ? "%d at %d" : "%d x %d", row.of->prompts,
-                       decode ? f->cases->context : row.of->prompt_tokens);
+        name_case(f, row.of, sizeof(name), name);
         (void)fprintf(out, "  %-22s %10.1f %10.3f %9.1f %10.3f %10.3f %10.2f %6.1f%%\n", name,
                       row.tokens_per_s, 1e3 * row.seconds, row.bytes.experts,
                       (double)row.bytes.weights / 1e9, (double)row.bytes.kv / 1e9,
                       row.bytes_per_step / row.seconds / 1e9, 1e2 * row.ratio);
+    }
+}
+
+static bool has_stage(const tsr_bench_facts *f, int stage)
+{
+    int64_t ns = 0;
+
+    for (int32_t i = 0; i < f->cases->count; i++)
+        ns += tsr_bench_run_result(f->run, i)->times.ns[stage];
+    return ns > 0;
+}
+
+/* Where the time of a step goes, a column a stage. */
+static void print_stages(const tsr_bench_facts *f, FILE *out)
+{
+    char name[64];
+
+    (void)fprintf(out, "\n  %-22s", "microseconds a step");
+    for (int s = 0; s < TSR_STAGES; s++) {
+        if (has_stage(f, s))
+            (void)fprintf(out, " %10s", tsr_stage_name((tsr_stage)s));
+    }
+    (void)fputs("\n", out);
+    for (int32_t i = 0; i < f->cases->count; i++) {
+        const tsr_bench_result *result = tsr_bench_run_result(f->run, i);
+        if (!result->times.done)
+            continue;
+        name_case(f, &f->cases->of[i], sizeof(name), name);
+        (void)fprintf(out, "  %-22s", name);
+        for (int s = 0; s < TSR_STAGES; s++) {
+            if (has_stage(f, s))
+                (void)fprintf(out, " %10.1f", (double)result->times.ns[s] / 1e3);
+        }
+        (void)fputs("\n", out);
     }
 }
 
@@ -124,7 +179,8 @@ tsr_status tsr_bench_report(const tsr_bench_facts *facts, bool json, FILE *out)
                   (double)f->load_ns / 1e9);
     print_bench_rows(f, true, out);
     print_bench_rows(f, false, out);
+    print_stages(f, out);
     if (f->plan->ranks > 1)
-        (void)fputs("\n  bytes are those of rank 0, tokens those of all ranks\n", out);
+        (void)fputs("\n  bytes and stages are those of rank 0, tokens those of all ranks\n", out);
     return tsr_print_end(out);
 }

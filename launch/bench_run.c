@@ -12,6 +12,9 @@
 
 enum { PREFILL_RUNS = 3, FOREVER = 1 << 24 };
 
+/* Rounds of a case. */
+enum { COUNTED, BY_STAGES, TIMED };
+
 struct tsr_bench_run {
     const tsr_bench_cases *cases;
     tsr_model *model;
@@ -24,15 +27,17 @@ struct tsr_bench_run {
     uint64_t random;
     uint64_t next_id;
     int32_t at;        /* case */
-    int32_t round;     /* of it: 0 is counted, the others are timed */
+    int32_t round;     /* of it: COUNTED, BY_STAGES, then TIMED and more */
     int32_t submitted; /* requests of this round */
     int32_t begun;
     int32_t ended;
     int32_t warm; /* decode: steps behind the counted one */
     int32_t timed;
     int64_t since_ns;
+    bool looks;   /* decode: a step is looked at, or was */
     bool closing; /* decode: measured, every request is cancelled */
     tsr_routing_tally tally;
+    tsr_stage_times times;
 };
 
 tsr_status tsr_bench_run_open(const tsr_bench_cases *cases, const tsr_plan *plan, uint64_t seed,
@@ -92,6 +97,11 @@ static tsr_status count_next(tsr_bench_run *run)
     return tsr_model_tally_next(run->model, &run->tally);
 }
 
+static tsr_status look_at_next(tsr_bench_run *run)
+{
+    return run->round == COUNTED ? count_next(run) : tsr_model_time_next(run->model, &run->times);
+}
+
 /* Of one rank it is known what it computes when all prompts come in one step. */
 static tsr_status check_step(const tsr_bench_run *run)
 {
@@ -116,6 +126,7 @@ static tsr_status next_case(tsr_bench_run *run)
     qsort(run->took, (size_t)run->timed, sizeof(*run->took), by_duration);
     result->step_ns = run->took[run->timed / 2];
     result->tokens = run->tally.tokens;
+    result->times = run->times;
     tsr_log(TSR_LOG_INFO, "%s %dx%d: %.3f ms a step", c->decode ? "decode" : "prefill", c->prompts,
             c->prompt_tokens, (double)result->step_ns / 1e6);
     run->at++;
@@ -125,6 +136,7 @@ static tsr_status next_case(tsr_bench_run *run)
     run->ended = 0;
     run->warm = 0;
     run->timed = 0;
+    run->looks = false;
     run->closing = false;
     return TSR_OK;
 }
@@ -167,8 +179,8 @@ static tsr_status next_request(void *context, int32_t wait_ms, tsr_request *ret_
     *ret_more = !*ret_ended && run->submitted < case_of(run)->prompts;
     if (!*ret_more)
         return TSR_OK;
-    if (run->submitted == 0 && run->round == 0 && !case_of(run)->decode)
-        st = count_next(run);
+    if (run->submitted == 0 && run->round < TIMED && !case_of(run)->decode)
+        st = look_at_next(run);
     *ret_request = next_prompt(run);
     if (run->submitted == 1)
         run->since_ns = tsr_clock_ns();
@@ -181,12 +193,21 @@ static tsr_status end_prefill(tsr_bench_run *run)
     run->ended++;
     if (run->ended < case_of(run)->prompts)
         return TSR_OK;
-    if (run->round > 0)
+    if (run->round >= TIMED)
         run->took[run->timed++] = tsr_clock_ns() - run->since_ns;
     run->round++;
     run->submitted = 0;
     run->ended = 0;
     return run->timed == PREFILL_RUNS ? next_case(run) : TSR_OK;
+}
+
+/* Decode: the step that was looked at may be one under way. */
+static tsr_status end_look(tsr_bench_run *run)
+{
+    if (!(run->round == COUNTED ? run->tally.done : run->times.done))
+        return TSR_OK;
+    run->round++;
+    return run->round < TIMED ? look_at_next(run) : TSR_OK;
 }
 
 /* A token of the last sequence: a step is over. */
@@ -196,12 +217,12 @@ static tsr_status tick(tsr_bench_run *run)
 
     if (run->begun < case_of(run)->prompts)
         return TSR_OK; /* one of another rank is late */
-    if (run->round == 0) {
-        run->round = 1;
-        return count_next(run);
+    if (!run->looks) {
+        run->looks = true;
+        return look_at_next(run);
     }
-    if (!run->tally.done)
-        return TSR_OK;
+    if (run->round < TIMED)
+        return end_look(run);
     if (run->warm++ >= TSR_BENCH_WARM_STEPS)
         run->took[run->timed++] = now_ns - run->since_ns;
     run->since_ns = now_ns;

@@ -2,8 +2,9 @@
  * Cases as requests: a source that submits the prompts of one case after the other, and a sink that
  * looks at the clock.
  *
- *   decode   prompts ... all have begun | one step counted, some to warm up | timed ... | cancel all
- *   prefill  prompts, one step counted | prompts, timed | prompts, timed | ...
+ *   decode   prompts ... all have begun | one step counted, one by stages, some to warm up | timed
+ *            ... | cancel all
+ *   prefill  prompts, one step counted | prompts, by stages | prompts, timed | prompts, timed | ...
  *
  * The engine does the rest as it always does: steps under way at once, recordings, sampling.
  */
@@ -16,9 +17,10 @@
 
 /* What came of a case. */
 typedef struct tsr_bench_result {
-    int64_t step_ns;  /* median; 0: not measured */
-    int32_t tokens;   /* of rank 0 in the step that was counted */
-    int64_t *experts; /* [layers] of rank 0 that were read in it */
+    int64_t step_ns;       /* median; 0: not measured */
+    int32_t tokens;        /* of rank 0 in the step that was counted */
+    int64_t *experts;      /* [layers] of rank 0 that were read in it */
+    tsr_stage_times times; /* of rank 0 in another step, block after block */
 } tsr_bench_result;
 
 typedef struct tsr_bench_run tsr_bench_run;

@@ -244,6 +244,7 @@ static const tsr_device_table table_cpu = {
     .mark_close = tsr_mark_close_cpu,
     .mark = tsr_mark_cpu,
     .passed = tsr_passed_cpu,
+    .clock = tsr_clock_cpu,
     .record = tsr_record_cpu,
     .recorded = tsr_recorded_cpu,
     .replay = tsr_replay_cpu,

@@ -244,6 +244,7 @@ static tsr_device_table make_table(void)
     t.mark_close = tsr_mark_close_cuda;
     t.mark = tsr_mark_cuda;
     t.passed = tsr_passed_cuda;
+    t.clock = tsr_clock_cuda;
     t.record = tsr_record_cuda;
     t.recorded = tsr_recorded_cuda;
     t.replay = tsr_replay_cuda;

@@ -137,6 +137,7 @@ tsr_status tsr_mark_open_cuda(tsr_device *device, tsr_mark **ret_mark);
 void tsr_mark_close_cuda(tsr_device *device, tsr_mark *mark);
 tsr_status tsr_mark_cuda(tsr_device *device, tsr_mark *mark, tsr_stream s);
 tsr_status tsr_passed_cuda(tsr_device *device, tsr_mark *mark, bool *ret_passed);
+tsr_status tsr_clock_cuda(tsr_device *device, uint64_t *at_ns, tsr_stream s);
 tsr_status tsr_record_cuda(tsr_device *device, tsr_stream s);
 tsr_status tsr_recorded_cuda(tsr_device *device, tsr_stream s, tsr_recording **ret_recording);
 tsr_status tsr_replay_cuda(tsr_device *device, tsr_recording *recording, tsr_stream s);

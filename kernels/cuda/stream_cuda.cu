@@ -90,6 +90,23 @@ tsr_status tsr_passed_cuda(tsr_device *device, tsr_mark *mark, bool *ret_passed)
     return st;
 }
 
+static __global__ void clock_kernel(uint64_t *at_ns)
+{
+    uint64_t now;
+
+    tsr_admit_kernel();
+    tsr_await_kernel();
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+    *at_ns = now;
+}
+
+tsr_status tsr_clock_cuda(tsr_device *device, uint64_t *at_ns, tsr_stream s)
+{
+    const tsr_cuda_launch_shape at = {dim3(1), 1, 0, tsr_cuda_stream(device, s), 0};
+
+    return tsr_cuda_launch(at, clock_kernel, at_ns);
+}
+
 tsr_status tsr_record_cuda(tsr_device *device, tsr_stream s)
 {
     return TSR_CUDA(

@@ -162,36 +162,52 @@ static tsr_status combine(const tsr_ep_layer *ep, const round_share *share, tsr_
     return tsr_block_combine(ep->device, &block, s);
 }
 
+/* Tells who watches what has been put on the stream. */
+static tsr_status told(const tsr_ep_layer *ep, int32_t layer, tsr_stage stage, tsr_stream s)
+{
+    return ep->watch != NULL ? ep->watch->put(ep->watch->context, layer, stage, s) : TSR_OK;
+}
+
+/* The tokens' rows to where their experts are; meanwhile what is computed at home. */
+static tsr_status go(const tsr_ep_layer *ep, const round_share *share, tsr_stream s)
+{
+    tsr_status st = tsr_exchange_dispatch(ep->exchange, share->tokens, s);
+    if (st == TSR_OK)
+        st = told(ep, share->layer, TSR_STAGE_DISPATCH, s);
+    if (st == TSR_OK)
+        st = share_experts(ep, share, s);
+    if (st == TSR_OK && ep->plan->model.shared_intermediate > 0)
+        st = told(ep, share->layer, TSR_STAGE_SHARED, s);
+    if (st == TSR_OK)
+        st = tsr_exchange_wait(ep->exchange, s);
+    return st == TSR_OK ? told(ep, share->layer, TSR_STAGE_ARRIVE, s) : st;
+}
+
+static tsr_status come_back(const tsr_ep_layer *ep, const round_share *share, tsr_stream s)
+{
+    tsr_status st = tsr_exchange_return(ep->exchange, s);
+    if (st == TSR_OK)
+        st = tsr_exchange_wait(ep->exchange, s);
+    return st == TSR_OK ? told(ep, share->layer, TSR_STAGE_RETURN, s) : st;
+}
+
 /* One exchange there and back, with this rank's share of the round, which may be nothing. */
 static tsr_status one_round(const tsr_ep_layer *ep, const round_share *share, tsr_stream s)
 {
-    /* choose */
     tsr_status st = choose(ep, share, s);
-
-    /* go */
     if (st == TSR_OK)
-        st = tsr_exchange_dispatch(ep->exchange, share->tokens, s);
-
-    /* compute: at home while the rows travel, then what has arrived */
+        st = told(ep, share->layer, TSR_STAGE_CHOOSE, s);
     if (st == TSR_OK)
-        st = share_experts(ep, share, s);
-    if (st == TSR_OK)
-        st = tsr_exchange_wait(ep->exchange, s);
-    if (st == TSR_OK && ep->watch != NULL)
-        st = ep->watch->arrived(ep->watch->context, share->layer, s);
+        st = go(ep, share, s);
     if (st == TSR_OK)
         st = compute(ep, share, s);
-
-    /* come back */
     if (st == TSR_OK)
-        st = tsr_exchange_return(ep->exchange, s);
+        st = told(ep, share->layer, TSR_STAGE_EXPERTS, s);
     if (st == TSR_OK)
-        st = tsr_exchange_wait(ep->exchange, s);
-
-    /* combine */
+        st = come_back(ep, share, s);
     if (st == TSR_OK)
         st = combine(ep, share, s);
-    return st;
+    return st == TSR_OK ? told(ep, share->layer, TSR_STAGE_COMBINE, s) : st;
 }
 
 int32_t tsr_ep_layer_rounds(const tsr_ep_layer *ep, const tsr_step_facts *facts)

@@ -25,11 +25,11 @@
 
 #include <stdint.h>
 
-/* Whoever wants to see what arrives at a layer, before it is computed. */
-typedef struct tsr_arrival_watch {
-    tsr_status (*arrived)(void *context, int32_t layer, tsr_stream stream);
+/* Whoever wants to know when a stage of a layer has been put on the stream. */
+typedef struct tsr_stage_watch {
+    tsr_status (*put)(void *context, int32_t layer, tsr_stage stage, tsr_stream stream);
     void *context;
-} tsr_arrival_watch;
+} tsr_stage_watch;
 
 typedef struct tsr_ep_layer {
     const tsr_plan *plan;
@@ -39,7 +39,7 @@ typedef struct tsr_ep_layer {
     tsr_experts *experts; /* [layers]; of dense layers nothing */
     tsr_exchange *exchange;
     tsr_exchange_buffers buffers;
-    const tsr_arrival_watch *watch; /* NULL: nobody */
+    const tsr_stage_watch *watch; /* NULL: nobody */
 } tsr_ep_layer;
 
 /*

@@ -92,20 +92,29 @@ static tsr_status predict(const tsr_model *m, const tsr_flight *f, const tsr_bat
     return tsr_block_predict(m->device, &block, m->stream);
 }
 
+/* Tells who watches what has been put on the stream, where it was. */
+static tsr_status told(const tsr_model *m, int32_t layer, tsr_stage stage, tsr_status status)
+{
+    const tsr_stage_watch *watch = m->ep.watch;
+
+    return status == TSR_OK && watch != NULL ? watch->put(watch->context, layer, stage, m->stream)
+                                             : status;
+}
+
 tsr_status tsr_forward(const tsr_model *model, const tsr_flight *flight,
                        const tsr_step_facts *facts)
 {
     const tsr_batch *b = &flight->on_device;
 
-    tsr_status st = embed(model, b);
+    tsr_status st = told(model, 0, TSR_STAGE_EMBED, embed(model, b));
     for (int32_t l = 0; st == TSR_OK && l < model->plan->model.layers; l++) {
-        st = attend(model, l, b);
+        st = told(model, l, TSR_STAGE_ATTENTION, attend(model, l, b));
         if (st == TSR_OK && model->weights.layer[l].sparse)
             st = tsr_ep_layer_forward(&model->ep, l, b->count.tokens, facts, model->stream);
         else if (st == TSR_OK)
-            st = dense(model, l, b);
+            st = told(model, l, TSR_STAGE_DENSE, dense(model, l, b));
     }
     if (st == TSR_OK)
-        st = predict(model, flight, b);
+        st = told(model, 0, TSR_STAGE_PREDICT, predict(model, flight, b));
     return st;
 }

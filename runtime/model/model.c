@@ -260,6 +260,7 @@ void tsr_model_close(tsr_model *model)
     tsr_device_mark_close(model->device, model->read);
     tsr_device_host_free(model->device, model->staged);
     tsr_device_host_free(model->device, model->count.rows);
+    tsr_stage_clock_close(&model->clock, model->device);
     for (int32_t f = 0; f < TSR_MAX_FLIGHTS; f++)
         tsr_flight_close(&model->flight[f]);
     tsr_ep_layer_close(&model->ep);

@@ -125,6 +125,40 @@ typedef struct tsr_routing_tally {
  */
 TSR_MUST_USE tsr_status tsr_model_tally_next(tsr_model *model, tsr_routing_tally *tally);
 
+/* What a step goes through, as far as each layer has it. */
+typedef enum tsr_stage {
+    TSR_STAGE_EMBED,
+    TSR_STAGE_ATTENTION,
+    TSR_STAGE_DENSE,
+    TSR_STAGE_CHOOSE,
+    TSR_STAGE_DISPATCH,
+    TSR_STAGE_SHARED, /* experts, while rows travel */
+    TSR_STAGE_ARRIVE,
+    TSR_STAGE_EXPERTS,
+    TSR_STAGE_RETURN,
+    TSR_STAGE_COMBINE,
+    TSR_STAGE_PREDICT,
+    TSR_STAGES
+} tsr_stage;
+
+/* "experts" */
+const char *tsr_stage_name(tsr_stage stage);
+
+/* Where the time of one step on this rank's device went: from the end of one stage to the end of the
+ * next. */
+typedef struct tsr_stage_times {
+    int64_t ns[TSR_STAGES]; /* of all layers and rounds */
+    bool done;
+} tsr_stage_times;
+
+/*
+ * Times the next step that is launched and not counted. The launch waits for it. Not collective.
+ * `times` is borrowed until it is done.
+ *
+ * TSR_ERR_MEMORY
+ */
+TSR_MUST_USE tsr_status tsr_model_time_next(tsr_model *model, tsr_stage_times *times);
+
 /*
  * Rows first_row ... of the logits of a flight that has landed and was not launched again. Waits as
  * tsr_model_land does.

@@ -8,6 +8,7 @@
  *                   --> flight    of each step that may be under way: batch, results, mark
  *                   --> recordings    steps that are played again
  *                   --> count     what is counted of a step, when somebody asks
+ *                   --> clock     when its stages ended, likewise
  */
 #ifndef TSR_RUNTIME_MODEL_MODEL_PARTS_H
 #define TSR_RUNTIME_MODEL_MODEL_PARTS_H
@@ -19,6 +20,7 @@
 #include "runtime/model/model.h"
 #include "runtime/model/recordings.h"
 #include "runtime/model/routing_count.h"
+#include "runtime/model/stage_clock.h"
 #include "runtime/model/step.h"
 #include "runtime/model/weights.h"
 
@@ -35,6 +37,7 @@ struct tsr_model {
     int32_t flights;
     tsr_recordings recordings;
     tsr_routing_count count;
+    tsr_stage_clock clock;
     tsr_stream stream;  /* steps, one after the other */
     tsr_stream reading; /* logits of a landed flight, while the next one computes */
     tsr_mark *read;     /* on `reading` */
@@ -48,6 +51,10 @@ TSR_MUST_USE tsr_status tsr_forward(const tsr_model *model, const tsr_flight *fl
 /* The same while this rank's routing is counted: what was asked for is then done. */
 TSR_MUST_USE tsr_status tsr_forward_counted(tsr_model *model, const tsr_flight *flight,
                                             const tsr_step_facts *facts);
+
+/* The same while the device's clock is read behind every stage. */
+TSR_MUST_USE tsr_status tsr_forward_timed(tsr_model *model, const tsr_flight *flight,
+                                          const tsr_step_facts *facts);
 
 /* Waits until a stream has passed a mark, as tsr_model_land does. */
 TSR_MUST_USE tsr_status tsr_wait_for_mark(const tsr_model *model, tsr_mark *mark, uint64_t epoch);

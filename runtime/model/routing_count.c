@@ -88,11 +88,13 @@ static tsr_status meet_rows(tsr_model *m, int32_t first, int32_t rows, tsr_strea
     return st;
 }
 
-static tsr_status count_arrivals(void *context, int32_t layer, tsr_stream s)
+static tsr_status count_arrivals(void *context, int32_t layer, tsr_stage stage, tsr_stream s)
 {
     tsr_model *m = context;
     int32_t count = 0;
 
+    if (stage != TSR_STAGE_ARRIVE)
+        return TSR_OK;
     memset(m->count.met, 0, sizeof(m->count.met));
     tsr_status st = get_count(m, s, &count);
     for (int32_t first = 0; st == TSR_OK && first < count; first += PIECE_ROWS)
@@ -105,7 +107,7 @@ static tsr_status count_arrivals(void *context, int32_t layer, tsr_stream s)
 tsr_status tsr_forward_counted(tsr_model *model, const tsr_flight *flight,
                                const tsr_step_facts *facts)
 {
-    const tsr_arrival_watch watch = {.arrived = count_arrivals, .context = model};
+    const tsr_stage_watch watch = {.put = count_arrivals, .context = model};
 
     model->ep.watch = &watch;
     const tsr_status st = tsr_forward(model, flight, facts);

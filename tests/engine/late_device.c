@@ -327,6 +327,22 @@ static tsr_status late_load_rows(tsr_device *device, const tsr_linear *linear, v
     return later(late(device), stream, run_load_rows, &c, sizeof(c));
 }
 
+typedef struct clock_call {
+    uint64_t *at_ns;
+} clock_call;
+
+static tsr_status run_clock(late_device *d, void *arguments)
+{
+    const clock_call *c = arguments;
+    return tsr_device_clock(d->cpu, c->at_ns, (tsr_stream){0});
+}
+
+static tsr_status late_clock(tsr_device *device, uint64_t *at_ns, tsr_stream stream)
+{
+    clock_call c = {at_ns};
+    return later(late(device), stream, run_clock, &c, sizeof(c));
+}
+
 static void late_close(tsr_device *device)
 {
     late_device *d = late(device);
@@ -359,6 +375,7 @@ static tsr_device_table table_over(const tsr_device_table *cpu)
     t.mark_close = late_mark_close;
     t.mark = late_mark;
     t.passed = late_passed;
+    t.clock = late_clock;
     t.record = late_record;
     t.recorded = late_recorded;
     t.replay = late_replay;

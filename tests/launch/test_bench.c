@@ -47,6 +47,9 @@ static void check_row(const json_t *json, const json_t *row, double tokens)
     assert_near(number(row, "read_bandwidth"), number(json, "read_bandwidth"));
     assert_near(number(row, "ratio"), bytes / step_s / number(row, "read_bandwidth"));
     assert_true(number(row, "experts_per_layer") > 0);
+    const json_t *stages = json_object_get(row, "stages_us");
+    assert_true(number(stages, "attention") > 0 && number(stages, "experts") > 0);
+    assert_true(number(stages, "predict") > 0);
 }
 
 static const json_t *row_of(const json_t *json, const char *kind, size_t index)

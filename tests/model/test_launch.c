@@ -137,6 +137,37 @@ static void the_experts_of_a_step_are_counted_when_asked_for(void **state)
     }
 }
 
+/* Every stage that the model has, and no other; the step gives what it would have given. */
+static void the_stages_of_a_step_are_timed_when_asked_for(void **state)
+{
+    (void)state;
+    int32_t token[2] = {0};
+
+    for (int late = 0; late < 2; late++) {
+        rig r = open_rig(late == 1);
+        const bool shared = r.plan->model.shared_intermediate > 0;
+        const bool dense = !r.plan->model.sparse[0];
+        tsr_stage_times times = {.done = true};
+        const tsr_sampled *sampled = NULL;
+
+        for (int i = 0; i < 2; i++) {
+            if (i == 0)
+                ASSERT_STATUS(TSR_OK, tsr_model_time_next(r.model, &times));
+            assert_int_equal(times.done, i == 1);
+            ASSERT_STATUS(TSR_OK, fill(&r, 0, 0));
+            ASSERT_STATUS(TSR_OK, tsr_model_launch(r.model, 0, &facts));
+            ASSERT_STATUS(TSR_OK, tsr_model_land(r.model, 0, &sampled));
+            token[i] = sampled[0].token;
+        }
+        assert_int_equal(token[0], token[1]);
+        for (int s = 0; s < TSR_STAGES; s++) {
+            const bool there = (s != TSR_STAGE_SHARED || shared) && (s != TSR_STAGE_DENSE || dense);
+            assert_int_equal(times.ns[s] > 0, there);
+        }
+        close_rig(&r);
+    }
+}
+
 /* A KV block that the cache does not have: no front door sees it, since it stands in device memory.
  * The launch goes through; the landing says what the block found. */
 static void what_a_block_finds_wrong_is_told_by_the_landing(void **state)
@@ -271,6 +302,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(results_are_there_once_a_flight_has_landed),
         cmocka_unit_test(the_experts_of_a_step_are_counted_when_asked_for),
+        cmocka_unit_test(the_stages_of_a_step_are_timed_when_asked_for),
         cmocka_unit_test(what_a_block_finds_wrong_is_told_by_the_landing),
         cmocka_unit_test(flights_are_used_in_turn),
         cmocka_unit_test(a_batch_beyond_the_plan_is_refused_by_name),
