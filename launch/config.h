@@ -39,6 +39,7 @@ typedef struct tsr_config {
     const char *output;
     bool resume;
     const char *template_kwargs;
+    const char *generation_config;
     const char *stop[TSR_MAX_STOPS];
     int32_t stop_count;
     int64_t max_tokens;

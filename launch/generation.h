@@ -21,6 +21,7 @@ typedef struct tsr_request_context {
     int32_t max_model_len;
     size_t
         max_prompt_bytes; /* a longer text cannot fit; tsr_request_prompt_most_bytes. 0: any may */
+    json_t *unknown; /* object: names of fields that were said not to be known; NULL: say nothing */
 } tsr_request_context;
 
 /* One request, possibly of several prompts. Owns what it points to. */

@@ -111,6 +111,17 @@ static tsr_status open_checkpoint(const job *j, tsr_problems *problems,
     return st == TSR_OK ? tsr_checkpoint_open(folder, problems, ret_checkpoint) : st;
 }
 
+static tsr_status add_eos(const tsr_job_needs *needs, tsr_model_facts *model)
+{
+    if (!needs->has_eos || tsr_model_add_eos(model, needs->eos))
+        return TSR_OK;
+    tsr_log(TSR_LOG_ERROR,
+            "tokenizer_config.json: eos_token: its id %d is beyond the %d of the model, or there "
+            "are more than %d ids that end an answer",
+            needs->eos, model->vocab, TSR_MAX_EOS);
+    return TSR_ERR_CHECKPOINT;
+}
+
 /* Coordinator: from the folder to a plan that fits. */
 static tsr_status make_plan(const job *j, const tsr_backend *backend,
                             const tsr_host_share *smallest, tsr_plan **ret_plan)
@@ -127,6 +138,8 @@ static tsr_status make_plan(const job *j, const tsr_backend *backend,
         st = open_checkpoint(j, &problems, &checkpoint);
     if (st == TSR_OK)
         st = j->hooks->prepare(j->hooks->context, checkpoint, ranks.ranks, &needs);
+    if (st == TSR_OK)
+        st = add_eos(&needs, &checkpoint->model);
     if (st == TSR_OK)
         st = tsr_plan_request_read(j->config, backend, NULL, ranks.ranks, &request);
     if (st == TSR_OK) {

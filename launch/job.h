@@ -18,6 +18,8 @@ typedef struct tsr_job_needs {
     int32_t max_num_seqs;       /* of one rank, where the user gives none; 0: the target's */
     int32_t max_batched_tokens; /* likewise */
     int64_t kv_positions;       /* of one rank at a time; 0: whatever there is room for */
+    bool has_eos;               /* another id ends an answer, besides those of the checkpoint */
+    int32_t eos;
 } tsr_job_needs;
 
 /* Called on rank 0, in this order; those that say so may be NULL. */

@@ -1,12 +1,9 @@
-/*
- * A parameter of OpenAI's or vLLM's that changes answers and is not built is refused by name unless
- * it asks for nothing: ignored in silence it would give a wrong answer. A field nobody knows is
- * logged and passed over, since clients send their own.
- */
+/* A value that is given is checked before it is used; one that is not comes from the checkpoint's
+ * generation_config.json, else from OpenAI's API. */
 #include "launch/request_body.h"
 
+#include "launch/request_fields.h"
 #include "launch/request_prompt.h"
-#include "runtime/base/log.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -17,108 +14,6 @@ enum {
     MAX_STOP_STRINGS = 64, /* each byte of an answer is held against every one */
     MAX_STOP_BYTES = 1024,
 };
-
-typedef enum parameter_kind {
-    SERVED,  /* read below or by the prompt */
-    IGNORED, /* has no effect on the answer */
-    NEUTRAL, /* not built: legal only at the value that changes nothing */
-} parameter_kind;
-
-typedef struct parameter_row {
-    const char *name;
-    parameter_kind kind;
-    double neutral; /* NEUTRAL: the number that changes nothing */
-} parameter_row;
-
-static const parameter_row parameters[] = {
-    {"messages", SERVED, 0},
-    {"prompt", SERVED, 0},
-    {"chat_template_kwargs", SERVED, 0},
-    {"add_generation_prompt", SERVED, 0},
-    {"max_tokens", SERVED, 0},
-    {"max_completion_tokens", SERVED, 0},
-    {"temperature", SERVED, 0},
-    {"top_p", SERVED, 0},
-    {"top_k", SERVED, 0},
-    {"seed", SERVED, 0},
-    {"stop", SERVED, 0},
-    {"stop_token_ids", SERVED, 0},
-    {"ignore_eos", SERVED, 0},
-    {"include_stop_str_in_output", SERVED, 0},
-    {"skip_special_tokens", SERVED, 0},
-    {"model", IGNORED, 0},
-    {"user", IGNORED, 0},
-    {"metadata", IGNORED, 0},
-    {"store", IGNORED, 0},
-    {"service_tier", IGNORED, 0},
-    {"stream_options", IGNORED, 0},
-    {"parallel_tool_calls", IGNORED, 0},
-    {"n", NEUTRAL, 1},
-    {"best_of", NEUTRAL, 1},
-    {"stream", NEUTRAL, 0},
-    {"echo", NEUTRAL, 0},
-    {"suffix", NEUTRAL, 0},
-    {"logprobs", NEUTRAL, -1},
-    {"top_logprobs", NEUTRAL, 0},
-    {"prompt_logprobs", NEUTRAL, -1},
-    {"logit_bias", NEUTRAL, 0},
-    {"presence_penalty", NEUTRAL, 0},
-    {"frequency_penalty", NEUTRAL, 0},
-    {"repetition_penalty", NEUTRAL, 1},
-    {"min_p", NEUTRAL, 0},
-    {"min_tokens", NEUTRAL, 0},
-    {"bad_words", NEUTRAL, 0},
-    {"allowed_token_ids", NEUTRAL, 0},
-    {"truncate_prompt_tokens", NEUTRAL, -1},
-    {"tools", NEUTRAL, 0},
-    {"functions", NEUTRAL, 0},
-    {"tool_choice", NEUTRAL, 0},
-    {"reasoning_effort", NEUTRAL, 0},
-    {"response_format", NEUTRAL, 0},
-    {"structured_outputs", NEUTRAL, 0},
-    {"guided_json", NEUTRAL, 0},
-    {"guided_regex", NEUTRAL, 0},
-    {"continue_final_message", NEUTRAL, 0},
-    {"return_token_ids", NEUTRAL, 0},
-};
-enum { PARAMETERS = sizeof(parameters) / sizeof(parameters[0]) };
-
-static bool is_neutral(const parameter_row *row, const json_t *value)
-{
-    if (json_is_null(value) || json_is_false(value))
-        return true;
-    if (json_is_number(value))
-        return json_number_value(value) == row->neutral;
-    if (json_is_array(value))
-        return json_array_size(value) == 0;
-    if (json_is_object(value)) {
-        const char *type = json_string_value(json_object_get(value, "type"));
-        return json_object_size(value) == 0 || (type != NULL && strcmp(type, "text") == 0);
-    }
-    const char *text = json_string_value(value);
-    return text != NULL &&
-           (text[0] == '\0' || strcmp(text, "none") == 0 || strcmp(text, "auto") == 0);
-}
-
-/* Every key of the body is known, harmless or named. */
-static tsr_status check_keys(const json_t *body, tsr_refusal *ret_refusal)
-{
-    const char *key = NULL;
-    const json_t *value = NULL;
-
-    json_object_foreach((json_t *)(uintptr_t)body, key, value)
-    {
-        const parameter_row *row = NULL;
-        for (size_t i = 0; i < PARAMETERS && row == NULL; i++)
-            row = strcmp(parameters[i].name, key) == 0 ? &parameters[i] : NULL;
-        if (row == NULL)
-            tsr_log(TSR_LOG_DEBUG, "request field %s is unknown and ignored", key);
-        else if (row->kind == NEUTRAL && !is_neutral(row, value))
-            return tsr_refuse(ret_refusal, "unsupported_parameter", key,
-                              "%s: this value is not served; leave it out", key);
-    }
-    return TSR_OK;
-}
 
 typedef struct range {
     const char *name;
@@ -215,6 +110,9 @@ static tsr_status read_max_tokens(const json_t *body, const tsr_request_context 
                           "requested %.0f tokens (%zu in the %s, %.0f in the completion).",
                           context->max_model_len, asked + (double)longest, longest,
                           generation->chat ? "messages" : "prompt", asked);
+    if (asked == 0 && context->generation.max_new_tokens > 0)
+        asked =
+            context->generation.max_new_tokens < room ? context->generation.max_new_tokens : room;
     if (asked == 0 && !generation->chat)
         asked = room < COMPLETION_TOKENS ? room : COMPLETION_TOKENS;
     generation->request.max_tokens = asked > 0 ? (int32_t)asked : room;
@@ -310,7 +208,7 @@ tsr_status tsr_request_body_read(const json_t *body, tsr_body_kind kind,
 
     tsr_status st = read_kind(body, kind, &g, ret_refusal);
     if (st == TSR_OK)
-        st = check_keys(body, ret_refusal);
+        st = tsr_request_fields_check(body, context, ret_refusal);
     if (st == TSR_OK)
         st = read_sampling(body, context, &g.request, ret_refusal);
     if (st == TSR_OK)

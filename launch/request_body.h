@@ -1,6 +1,6 @@
 /*
  * The body of an OpenAI request, read into what the engine wants. Every parameter is a row of one
- * table: served, ignored, or legal only at its neutral value because it is not built. Shared by
+ * table (request_fields.c): served, ignored, or legal only where it asks for nothing. Shared by
  * the batch file and whoever else speaks this dialect.
  */
 #ifndef TSR_LAUNCH_REQUEST_BODY_H

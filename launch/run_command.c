@@ -8,6 +8,7 @@
 #include "launch/prompt_session.h"
 #include "launch/request_prompt.h"
 #include "runtime/base/log.h"
+#include "runtime/text/tokenizer_config.h"
 
 #include <math.h>
 #include <signal.h>
@@ -20,6 +21,7 @@ typedef struct run {
     tsr_tokenizer *tokenizer;
     tsr_chat_template *chat_template;
     json_t *template_kwargs;
+    json_t *unknown_fields; /* of requests, named once each */
     tsr_request_context context;
     tsr_batch_file *batch;      /* with --input */
     tsr_prompt_session session; /* with --prompt or --chat */
@@ -74,8 +76,10 @@ static tsr_status read_template_kwargs(run *r)
 static tsr_generation_defaults defaults_of(const tsr_config *config,
                                            const tsr_generation_defaults *file)
 {
-    tsr_generation_defaults d = *file;
+    tsr_generation_defaults d = {0};
 
+    if (strcmp(config->generation_config, "none") != 0)
+        d = *file;
     if (!isnan(config->temperature)) {
         d.has_temperature = true;
         d.temperature = (float)config->temperature;
@@ -91,35 +95,67 @@ static tsr_generation_defaults defaults_of(const tsr_config *config,
     return d;
 }
 
+/* Opens what there is to read and write text with; -1: no id of its own ends an answer. */
+static tsr_status open_text(run *r, const char *folder, int32_t *ret_eos)
+{
+    tsr_problems problems = {0};
+
+    tsr_status st = tsr_tokenizer_open(folder, &problems, &r->tokenizer);
+    if (st == TSR_OK)
+        st = tsr_tokenizer_config_read(folder, r->tokenizer, &problems, ret_eos);
+    /* a prompt goes to the model as it is: a template that we do not have is no reason to refuse */
+    if (st == TSR_OK && r->config->prompt == NULL)
+        st = tsr_chat_template_open(folder, &problems, &r->chat_template);
+    tsr_problems_log(&problems);
+    tsr_problems_close(&problems);
+    return st;
+}
+
+/* Sampling other than the checkpoint asks for would be another answer. */
+static tsr_status check_defaults(const tsr_generation_defaults *defaults)
+{
+    if (defaults->unserved[0] == '\0')
+        return TSR_OK;
+    tsr_log(TSR_LOG_ERROR,
+            "generation_config.json: not served: %s; --generation-config none samples without the "
+            "file's defaults",
+            defaults->unserved);
+    return TSR_ERR_CHECKPOINT;
+}
+
 static tsr_status prepare(void *context, const tsr_checkpoint *checkpoint, int32_t ranks,
                           tsr_job_needs *ret_needs)
 {
     run *r = context;
-    tsr_problems problems = {0};
+    const tsr_generation_defaults defaults = defaults_of(r->config, &checkpoint->generation);
+    int32_t eos = -1;
 
     (void)ranks;
-    tsr_status st = tsr_tokenizer_open(checkpoint->folder, &problems, &r->tokenizer);
-    /* a prompt goes to the model as it is: a template that we do not have is no reason to refuse */
-    if (st == TSR_OK && r->config->prompt == NULL)
-        st = tsr_chat_template_open(checkpoint->folder, &problems, &r->chat_template);
-    tsr_problems_log(&problems);
-    tsr_problems_close(&problems);
+    tsr_status st = check_defaults(&defaults);
+    if (st == TSR_OK)
+        st = open_text(r, checkpoint->folder, &eos);
     if (st == TSR_OK)
         st = read_template_kwargs(r);
     if (st != TSR_OK)
         return st;
+    if (eos < 0 && checkpoint->model.eos_count == 0)
+        tsr_log(TSR_LOG_WARN, "no file of the checkpoint names an end-of-sequence token: only "
+                              "their length ends answers");
 
     const char *slash = strrchr(checkpoint->folder, '/');
     r->model_name = strdup(slash != NULL && slash[1] ? slash + 1 : checkpoint->folder);
-    if (r->model_name == NULL)
+    r->unknown_fields = json_object();
+    if (r->model_name == NULL || r->unknown_fields == NULL)
         return TSR_ERR_MEMORY;
     r->context = (tsr_request_context){
         .tokenizer = r->tokenizer,
         .chat_template = r->chat_template,
         .template_kwargs = r->template_kwargs,
-        .generation = defaults_of(r->config, &checkpoint->generation),
+        .generation = defaults,
+        .unknown = r->unknown_fields,
     };
-    *ret_needs = (tsr_job_needs){.token_ids = tsr_tokenizer_ids(r->tokenizer)};
+    *ret_needs = (tsr_job_needs){
+        .token_ids = tsr_tokenizer_ids(r->tokenizer), .has_eos = eos >= 0, .eos = eos};
     return TSR_OK;
 }
 
@@ -180,7 +216,7 @@ static tsr_status open_session(run *r)
     if (st == TSR_ERR_ARG)
         tsr_log(TSR_LOG_ERROR, "%s", refusal.message);
     if (st == TSR_OK) {
-        if (r->config->max_tokens == 0)
+        if (r->config->max_tokens == 0 && r->context.generation.max_new_tokens == 0)
             generation.request.max_tokens =
                 r->context.max_model_len - (int32_t)generation.prompts[0].count;
         st = tsr_prompt_session_open(&generation, r->tokenizer, deadline_ms_of(r->config),
@@ -276,6 +312,7 @@ tsr_status tsr_run_command(const tsr_config *config, const tsr_launch_info *info
     tsr_prompt_session_close(&r.session);
     tsr_batch_file_close(r.batch);
     json_decref(r.template_kwargs);
+    json_decref(r.unknown_fields);
     tsr_chat_template_close(r.chat_template);
     tsr_tokenizer_close(r.tokenizer);
     free(r.model_name);

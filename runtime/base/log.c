@@ -37,6 +37,16 @@ bool tsr_log_enabled(tsr_log_level level)
     return level <= max_level;
 }
 
+/* Names and bytes of files get into messages. */
+static void make_one_line(char *line)
+{
+    for (; *line != '\0'; line++) {
+        const unsigned char c = (unsigned char)*line;
+        if (c < 0x20 || c == 0x7f)
+            *line = '?';
+    }
+}
+
 void tsr_log(tsr_log_level level, const char *format, ...)
 {
     if (!tsr_log_enabled(level))
@@ -53,6 +63,7 @@ void tsr_log(tsr_log_level level, const char *format, ...)
     va_start(args, format);
     (void)vsnprintf(line + used, sizeof(line) - (size_t)used, format, args);
     va_end(args);
+    make_one_line(line);
 
     if (active_sink != NULL)
         active_sink(active_context, level, line);

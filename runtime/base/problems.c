@@ -9,7 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEPT_MOST = 1000, LOGGED_MOST = 8, TEXT_BYTES = 1024 };
+enum { KEPT_MOST = 1000, TEXT_BYTES = 1024 };
+
+/* A refusal is four lines at most: three errors, or two warnings beside what refuses; and how many
+ * more there are. */
+enum { NOTES_LOGGED = 8, WARNINGS_LOGGED = 2, ERRORS_LOGGED = 3 };
 
 /* Where the next problem goes, or NULL when it is not kept: errors take the place of others. */
 static tsr_problem *make_room(tsr_problems *problems, tsr_severity severity)
@@ -61,20 +65,23 @@ bool tsr_problems_has_error(const tsr_problems *problems)
 void tsr_problems_log(const tsr_problems *problems)
 {
     static const tsr_log_level levels[] = {TSR_LOG_INFO, TSR_LOG_WARN, TSR_LOG_ERROR};
+    static const size_t most[] = {NOTES_LOGGED, WARNINGS_LOGGED, ERRORS_LOGGED};
 
+    const bool refused = problems->errors > 0;
     size_t logged[sizeof(levels) / sizeof(levels[0])] = {0};
     size_t left = problems->dropped;
 
     for (size_t i = 0; i < problems->count; i++) {
         const tsr_problem *problem = &problems->items[i];
-        if (logged[problem->severity]++ < LOGGED_MOST)
+        const bool shown = !refused || problem->severity == TSR_SEVERITY_ERROR;
+        if (shown && logged[problem->severity]++ < most[problem->severity])
             tsr_log(levels[problem->severity], "%s", problem->text);
         else
             left++;
     }
     if (left > 0)
-        tsr_log(problems->errors > 0 ? TSR_LOG_ERROR : TSR_LOG_WARN,
-                "and %zu further problems like these; tessera plan lists them", left);
+        tsr_log(refused ? TSR_LOG_ERROR : TSR_LOG_WARN,
+                "and %zu further problem%s; tessera plan lists them", left, left > 1 ? "s" : "");
 }
 
 void tsr_problems_close(tsr_problems *problems)

@@ -33,8 +33,8 @@ tsr_problems_add(tsr_problems *problems, tsr_severity severity, const char *form
 
 bool tsr_problems_has_error(const tsr_problems *problems);
 
-/* Writes problems to the log, errors as errors: of each severity the first few, since a model has
- * ten thousands of tensors and one cause shows in many of them, and how many more there are. */
+/* Writes problems to the log, the errors alone where there are some: the first few, since a model
+ * has ten thousands of tensors and one cause shows in many of them, and how many more there are. */
 void tsr_problems_log(const tsr_problems *problems);
 
 void tsr_problems_close(tsr_problems *problems);

@@ -46,6 +46,8 @@ typedef struct tsr_generation_defaults {
     float temperature; /* 0 where do_sample is false */
     float top_p;
     int32_t top_k;
+    int32_t max_new_tokens; /* 0: not given */
+    char unserved[160];     /* "repetition_penalty 1.05, min_p 0.1": what is not served, or "" */
 } tsr_generation_defaults;
 
 typedef struct tsr_checkpoint {
@@ -78,6 +80,10 @@ const tsr_tensor *tsr_checkpoint_find(const tsr_checkpoint *checkpoint, const ch
  * tokens there. These layers are skipped, wherever their tensors stand.
  */
 bool tsr_model_is_mtp_name(const tsr_model_facts *model, const char *name);
+
+/* Another id that ends an answer, which may be there already. False: it is no id of the model, or
+ * there are too many. */
+bool tsr_model_add_eos(tsr_model_facts *model, int32_t id);
 
 /* NULL is allowed. */
 void tsr_checkpoint_close(tsr_checkpoint *checkpoint);

@@ -50,8 +50,8 @@ static void close_files(config_files *files)
 }
 
 /* The ids that end an answer, and sampling defaults. */
-static tsr_status read_generation(const config_files *files, tsr_problems *problems,
-                                  tsr_configs *configs)
+static tsr_status read_generation(const char *folder, const config_files *files,
+                                  tsr_problems *problems, tsr_configs *configs)
 {
     const tsr_fields config = {files->config, "config.json", problems};
     const tsr_fields generation = {files->generation, "generation_config.json", problems};
@@ -61,20 +61,22 @@ static tsr_status read_generation(const config_files *files, tsr_problems *probl
         st = TSR_ERR_CHECKPOINT;
     if (tsr_generation_config_read(&generation, &configs->generation) != TSR_OK)
         st = TSR_ERR_CHECKPOINT;
-    if (st == TSR_OK && configs->model.eos_count == 0)
+    /* what a tokenizer's own configuration names is for those who have the tokenizer */
+    if (st == TSR_OK && configs->model.eos_count == 0 &&
+        !tsr_folder_has(folder, "tokenizer_config.json"))
         tsr_problems_add(problems, TSR_SEVERITY_WARNING,
                          "config.json: eos_token_id: is missing: only their length ends answers");
     return st;
 }
 
-static tsr_status read_files(const config_files *files, tsr_arena *memory, tsr_problems *problems,
-                             tsr_configs *configs)
+static tsr_status read_files(const char *folder, const config_files *files, tsr_arena *memory,
+                             tsr_problems *problems, tsr_configs *configs)
 {
     const tsr_fields config = {files->config, "config.json", problems};
 
     tsr_status st = tsr_model_config_read(&config, &configs->model);
     if (st == TSR_OK)
-        st = read_generation(files, problems, configs);
+        st = read_generation(folder, files, problems, configs);
 
     const tsr_status quant_st =
         tsr_quant_config_read(files->config, files->hf_quant, memory, problems, &configs->declared);
@@ -89,7 +91,7 @@ tsr_status tsr_configs_read(const char *folder, tsr_arena *memory, tsr_problems 
 
     tsr_status st = load_files(folder, problems, &files);
     if (st == TSR_OK)
-        st = read_files(&files, memory, problems, &configs);
+        st = read_files(folder, &files, memory, problems, &configs);
     close_files(&files);
     if (st == TSR_OK)
         *ret_configs = configs;

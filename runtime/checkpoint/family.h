@@ -5,6 +5,7 @@
 #ifndef TSR_RUNTIME_CHECKPOINT_FAMILY_H
 #define TSR_RUNTIME_CHECKPOINT_FAMILY_H
 
+#include "runtime/base/known_fields.h"
 #include "runtime/base/model_facts.h"
 #include "runtime/checkpoint/json_fields.h"
 
@@ -14,7 +15,8 @@ typedef struct tsr_family_rules {
     tsr_family family;
     tsr_router_kind router;
     tsr_int_rule experts;
-    bool norm_top_k; /* the class's defaults, where config.json leaves a field out */
+    tsr_field_table fields; /* of config.json, that only this family has */
+    bool norm_top_k;        /* the class's defaults, where config.json leaves a field out */
     double norm_eps;
     double rotary_factor;
     /* Fills the facts that only this family has, `sparse` among them. */

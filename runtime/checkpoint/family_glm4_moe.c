@@ -6,6 +6,19 @@
 
 enum { MOST_SHARED = 64 };
 
+static const tsr_known_field own_fields[] = {
+    {"n_routed_experts", TSR_FIELD_READ, NULL},
+    {"first_k_dense_replace", TSR_FIELD_READ, NULL},
+    {"n_group", TSR_FIELD_READ, NULL},
+    {"n_shared_experts", TSR_FIELD_READ, NULL},
+    {"num_nextn_predict_layers", TSR_FIELD_READ, NULL},
+    {"routed_scaling_factor", TSR_FIELD_READ, NULL},
+    {"topk_group", TSR_FIELD_READ, NULL},
+    {"use_qk_norm", TSR_FIELD_READ, NULL},
+    {"scoring_func", TSR_FIELD_NEUTRAL, "sigmoid"},
+    {"topk_method", TSR_FIELD_NEUTRAL, "noaux_tc"},
+};
+
 static tsr_status read_layers(const tsr_fields *config, tsr_model_facts *facts)
 {
     static const tsr_int_rule dense_rule = {
@@ -88,6 +101,7 @@ const tsr_family_rules tsr_family_glm4_moe = {
                 .smallest = 1,
                 .largest = TSR_MAX_EXPERTS,
                 .required = true},
+    .fields = {own_fields, sizeof(own_fields) / sizeof(own_fields[0])},
     .norm_top_k = true,
     .norm_eps = 1e-5,
     .rotary_factor = 0.5,

@@ -4,6 +4,12 @@
  */
 #include "runtime/checkpoint/family.h"
 
+static const tsr_known_field own_fields[] = {
+    {"num_experts", TSR_FIELD_READ, NULL},
+    {"decoder_sparse_step", TSR_FIELD_READ, NULL},
+    {"mlp_only_layers", TSR_FIELD_READ, NULL},
+};
+
 /* A layer is sparse when it is the last of its step and not listed as dense. */
 static tsr_status read_sparse(const tsr_fields *config, tsr_model_facts *facts)
 {
@@ -57,6 +63,7 @@ const tsr_family_rules tsr_family_qwen3_moe = {
                 .smallest = 1,
                 .largest = TSR_MAX_EXPERTS,
                 .required = true},
+    .fields = {own_fields, sizeof(own_fields) / sizeof(own_fields[0])},
     .norm_top_k = false,
     .norm_eps = 1e-6,
     .rotary_factor = 1.0,

@@ -7,6 +7,7 @@
 
 #include "runtime/checkpoint/checkpoint.h"
 #include "runtime/checkpoint/family.h"
+#include "runtime/checkpoint/file_fields.h"
 #include "runtime/checkpoint/module_name.h"
 
 #include <stdio.h>
@@ -146,6 +147,9 @@ static tsr_status check_rope(const tsr_fields *config)
     const json_t *parameters = tsr_fields_get(config, "rope_parameters");
     if (parameters != NULL && !json_is_object(parameters))
         st = tsr_fields_refuse(config, "rope_parameters", "is not an object");
+    const tsr_fields within = {parameters, "config.json: rope_parameters", config->problems};
+    if (st == TSR_OK && tsr_file_fields_check(&within, &tsr_fields_of_rope, NULL) != TSR_OK)
+        st = TSR_ERR_CHECKPOINT;
     const json_t *scaling = tsr_fields_get(config, "rope_scaling");
     if (scaling != NULL && tsr_fields_get(config, types[2]) == NULL &&
         tsr_fields_get(config, types[3]) == NULL)
@@ -157,6 +161,7 @@ static tsr_status check_rope(const tsr_fields *config)
 static tsr_status check_window(const tsr_fields *config)
 {
     const json_t *window = json_object_get(config->object, "sliding_window");
+    char shown[TSR_SHOWN_BYTES];
     bool used = false;
 
     tsr_status st = tsr_fields_bool(config, "use_sliding_window", false, &used);
@@ -165,13 +170,15 @@ static tsr_status check_window(const tsr_fields *config)
                                "true: sliding windows are not supported");
 
     const json_t *types = tsr_fields_get(config, "layer_types");
+    if (types != NULL && !json_is_array(types))
+        st = tsr_fields_refuse(config, "layer_types", "%s is not a list of layers",
+                               tsr_field_show(types, shown));
     for (size_t i = 0; i < json_array_size(types); i++) {
         const char *type = json_string_value(json_array_get(types, i));
         if (type == NULL || strcmp(type, "full_attention") != 0)
             return tsr_fields_refuse(config, "layer_types",
-                                     "layer %zu: \"%.32s\" is not supported; only "
-                                     "\"full_attention\" is",
-                                     i, type != NULL ? type : "");
+                                     "layer %zu: %s is not supported; only \"full_attention\" is",
+                                     i, tsr_field_show(json_array_get(types, i), shown));
     }
     return st;
 }
@@ -179,10 +186,12 @@ static tsr_status check_window(const tsr_fields *config)
 /* Settings that would change the computation, and are not built. */
 static tsr_status check_unsupported(const tsr_fields *config, const tsr_family_rules *rules)
 {
-    tsr_status st = check_architecture(config, rules);
+    tsr_status st = tsr_file_fields_check(config, &tsr_fields_of_config, &rules->fields);
     const char *activation = NULL;
     const json_t *dtype = NULL;
 
+    if (check_architecture(config, rules) != TSR_OK)
+        st = TSR_ERR_CHECKPOINT;
     if (tsr_fields_text(config, "hidden_act", &activation) != TSR_OK)
         st = TSR_ERR_CHECKPOINT;
     else if (activation != NULL && strcmp(activation, "silu") != 0)
@@ -279,6 +288,17 @@ static tsr_status check_sizes(const tsr_fields *config, const tsr_model_facts *f
     return st;
 }
 
+/* Where it is given, every layer has one. */
+static tsr_status check_layer_types(const tsr_fields *config, const tsr_model_facts *facts)
+{
+    const json_t *types = tsr_fields_get(config, "layer_types");
+
+    if (types == NULL || json_array_size(types) == (size_t)facts->layers)
+        return TSR_OK;
+    return tsr_fields_refuse(config, "layer_types", "has %zu entries for %d layers",
+                             json_array_size(types), facts->layers);
+}
+
 static tsr_status check_dense(const tsr_fields *config, const tsr_model_facts *facts)
 {
     for (int32_t i = 0; i < facts->layers; i++) {
@@ -300,6 +320,8 @@ tsr_status tsr_model_config_read(const tsr_fields *config, tsr_model_facts *ret_
         return TSR_ERR_CHECKPOINT;
     if (check_sizes(config, &facts) != TSR_OK)
         st = TSR_ERR_CHECKPOINT;
+    if (st == TSR_OK)
+        st = check_layer_types(config, &facts);
     if (read_rotary(config, rules, &facts) != TSR_OK)
         return TSR_ERR_CHECKPOINT;
     if (rules->read(config, &facts) != TSR_OK)

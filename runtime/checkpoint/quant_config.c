@@ -14,6 +14,7 @@
  */
 #include "runtime/checkpoint/quant_config.h"
 
+#include "runtime/checkpoint/file_fields.h"
 #include "runtime/checkpoint/json_fields.h"
 #include "runtime/checkpoint/quant_compare.h"
 #include "runtime/checkpoint/quant_table.h"
@@ -47,7 +48,7 @@ static tsr_status unnest(tsr_fields *fields)
                                      "stands beside \"quantization\" instead of inside it");
     }
     fields->object = inner;
-    return TSR_OK;
+    return tsr_file_fields_check(fields, &tsr_fields_of_quantization, NULL);
 }
 
 /* `excludes` and their originals have room for the entries of all lists. */
@@ -350,6 +351,9 @@ tsr_status tsr_quant_config_read(const json_t *config, const json_t *hf_quant, t
         return TSR_ERR_CHECKPOINT;
     }
     if (fields.object != NULL && read_method(&fields, &said) != TSR_OK)
+        return TSR_ERR_CHECKPOINT;
+    if (tsr_file_fields_check(&fields, &tsr_fields_of_quantization, NULL) != TSR_OK ||
+        tsr_file_fields_check(&hf_fields, &tsr_fields_of_quantization, NULL) != TSR_OK)
         return TSR_ERR_CHECKPOINT;
 
     if (said != METHOD_NONE && hf_quant != NULL)

@@ -2,6 +2,7 @@
  * must say the same: which of them was meant cannot be known. */
 #include "runtime/checkpoint/quant_table.h"
 
+#include "runtime/checkpoint/file_fields.h"
 #include "runtime/checkpoint/module_name.h"
 
 #include <stdlib.h>
@@ -57,6 +58,11 @@ static tsr_status read_format(const tsr_fields *table, const char *name, const j
                                  LARGEST_GROUP);
     if (json_is_true(zero_point))
         return tsr_fields_refuse(table, name, "has_zero_point is not supported");
+
+    const tsr_fields fields = {value, name, table->problems};
+    const tsr_status st = tsr_file_fields_check(&fields, &tsr_fields_of_quantized_layer, NULL);
+    if (st != TSR_OK)
+        return st;
 
     row->group_size = (int32_t)size;
     *ret_algo = text;

@@ -101,7 +101,7 @@ static void count_line(void *context, tsr_log_level level, const char *line)
     int *counts = context; /* warnings, errors, lines that say how many more there are */
     counts[0] += level == TSR_LOG_WARN;
     counts[1] += level == TSR_LOG_ERROR;
-    counts[2] += strstr(line, "and 1499 further problems") != NULL;
+    counts[2] += strstr(line, "and 1504 further problems") != NULL;
 }
 
 static void a_log_shows_the_first_problems_and_counts_the_others(void **state)
@@ -117,8 +117,28 @@ static void a_log_shows_the_first_problems_and_counts_the_others(void **state)
     tsr_problems_log(&problems);
     tsr_log_set_sink(NULL, NULL);
     assert_int_equal(counts[0], 0);
-    assert_int_equal(counts[1], 8 + 1);
+    assert_int_equal(counts[1], 3 + 1);
     assert_int_equal(counts[2], 1);
+    tsr_problems_close(&problems);
+}
+
+static void warnings_beside_a_refusal_leave_it_room(void **state)
+{
+    (void)state;
+    tsr_problems problems = {0};
+    int counts[3] = {0};
+
+    for (int i = 0; i < 5; i++)
+        tsr_problems_add(&problems, TSR_SEVERITY_WARNING, "field %d", i);
+    tsr_log_set_sink(count_line, counts);
+    tsr_problems_log(&problems);
+    assert_int_equal(counts[0], 2 + 1);
+    assert_int_equal(counts[1], 0);
+    tsr_problems_add(&problems, TSR_SEVERITY_ERROR, "a name of\n\033[2Jtwo lines");
+    tsr_problems_log(&problems);
+    tsr_log_set_sink(NULL, NULL);
+    assert_int_equal(counts[0], 2 + 1);
+    assert_int_equal(counts[1], 1 + 1);
     tsr_problems_close(&problems);
 }
 
@@ -281,7 +301,7 @@ static void keep_line(void *context, tsr_log_level level, const char *line)
     (void)snprintf(kept_line, sizeof(kept_line), "%s", line);
 }
 
-static void a_line_of_the_log_names_its_rank(void **state)
+static void a_log_line_names_its_rank_and_is_one_line(void **state)
 {
     (void)state;
     tsr_log_set_sink(keep_line, NULL);
@@ -293,6 +313,8 @@ static void a_line_of_the_log_names_its_rank(void **state)
     tsr_log_set_rank(-1);
     tsr_log(TSR_LOG_INFO, "loading");
     assert_string_equal(kept_line, "loading");
+    tsr_log(TSR_LOG_WARN, "tensor \"%s\"", "a\nb\033[2J\x7f\xc3\xa9");
+    assert_string_equal(kept_line, "warning: tensor \"a?b?[2J?\xc3\xa9\"");
     tsr_log_set_sink(NULL, NULL);
 }
 
@@ -305,6 +327,7 @@ int main(void)
         cmocka_unit_test(arena_sizes_that_overflow_are_refused),
         cmocka_unit_test(text_grows_drops_and_clears),
         cmocka_unit_test(a_log_shows_the_first_problems_and_counts_the_others),
+        cmocka_unit_test(warnings_beside_a_refusal_leave_it_room),
         cmocka_unit_test(problems_beyond_the_thousandth_are_counted),
         cmocka_unit_test(warnings_make_room_for_errors),
         cmocka_unit_test(a_pipe_is_refused_and_not_waited_for),
@@ -312,7 +335,7 @@ int main(void)
         cmocka_unit_test(files_are_read_whole_or_not_at_all),
         cmocka_unit_test(dtypes_and_formats_have_names_both_ways),
         cmocka_unit_test(the_row_of_a_format_says_how_much_is_stored),
-        cmocka_unit_test(a_line_of_the_log_names_its_rank),
+        cmocka_unit_test(a_log_line_names_its_rank_and_is_one_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

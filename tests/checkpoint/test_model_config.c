@@ -207,6 +207,14 @@ static const struct refusal {
     {"qwen3-mixed", "{\"layer_types\": [\"full_attention\", \"sliding_attention\"]}", "layer_types",
      "layer 1"},
     {"qwen3-mixed", "{\"hidden_act\": \"gelu\"}", "hidden_act", "\"gelu\" is not supported"},
+    {"qwen3-mixed", "{\"layer_types\": \"full_attention\"}", "layer_types", "is not a list"},
+    {"qwen3-mixed", "{\"layer_types\": {\"0\": 1}}", "layer_types", "is not a list"},
+    {"qwen3-mixed", "{\"layer_types\": [\"full_attention\", 7]}", "layer_types", "layer 1: 7"},
+    {"qwen3-mixed", "{\"layer_types\": [\"full_attention\"]}", "layer_types", "1 entries for 4"},
+    {"qwen3-mixed", "{\"mlp_bias\": true}", "mlp_bias", "true is not served"},
+    {"glm4-mixed", "{\"scoring_func\": \"softmax\"}", "scoring_func", "\"softmax\" is not served"},
+    {"qwen3-mixed", "{\"rope_parameters\": {\"factor\": 4}}", "rope_parameters",
+     "factor: 4 is not served"},
     {"qwen3-mixed", "{\"attention_bias\": true}", "attention_bias", "o_proj"},
     {"qwen3-mixed", "{\"partial_rotary_factor\": 0.5}", "partial_rotary_factor", "qwen3_moe"},
     {"qwen3-mixed", "{\"hidden_size\": 120}", "hidden_size", "multiple of 16"},
@@ -363,6 +371,45 @@ static tsr_status read_generation(const char *text, tsr_problems *problems,
     return st;
 }
 
+static void an_unknown_field_is_a_warning_and_a_neutral_one_is_nothing(void **state)
+{
+    (void)state;
+    tsr_problems problems = {0};
+    tsr_model_facts facts;
+    ASSERT_STATUS(TSR_OK, read_config("qwen3-mixed",
+                                      "{\"some_new\\nfield\": 3, \"unheard_of\": null, "
+                                      "\"n_group\": 1, \"clip_qkv\": null, \"mlp_bias\": false}",
+                                      &problems, &facts));
+    assert_int_equal(problems.count, 2);
+    assert_int_equal(problems.items[0].severity, TSR_SEVERITY_WARNING);
+    assert_string_equal(problems.items[0].text,
+                        "config.json: some_new?field: is not known and has no effect");
+    assert_non_null(strstr(problems.items[1].text, "n_group")); /* GLM's alone */
+    tsr_problems_close(&problems);
+}
+
+static void sampling_that_is_not_served_is_named(void **state)
+{
+    (void)state;
+    tsr_problems problems = {0};
+    tsr_generation_defaults d = {0};
+    ASSERT_STATUS(
+        TSR_OK, read_generation("{\"repetition_penalty\": 1.0, \"num_beams\": 1, \"min_p\": null, "
+                                "\"max_new_tokens\": 7, \"transformers_version\": \"5\"}",
+                                &problems, &d));
+    assert_int_equal(problems.count, 0);
+    assert_string_equal(d.unserved, "");
+    assert_int_equal(d.max_new_tokens, 7);
+    ASSERT_STATUS(TSR_OK,
+                  read_generation("{\"repetition_penalty\": 1.05, \"stop_strings\": [\"x\"], "
+                                  "\"new\": 1}",
+                                  &problems, &d));
+    assert_string_equal(d.unserved, "repetition_penalty 1.05, stop_strings a list");
+    assert_int_equal(problems.count, 2); /* one for both, one for the unknown */
+    assert_int_equal(problems.errors, 0);
+    tsr_problems_close(&problems);
+}
+
 static void sampling_defaults_are_read(void **state)
 {
     tsr_problems problems = {0};
@@ -406,6 +453,8 @@ int main(void)
         cmocka_unit_test(further_prediction_begins_behind_the_last_layer_of_glm),
         cmocka_unit_test(ids_of_both_files_end_an_answer),
         cmocka_unit_test(sampling_defaults_are_read),
+        cmocka_unit_test(an_unknown_field_is_a_warning_and_a_neutral_one_is_nothing),
+        cmocka_unit_test(sampling_that_is_not_served_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -425,6 +425,28 @@ static const struct refusal {
     {NULL, "{\"kv_cache_quant_algo\": \"FP8\", \"kv_cache_schema_version\": 2}", "schema_version"},
 };
 
+static void an_unknown_member_is_a_warning_and_another_scale_format_is_refused(void **state)
+{
+    (void)state;
+    reading r = {0};
+    read_texts(NULL,
+               "{\"producer\": {}, \"quantization\": {\"quant_algo\": \"MIXED_PRECISION\", "
+               "\"newer\": 1, \"quantized_layers\": {\"model.layers.0.mlp.experts\": "
+               "{\"quant_algo\": \"FP8\", \"newest\": [2]}}}}",
+               &r);
+    ASSERT_STATUS(TSR_OK, r.status);
+    assert_int_equal(r.problems.count, 2);
+    assert_non_null(strstr(r.problems.items[0].text, "newer: is not known"));
+    assert_non_null(strstr(r.problems.items[1].text, "model.layers.0.mlp.experts: newest"));
+    close_reading(&r);
+    read_texts("{\"quant_method\": \"fp8\", \"weight_block_size\": [128, 128], "
+               "\"scale_fmt\": \"ue8m0\"}",
+               NULL, &r);
+    ASSERT_STATUS(TSR_ERR_CHECKPOINT, r.status);
+    assert_non_null(strstr(r.problems.items[0].text, "scale_fmt: \"ue8m0\" is not served"));
+    close_reading(&r);
+}
+
 static void what_is_unclear_is_refused(void **state)
 {
     (void)state;
@@ -455,6 +477,7 @@ int main(void)
         cmocka_unit_test(spelling_is_no_difference),
         cmocka_unit_test(fp8_blocks_of_transformers_are_a_uniform_declaration),
         cmocka_unit_test(fp8_blocks_below_modelopt_are_the_base),
+        cmocka_unit_test(an_unknown_member_is_a_warning_and_another_scale_format_is_refused),
         cmocka_unit_test(what_is_unclear_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

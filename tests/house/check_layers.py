@@ -83,7 +83,8 @@ PUBLIC_HEADERS = {
     "runtime/model": {"model.h"},
     "runtime/engine": {"engine.h"},
     "runtime/synthetic": {"synthetic.h"},
-    "runtime/text": {"chat_template.h", "detokenizer.h", "stop_strings.h", "tokenizer.h", "utf8.h"},
+    "runtime/text": {"chat_template.h", "detokenizer.h", "stop_strings.h", "tokenizer.h",
+                     "tokenizer_config.h", "utf8.h"},
     "launch": set(),
 }
 

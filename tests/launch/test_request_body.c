@@ -1,5 +1,6 @@
 /* Bodies of OpenAI requests: what is served, what is refused by name, what the defaults are. */
 #include "launch/request_body.h"
+#include "runtime/base/log.h"
 #include "tests/test.h"
 
 #include <stdio.h>
@@ -204,6 +205,13 @@ static void what_is_refused_is_named(void **state)
         {"{\"prompt\":\"a\",\"logprobs\":0}", "unsupported_parameter", "logprobs"},
         {"{\"prompt\":\"a\",\"stream\":true}", "unsupported_parameter", "stream"},
         {"{\"prompt\":\"a\",\"min_p\":0.1}", "unsupported_parameter", "min_p"},
+        {"{\"prompt\":\"a\",\"guided_choice\":[\"yes\"]}", "unsupported_parameter",
+         "guided_choice"},
+        {"{\"prompt\":\"a\",\"use_beam_search\":true}", "unsupported_parameter", "use_beam_search"},
+        {"{\"prompt\":\"a\",\"repeat_penalty\":1.3}", "unsupported_parameter", "repeat_penalty"},
+        {"{\"prompt\":\"a\",\"tool_choice\":\"required\"}", "unsupported_parameter", "tool_choice"},
+        {"{\"prompt\":\"a\",\"enable_thinking\":false}", "unsupported_parameter",
+         "enable_thinking"},
         {"{\"prompt\":\"a\",\"tools\":[{}]}", "unsupported_parameter", "tools"},
         {"{\"prompt\":\"a\",\"response_format\":{\"type\":\"json_object\"}}",
          "unsupported_parameter", "response_format"},
@@ -229,6 +237,54 @@ static void what_is_refused_is_named(void **state)
             fail_msg("%s: refused %s %s: %s", cases[i][0], refusal.code, refusal.param,
                      refusal.message);
     }
+}
+
+static void count_warnings(void *to, tsr_log_level level, const char *line)
+{
+    int *counts = to;
+    counts[0] += level == TSR_LOG_WARN && strstr(line, "unheard") != NULL;
+    counts[1] += level == TSR_LOG_WARN;
+}
+
+static void an_unknown_field_is_said_once_and_not_all_of_them(void **state)
+{
+    (void)state;
+    int counts[2] = {0};
+    tsr_generation g;
+    tsr_refusal refusal;
+
+    context.unknown = json_object();
+    tsr_log_set_sink(count_warnings, counts);
+    for (int i = 0; i < 100; i++) {
+        char body[96];
+        (void)snprintf(body, sizeof(body), "{\"prompt\":\"a\",\"un\\nheard\":%d,\"x%d\":1}", i, i);
+        ASSERT_STATUS(TSR_OK, read_body(body, &g, &refusal));
+        tsr_generation_close(&g);
+        (void)snprintf(body, sizeof(body), "{\"prompt\":\"a\",\"unheard\":%d}", i);
+        ASSERT_STATUS(TSR_OK, read_body(body, &g, &refusal));
+        tsr_generation_close(&g);
+    }
+    tsr_log_set_sink(NULL, NULL);
+    json_decref(context.unknown);
+    context.unknown = NULL;
+    assert_int_equal(counts[0], 1);
+    assert_int_equal(counts[1], 33);
+}
+
+static void a_checkpoints_longest_answer_is_the_default(void **state)
+{
+    (void)state;
+    tsr_generation g;
+    tsr_refusal refusal;
+
+    context.generation.max_new_tokens = 21;
+    ASSERT_STATUS(TSR_OK, read_body("{\"prompt\":\"a\"}", &g, &refusal));
+    assert_int_equal(g.request.max_tokens, 21);
+    tsr_generation_close(&g);
+    ASSERT_STATUS(TSR_OK, read_body("{\"prompt\":\"a\",\"max_tokens\":5}", &g, &refusal));
+    assert_int_equal(g.request.max_tokens, 5);
+    tsr_generation_close(&g);
+    context.generation.max_new_tokens = 0;
 }
 
 static void a_prompt_longer_than_the_context_says_both_lengths(void **state)
@@ -281,6 +337,8 @@ int main(void)
         cmocka_unit_test(prompts_come_in_four_shapes),
         cmocka_unit_test(neutral_values_of_unbuilt_parameters_are_legal),
         cmocka_unit_test(what_is_refused_is_named),
+        cmocka_unit_test(an_unknown_field_is_said_once_and_not_all_of_them),
+        cmocka_unit_test(a_checkpoints_longest_answer_is_the_default),
         cmocka_unit_test(a_prompt_longer_than_the_context_says_both_lengths),
     };
     return cmocka_run_group_tests(tests, open_model, close_model);

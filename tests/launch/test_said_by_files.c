@@ -91,11 +91,59 @@ static void a_sequence_whose_logits_are_not_finite_fails_alone_in_run(void **sta
     edit_remove_folder(folder);
 }
 
+static void an_answer_ends_at_the_token_that_only_the_tokenizers_file_names(void **state)
+{
+    (void)state;
+    use_copy("demo-mixed");
+    edit_replace_text(file_of("generation_config.json"), "1878,", "");
+    edit_replace_text(file_of("config.json"), "1878", "1876");
+    assert_int_equal(run_command_line("%s run %s --chat 'What is 12 + 30?' --max-tokens 60",
+                                      TSR_PROGRAM, folder),
+                     0);
+    char *answer = read_whole(scratch_path("out"), NULL);
+    assert_string_equal(answer, "42\n");
+    free(answer);
+
+    edit_replace_text(file_of("tokenizer_config.json"), "<|im_end|>", "<|nowhere|>");
+    assert_int_equal(run_command_line("%s run %s --chat hello", TSR_PROGRAM, folder), 3);
+    assert_said("err", "eos_token: \"<|nowhere|>\" is no token of tokenizer.json");
+    edit_replace_text(file_of("tokenizer_config.json"), "\"eos_token\"",
+                      "\"add_bos_token\": true, \"eos_token\"");
+    assert_int_equal(run_command_line("%s run %s --chat hello", TSR_PROGRAM, folder), 3);
+    assert_said("err", "add_bos_token: true is not served");
+    edit_remove_folder(folder);
+}
+
+static void sampling_defaults_that_are_not_served_are_refused_and_can_be_left_out(void **state)
+{
+    (void)state;
+    use_copy("demo-mixed");
+    edit_replace_text(file_of("generation_config.json"), "\"do_sample\"",
+                      "\"repetition_penalty\": 1.05, \"min_p\": 0.9, \"do_sample\"");
+    assert_int_equal(run_command_line("%s run %s --prompt a --max-tokens 2", TSR_PROGRAM, folder),
+                     3);
+    assert_said("err", "repetition_penalty 1.05, min_p 0.9");
+    assert_said("err", "--generation-config none");
+    assert_error_lines(1);
+    assert_int_equal(run_command_line("%s run %s --prompt a --max-tokens 2 --temperature 0 "
+                                      "--generation-config none",
+                                      TSR_PROGRAM, folder),
+                     0);
+    edit_write_text(scratch_path("tokens"), "[[1, 2, 3]]");
+    assert_int_equal(run_command_line("%s score %s --tokens %s --out %s", TSR_PROGRAM, folder,
+                                      scratch_path("tokens"), scratch_path("logits")),
+                     0);
+    assert_said("err", "warning: generation_config.json: repetition_penalty 1.05");
+    edit_remove_folder(folder);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_sequence_whose_logits_are_not_finite_fails_alone_in_score),
         cmocka_unit_test(a_sequence_whose_logits_are_not_finite_fails_alone_in_run),
+        cmocka_unit_test(an_answer_ends_at_the_token_that_only_the_tokenizers_file_names),
+        cmocka_unit_test(sampling_defaults_that_are_not_served_are_refused_and_can_be_left_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
