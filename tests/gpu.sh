@@ -7,13 +7,14 @@
 #   tests/gpu.sh --build-only   builds; needs a CUDA toolkit but no GPU
 #   tests/gpu.sh --run-only     runs what was built, here or elsewhere
 #
-# BUILD names the build folder, build/gpu by default, SCRATCH one with 26 GB for the bench. Exit code 1 when anything failed.
+# BUILD names the build folder, build/gpu by default, SCRATCH one with 26 GB for the bench; SHARED=yes
+# lets ranks share a GPU, too. Exit code 1 when anything failed.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
 mode=${1:-all}
 build=${BUILD:-build/gpu}
-tests="linear load rows router mlp attention sample attention_block blocks experts"
+tests="linear load rows router mlp attention sample attention_block blocks block_refusals experts"
 sanitized="test_linear test_blocks"
 log=$build/gpu-logs
 scratch=${SCRATCH:-/dev/shm} # 26 GB, while the bench loads
@@ -21,7 +22,7 @@ scratch=${SCRATCH:-/dev/shm} # 26 GB, while the bench loads
 case $mode in
 all | --build-only | --run-only) ;;
 *)
-    sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,13s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac
@@ -46,7 +47,7 @@ step() {
         result=FAILED
         failed=1
     fi
-    said=$(grep -E 'log-prob|ERROR SUMMARY|error:|not found|not .* of at most' "$log/$name" | tail -n 1)
+    said=$(grep -E 'log-prob|graded|ERROR SUMMARY|RACECHECK SUMMARY|error:|not found|not .* of at most' "$log/$name" | tail -n 1)
     rows+=("$(printf '%-28s %-7s %s' "$name" "$result" "$said")")
     printf '%s\n' "${rows[-1]}"
 }
@@ -62,15 +63,46 @@ score() {
         python3 tests/oracle/parity.py "$folder/expected.safetensors" "$out" "$logits"
 }
 
-# The bytes of one rank's logits, by two.
-same_by_two() {
-    local folder=$1 out=$log/by
+# same_by_many FOLDER LAUNCHER... -- OPTION...: the bytes of one rank's logits, by several.
+same_by_many() {
+    local folder=$1 out=$log/by launcher=()
+    shift
+    while [ "$1" != -- ]; do
+        launcher+=("$1")
+        shift
+    done
     shift
     "$build/bin/tessera" score "$folder" --backend cuda --tokens "$folder/expected.safetensors" \
         --out "$out.one" &&
-        "$@" "$build/bin/tessera" score "$folder" --backend cuda \
-            --tokens "$folder/expected.safetensors" --out "$out.two" &&
-        cmp "$out.one" "$out.two"
+        "${launcher[@]}" "$build/bin/tessera" score "$folder" --backend cuda \
+            --tokens "$folder/expected.safetensors" --out "$out.many" "$@" &&
+        cmp "$out.one" "$out.many"
+}
+
+# Answers of the demo model by the GPU, against what its tasks have for an answer.
+grade() {
+    local folder=tests/data/demo-mixed asked=$log/requests.jsonl given=$log/answers.jsonl
+    rm -f "$given"
+    python3 tests/oracle/grade.py requests "$folder/grading.jsonl" >"$asked" &&
+        "$build/bin/tessera" run "$folder" --backend cuda --input "$asked" --output "$given" &&
+        python3 tests/oracle/grade.py answers "$folder/grading.jsonl" "$given" 0.995
+}
+
+# Ranks of one GPU: the bytes of one rank. NCCL allows it from 2.30 on; without MPS they take turns.
+run_shared() {
+    local ranks folder
+    CUDA_MPS_PIPE_DIRECTORY=$(mktemp -d)
+    CUDA_MPS_LOG_DIRECTORY=$CUDA_MPS_PIPE_DIRECTORY
+    export CUDA_MPS_PIPE_DIRECTORY CUDA_MPS_LOG_DIRECTORY NCCL_MAX_CTAS=2
+    nvidia-cuda-mps-control -d || return
+    for ranks in 2 4 8; do
+        for folder in tests/data/qwen3-nvfp4 tests/data/glm4-mixed; do
+            step "$(basename "$folder").shared-$ranks" same_by_many "$folder" \
+                mpirun --bind-to none --oversubscribe -n "$ranks" -- --ranks-per-gpu "$ranks"
+        done
+    done
+    echo quit | nvidia-cuda-mps-control
+    unset CUDA_MPS_PIPE_DIRECTORY CUDA_MPS_LOG_DIRECTORY NCCL_MAX_CTAS
 }
 
 run_two() {
@@ -79,8 +111,12 @@ run_two() {
     step "exchange.processes" "${two[@]}" "$build/bin/test_exchange" mpi cuda
     step "exchange_cards" "$build/bin/test_exchange_cards" local cuda
     for folder in tests/data/*-nvfp4 tests/data/*-fp8; do
-        step "$(basename "$folder").two" same_by_two "$folder" "${two[@]}"
+        step "$(basename "$folder").two" same_by_many "$folder" "${two[@]}" --
+        step "$(basename "$folder").two-small" same_by_many "$folder" "${two[@]}" -- \
+            --exchange-tokens 4
     done
+    step faults tests/gpu_faults.sh "$build" "$scratch"
+    cat "$log/faults"
 }
 
 run_all() {
@@ -105,8 +141,12 @@ run_all() {
             step "$name.$served" score "$folder" "$served"
         fi
     done
+    step grading grade
     if [ "$(nvidia-smi --list-gpus | wc -l)" -ge 2 ]; then
         run_two
+    fi
+    if [ "${SHARED:-no}" = yes ]; then
+        run_shared
     fi
     step bench_blocks "$build/bin/bench_blocks"
     step bench "$build/bin/tessera" bench --backend cuda --shape qwen3-30b-a3b --scratch "$scratch" \
@@ -115,6 +155,8 @@ run_all() {
     PATH=$PATH:/usr/local/cuda/bin
     for name in $sanitized; do
         step "memcheck.$name" compute-sanitizer --tool memcheck --error-exitcode 1 \
+            "$build/bin/$name"
+        step "racecheck.$name" compute-sanitizer --tool racecheck --error-exitcode 1 \
             "$build/bin/$name"
     done
     echo
