@@ -4,6 +4,8 @@
  */
 #include "launch/batch_line.h"
 
+#include "runtime/base/json_file.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -67,7 +69,7 @@ static tsr_status parse(const tsr_line *line, json_t **ret_json, tsr_refusal *re
     const size_t mark = mark_bytes(line);
     json_error_t error = {0};
 
-    *ret_json = json_loadb(line->bytes + mark, line->count - mark,
+    *ret_json = tsr_json_loadb(line->bytes + mark, line->count - mark,
                            JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
     if (*ret_json != NULL)
         return TSR_OK;

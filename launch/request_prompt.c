@@ -10,6 +10,8 @@
  */
 #include "launch/request_prompt.h"
 
+#include "runtime/base/json_file.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -196,7 +198,7 @@ static tsr_status open_arguments(json_t *message, size_t at, tsr_refusal *ret_re
         json_t *arguments =
             is_blank(json_string_value(given))
                 ? json_object()
-                : json_loadb(json_string_value(given), json_string_length(given),
+                : tsr_json_loadb(json_string_value(given), json_string_length(given),
                              JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &error);
         if (!json_is_object(arguments)) {
             const bool parsed = arguments != NULL;

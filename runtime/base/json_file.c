@@ -12,7 +12,7 @@ tsr_status tsr_json_load_bytes(const char *name, const char *bytes, size_t count
                                tsr_problems *problems, json_t **ret_json)
 {
     json_error_t error;
-    json_t *json = json_loadb(bytes, count, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+    json_t *json = tsr_json_loadb(bytes, count, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
     if (json == NULL) {
         tsr_problems_add(problems, TSR_SEVERITY_ERROR, "%s: line %d, column %d: not valid JSON: %s",
                          name, error.line, error.column, error.text);

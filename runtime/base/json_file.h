@@ -18,6 +18,15 @@
 TSR_MUST_USE tsr_status tsr_json_load_file(const char *path, size_t max_bytes,
                                            tsr_problems *problems, json_t **ret_json);
 
+/*
+ * jansson's json_loadb, but a number beyond 64 bits, or beyond a double, does not refuse the text:
+ * it is an object of one member, tsr_json_beyond, with its digits. Who wants a number refuses it by
+ * the name of its field; in a field that nobody reads it does not matter. A text of more than 1000
+ * such numbers is refused as jansson does.
+ */
+json_t *tsr_json_loadb(const char *bytes, size_t count, size_t flags, json_error_t *error);
+extern const char tsr_json_beyond[];
+
 /* The same for bytes in memory; `name` stands for the path in messages. */
 TSR_MUST_USE tsr_status tsr_json_load_bytes(const char *name, const char *bytes, size_t count,
                                             tsr_problems *problems, json_t **ret_json);

@@ -2,6 +2,8 @@
  * word that stands for it, and numbers are compared as numbers. */
 #include "runtime/base/known_fields.h"
 
+#include "runtime/base/json_file.h"
+
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,8 +92,12 @@ const char *tsr_field_show(const json_t *value, char text[TSR_SHOWN_BYTES])
                                         "a number",  "true",   "false", "null"};
     char shown[TSR_SHOWN_BYTES];
 
+    const char *beyond = json_string_value(json_object_get(value, tsr_json_beyond));
+
     if (value == NULL)
         (void)snprintf(text, TSR_SHOWN_BYTES, "missing");
+    else if (beyond != NULL)
+        (void)snprintf(text, TSR_SHOWN_BYTES, "%.90s", tsr_field_show_name(beyond, shown));
     else if (json_is_string(value))
         (void)snprintf(text, TSR_SHOWN_BYTES, "\"%.90s\"",
                        tsr_field_show_name(json_string_value(value), shown));

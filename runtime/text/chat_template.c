@@ -211,6 +211,9 @@ static tsr_status convert_members(tsr_jinja_run *run, const json_t *json, tsr_ji
 static tsr_status convert_dict(tsr_jinja_run *run, const json_t *json, tsr_jinja_value *ret_value)
 {
     tsr_jinja_dict *dict = NULL;
+    const char *beyond = json_string_value(json_object_get(json, tsr_json_beyond));
+    if (beyond != NULL)
+        return tsr_jinja_fail(run, "%.64s is a number beyond 64 bits, which is not served", beyond);
     tsr_status st = tsr_jinja_dict_new(run, json_object_size(json), &dict);
     if (st == TSR_OK)
         st = convert_members(run, json, dict);

@@ -292,6 +292,50 @@ static void the_row_of_a_format_says_how_much_is_stored(void **state)
     assert_false(tsr_format_unquantized(TSR_DTYPE_F8_E4M3, &found));
 }
 
+/* What a text becomes, written again. */
+static void assert_loads_as(const char *text, const char *wanted)
+{
+    json_error_t error;
+    json_t *json = tsr_json_loadb(text, strlen(text), 0, &error);
+    char *dumped = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
+    if (wanted == NULL)
+        assert_null(json);
+    else if (dumped == NULL || strcmp(dumped, wanted) != 0)
+        fail_msg("%s: %s", text, dumped != NULL ? dumped : error.text);
+    free(dumped);
+    json_decref(json);
+}
+
+static void numbers_beyond_64_bits_stay_where_they_are(void **state)
+{
+#define BEYOND(digits) "{\"a number beyond 64 bits\":\"" digits "\"}"
+    (void)state;
+    tsr_text many = {0};
+
+    assert_loads_as("[9223372036854775807,-9223372036854775808]",
+                    "[9223372036854775807,-9223372036854775808]");
+    assert_loads_as("[9223372036854775808, -9223372036854775809,1]",
+                    "[" BEYOND("9223372036854775808") "," BEYOND("-9223372036854775809") ",1]");
+    assert_loads_as("{\"a\\\"99999999999999999999\":1e999,\"b\":1e-999,\"c\":-1.5E+400}",
+                    "{\"a\\\"99999999999999999999\":" BEYOND("1e999") ",\"b\":0.0,\"c\":" BEYOND(
+                        "-1.5E+400") "}");
+    assert_loads_as("[1000000000000000019884624838656.0]", "[1e30]");
+    static const char *const wrong[] = {
+        "[099999999999999999999]", "[99999999999999999999.]", "[99999999999999999999e]",
+        "[x99999999999999999999]", "[99999999999999999999x]", "[99999999999999999999",
+        "[--99999999999999999999]", "[\"99999999999999999999]", "[99999999999999999999 1]",
+    };
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+        assert_loads_as(wrong[i], NULL);
+    ASSERT_STATUS(TSR_OK, tsr_text_add_string(&many, "[1"));
+    for (int i = 0; i < 1001; i++)
+        ASSERT_STATUS(TSR_OK, tsr_text_add_string(&many, ",99999999999999999999"));
+    ASSERT_STATUS(TSR_OK, tsr_text_add_string(&many, "]"));
+    assert_loads_as(many.bytes, NULL);
+    tsr_text_close(&many);
+#undef BEYOND
+}
+
 static char kept_line[128];
 
 static void keep_line(void *context, tsr_log_level level, const char *line)
@@ -335,6 +379,7 @@ int main(void)
         cmocka_unit_test(files_are_read_whole_or_not_at_all),
         cmocka_unit_test(dtypes_and_formats_have_names_both_ways),
         cmocka_unit_test(the_row_of_a_format_says_how_much_is_stored),
+        cmocka_unit_test(numbers_beyond_64_bits_stay_where_they_are),
         cmocka_unit_test(a_log_line_names_its_rank_and_is_one_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
