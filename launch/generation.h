@@ -32,6 +32,7 @@ typedef struct tsr_generation {
     tsr_request request; /* sampling and limits; id and prompt are per prompt */
     char **stops;        /* [stop_count] */
     size_t stop_count;
+    bool add_special; /* what the tokenizer puts around a text of its own */
     bool include_stop;
     bool skip_special;
 } tsr_generation;

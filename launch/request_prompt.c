@@ -78,7 +78,9 @@ static tsr_status add_text(const tsr_request_context *context, const char *text,
     if (left == 0)
         return refuse_total(ret_refusal);
     ids->most = most < left ? most : left;
-    const tsr_status st = tsr_tokenizer_encode(context->tokenizer, text, bytes, false, ids);
+    const tsr_status st = generation->add_special
+                              ? tsr_tokenizer_encode_alone(context->tokenizer, text, bytes, ids)
+                              : tsr_tokenizer_encode(context->tokenizer, text, bytes, false, ids);
     if (st != TSR_ERR_CAPACITY)
         return st;
     if (ids->count < ids->most)
@@ -146,7 +148,8 @@ static tsr_status read_prompts(const json_t *prompt, const tsr_request_context *
     return st;
 }
 
-/* Parts of text become one string, a line each; templates written for strings need that. */
+/* Parts of text become one string, a line each; templates written for strings need that. The others
+ * get the parts, which are checked here all the same. */
 static tsr_status flatten_parts(const json_t *parts, size_t at, json_t **ret_content,
                                 tsr_refusal *ret_refusal)
 {
@@ -199,7 +202,7 @@ static tsr_status open_arguments(json_t *message, size_t at, tsr_refusal *ret_re
             is_blank(json_string_value(given))
                 ? json_object()
                 : tsr_json_loadb(json_string_value(given), json_string_length(given),
-                             JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &error);
+                                 JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &error);
         if (!json_is_object(arguments)) {
             const bool parsed = arguments != NULL;
             json_decref(arguments);
@@ -214,14 +217,19 @@ static tsr_status open_arguments(json_t *message, size_t at, tsr_refusal *ret_re
     return TSR_OK;
 }
 
-/* Checks a message and makes of it what templates are written for. */
-static tsr_status settle_message(json_t *message, size_t at, tsr_refusal *ret_refusal)
+/* Checks a message and makes of it what templates are written for. A tool's answer is one text for
+ * all of them: parts would be taken for several answers. */
+static tsr_status settle_message(const tsr_request_context *context, json_t *message, size_t at,
+                                 tsr_refusal *ret_refusal)
 {
     const json_t *content = json_object_get(message, "content");
+    const char *role = json_string_value(json_object_get(message, "role"));
+    const bool keeps_parts = role != NULL && strcmp(role, "tool") != 0 &&
+                             tsr_chat_template_takes_parts(context->chat_template);
     json_t *flat = NULL;
     tsr_status st = TSR_OK;
 
-    if (!json_is_string(json_object_get(message, "role")))
+    if (role == NULL)
         return tsr_refuse(ret_refusal, "invalid_value", "messages",
                           "messages[%zu]: expected an object with a role", at);
     if (content != NULL && !json_is_array(content) && !json_is_string(content) &&
@@ -230,7 +238,9 @@ static tsr_status settle_message(json_t *message, size_t at, tsr_refusal *ret_re
                           "messages[%zu].content: expected a string or a list of parts", at);
     if (json_is_array(content))
         st = flatten_parts(content, at, &flat, ret_refusal);
-    if (flat != NULL && json_object_set_new(message, "content", flat) != 0)
+    if (keeps_parts)
+        json_decref(flat);
+    else if (flat != NULL && json_object_set_new(message, "content", flat) != 0)
         st = TSR_ERR_MEMORY;
     return st == TSR_OK ? open_arguments(message, at, ret_refusal) : st;
 }
@@ -248,7 +258,8 @@ static size_t text_bytes(const json_t *value)
     return total;
 }
 
-static tsr_status copy_messages(const json_t *messages, json_t **ret_copy, tsr_refusal *ret_refusal)
+static tsr_status copy_messages(const tsr_request_context *context, const json_t *messages,
+                                json_t **ret_copy, tsr_refusal *ret_refusal)
 {
     if (!json_is_array(messages) || json_array_size(messages) == 0)
         return tsr_refuse(ret_refusal, "invalid_value", "messages",
@@ -257,7 +268,7 @@ static tsr_status copy_messages(const json_t *messages, json_t **ret_copy, tsr_r
     json_t *copy = json_deep_copy(messages);
     tsr_status st = copy != NULL ? TSR_OK : TSR_ERR_MEMORY;
     for (size_t i = 0; st == TSR_OK && i < json_array_size(copy); i++)
-        st = settle_message(json_array_get(copy, i), i, ret_refusal);
+        st = settle_message(context, json_array_get(copy, i), i, ret_refusal);
     if (st == TSR_OK)
         *ret_copy = copy;
     else
@@ -304,7 +315,8 @@ static tsr_status template_variables(const json_t *body, const tsr_request_conte
     if (is_too_long(context, text_bytes(json_object_get(body, "messages"))))
         return refuse_length(context, true, 0, ret_refusal);
     json_t *messages = NULL;
-    const tsr_status st = copy_messages(json_object_get(body, "messages"), &messages, ret_refusal);
+    const tsr_status st =
+        copy_messages(context, json_object_get(body, "messages"), &messages, ret_refusal);
     if (st != TSR_OK)
         return st;
     json_t *variables = merge_variables(body, context, messages);
@@ -348,6 +360,12 @@ static tsr_status read_messages(const json_t *body, const tsr_request_context *c
 tsr_status tsr_request_prompt_read(const json_t *body, const tsr_request_context *context,
                                    tsr_generation *generation, tsr_refusal *ret_refusal)
 {
+    const json_t *add_special = json_object_get(body, "add_special_tokens");
+    if (add_special != NULL && !json_is_null(add_special) && !json_is_boolean(add_special))
+        return tsr_refuse(ret_refusal, "invalid_value", "add_special_tokens",
+                          "add_special_tokens: expected true or false");
+    generation->add_special =
+        json_is_boolean(add_special) ? json_is_true(add_special) : !generation->chat;
     const tsr_status st = generation->chat ? read_messages(body, context, generation, ret_refusal)
                                            : read_prompts(json_object_get(body, "prompt"), context,
                                                           generation, ret_refusal);

@@ -12,6 +12,7 @@
 #include "runtime/base/file.h"
 #include "runtime/base/json_file.h"
 #include "runtime/text/jinja/run.h"
+#include "runtime/text/jinja/takes_parts.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -23,6 +24,7 @@ struct tsr_chat_template {
     char *name; /* stands for the file in messages */
     tsr_arena *arena;
     const tsr_jinja_node *root;
+    bool takes_parts;
     json_t *tokens; /* bos_token and friends; NULL for none */
 };
 
@@ -39,12 +41,19 @@ tsr_status tsr_chat_template_parse(const char *name, const char *source, size_t 
                                        .text = {.bytes = source, .count = bytes}};
         st = tsr_jinja_parse(text, made->arena, problems, &made->root);
     }
+    if (st == TSR_OK)
+        made->takes_parts = tsr_jinja_takes_parts(made->root);
     if (st != TSR_OK) {
         tsr_chat_template_close(made);
         return st;
     }
     *ret_template = made;
     return TSR_OK;
+}
+
+bool tsr_chat_template_takes_parts(const tsr_chat_template *chat_template)
+{
+    return chat_template->takes_parts;
 }
 
 void tsr_chat_template_close(tsr_chat_template *chat_template)

@@ -12,6 +12,7 @@
 #include "runtime/base/text_buffer.h"
 
 #include <jansson.h>
+#include <stdbool.h>
 
 typedef struct tsr_chat_template tsr_chat_template;
 
@@ -39,6 +40,9 @@ TSR_MUST_USE tsr_status tsr_chat_template_parse(const char *name, const char *so
 TSR_MUST_USE tsr_status tsr_chat_template_render(const tsr_chat_template *chat_template,
                                                  const json_t *variables, tsr_problems *problems,
                                                  tsr_text *out);
+
+/* True for a template that goes through the parts of a content itself; others want a string. */
+bool tsr_chat_template_takes_parts(const tsr_chat_template *chat_template);
 
 /* NULL is allowed. */
 void tsr_chat_template_close(tsr_chat_template *chat_template);

@@ -201,3 +201,21 @@ tsr_status tsr_tokenizer_encode(const tsr_tokenizer *tokenizer, const char *text
     tsr_text_close(&repaired);
     return st;
 }
+
+static tsr_status add_ids(tsr_ids *ids, const int32_t *more, size_t count)
+{
+    tsr_status st = TSR_OK;
+    for (size_t i = 0; i < count && st == TSR_OK; i++)
+        st = tsr_ids_add(ids, more[i]);
+    return st;
+}
+
+tsr_status tsr_tokenizer_encode_alone(const tsr_tokenizer *tokenizer, const char *text,
+                                      size_t count, tsr_ids *ids)
+{
+    const tsr_surround *s = &tokenizer->surround;
+    tsr_status st = add_ids(ids, s->before, s->before_count);
+    if (st == TSR_OK)
+        st = tsr_tokenizer_encode(tokenizer, text, count, false, ids);
+    return st == TSR_OK ? add_ids(ids, s->after, s->after_count) : st;
+}

@@ -57,6 +57,11 @@ void tsr_ids_close(tsr_ids *ids);
 TSR_MUST_USE tsr_status tsr_tokenizer_encode(const tsr_tokenizer *tokenizer, const char *text,
                                              size_t count, bool plain, tsr_ids *ids);
 
+/* The same for a text that stands by itself: with the ids that the file's post-processor puts in
+ * front of it and behind it. */
+TSR_MUST_USE tsr_status tsr_tokenizer_encode_alone(const tsr_tokenizer *tokenizer, const char *text,
+                                                   size_t count, tsr_ids *ids);
+
 /*
  * The bytes an id stands for: part of a character, or several. False when there is no such id.
  * The bytes live as long as the tokenizer.

@@ -3,6 +3,7 @@
 #include "runtime/text/tokenizer_file.h"
 
 #include "runtime/text/nfc.h"
+#include "runtime/text/tokenizer_fields.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -402,6 +403,7 @@ tsr_status tsr_tokenizer_file_read(const char *path, const json_t *file, tsr_pro
     const json_t *added = json_object_get(file, "added_tokens");
     const json_t *decoder = json_object_get(file, "decoder");
 
+    tsr_tokenizer_fields_warn(path, file, problems);
     tsr_status st = check_model(&r, model);
     if (st == TSR_OK && !is_absent(added) && !json_is_array(added))
         st = refuse_tokenizer(&r, "added_tokens is not an array");
@@ -420,6 +422,9 @@ tsr_status tsr_tokenizer_file_read(const char *path, const json_t *file, tsr_pro
         st = read_merges(&r, json_object_get(model, "merges"));
     if (st == TSR_OK)
         st = read_added(&r, added);
+    if (st == TSR_OK)
+        st = tsr_post_processor_read(path, json_object_get(file, "post_processor"),
+                                     tokenizer->vocabulary.ids, problems, &tokenizer->surround);
     tokenizer->whole_words = json_is_true(json_object_get(model, "ignore_merges"));
     return st;
 }

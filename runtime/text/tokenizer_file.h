@@ -6,6 +6,7 @@
 #include "runtime/base/status.h"
 #include "runtime/text/added_tokens.h"
 #include "runtime/text/bpe.h"
+#include "runtime/text/post_processor.h"
 #include "runtime/text/split_pattern.h"
 #include "runtime/text/tokenizer.h"
 #include "runtime/text/vocabulary.h"
@@ -19,6 +20,7 @@ struct tsr_tokenizer {
     tsr_split_pattern *pattern;
     tsr_added_tokens raw_added;        /* found in the text as it came */
     tsr_added_tokens normalized_added; /* found in the normalised rest */
+    tsr_surround surround;
     bool nfc;
     bool whole_words; /* a word that is a token is not merged ("ignore_merges") */
 };

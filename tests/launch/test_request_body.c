@@ -1,5 +1,6 @@
 /* Bodies of OpenAI requests: what is served, what is refused by name, what the defaults are. */
 #include "launch/request_body.h"
+#include "runtime/base/json_file.h"
 #include "runtime/base/log.h"
 #include "tests/test.h"
 
@@ -144,6 +145,57 @@ static void arguments_of_tool_calls_reach_the_template_as_objects(void **state)
     tsr_chat_template_close(loops);
 }
 
+/* The prompt that a body gives under a template of one line. */
+static void assert_prompt(const char *template_text, const char *body, const char *wanted_text)
+{
+    const tsr_chat_template *usual = context.chat_template;
+    tsr_chat_template *own = open_template(template_text);
+    tsr_generation g;
+    tsr_refusal refusal;
+    tsr_ids wanted = {0};
+
+    context.chat_template = own;
+    ASSERT_STATUS(TSR_OK, read_body(body, &g, &refusal));
+    ASSERT_STATUS(TSR_OK, tsr_tokenizer_encode(context.tokenizer, wanted_text, strlen(wanted_text),
+                                               false, &wanted));
+    assert_int_equal(g.prompts[0].count, wanted.count);
+    assert_memory_equal(g.prompts[0].ids, wanted.ids, wanted.count * sizeof(int32_t));
+    tsr_generation_close(&g);
+    context.chat_template = usual;
+    tsr_ids_close(&wanted);
+    tsr_chat_template_close(own);
+}
+
+static void parts_reach_a_template_that_goes_through_them(void **state)
+{
+    (void)state;
+#define PARTS "[{\"type\":\"text\",\"text\":\"one\"},{\"type\":\"text\",\"text\":\"two\"}]"
+    static const char loop[] = "{% for p in messages[0].content %}{{ p.text }}+{% endfor %}";
+    assert_prompt(loop, "{\"messages\":[{\"role\":\"user\",\"content\":" PARTS "}]}", "one+two+");
+    assert_prompt(
+        "{% if 0 %}{% for p in content %}{% endfor %}{% endif %}{{ messages[0].content }}",
+        "{\"messages\":[{\"role\":\"tool\",\"content\":" PARTS "}]}", "one\ntwo");
+    assert_prompt("{{ messages[0].content }}",
+                  "{\"messages\":[{\"role\":\"user\",\"content\":" PARTS "}]}", "one\ntwo");
+#undef PARTS
+}
+
+static void a_number_beyond_64_bits_is_refused_where_it_is_read(void **state)
+{
+    (void)state;
+    json_error_t error;
+    static const char text[] =
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"n\":18446744073709551616}],"
+        "\"metadata\":1e999,\"max_tokens\":3}";
+    json_t *body = tsr_json_loadb(text, sizeof(text) - 1, 0, &error);
+    tsr_generation g;
+    tsr_refusal refusal;
+    ASSERT_STATUS(TSR_ERR_ARG, tsr_request_body_read(body, TSR_BODY_CHAT, &context, &g, &refusal));
+    assert_string_equal(refusal.param, "messages");
+    assert_non_null(strstr(refusal.message, "18446744073709551616 is a number beyond 64 bits"));
+    json_decref(body);
+}
+
 static void prompts_come_in_four_shapes(void **state)
 {
     (void)state;
@@ -190,6 +242,7 @@ static void what_is_refused_is_named(void **state)
         {"{}", "invalid_value", "body"},
         {"{\"prompt\":\"a\",\"messages\":[]}", "invalid_value", "messages"},
         {"{\"messages\":[]}", "invalid_value", "messages"},
+        {"{\"prompt\":\"a\",\"add_special_tokens\":1}", "invalid_value", "add_special_tokens"},
         {"{\"messages\":[{\"content\":\"x\"}]}", "invalid_value", "messages"},
         {"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}]}]}",
          "invalid_value", "messages"},
@@ -334,6 +387,8 @@ int main(void)
         cmocka_unit_test(a_chat_becomes_what_its_template_says),
         cmocka_unit_test(kwargs_of_the_body_have_the_last_word),
         cmocka_unit_test(arguments_of_tool_calls_reach_the_template_as_objects),
+        cmocka_unit_test(parts_reach_a_template_that_goes_through_them),
+        cmocka_unit_test(a_number_beyond_64_bits_is_refused_where_it_is_read),
         cmocka_unit_test(prompts_come_in_four_shapes),
         cmocka_unit_test(neutral_values_of_unbuilt_parameters_are_legal),
         cmocka_unit_test(what_is_refused_is_named),

@@ -137,11 +137,52 @@ static void sampling_defaults_that_are_not_served_are_refused_and_can_be_left_ou
     edit_remove_folder(folder);
 }
 
+static void a_completion_gets_what_the_post_processor_puts_in_front(void **state)
+{
+    (void)state;
+    use_copy("demo-mixed");
+    edit_replace_text(file_of("tokenizer.json"), "\"single\": [",
+                      "\"single\": [{\"SpecialToken\": {\"id\": \"<|im_start|>\"}},");
+    edit_replace_text(file_of("tokenizer.json"), "\"special_tokens\": {}",
+                      "\"special_tokens\": {\"<|im_start|>\": {\"ids\": [1877]}}");
+    assert_int_equal(run_command_line("%s run %s --prompt 'What is 12 + 30?' --max-tokens 4",
+                                      TSR_PROGRAM, folder),
+                     0);
+    assert_said("err", "1 request, 11 prompt");
+    assert_int_equal(
+        run_command_line("%s run %s --chat 'What is 12 + 30?' --max-tokens 4", TSR_PROGRAM, folder),
+        0);
+    assert_said("err", "1 request, 18 prompt");
+    edit_write_text(scratch_path("in"), "{\"custom_id\":\"a\",\"body\":{\"prompt\":\"What is 12 + "
+                                        "30?\",\"add_special_tokens\":false}}\n");
+    assert_int_equal(run_command_line("%s run %s --input %s --output %s", TSR_PROGRAM, folder,
+                                      scratch_path("in"), scratch_path("out.jsonl")),
+                     0);
+    assert_said("err", "1 request, 10 prompt");
+    edit_remove_folder(folder);
+}
+
+static void a_number_beyond_64_bits_matters_only_where_it_is_read(void **state)
+{
+    (void)state;
+    use_copy("demo-mixed");
+    edit_replace_text(file_of("tokenizer_config.json"), "2048", "1000000000000000019884624838656");
+    assert_int_equal(run_command_line("%s run %s --chat 'What is 12 + 30?'", TSR_PROGRAM, folder),
+                     0);
+    edit_replace_text(file_of("config.json"), "\"max_position_embeddings\": ",
+                      "\"max_position_embeddings\": 99999999999999999999");
+    assert_int_equal(run_command_line("%s run %s --chat hello", TSR_PROGRAM, folder), 3);
+    assert_said("err", "config.json: max_position_embeddings: is not a whole number");
+    edit_remove_folder(folder);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_sequence_whose_logits_are_not_finite_fails_alone_in_score),
         cmocka_unit_test(a_sequence_whose_logits_are_not_finite_fails_alone_in_run),
+        cmocka_unit_test(a_completion_gets_what_the_post_processor_puts_in_front),
+        cmocka_unit_test(a_number_beyond_64_bits_matters_only_where_it_is_read),
         cmocka_unit_test(an_answer_ends_at_the_token_that_only_the_tokenizers_file_names),
         cmocka_unit_test(sampling_defaults_that_are_not_served_are_refused_and_can_be_left_out),
     };

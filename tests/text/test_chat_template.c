@@ -248,10 +248,40 @@ static void a_broken_configuration_is_refused(void **state)
     tsr_problems_close(&problems);
 }
 
+static void a_template_that_loops_over_content_takes_parts(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        bool takes;
+    } cases[] = {
+        {"{% for m in messages %}{{ m.content }}{% endfor %}", false},
+        {"{% for m in messages %}{% for p in m.content %}{{ p.text }}{% endfor %}{% endfor %}",
+         true},
+        {"{% for p in messages[0]['content'] | selectattr('type') %}x{% endfor %}", true},
+        {"{% macro f(content) %}{% if x %}{% elif y %}{% for p in content or [] %}{% endfor %}"
+         "{% endif %}{% endmacro %}",
+         true},
+        {"{% for p in messages[0].contents %}content{% endfor %}", false},
+        {"{% for c in content.split('x') %}{% endfor %}", false},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        tsr_problems problems = {0};
+        tsr_chat_template *parsed = NULL;
+        ASSERT_STATUS(TSR_OK, tsr_chat_template_parse("case", cases[i].text, strlen(cases[i].text),
+                                                      &problems, &parsed));
+        if (tsr_chat_template_takes_parts(parsed) != cases[i].takes)
+            fail_msg("%s", cases[i].text);
+        tsr_chat_template_close(parsed);
+        tsr_problems_close(&problems);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_refusal_names_line_and_construct),
+        cmocka_unit_test(a_template_that_loops_over_content_takes_parts),
         cmocka_unit_test(what_never_runs_may_use_what_is_not_supported),
         cmocka_unit_test(an_error_names_the_line_it_happened_on),
         cmocka_unit_test(a_template_without_end_is_ended),

@@ -29,6 +29,19 @@ static tsr_status open_changed(const char *change, tsr_problems *problems, tsr_t
     return st;
 }
 
+/* With this change the tokenizer is refused, and the one line names `what`. */
+static void assert_refused(const char *change, const char *what)
+{
+    tsr_problems problems = {0};
+    tsr_tokenizer *tokenizer = NULL;
+    ASSERT_STATUS(TSR_ERR_CHECKPOINT, open_changed(change, &problems, &tokenizer));
+    assert_null(tokenizer);
+    assert_int_equal(1, problems.count);
+    if (strstr(problems.items[0].text, what) == NULL)
+        fail_msg("\"%s\" does not name \"%s\"", problems.items[0].text, what);
+    tsr_problems_close(&problems);
+}
+
 static void what_is_not_served_is_refused_by_name(void **state)
 {
     (void)state;
@@ -78,16 +91,8 @@ static void what_is_not_served_is_refused_by_name(void **state)
         {TOKEN("3", "<x>", FLAGS("false", "false", "false")), "its place gives it"},
         {TOKEN("\"3\"", "<x>", FLAGS("false", "false", "false")), "added_tokens[0].id"},
     };
-    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
-        tsr_problems problems = {0};
-        tsr_tokenizer *tokenizer = NULL;
-        ASSERT_STATUS(TSR_ERR_CHECKPOINT, open_changed(table[i][0], &problems, &tokenizer));
-        assert_null(tokenizer);
-        assert_int_equal(1, problems.count);
-        if (strstr(problems.items[0].text, table[i][1]) == NULL)
-            fail_msg("\"%s\" does not name \"%s\"", problems.items[0].text, table[i][1]);
-        tsr_problems_close(&problems);
-    }
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+        assert_refused(table[i][0], table[i][1]);
 }
 
 static void a_missing_or_broken_file_is_refused(void **state)
@@ -226,10 +231,73 @@ static void threads_may_share_a_tokenizer(void **state)
     tsr_tokenizer_close(tokenizer);
 }
 
+static void a_post_processor_that_is_not_served_is_refused_by_name(void **state)
+{
+    (void)state;
+    static const char *const table[][2] = {
+        {"{\"post_processor\": {\"type\": \"BertProcessing\"}}", "not BertProcessing"},
+        {"{\"post_processor\": 7}", "not a nameless one"},
+        {"{\"post_processor\": {\"type\": \"Sequence\"}}", "processors is not a list"},
+        {"{\"post_processor\": {\"type\": \"TemplateProcessing\"}}", "single is not a list"},
+        {"{\"post_processor\": {\"type\": \"TemplateProcessing\", \"single\": []}}",
+         "no place for the text"},
+        {"{\"post_processor\": {\"type\": \"TemplateProcessing\", \"single\": "
+         "[{\"Sequence\": {\"id\": \"B\"}}]}}",
+         "single is not served"},
+        {"{\"post_processor\": {\"type\": \"TemplateProcessing\", \"single\": "
+         "[{\"SpecialToken\": {\"id\": \"<b>\"}}, {\"Sequence\": {\"id\": \"A\"}}]}}",
+         "no ids of <b>"},
+        {"{\"post_processor\": {\"type\": \"TemplateProcessing\", \"single\": "
+         "[{\"SpecialToken\": {\"id\": \"<b>\"}}, {\"Sequence\": {\"id\": \"A\"}}], "
+         "\"special_tokens\": {\"<b>\": {\"ids\": [99999]}}}}",
+         "none of the tokenizer: <b>"},
+    };
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+        assert_refused(table[i][0], table[i][1]);
+}
+
+/* Ids of "a" by itself, under a post-processor. */
+static tsr_ids alone(const char *change, size_t warnings)
+{
+    tsr_problems problems = {0};
+    tsr_tokenizer *tokenizer = NULL;
+    tsr_ids ids = {0};
+    ASSERT_STATUS(TSR_OK, open_changed(change, &problems, &tokenizer));
+    assert_int_equal(problems.count, warnings);
+    ASSERT_STATUS(TSR_OK, tsr_tokenizer_encode_alone(tokenizer, "a", 1, &ids));
+    tsr_tokenizer_close(tokenizer);
+    tsr_problems_close(&problems);
+    return ids;
+}
+
+static void a_text_by_itself_gets_what_the_post_processor_puts_around_it(void **state)
+{
+    (void)state;
+    tsr_ids plain = alone("{\"post_processor\": {\"type\": \"ByteLevel\"}, \"new\": 1, "
+                          "\"model\": {\"newer\": 2}}",
+                          2);
+    tsr_ids around = alone(
+        "{\"post_processor\": {\"type\": \"Sequence\", \"processors\": [{\"type\": \"ByteLevel\"}, "
+        "{\"type\": \"TemplateProcessing\", \"single\": [{\"SpecialToken\": {\"id\": \"b\"}}, "
+        "{\"Sequence\": {\"id\": \"A\"}}, {\"SpecialToken\": {\"id\": \"e\"}}], "
+        "\"special_tokens\": {\"b\": {\"ids\": [3, 4]}, \"e\": {\"ids\": [5]}}}, "
+        "{\"type\": \"TemplateProcessing\", \"single\": [{\"SpecialToken\": {\"id\": \"x\"}}, "
+        "{\"Sequence\": {\"id\": \"A\"}}], \"special_tokens\": {\"x\": {\"ids\": [9]}}}]}}",
+        0);
+    assert_int_equal(plain.count, 1);
+    const int32_t wanted[] = {9, 3, 4, plain.ids[0], 5};
+    assert_int_equal(around.count, 5);
+    assert_memory_equal(around.ids, wanted, sizeof(wanted));
+    tsr_ids_close(&plain);
+    tsr_ids_close(&around);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_not_served_is_refused_by_name),
+        cmocka_unit_test(a_post_processor_that_is_not_served_is_refused_by_name),
+        cmocka_unit_test(a_text_by_itself_gets_what_the_post_processor_puts_around_it),
         cmocka_unit_test(a_missing_or_broken_file_is_refused),
         cmocka_unit_test(ids_and_contents_find_each_other),
         cmocka_unit_test(long_words_take_no_quadratic_time),
