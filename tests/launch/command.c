@@ -2,6 +2,8 @@
 
 #include "tests/test.h"
 
+#include <jansson.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,6 +88,18 @@ char *read_whole(const char *path, size_t *ret_bytes)
     if (ret_bytes != NULL)
         *ret_bytes = (size_t)bytes;
     return text;
+}
+
+size_t tensor_begin(const char *bytes, const char *tensor)
+{
+    uint64_t header_bytes = 0;
+    memcpy(&header_bytes, bytes, sizeof(header_bytes));
+    json_t *header = json_loadb(bytes + sizeof(header_bytes), header_bytes, 0, NULL);
+    json_t *offsets = json_object_get(json_object_get(header, tensor), "data_offsets");
+    assert_int_equal(json_array_size(offsets), 2);
+    const size_t begin = (size_t)json_integer_value(json_array_get(offsets, 0));
+    json_decref(header);
+    return sizeof(header_bytes) + header_bytes + begin;
 }
 
 void assert_said(const char *stream, const char *text)

@@ -22,6 +22,9 @@ const char *mpirun(int ranks);
  * read. */
 char *read_whole(const char *path, size_t *ret_bytes);
 
+/* Where a tensor begins in the bytes of a file of safetensors. */
+size_t tensor_begin(const char *bytes, const char *tensor);
+
 /* Fails the test unless scratch/err (or out) holds the text; prints what is there instead. */
 void assert_said(const char *stream, const char *text);
 

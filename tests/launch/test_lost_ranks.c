@@ -3,8 +3,6 @@
 #include "tests/launch/command.h"
 #include "tests/test.h"
 
-#include <jansson.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,26 +80,13 @@ static void a_rank_that_never_starts_ends_the_job(void **state)
     assert_said("err", "starting MPI: not every rank came within ");
 }
 
-/* Where a tensor begins in a file of safetensors. */
-static size_t begin_of(const char *bytes, const char *tensor)
-{
-    uint64_t header_bytes = 0;
-    memcpy(&header_bytes, bytes, sizeof(header_bytes));
-    json_t *header = json_loadb(bytes + sizeof(header_bytes), header_bytes, 0, NULL);
-    json_t *offsets = json_object_get(json_object_get(header, tensor), "data_offsets");
-    assert_int_equal(json_array_size(offsets), 2);
-    const size_t begin = (size_t)json_integer_value(json_array_get(offsets, 0));
-    json_decref(header);
-    return sizeof(header_bytes) + header_bytes + begin;
-}
-
 /* Experts 5 to 7 are those of rank 2: the others read nothing that is wrong. */
 static void what_one_rank_refuses_is_said_once_and_ends_all(void **state)
 {
     (void)state;
     size_t bytes = 0;
     char *model = read_whole(NVFP4 "/model.safetensors", &bytes);
-    model[begin_of(model, "model.layers.1.mlp.experts.7.up_proj.weight_scale") + 3] = NAN_E4M3;
+    model[tensor_begin(model, "model.layers.1.mlp.experts.7.up_proj.weight_scale") + 3] = NAN_E4M3;
 
     assert_int_equal(run_command_line("cp -r %s %s/broken", NVFP4, scratch_folder()), 0);
     FILE *file = fopen(scratch_path("broken/model.safetensors"), "wb");
