@@ -364,7 +364,7 @@ static void lines_with_one_id_need_an_answer_each(void **state)
     (void)state;
     static const char line[] = "{\"custom_id\":\"caf\\u00e9\",\"body\":{\"prompt\":\"a\"}}\n";
     char lines[3 * sizeof(line)];
-    uint64_t ids[MAX_ANSWERS];
+    uint64_t ids[MAX_ANSWERS] = {0};
     tsr_batch_counts counts;
 
     (void)snprintf(lines, sizeof(lines), "%s%s", line, line);
