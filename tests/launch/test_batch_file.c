@@ -142,7 +142,7 @@ static void an_error_says_whose_line_it_is(void **state)
     assert_int_equal(answer_count, 8);
     assert_error(0, "lone", "invalid_json", 400);
     assert_error(1, "nan", "invalid_json", 400);
-    assert_error(2, "behind", "invalid_json", 400);
+    assert_error(2, "behind", "invalid_value", 400);
     assert_error(3, "cut", "invalid_json", 400);
     assert_error(4, "caf\xc3\xa9 \"x\"", "invalid_json", 400);
     assert_error(5, NULL, "invalid_value", 400);
