@@ -37,6 +37,20 @@ static bool lies_in(const char *path, const char *folder)
     return stat(folder, &there) == 0 && leads_to(parent, &there);
 }
 
+/* Whether a file of that name in a checkpoint's folder is read as a part of it. */
+static bool is_read_by_name(const char *path)
+{
+    static const char *const ends[] = {".json", ".safetensors", ".jinja"};
+
+    for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+        const size_t count = strlen(path);
+        const size_t end = strlen(ends[i]);
+        if (count >= end && strcmp(path + count - end, ends[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
 /* The name under which a folder holds a file; false when it does not. */
 static bool find_in(const char *folder, const struct stat *file, char name[PATH_BYTES])
 {
@@ -65,9 +79,8 @@ tsr_status tsr_output_path_check(const tsr_named_path *output, const char *folde
 
     if (output->path == NULL)
         return TSR_OK;
-    if (folder != NULL && lies_in(output->path, folder)) {
-        tsr_log(TSR_LOG_ERROR,
-                "%s %s: lies in the checkpoint's folder, which is only read; name another place",
+    if (folder != NULL && lies_in(output->path, folder) && is_read_by_name(output->path)) {
+        tsr_log(TSR_LOG_ERROR, "%s %s: would become a file of the checkpoint; name another place",
                 output->option, output->path);
         return TSR_ERR_ARG;
     }

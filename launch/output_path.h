@@ -1,4 +1,4 @@
-/* Where a command may write: nowhere that it reads, and nowhere in the folder of a checkpoint. */
+/* Where a command may write: nowhere that it reads, and no file of a checkpoint. */
 #ifndef TSR_LAUNCH_OUTPUT_PATH_H
 #define TSR_LAUNCH_OUTPUT_PATH_H
 

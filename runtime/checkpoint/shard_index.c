@@ -10,7 +10,9 @@
 #include "runtime/checkpoint/model_config.h"
 #include "runtime/checkpoint/module_name.h"
 
+#include <dirent.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { MOST_FILES = 10000, LONGEST_FILE_NAME = 255 };
@@ -130,6 +132,41 @@ static tsr_status use_single(tsr_arena *memory, tsr_shard_index *index)
     return TSR_OK;
 }
 
+static bool is_safetensors(const char *name)
+{
+    static const char end[] = ".safetensors";
+    const size_t count = strlen(name);
+    return count > sizeof(end) - 1 && strcmp(name + count - (sizeof(end) - 1), end) == 0;
+}
+
+/* Neither of the two names is there: says which files are. The first by name, so that a run says
+ * what the last one said. */
+static tsr_status refuse_folder(const char *folder, tsr_problems *problems)
+{
+    DIR *directory = opendir(folder);
+    char first[LONGEST_FILE_NAME + 1] = "";
+    size_t count = 0;
+
+    for (const struct dirent *entry = directory != NULL ? readdir(directory) : NULL; entry != NULL;
+         entry = readdir(directory)) {
+        if (!is_safetensors(entry->d_name))
+            continue;
+        if (count++ == 0 || strcmp(entry->d_name, first) < 0)
+            (void)snprintf(first, sizeof(first), "%s", entry->d_name);
+    }
+    if (directory != NULL)
+        (void)closedir(directory);
+    if (count == 0)
+        tsr_problems_add(problems, TSR_SEVERITY_ERROR, "%s: has neither %s nor %s", folder,
+                         single_name, index_name);
+    else
+        tsr_problems_add(problems, TSR_SEVERITY_ERROR,
+                         "%s: has %s%s, but not %s, which says what is in which file: download it "
+                         "too; a model in one file is named %s",
+                         folder, first, count > 1 ? " and others" : "", index_name, single_name);
+    return TSR_ERR_CHECKPOINT;
+}
+
 tsr_status tsr_shard_index_open(const char *folder, tsr_arena *memory, tsr_problems *problems,
                                 tsr_shard_index *ret_index)
 {
@@ -145,9 +182,7 @@ tsr_status tsr_shard_index_open(const char *folder, tsr_arena *memory, tsr_probl
     } else if (has_single) {
         st = use_single(memory, &index);
     } else {
-        tsr_problems_add(problems, TSR_SEVERITY_ERROR, "%s: has neither %s nor %s", folder,
-                         single_name, index_name);
-        st = TSR_ERR_CHECKPOINT;
+        st = refuse_folder(folder, problems);
     }
     if (st == TSR_OK)
         *ret_index = index;

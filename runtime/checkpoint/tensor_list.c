@@ -4,6 +4,7 @@
 
 #include "runtime/base/file.h"
 #include "runtime/checkpoint/folder_json.h"
+#include "runtime/checkpoint/fused_experts.h"
 #include "runtime/checkpoint/module_name.h"
 
 #include <stdlib.h>
@@ -127,6 +128,8 @@ tsr_status tsr_tensor_list_settle(tsr_tensor_list *list, const tsr_model_facts *
         tsr_shard_index_check(&list->index, model, list->tensors, list->count, problems);
     if (st == TSR_OK)
         st = make_canonical(list, memory);
+    if (st == TSR_OK)
+        st = tsr_fused_experts_split(list, model, memory, problems);
     if (st == TSR_OK)
         st = sort_by_name(list, problems);
     return st;

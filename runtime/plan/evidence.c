@@ -102,13 +102,14 @@ static bool scales_look_like(const tsr_format_row *row, const tsr_tensor *scale)
 /* Layouts that are told apart by their types and not served. */
 static const char *foreign_layout(const tsr_tensor *weight, const tsr_tensor *scale)
 {
+    const bool powers_of_two = scale->dtype == TSR_DTYPE_U8 || scale->dtype == TSR_DTYPE_F8_E8M0;
+
     if (weight->dtype == TSR_DTYPE_U8)
-        return "4-bit integers, or MXFP4";
+        return powers_of_two ? "MXFP4, whose E8M0 scales are not served" : "4-bit integers";
     if (weight->dtype == TSR_DTYPE_I8)
         return "INT8";
-    if (weight->dtype == TSR_DTYPE_F8_E4M3 &&
-        (scale->dtype == TSR_DTYPE_U8 || scale->dtype == TSR_DTYPE_F8_E8M0))
-        return "MXFP8";
+    if (weight->dtype == TSR_DTYPE_F8_E4M3 && powers_of_two)
+        return "FP8 with E8M0 scales (MXFP8, ue8m0), which are not served";
     return "no known format";
 }
 

@@ -176,6 +176,132 @@ static void a_number_beyond_64_bits_matters_only_where_it_is_read(void **state)
     edit_remove_folder(folder);
 }
 
+/* Puts what all experts of a layer have of some projections into one tensor. */
+static void fuse(edit_list *list, int layer, const char *const *parts, int part_count,
+                 const char *fused)
+{
+    enum { EXPERTS = 8 };
+    unsigned char *data = NULL;
+    size_t bytes = 0;
+    int64_t rows = 0;
+    int64_t columns = 0;
+
+    for (int piece = 0; piece < EXPERTS * part_count; piece++) {
+        char name[EDIT_NAME_BYTES];
+        (void)snprintf(name, sizeof(name), "model.layers.%d.mlp.experts.%d.%s.weight", layer,
+                       piece / part_count, parts[piece % part_count]);
+        const edit_tensor *t = edit_find(list, name);
+        data = realloc(data, bytes + t->bytes);
+        assert_non_null(data);
+        memcpy(data + bytes, t->data, t->bytes);
+        bytes += t->bytes;
+        rows += t->shape[0];
+        columns = t->shape[1];
+        if (piece == EXPERTS * part_count - 1) {
+            char whole[EDIT_NAME_BYTES];
+            (void)snprintf(whole, sizeof(whole), "model.layers.%d.mlp.experts.%s", layer, fused);
+            edit_add(list, t, whole);
+            edit_tensor *last = edit_find(list, whole);
+            free(last->data);
+            last->data = data;
+            last->bytes = bytes;
+            last->rank = 3;
+            last->shape[0] = EXPERTS;
+            last->shape[1] = rows / EXPERTS;
+            last->shape[2] = columns;
+        }
+        edit_remove(list, name);
+    }
+}
+
+static void fuse_all(void)
+{
+    static const char *const up[] = {"gate_proj", "up_proj"};
+    static const char *const down[] = {"down_proj"};
+    edit_list list = edit_read(file_of("model.safetensors"));
+    for (int layer = 0; layer < 4; layer++) {
+        fuse(&list, layer, up, 2, "gate_up_proj");
+        fuse(&list, layer, down, 1, "down_proj");
+    }
+    edit_write(file_of("model.safetensors"), &list, 0);
+    edit_close(&list);
+}
+
+static void experts_fused_into_one_tensor_are_served_or_refused_by_name(void **state)
+{
+    (void)state;
+    static const char score[] = "%s score %s --tokens %s --out %s --local-ranks %d";
+    size_t bytes = 0;
+    use_copy("qwen3-bf16");
+    edit_write_text(scratch_path("tokens"), "[[1, 2, 3], [4, 5]]");
+    assert_int_equal(run_command_line(score, TSR_PROGRAM, folder, scratch_path("tokens"),
+                                      scratch_path("apart"), 1),
+                     0);
+    char *apart = read_whole(scratch_path("apart"), &bytes);
+    fuse_all();
+    for (int ranks = 1; ranks <= 2; ranks++) {
+        assert_int_equal(run_command_line(score, TSR_PROGRAM, folder, scratch_path("tokens"),
+                                          scratch_path("fused"), ranks),
+                         0);
+        size_t fused_bytes = 0;
+        char *fused = read_whole(scratch_path("fused"), &fused_bytes);
+        assert_int_equal(bytes, fused_bytes);
+        assert_memory_equal(apart, fused, bytes);
+        free(fused);
+    }
+    free(apart);
+
+    edit_list list = edit_read(file_of("model.safetensors"));
+    edit_tensor *t = edit_find(&list, "model.layers.1.mlp.experts.gate_up_proj");
+    t->shape[2] /= 2;
+    t->shape[1] *= 2;
+    t = edit_find(&list, "model.layers.2.mlp.experts.down_proj");
+    (void)snprintf(t->dtype, sizeof(t->dtype), "U8");
+    t->shape[2] *= 2;
+    edit_write(file_of("model.safetensors"), &list, 0);
+    edit_close(&list);
+    assert_int_equal(run_command_line("%s inspect %s", TSR_PROGRAM, folder), 3);
+    assert_said("out", "model.layers.1.mlp.experts.gate_up_proj\": holds all experts of a layer");
+    assert_said("out",
+                "model.layers.2.mlp.experts.down_proj\": holds all experts of a layer in U8");
+    edit_remove_folder(folder);
+}
+
+static void a_refusal_says_what_was_found(void **state)
+{
+    (void)state;
+    static const char score[] = "%s score %s --tokens %s --out %s";
+    char path[2 * PATH_BYTES];
+    use_copy("qwen3-fp8-block");
+    edit_write_text(scratch_path("tokens"), "[[1, 2, 3], [4, 5]]");
+    edit_list list = edit_read(file_of("model.safetensors"));
+    for (size_t i = 0; i < list.count; i++) {
+        edit_tensor *t = &list.tensors[i];
+        if (strstr(t->name, "layers.0.mlp.experts.3.up_proj.weight_scale") == NULL)
+            continue;
+        (void)snprintf(t->dtype, sizeof(t->dtype), "F8_E8M0");
+        t->bytes /= sizeof(float);
+    }
+    edit_write(file_of("model.safetensors"), &list, 0);
+    edit_close(&list);
+    assert_int_equal(run_command_line(score, TSR_PROGRAM, folder, scratch_path("tokens"),
+                                      scratch_path("logits")),
+                     3);
+    assert_said("err", "experts.3.up_proj.weight_scale is F8_E8M0 [");
+    assert_said("err", "FP8 with E8M0 scales");
+    assert_error_lines(1);
+
+    (void)snprintf(path, sizeof(path), "%s", file_of("model-00001-of-00002.safetensors"));
+    assert_int_equal(rename(file_of("model.safetensors"), path), 0);
+    assert_int_equal(run_command_line(score, TSR_PROGRAM, folder, scratch_path("tokens"),
+                                      scratch_path("logits")),
+                     3);
+    assert_said("err",
+                "has model-00001-of-00002.safetensors, but not model.safetensors.index.json");
+    assert_error_lines(1);
+    edit_remove_folder(folder);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -183,6 +309,8 @@ int main(void)
         cmocka_unit_test(a_sequence_whose_logits_are_not_finite_fails_alone_in_run),
         cmocka_unit_test(a_completion_gets_what_the_post_processor_puts_in_front),
         cmocka_unit_test(a_number_beyond_64_bits_matters_only_where_it_is_read),
+        cmocka_unit_test(experts_fused_into_one_tensor_are_served_or_refused_by_name),
+        cmocka_unit_test(a_refusal_says_what_was_found),
         cmocka_unit_test(an_answer_ends_at_the_token_that_only_the_tokenizers_file_names),
         cmocka_unit_test(sampling_defaults_that_are_not_served_are_refused_and_can_be_left_out),
     };
