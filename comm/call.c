@@ -89,22 +89,29 @@ tsr_status tsr_call_mismatch(const tsr_call *mine, int32_t peer, const tsr_call 
     return TSR_ERR_MISMATCH;
 }
 
-tsr_status tsr_call_timeout(const tsr_call *mine, int32_t deadline_ms, const int32_t *missing,
-                            int32_t count)
+void tsr_rank_list_text(const int32_t *ranks, int32_t count, size_t capacity, char *ret_text)
 {
-    char here[TSR_CALL_TEXT_BYTES];
-    char list[LIST_BYTES] = "";
     size_t used = 0;
 
+    ret_text[0] = '\0';
     for (int32_t i = 0; i < count; i++) {
-        const bool room = used + LIST_ROOM_FOR_ONE < sizeof(list);
-        const int n = room ? snprintf(list + used, sizeof(list) - used, "%s%" PRId32,
-                                      i == 0 ? "" : ", ", missing[i])
-                           : snprintf(list + used, sizeof(list) - used, ", ...");
+        const bool room = used + LIST_ROOM_FOR_ONE < capacity;
+        const int n = room ? snprintf(ret_text + used, capacity - used, "%s%" PRId32,
+                                      i == 0 ? "" : ", ", ranks[i])
+                           : snprintf(ret_text + used, capacity - used, ", ...");
         if (!room || n < 0)
             break;
         used += (size_t)n;
     }
+}
+
+tsr_status tsr_call_timeout(const tsr_call *mine, int32_t deadline_ms, const int32_t *missing,
+                            int32_t count)
+{
+    char here[TSR_CALL_TEXT_BYTES];
+    char list[LIST_BYTES];
+
+    tsr_rank_list_text(missing, count, sizeof(list), list);
     tsr_call_text(mine, here);
     tsr_log(TSR_LOG_ERROR, "%s: %s %s did not come within %" PRId32 " ms", here,
             count == 1 ? "rank" : "ranks", list, deadline_ms);

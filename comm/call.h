@@ -52,6 +52,9 @@ bool tsr_call_equal(const tsr_call *a, const tsr_call *b);
 TSR_MUST_USE tsr_status tsr_call_mismatch(const tsr_call *mine, int32_t peer,
                                           const tsr_call *theirs);
 
+/* "1, 3", cut short where it is longer than `capacity`. */
+void tsr_rank_list_text(const int32_t *ranks, int32_t count, size_t capacity, char *ret_text);
+
 /* Logs that the `count` ranks in `missing` did not come within the deadline. TSR_ERR_TIMEOUT. */
 TSR_MUST_USE tsr_status tsr_call_timeout(const tsr_call *mine, int32_t deadline_ms,
                                          const int32_t *missing, int32_t count);

@@ -108,6 +108,11 @@ tsr_status tsr_comm_cause(tsr_comm *comm)
     return comm->ops->cause(comm);
 }
 
+void tsr_comm_stay_behind(tsr_comm *comm)
+{
+    comm->ops->stay_behind(comm);
+}
+
 void tsr_comm_close(tsr_comm *comm)
 {
     if (comm != NULL && tsr_comm_in_turn(comm, "closing the group") == TSR_OK)

@@ -50,6 +50,14 @@ void tsr_comm_set_deadline(tsr_comm *comm, int32_t deadline_ms);
 TSR_MUST_USE tsr_status tsr_comm_open_local(int32_t ranks, int32_t deadline_ms,
                                             tsr_comm **ret_members);
 
+/* A process among those that a launcher has started. */
+typedef struct tsr_launched {
+    const char *job;    /* its name, the same for all of them and no other's; NULL: not known */
+    int32_t size;       /* processes of the job */
+    int32_t local_rank; /* among those of this host; -1: not known */
+    int32_t local_size; /* how many they are; 0: not known */
+} tsr_launched;
+
 /*
  * Joins the MPI world (MPI_Init_thread if nobody has). Collective over all processes of the job.
  *
@@ -58,12 +66,15 @@ TSR_MUST_USE tsr_status tsr_comm_open_local(int32_t ranks, int32_t deadline_ms,
  * tsr_comm_cause, and the launcher ends the others.
  *
  * Starting and ending MPI cannot be given up: a process that waits in them for longer than the
- * deadline, and 10 seconds, says so and exits.
+ * deadline (at least 5 seconds to end) says for whom, and exits.
+ *
+ *   launched  what the launcher says; NULL: nothing, and who is missing at the start is not named
  *
  * TSR_ERR_INIT  MPI does not start, or was finalized already
  * TSR_ERR_MEMORY, TSR_ERR_TIMEOUT; the cause of a peer that has joined and given up meanwhile
  */
-TSR_MUST_USE tsr_status tsr_comm_open_mpi(int32_t deadline_ms, tsr_comm **ret_comm);
+TSR_MUST_USE tsr_status tsr_comm_open_mpi(int32_t deadline_ms, const tsr_launched *launched,
+                                          tsr_comm **ret_comm);
 
 /*
  * Collective. `bytes` bytes from `root` to all. The root may return before the others have come.
@@ -99,6 +110,13 @@ void tsr_comm_abort(tsr_comm *comm, tsr_status cause);
 /* The cause of the first abort in the group, as far as this rank has heard of it; TSR_OK when
  * none. */
 tsr_status tsr_comm_cause(tsr_comm *comm);
+
+/*
+ * After an abort, on ranks other than 0: waits until rank 0 has closed its part, as long as that may
+ * take a rank that is not lost, and for the launcher then to end this process. Launchers end a job
+ * with the first process that leaves, and rank 0 may have something to write.
+ */
+void tsr_comm_stay_behind(tsr_comm *comm);
 
 /*
  * Releases this rank's part; close its exchanges first. NULL is allowed. Collective for `mpi`, not

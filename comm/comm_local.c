@@ -56,6 +56,12 @@ static tsr_status local_gather(tsr_comm *comm, int32_t root, const void *send,
     return tsr_local_leave(comm);
 }
 
+/* Whoever started the threads waits for all of them. */
+static void local_stay_behind(tsr_comm *comm)
+{
+    (void)comm;
+}
+
 static const tsr_comm_ops local_ops = {
     .name = "local",
     .broadcast = local_broadcast,
@@ -63,6 +69,7 @@ static const tsr_comm_ops local_ops = {
     .barrier = local_barrier,
     .abort = tsr_local_abort,
     .cause = tsr_local_cause,
+    .stay_behind = local_stay_behind,
     .close = tsr_local_table_close,
     .exchange_open = tsr_exchange_local_open,
 };

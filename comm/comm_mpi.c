@@ -8,27 +8,16 @@
  */
 #include "comm/exchange_mpi.h"
 #include "comm/mpi_meeting.h"
+#include "comm/mpi_notes.h"
 #include "runtime/base/log.h"
 
 #include <inttypes.h>
 #include <string.h>
 
-enum { MOST_GRACE_MS = 2000 };
-
 static tsr_status mpi_barrier(tsr_comm *comm)
 {
     tsr_mpi_world *w = tsr_mpi_world_of(comm);
     return tsr_mpi_pass(w, w->meeting, (tsr_call){.kind = TSR_CALL_BARRIER});
-}
-
-/*
- * When to give up on the root of a broadcast: it may be waiting for a third rank since a moment
- * ago, and is then the one to say which.
- */
-static int64_t root_deadline(const tsr_mpi_world *w)
-{
-    const int32_t grace = w->base.deadline_ms / 4;
-    return tsr_mpi_deadline(w) + (grace < MOST_GRACE_MS ? grace : MOST_GRACE_MS);
 }
 
 /* From the root to each: a job has tens of ranks, and whoever waits, waits for the one to name. */
@@ -41,7 +30,7 @@ static tsr_status mpi_broadcast(tsr_comm *comm, int32_t root, void *data, size_t
         const tsr_mpi_message from = {root, TSR_MPI_BROADCAST, bytes, NULL, data};
         if (st == TSR_OK)
             st = tsr_mpi_start(w, w->flow, &from);
-        return st == TSR_OK ? tsr_mpi_finish(w, w->flow, &call, root_deadline(w)) : st;
+        return st == TSR_OK ? tsr_mpi_finish(w, w->flow, &call, tsr_mpi_deadline(w)) : st;
     }
     for (int32_t r = 0; r < comm->size && st == TSR_OK; r++) {
         const tsr_mpi_message to = {r, TSR_MPI_BROADCAST, bytes, data, NULL};
@@ -94,6 +83,7 @@ static const tsr_comm_ops mpi_ops = {
     .barrier = mpi_barrier,
     .abort = tsr_mpi_abort,
     .cause = tsr_mpi_cause,
+    .stay_behind = tsr_mpi_stay_behind,
     .close = mpi_close,
     .exchange_open = tsr_exchange_mpi_open,
 };
@@ -115,14 +105,14 @@ static tsr_status join(tsr_mpi_world *w)
     return st;
 }
 
-tsr_status tsr_comm_open_mpi(int32_t deadline_ms, tsr_comm **ret_comm)
+tsr_status tsr_comm_open_mpi(int32_t deadline_ms, const tsr_launched *launched, tsr_comm **ret_comm)
 {
     tsr_mpi_world *w = NULL;
     if (deadline_ms < 1 || ret_comm == NULL) {
         tsr_log(TSR_LOG_ERROR, "MPI group: a deadline of %" PRId32 " ms; at least 1", deadline_ms);
         return TSR_ERR_ARG;
     }
-    tsr_status st = tsr_mpi_world_open(&mpi_ops, deadline_ms, &w);
+    tsr_status st = tsr_mpi_world_open(&mpi_ops, deadline_ms, launched, &w);
     if (st != TSR_OK)
         return st;
     st = join(w);

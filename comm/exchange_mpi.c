@@ -16,6 +16,7 @@
 
 #include "comm/exchange_host.h"
 #include "comm/mpi_meeting.h"
+#include "comm/mpi_notes.h"
 
 #include <stdlib.h>
 #include <string.h>

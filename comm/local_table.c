@@ -5,11 +5,14 @@
 #include "comm/local_table.h"
 
 #include "runtime/base/clock.h"
+#include "runtime/base/ending.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
+
+/* How often a wait looks whether the process was asked to end. */
+enum { SLICE_MS = 100 };
 
 typedef struct seat {
     bool taken;
@@ -64,10 +67,16 @@ static void turn(group *g)
         abort();
 }
 
-/* False once the deadline has passed. The lock is held. */
-static bool sleep_until(group *g, const struct timespec *deadline)
+/* Waits for news, or a moment. False once the deadline has passed. The lock is held. */
+static bool sleep_a_while(group *g, int64_t deadline_ms)
 {
-    return pthread_cond_timedwait(&g->turned, &g->lock, deadline) != ETIMEDOUT;
+    const int64_t left = deadline_ms - tsr_clock_ms();
+    const struct timespec until = tsr_clock_deadline(left < SLICE_MS ? (int32_t)left : SLICE_MS);
+
+    if (left <= 0)
+        return false;
+    (void)pthread_cond_timedwait(&g->turned, &g->lock, &until);
+    return true;
 }
 
 /* The lock is held. */
@@ -129,16 +138,18 @@ static tsr_status compare_calls(const tsr_comm *comm)
 tsr_status tsr_local_meet(tsr_comm *comm)
 {
     group *g = group_of(comm);
-    const struct timespec deadline = tsr_clock_deadline(comm->deadline_ms);
+    const int64_t deadline = tsr_clock_ms() + comm->deadline_ms;
     tsr_status st = TSR_OK;
 
     lock(g);
     bool in_time = true;
-    while (g->taken < g->size && g->cause == TSR_OK && in_time)
-        in_time = sleep_until(g, &deadline);
+    while (g->taken < g->size && g->cause == TSR_OK && in_time && st == TSR_OK) {
+        in_time = sleep_a_while(g, deadline);
+        st = tsr_ending_status();
+    }
 
     /* A disagreement is everybody's finding, also of those who were told of it meanwhile. */
-    if (g->taken == g->size)
+    if (st == TSR_OK && g->taken == g->size)
         st = compare_calls(comm);
     if (st == TSR_OK && g->cause != TSR_OK)
         st = TSR_ERR_PEER;
@@ -174,7 +185,7 @@ static void clear_table(group *g)
 tsr_status tsr_local_leave(tsr_comm *comm)
 {
     group *g = group_of(comm);
-    const struct timespec deadline = tsr_clock_deadline(comm->deadline_ms);
+    const int64_t deadline = tsr_clock_ms() + comm->deadline_ms;
     tsr_status st = TSR_OK;
 
     lock(g);
@@ -188,7 +199,7 @@ tsr_status tsr_local_leave(tsr_comm *comm)
 
     bool in_time = true;
     while (g->meeting == meeting && g->cause == TSR_OK && in_time)
-        in_time = sleep_until(g, &deadline);
+        in_time = sleep_a_while(g, deadline);
     if (g->meeting == meeting) {
         st = g->cause != TSR_OK ? TSR_ERR_PEER : time_out_ranks(comm, true);
         end_group(g, st);

@@ -4,7 +4,6 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -16,41 +15,56 @@ struct tsr_mpi_guard {
     pthread_mutex_t lock;
     pthread_cond_t returned;
     pthread_t thread;
-    const char *what;
-    struct timespec until;
-    int32_t limit_ms;
-    tsr_status cause;
+    tsr_mpi_guarded guarded;
+    tsr_roll_call *roll_call;
+    int64_t until_ms;
     bool over;
 };
+
+/* How often questions are looked for; how long whoever does not speak waits for the launcher. */
+enum { SLICE_MS = 50, PATIENCE_S = 4 };
+
+/* Time is up. All at once is more than some launchers take. */
+static void leave(const tsr_mpi_guard *g)
+{
+    const struct timespec a_while = {.tv_sec = PATIENCE_S};
+    const tsr_roll roll = tsr_roll_call_ask(g->roll_call);
+
+    if (!roll.first)
+        (void)nanosleep(&a_while, NULL);
+    tsr_log(TSR_LOG_ERROR, "%s: %s did not come within %" PRId32 " ms", g->guarded.what, roll.text,
+            g->guarded.limit_ms);
+    _exit(tsr_status_exit_code(g->guarded.cause));
+}
 
 static void *watch(void *guard)
 {
     tsr_mpi_guard *g = guard;
-    bool in_time = true;
 
     (void)pthread_mutex_lock(&g->lock);
-    while (!g->over && in_time)
-        in_time = pthread_cond_timedwait(&g->returned, &g->lock, &g->until) != ETIMEDOUT;
+    while (!g->over && tsr_clock_ms() < g->until_ms) {
+        const int64_t left = g->until_ms - tsr_clock_ms();
+        const struct timespec until =
+            tsr_clock_deadline(left < SLICE_MS ? (int32_t)left : SLICE_MS);
+        (void)pthread_cond_timedwait(&g->returned, &g->lock, &until);
+        tsr_roll_call_answer(g->roll_call);
+    }
     const bool over = g->over;
     (void)pthread_mutex_unlock(&g->lock);
-    if (!over) {
-        tsr_log(TSR_LOG_ERROR, "%s: not every rank came within %" PRId32 " ms", g->what,
-                g->limit_ms);
-        _exit(tsr_status_exit_code(g->cause));
-    }
+    if (!over)
+        leave(g);
     return NULL;
 }
 
-tsr_status tsr_mpi_guard_start(const char *what, int32_t limit_ms, tsr_status cause,
+tsr_status tsr_mpi_guard_start(const tsr_mpi_guarded *guarded, tsr_roll_call *roll_call,
                                tsr_mpi_guard **ret_guard)
 {
     tsr_mpi_guard *g = calloc(1, sizeof(*g));
     if (g == NULL)
         return TSR_ERR_MEMORY;
-    g->what = what;
-    g->limit_ms = limit_ms;
-    g->cause = cause;
-    g->until = tsr_clock_deadline(limit_ms);
+    g->guarded = *guarded;
+    g->roll_call = roll_call;
+    g->until_ms = tsr_clock_ms() + guarded->limit_ms;
     if (pthread_mutex_init(&g->lock, NULL) != 0)
         goto undo_alloc;
     if (!tsr_clock_condition(&g->returned))
@@ -66,7 +80,7 @@ undo_lock:
     (void)pthread_mutex_destroy(&g->lock);
 undo_alloc:
     free(g);
-    tsr_log(TSR_LOG_ERROR, "%s: no thread starts to watch over it", what);
+    tsr_log(TSR_LOG_ERROR, "%s: no thread starts to watch over it", guarded->what);
     return TSR_ERR_MEMORY;
 }
 

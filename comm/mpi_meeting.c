@@ -1,5 +1,6 @@
 /* Greetings on a list of their own: started together, then waited for together. */
 #include "comm/mpi_meeting.h"
+#include "comm/mpi_notes.h"
 
 #include <stdlib.h>
 

@@ -11,7 +11,10 @@
 #include "comm/mpi_world.h"
 
 #include "comm/mpi_guard.h"
+#include "comm/mpi_notes.h"
+#include "comm/roll_call.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/ending.h"
 #include "runtime/base/log.h"
 #include "runtime/base/sizes.h"
 
@@ -31,15 +34,8 @@ enum { PIECE_BYTES = 16 << 20 };
  * The time to deliver notes at the end is short, since they are small and peers are listening. */
 enum { EAGER_TURNS = 20, REST_NS = 50000, NOTES_MS = 1000 };
 
-/* Starting and ending MPI take seconds on a loaded machine, whatever a step's deadline is. */
-enum { LEAST_GUARD_MS = 10000 };
-
-/* The last words of a rank; no padding. */
-typedef struct note {
-    int32_t cause;
-    int32_t rank;
-    uint64_t meeting; /* in which it found that ranks disagree; 0: another reason */
-} note;
+/* Ending MPI takes seconds on a loaded machine, whatever a step's deadline is. */
+enum { LEAST_GUARD_MS = 5000 };
 
 struct tsr_mpi_requests {
     MPI_Request *items;
@@ -59,10 +55,10 @@ struct tsr_mpi_lane {
 
 struct tsr_mpi_notes {
     MPI_Comm comm;
-    note said;
-    note heard;
+    tsr_mpi_note heard;
     MPI_Request hearing;
-    MPI_Request *saying; /* [size] */
+    tsr_mpi_note *said;  /* [size, TSR_NOTE_KINDS] */
+    MPI_Request *saying; /* [size, TSR_NOTE_KINDS] */
 };
 
 typedef struct world {
@@ -75,6 +71,7 @@ typedef struct world {
 static struct {
     bool started_here;
     int32_t open_groups;
+    tsr_roll_call *roll_call;
 } process;
 
 static tsr_status mpi_status(int code, const char *call)
@@ -222,39 +219,58 @@ static tsr_status test(tsr_mpi_requests *list, const tsr_call *call, bool *ret_n
     return TSR_OK;
 }
 
-/* Looks for a note, unless the end is known. TSR_ERR_PEER only when MPI fails. */
-static tsr_status hear(tsr_mpi_world *w)
+void tsr_mpi_say(tsr_mpi_world *w, int32_t peer, const tsr_mpi_note *words)
 {
+    tsr_mpi_notes *notes = w->notes;
+    const size_t at = (size_t)peer * TSR_NOTE_KINDS + (size_t)words->kind;
+    int sent = 1;
+
+    if (notes->comm == MPI_COMM_NULL || peer == w->base.rank ||
+        TSR_MPI(MPI_Test(&notes->saying[at], &sent, MPI_STATUS_IGNORE)) != TSR_OK || !sent)
+        return;
+    notes->said[at] = *words;
+    notes->said[at].rank = w->base.rank;
+    /* A peer that cannot be told finds out by its own deadline. */
+    (void)TSR_MPI(MPI_Isend(&notes->said[at], (int)sizeof(*words), MPI_BYTE, peer, TAG_NOTE,
+                            notes->comm, &notes->saying[at]));
+}
+
+static tsr_status await_note(tsr_mpi_notes *notes)
+{
+    return TSR_MPI(MPI_Irecv(&notes->heard, (int)sizeof(notes->heard), MPI_BYTE, MPI_ANY_SOURCE,
+                             TAG_NOTE, notes->comm, &notes->hearing));
+}
+
+tsr_status tsr_mpi_next_note(tsr_mpi_world *w, tsr_mpi_note *ret_note, bool *ret_came)
+{
+    tsr_mpi_notes *notes = w->notes;
     int came = 0;
-    if (w->cause != TSR_OK || w->notes->hearing == MPI_REQUEST_NULL)
+
+    *ret_came = false;
+    if (notes->hearing == MPI_REQUEST_NULL)
         return TSR_OK;
-    const tsr_status st = TSR_MPI(MPI_Test(&w->notes->hearing, &came, MPI_STATUS_IGNORE));
-    if (st == TSR_OK && came)
-        w->cause = (tsr_status)w->notes->heard.cause;
-    return st;
+    const tsr_status st = TSR_MPI(MPI_Test(&notes->hearing, &came, MPI_STATUS_IGNORE));
+    if (st != TSR_OK || !came)
+        return st;
+    *ret_note = notes->heard;
+    *ret_came = ret_note->rank >= 0 && ret_note->rank < w->base.size;
+    return await_note(notes);
 }
 
-tsr_status tsr_mpi_listen(tsr_mpi_world *w)
+bool tsr_mpi_hears(const tsr_mpi_world *w)
 {
-    const tsr_status st = hear(w);
-    return st == TSR_OK && w->cause != TSR_OK ? TSR_ERR_PEER : st;
+    return w->notes->hearing != MPI_REQUEST_NULL;
 }
 
-static tsr_status time_out_requests(const tsr_mpi_world *w, const tsr_mpi_requests *list,
-                                    const tsr_call *call)
+bool tsr_mpi_waits_for(const tsr_mpi_requests *list, int32_t rank)
 {
-    int32_t count = 0;
-    for (int32_t r = 0; r < w->base.size; r++) {
-        bool waits = false;
-        for (int i = 0; i < list->count && !waits; i++)
-            waits = list->items[i] != MPI_REQUEST_NULL && list->peers[i] == r;
-        if (waits)
-            w->missing[count++] = r;
-    }
-    return tsr_call_timeout(call, w->base.deadline_ms, w->missing, count);
+    bool waits = false;
+    for (int i = 0; i < list->count && !waits; i++)
+        waits = list->items[i] != MPI_REQUEST_NULL && list->peers[i] == rank;
+    return waits;
 }
 
-static void rest(int32_t turns)
+void tsr_mpi_rest(int32_t turns)
 {
     const struct timespec a_while = {.tv_nsec = REST_NS};
     if (turns < EAGER_TURNS)
@@ -273,70 +289,35 @@ bool tsr_mpi_is_pending(const tsr_mpi_requests *list)
     return list->pending != 0;
 }
 
-/*
- * True when the end of the group need not be heard yet: a peer found that ranks disagree in the
- * very meeting this rank is at. The greetings that show it are under way, and this rank will say as
- * much.
- */
-static bool will_see_for_itself(const tsr_mpi_world *w, const tsr_mpi_requests *list)
-{
-    return list->meeting != 0 && w->notes->heard.meeting == list->meeting;
-}
-
 tsr_status tsr_mpi_finish(tsr_mpi_world *w, tsr_mpi_requests *list, const tsr_call *call,
                           int64_t deadline)
 {
+    tsr_mpi_wait wait = {.deadline = deadline};
     int32_t turns = 0;
     while (list->pending > 0) {
         bool news = false;
         tsr_status st = test(list, call, &news);
         if (st == TSR_OK && list->pending > 0)
-            st = hear(w);
-        if (st == TSR_OK && w->cause != TSR_OK && !will_see_for_itself(w, list))
-            st = TSR_ERR_PEER;
+            st = tsr_mpi_heed(w, list->meeting);
+        if (st == TSR_OK && !news)
+            st = tsr_mpi_look_at_clock(w, list, call, &wait);
         if (st != TSR_OK)
             return st;
-        if (news) {
+        if (news)
             turns = 0;
-            continue;
-        }
-        if (tsr_clock_ms() > deadline)
-            return w->cause == TSR_OK ? time_out_requests(w, list, call) : TSR_ERR_PEER;
-        rest(turns++);
+        else
+            tsr_mpi_rest(turns++);
     }
     list->count = 0;
     return TSR_OK;
 }
 
-void tsr_mpi_abort(tsr_comm *comm, tsr_status cause)
-{
-    tsr_mpi_world *w = tsr_mpi_world_of(comm);
-    tsr_mpi_notes *notes = w->notes;
-    if (w->cause != TSR_OK)
-        return;
-    w->cause = cause;
-    if (notes->comm == MPI_COMM_NULL)
-        return; /* joining failed before anybody could be told */
-    notes->said = (note){.cause = (int32_t)cause, .rank = comm->rank, .meeting = w->disagreed};
-    for (int32_t r = 0; r < comm->size; r++) {
-        /* A peer that cannot be told finds out by its own deadline. */
-        if (r != comm->rank)
-            (void)TSR_MPI(MPI_Isend(&notes->said, (int)sizeof(notes->said), MPI_BYTE, r, TAG_NOTE,
-                                    notes->comm, &notes->saying[r]));
-    }
-}
-
-tsr_status tsr_mpi_cause(tsr_comm *comm)
-{
-    tsr_mpi_world *w = tsr_mpi_world_of(comm);
-    const tsr_status st = hear(w);
-    return w->cause == TSR_OK ? st : w->cause;
-}
-
 static void world_free(world *w)
 {
     free(w->shared.missing);
+    free(w->shared.presence);
     free(w->notes.saying);
+    free(w->notes.said);
     free(w);
 }
 
@@ -346,25 +327,25 @@ static void deliver_notes(world *w)
     const int64_t deadline = tsr_clock_ms() + NOTES_MS;
     int sent = 0;
     for (int32_t turns = 0; !sent && tsr_clock_ms() < deadline; turns++) {
-        if (TSR_MPI(MPI_Testall(w->shared.base.size, w->notes.saying, &sent,
+        if (TSR_MPI(MPI_Testall(w->shared.base.size * TSR_NOTE_KINDS, w->notes.saying, &sent,
                                 MPI_STATUSES_IGNORE)) != TSR_OK)
             return;
-        rest(turns);
+        tsr_mpi_rest(turns);
     }
-}
-
-static int32_t guard_ms(int32_t deadline_ms)
-{
-    return tsr_larger(deadline_ms, LEAST_GUARD_MS);
 }
 
 /* One that stops only now is left to the guard. */
 static void leave_mpi(world *w)
 {
+    const tsr_mpi_guarded closing = {
+        .what = "closing MPI",
+        .limit_ms = tsr_larger(w->shared.base.deadline_ms, LEAST_GUARD_MS),
+        .cause = TSR_ERR_TIMEOUT,
+    };
     tsr_mpi_guard *guard = NULL;
-    if (tsr_mpi_guard_start("closing MPI", guard_ms(w->shared.base.deadline_ms), TSR_ERR_TIMEOUT,
-                            &guard) != TSR_OK)
+    if (tsr_mpi_guard_start(&closing, process.roll_call, &guard) != TSR_OK)
         return;
+    deliver_notes(w);
     if (w->notes.hearing != MPI_REQUEST_NULL) {
         (void)TSR_MPI(MPI_Cancel(&w->notes.hearing));
         (void)TSR_MPI(MPI_Wait(&w->notes.hearing, MPI_STATUS_IGNORE));
@@ -374,14 +355,19 @@ static void leave_mpi(world *w)
     if (process.open_groups == 0 && process.started_here)
         (void)TSR_MPI(MPI_Finalize());
     tsr_mpi_guard_stop(guard);
+    if (process.open_groups == 0) {
+        tsr_roll_call_close(process.roll_call);
+        process.roll_call = NULL;
+    }
 }
 
 /* MPI_Init_thread, which returns when every rank has called it. */
 static tsr_status init_mpi(int32_t deadline_ms, int *ret_level)
 {
+    const tsr_mpi_guarded starting = {
+        .what = "starting MPI", .limit_ms = deadline_ms, .cause = TSR_ERR_INIT};
     tsr_mpi_guard *guard = NULL;
-    tsr_status st =
-        tsr_mpi_guard_start("starting MPI", guard_ms(deadline_ms), TSR_ERR_INIT, &guard);
+    tsr_status st = tsr_mpi_guard_start(&starting, process.roll_call, &guard);
     if (st != TSR_OK)
         return st;
     st = TSR_MPI(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, ret_level));
@@ -389,7 +375,7 @@ static tsr_status init_mpi(int32_t deadline_ms, int *ret_level)
     return st == TSR_OK ? TSR_OK : TSR_ERR_INIT;
 }
 
-static tsr_status start_mpi(int32_t deadline_ms)
+static tsr_status start_mpi(int32_t deadline_ms, const tsr_launched *launched)
 {
     int initialised = 0;
     int finalised = 0;
@@ -402,6 +388,7 @@ static tsr_status start_mpi(int32_t deadline_ms)
     }
     if (initialised)
         return TSR_OK;
+    process.roll_call = tsr_roll_call_open(launched);
     const tsr_status st = init_mpi(deadline_ms, &level);
     if (st != TSR_OK)
         return st;
@@ -425,15 +412,18 @@ static world *world_alloc(const tsr_comm *base)
     shared->work = &w->work;
     shared->notes = &w->notes;
     shared->missing = calloc(size, sizeof(*shared->missing));
-    w->notes.saying = calloc(size, sizeof(MPI_Request));
+    shared->presence = calloc(size, sizeof(*shared->presence));
+    w->notes.saying = calloc(size * TSR_NOTE_KINDS, sizeof(MPI_Request));
+    w->notes.said = calloc(size * TSR_NOTE_KINDS, sizeof(tsr_mpi_note));
     w->work.comm = MPI_COMM_WORLD;
     w->notes.comm = MPI_COMM_NULL;
     w->notes.hearing = MPI_REQUEST_NULL;
-    if (shared->missing == NULL || w->notes.saying == NULL) {
+    if (shared->missing == NULL || w->notes.saying == NULL || w->notes.said == NULL ||
+        shared->presence == NULL) {
         world_free(w);
         return NULL;
     }
-    for (size_t r = 0; r < size; r++)
+    for (size_t r = 0; r < size * TSR_NOTE_KINDS; r++)
         w->notes.saying[r] = MPI_REQUEST_NULL;
     return w;
 }
@@ -447,23 +437,25 @@ static tsr_status copy_world(int32_t deadline_ms, MPI_Comm *ret_comm)
     tsr_status st = TSR_MPI(MPI_Comm_idup(MPI_COMM_WORLD, ret_comm, &request));
     for (int32_t turns = 0; st == TSR_OK && !done; turns++) {
         st = TSR_MPI(MPI_Test(&request, &done, MPI_STATUS_IGNORE));
+        if (st == TSR_OK)
+            st = tsr_ending_status();
         if (st == TSR_OK && !done && tsr_clock_ms() > deadline) {
             tsr_log(TSR_LOG_ERROR, "opening the group: not every rank came within %" PRId32 " ms",
                     deadline_ms);
             return TSR_ERR_TIMEOUT;
         }
-        rest(turns);
+        tsr_mpi_rest(turns);
     }
     return st == TSR_OK ? TSR_MPI(MPI_Comm_set_errhandler(*ret_comm, MPI_ERRORS_RETURN)) : st;
 }
 
 tsr_status tsr_mpi_world_open(const tsr_comm_ops *ops, int32_t deadline_ms,
-                              tsr_mpi_world **ret_world)
+                              const tsr_launched *launched, tsr_mpi_world **ret_world)
 {
     tsr_comm base = {.ops = ops, .deadline_ms = deadline_ms};
     int rank = 0;
     int size = 0;
-    tsr_status st = start_mpi(deadline_ms);
+    tsr_status st = start_mpi(deadline_ms, launched);
     if (st == TSR_OK)
         st = TSR_MPI(MPI_Comm_rank(MPI_COMM_WORLD, &rank));
     if (st == TSR_OK)
@@ -489,8 +481,7 @@ tsr_status tsr_mpi_world_connect(tsr_mpi_world *w)
     if (st == TSR_OK)
         st = copy_world(w->base.deadline_ms, &notes->comm);
     if (st == TSR_OK && w->base.size > 1)
-        st = TSR_MPI(MPI_Irecv(&notes->heard, (int)sizeof(notes->heard), MPI_BYTE, MPI_ANY_SOURCE,
-                               TAG_NOTE, notes->comm, &notes->hearing));
+        st = await_note(notes);
     return st;
 }
 
@@ -499,6 +490,8 @@ void tsr_mpi_world_close(tsr_mpi_world *w)
     world *own = (world *)(void *)w;
     process.open_groups--;
     if (w->cause != TSR_OK) {
+        if (w->base.rank == 0)
+            tsr_mpi_say_to_all(w, &(tsr_mpi_note){.kind = TSR_NOTE_GONE});
         deliver_notes(own);
         return; /* with what MPI may still hold, and without MPI_Finalize: see the top */
     }

@@ -5,7 +5,7 @@
  *       |   \  /    |
  *       |  mpi_meeting         every rank at the same call, and
  *       |   /      |
- *   mpi_world                  messages, and notes from ranks that give up
+ *   mpi_world --- mpi_notes    messages, and what is said beside them: who gives up, who is there
  */
 #ifndef TSR_COMM_MPI_WORLD_H
 #define TSR_COMM_MPI_WORLD_H
@@ -17,7 +17,7 @@
  * exchange that is under way are on no other's. */
 typedef struct tsr_mpi_requests tsr_mpi_requests;
 
-/* Where a rank that gives up is heard. */
+/* On which ranks tell each other what no call of theirs does: mpi_notes.h. */
 typedef struct tsr_mpi_notes tsr_mpi_notes;
 
 /* MPI's communicator for everything but notes. */
@@ -36,16 +36,29 @@ typedef enum tsr_mpi_tag {
     TSR_MPI_ANSWERS,
 } tsr_mpi_tag;
 
+/* What a rank says when it is asked whether it is there. */
+typedef enum tsr_mpi_presence {
+    TSR_SILENT, /* nothing */
+    TSR_BUSY,   /* yes, between two calls on the group */
+    TSR_WAITS,  /* yes, in a call */
+} tsr_mpi_presence;
+
 typedef struct tsr_mpi_world {
     tsr_comm base; /* first member */
     tsr_mpi_lane *work;
     tsr_mpi_notes *notes;
-    tsr_mpi_meeting *meeting; /* of control calls */
-    tsr_mpi_requests *flow;   /* of broadcasts and gathers */
-    int32_t *missing;         /* [size] scratch for messages */
-    uint64_t meetings;        /* begun so far */
-    uint64_t disagreed;       /* the meeting in which ranks were found to disagree; 0: none */
-    tsr_status cause;         /* of the end of this group; TSR_OK: alive */
+    tsr_mpi_meeting *meeting;   /* of control calls */
+    tsr_mpi_requests *flow;     /* of broadcasts and gathers */
+    int32_t *missing;           /* [size] scratch for messages */
+    tsr_mpi_presence *presence; /* [size] answers to the last question */
+    uint64_t questions;         /* asked so far */
+    uint64_t end_meeting;       /* that the end which was heard is about */
+    bool root_lost;             /* rank 0 is among those for whom the group has ended */
+    bool root_gone;             /* rank 0 has closed its part after an end */
+    int64_t ending_ms;          /* when this process was found to be asked to end; 0: it was not */
+    uint64_t meetings;          /* begun so far */
+    uint64_t disagreed;         /* the meeting in which ranks were found to disagree; 0: none */
+    tsr_status cause;           /* of the end of this group; TSR_OK: alive */
 } tsr_mpi_world;
 
 static inline tsr_mpi_world *tsr_mpi_world_of(tsr_comm *comm)
@@ -61,7 +74,7 @@ static inline tsr_mpi_world *tsr_mpi_world_of(tsr_comm *comm)
  * TSR_ERR_MEMORY
  */
 TSR_MUST_USE tsr_status tsr_mpi_world_open(const tsr_comm_ops *ops, int32_t deadline_ms,
-                                           tsr_mpi_world **ret_world);
+                                           const tsr_launched *launched, tsr_mpi_world **ret_world);
 
 /*
  * Collective. Takes communicators of our own and begins to listen for notes. Before it, messages
@@ -72,10 +85,6 @@ TSR_MUST_USE tsr_status tsr_mpi_world_connect(tsr_mpi_world *w);
 /* Collective after a last meeting, and then frees everything but the meeting and the flow; after an
  * abort it only gives the notes a moment to leave. */
 void tsr_mpi_world_close(tsr_mpi_world *w);
-
-/* The table's entries: tells every peer of an end; what this rank has heard of one. */
-void tsr_mpi_abort(tsr_comm *comm, tsr_status cause);
-tsr_status tsr_mpi_cause(tsr_comm *comm);
 
 /* TSR_ERR_MEMORY */
 TSR_MUST_USE tsr_status tsr_mpi_requests_open(tsr_mpi_requests **ret_list);
@@ -101,7 +110,8 @@ TSR_MUST_USE tsr_status tsr_mpi_start(const tsr_mpi_world *w, tsr_mpi_requests *
                                       const tsr_mpi_message *m);
 
 /*
- * Waits for all messages of a list.
+ * Waits for all messages of a list. Before the deadline every rank is asked whether it is there, and
+ * those who do not answer are named.
  *
  * TSR_ERR_TIMEOUT, TSR_ERR_PEER
  * TSR_ERR_MISMATCH  a peer sent another number of bytes
@@ -111,8 +121,11 @@ TSR_MUST_USE tsr_status tsr_mpi_finish(tsr_mpi_world *w, tsr_mpi_requests *list,
 
 bool tsr_mpi_is_pending(const tsr_mpi_requests *list);
 
-/* TSR_ERR_PEER when the group has ended, as far as this rank has heard by now. */
-TSR_MUST_USE tsr_status tsr_mpi_listen(tsr_mpi_world *w);
+/* Whether a message to or from this rank has not finished. */
+bool tsr_mpi_waits_for(const tsr_mpi_requests *list, int32_t rank);
+
+/* Leaves the core to others, after some turns for a while. */
+void tsr_mpi_rest(int32_t turns);
 
 /* The time at which a call that begins now gives up. */
 int64_t tsr_mpi_deadline(const tsr_mpi_world *w);

@@ -20,11 +20,11 @@
 #include "launch/precision_map.h"
 #include "launch/progress.h"
 #include "launch/ranks.h"
+#include "launch/signals.h"
 #include "runtime/base/log.h"
 #include "runtime/model/model.h"
 #include "runtime/plan/targets.h"
 
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,22 +40,6 @@ typedef struct plan_notice {
     int32_t reserved;
     uint64_t bytes;
 } plan_notice;
-
-/* Set by SIGUSR1, which mpirun passes on: no new requests, finish the running ones. */
-static volatile int drain_requested;
-
-static void request_drain(int signal_number)
-{
-    (void)signal_number;
-    drain_requested = 1;
-}
-
-static void watch_drain_signal(void)
-{
-    struct sigaction action = {.sa_handler = request_drain, .sa_flags = SA_RESTART};
-    (void)sigemptyset(&action.sa_mask);
-    (void)sigaction(SIGUSR1, &action, NULL);
-}
 
 static tsr_spread spread_of(const char *name)
 {
@@ -211,7 +195,7 @@ static tsr_status run_engine(rank_run *r, tsr_model *model)
         .spread = spread_of(config->spread),
         .seed = config->has_seed ? (uint64_t)config->seed : 0,
         .prefill_chunk = (int32_t)config->prefill_chunk,
-        .drain = &drain_requested,
+        .drain = tsr_signals_drain(),
     };
     const tsr_engine_args args = {
         .plan = r->plan,
@@ -318,6 +302,6 @@ tsr_status tsr_job_run(const tsr_config *config, const tsr_launch_info *info,
 {
     job j = {.config = config, .info = info, .hooks = hooks};
 
-    watch_drain_signal();
+    tsr_signals_be(info->rank == 0, true);
     return tsr_ranks_run(config, info, rank_main, &j);
 }

@@ -7,6 +7,7 @@
 #include "launch/plan_request.h"
 #include "launch/run_command.h"
 #include "launch/score_command.h"
+#include "launch/signals.h"
 #include "runtime/base/log.h"
 
 #include <errno.h>
@@ -103,11 +104,13 @@ static tsr_status flush_output(tsr_status st)
 
 int main(int argc, char **argv)
 {
+    tsr_signals_watch();
     const struct timespec a_while = {.tv_sec = 5};
     const tsr_launch_info info = tsr_launch_info_read();
     tsr_config config;
 
     ignore_write_signals();
+    tsr_signals_be(info.rank == 0, false);
     /* Every rank reads the same command line, and one is enough to say what is wrong with it. The
      * others let rank 0 say it, for the launcher ends the job with whoever exits first; where they
      * alone are wrong (another environment on their host) they say it themselves. */

@@ -10,6 +10,7 @@
  */
 #include "launch/ranks.h"
 
+#include "launch/signals.h"
 #include "runtime/base/log.h"
 
 #include <pthread.h>
@@ -132,14 +133,25 @@ tsr_status tsr_ranks_run(const tsr_config *config, const tsr_launch_info *info,
         st = check_size(config, info, config->local_ranks > 0 ? (int32_t)config->local_ranks : 1);
         return st == TSR_OK ? run_local(config, rank_main, context) : st;
     }
-    st = tsr_comm_open_mpi((int32_t)config->init_timeout * 1000, &comm);
+    const tsr_launched launched = {.job = info->job,
+                                   .size = info->size,
+                                   .local_rank = info->local_rank,
+                                   .local_size = info->local_size};
+    st = tsr_comm_open_mpi((int32_t)config->init_timeout * 1000, &launched, &comm);
     if (st != TSR_OK)
         return st;
     if (tsr_comm_size(comm) > 1)
         tsr_log_set_rank(tsr_comm_rank(comm));
     st = check_size(config, info, tsr_comm_size(comm));
-    if (st == TSR_OK)
-        st = run_rank(comm, rank_main, context);
+    if (st != TSR_OK) {
+        tsr_comm_close(comm); /* all find the same, and none has to hear it */
+        return st;
+    }
+    st = run_rank(comm, rank_main, context);
+    if (st != TSR_OK) {
+        tsr_signals_leave(tsr_status_exit_code(st));
+        tsr_comm_stay_behind(comm);
+    }
     tsr_comm_close(comm);
     return st;
 }

@@ -1,6 +1,7 @@
 /* Made from the one list in status.h: no status can lack its text or its exit code. */
 #include "runtime/base/status.h"
 
+#include <errno.h>
 #include <stddef.h>
 
 typedef struct status_row {
@@ -29,6 +30,11 @@ const char *tsr_status_name(tsr_status status)
 const char *tsr_status_text(tsr_status status)
 {
     return row_of(status)->text;
+}
+
+tsr_status tsr_status_of_error(int error, tsr_status otherwise)
+{
+    return error == ENOMEM || error == EMFILE || error == ENFILE ? TSR_ERR_MEMORY : otherwise;
 }
 
 int tsr_status_exit_code(tsr_status status)

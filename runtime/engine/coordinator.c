@@ -9,6 +9,7 @@
 #include "runtime/engine/coordinator.h"
 
 #include "runtime/base/clock.h"
+#include "runtime/base/ending.h"
 #include "runtime/engine/scheduler.h"
 #include "runtime/engine/step_broadcast.h"
 
@@ -230,7 +231,9 @@ tsr_status tsr_coordinator_run(tsr_rank_step *rank_step, tsr_engine_stats *ret_s
     if (st != TSR_OK)
         return st;
     while (st == TSR_OK && !stopped) {
-        st = drop_withdrawn(&c);
+        st = tsr_ending_status();
+        if (st == TSR_OK)
+            st = drop_withdrawn(&c);
         if (st == TSR_OK)
             st = take_requests(&c);
         if (st == TSR_OK)

@@ -2,6 +2,7 @@
 #include "runtime/model/model_parts.h"
 
 #include "runtime/base/clock.h"
+#include "runtime/base/ending.h"
 #include "runtime/base/log.h"
 
 #include <inttypes.h>
@@ -65,6 +66,8 @@ tsr_status tsr_wait_for_mark(const tsr_model *model, tsr_mark *mark, uint64_t ep
     tsr_status st = tsr_device_passed(model->device, mark, &passed);
     for (int32_t turns = 0; st == TSR_OK && !passed; turns++) {
         st = tsr_exchange_poll(model->ep.exchange);
+        if (st == TSR_OK)
+            st = tsr_ending_status();
         if (st == TSR_OK && tsr_clock_ms() > until_ms)
             st = time_out_step(model, epoch, deadline_ms);
         if (st == TSR_OK) {

@@ -56,7 +56,7 @@ bool ranks_begin(int argc, char **argv)
             exit(RANKS_SKIPPED);
         }
     }
-    return local_backend || tsr_comm_open_mpi(DEADLINE_MS, &anchor) == TSR_OK;
+    return local_backend || tsr_comm_open_mpi(DEADLINE_MS, NULL, &anchor) == TSR_OK;
 }
 
 void ranks_end(void)
@@ -155,7 +155,7 @@ static void run_mpi(int32_t deadline_ms, rank_body body)
 {
     rank_run run = {0};
     ASSERT_STATUS(TSR_OK, tsr_comm_barrier(anchor)); /* the deadline may be short */
-    ASSERT_STATUS(TSR_OK, tsr_comm_open_mpi(deadline_ms, &run.comm));
+    ASSERT_STATUS(TSR_OK, tsr_comm_open_mpi(deadline_ms, NULL, &run.comm));
     ASSERT_STATUS(TSR_OK, tsr_comm_barrier(anchor)); /* a body may fail at once: all have opened */
     run_body(&run, body);
 

@@ -458,7 +458,7 @@ static void calls_out_of_order_or_bounds_are_refused(void **state)
 static int end_job(const char *how)
 {
     rank_run run = {0};
-    const tsr_status opened = tsr_comm_open_mpi(JOB_MS, &run.comm);
+    const tsr_status opened = tsr_comm_open_mpi(JOB_MS, NULL, &run.comm);
     if (opened != TSR_OK)
         return tsr_status_exit_code(opened); /* the cause of a rank that was quicker */
     run.rank = tsr_comm_rank(run.comm);
