@@ -73,7 +73,7 @@ typedef struct tsr_rotary_args {
 /* Writes the rows' keys and values into the cache, then attends: as tsr_attention_block has it.
  * Faults: a sequence that does not fit the step or the context, a block that is none. */
 typedef struct tsr_attention_args {
-    void *out;      /* [T, q_heads, D] */
+    void *out;      /* [T, q_heads, D]; or NULL, where rows are wanted alone */
     uint16_t *rows; /* the same in BF16, [T, q_heads D up to a multiple of 64], zeros behind; or
                        NULL: not wanted. CUDA only */
     const void *q;  /* [T, q_heads, D] */

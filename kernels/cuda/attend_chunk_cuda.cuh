@@ -52,6 +52,7 @@ template <int DIM, bool FP8> static size_t room_bytes(int32_t slots)
 /* A CTA's share of one row. */
 typedef struct chunk {
     const int32_t *table;
+    int32_t sequence;
     int32_t row;
     int32_t position; /* the row's own, the last that it sees */
     int32_t kv_head;
@@ -147,39 +148,65 @@ static __device__ __forceinline__ void put_span(const tsr_attend_job &a, int whi
         *(uint2 *)(room->fresh[which] + 2 * d) = tsr_bf16_span(x);
 }
 
-/* Both into the cache, by the CTA of the kv head's first query heads. */
+/* Both into the cache, by the CTA of the kv head's first query heads, to a block that was looked up
+ * before. False: it is none. */
 template <int DIM, bool FP8>
-static __device__ __forceinline__ void store_fresh(const tsr_attend_job &a, const chunk &c,
-                                                   const decode_room<DIM, FP8> *room)
+static __device__ __forceinline__ bool store_fresh(const tsr_attend_job &a, const chunk &c,
+                                                   int32_t block, const decode_room<DIM, FP8> *room)
 {
     const int which = (int)threadIdx.x / TSR_CUDA_LANES;
     const int piece = (int)threadIdx.x % TSR_CUDA_LANES;
     unsigned char *memory = (unsigned char *)(which == 0 ? a.cache.keys : a.cache.values);
 
-    if (which > 1 || (uint32_t)piece >= a.row_pieces || c.first_head % c.shared != 0)
-        return;
-    const int64_t at = tsr_cache_at(a, c.table, c.position, c.kv_head);
+    if (which > 1 || (uint32_t)piece >= a.row_pieces || c.first_head != c.kv_head * c.shared)
+        return true;
+    if ((uint32_t)block >= (uint32_t)a.cache.blocks)
+        return false;
+    const int64_t at = tsr_block_row(a, block, c.position, c.kv_head);
     *(uint4 *)(memory + at * tsr_stored<DIM, FP8>::element + piece * TSR_PIECE) =
         *(const uint4 *)(room->fresh[which] + piece * TSR_PIECE);
+    return true;
 }
 
-/* cos, sin and norms, which are there before the step begins. */
-template <int DIM, bool FP8>
-static __device__ void stage_turn(const tsr_attend_job &a, int32_t row, decode_room<DIM, FP8> *room)
+/* cos, sin and norms, which are there before the step begins: a dim a thread. */
+typedef struct turn_dim {
+    float of[4];
+} turn_dim;
+
+static __device__ __forceinline__ turn_dim load_turn(const tsr_attend_job &a, int32_t position)
 {
     const tsr_turn &t = a.q_turn;
-    const int64_t at = t.half > 0 ? (int64_t)a.position[row] * t.half : 0;
+    const int32_t i = (int32_t)threadIdx.x;
+    const int64_t at = (int64_t)position * t.half + i;
+    turn_dim d = {};
 
-#pragma unroll 1
-    for (int i = (int)threadIdx.x; i < DIM; i += THREADS) {
-        if (t.norm != NULL && i < t.dim)
-            room->turn[0][i] = t.norm[i];
-        if (a.k_turn.norm != NULL && i < t.dim)
-            room->turn[1][i] = a.k_turn.norm[i];
-        if (i < t.half) {
-            room->turn[2][i] = t.cos[at + i];
-            room->turn[3][i] = t.sin[at + i];
-        }
+    if (i < t.dim && t.norm != NULL)
+        d.of[0] = t.norm[i];
+    if (i < t.dim && a.k_turn.norm != NULL)
+        d.of[1] = a.k_turn.norm[i];
+    if (i < t.half) {
+        d.of[2] = t.cos[at];
+        d.of[3] = t.sin[at];
+    }
+    return d;
+}
+
+/* Puts them down, and zeros where query heads will come. */
+template <int DIM, bool FP8>
+static __device__ __forceinline__ void stage(const turn_dim &d, decode_room<DIM, FP8> *room)
+{
+    constexpr int pieces = TSR_QUERY_ROWS * DIM * 2 / TSR_PIECE;
+    const int i = (int)threadIdx.x;
+
+#pragma unroll
+    for (int n = 0; n < 4; n++) {
+        if (i < DIM)
+            room->turn[n][i] = d.of[n];
+    }
+#pragma unroll
+    for (int n = 0; n < ceil_of(pieces, THREADS); n++) {
+        if (i + n * THREADS < pieces)
+            *(uint4 *)(room->query + (i + n * THREADS) * TSR_PIECE) = make_uint4(0, 0, 0, 0);
     }
 }
 
@@ -208,8 +235,8 @@ static __device__ __forceinline__ tsr_head<spans_of(DIM)> load_fresh(const tsr_a
 }
 
 template <int DIM, bool FP8>
-static __device__ void bring_fresh(const tsr_attend_job &a, tsr_head<spans_of(DIM)> *head,
-                                   decode_room<DIM, FP8> *room)
+static __device__ __forceinline__ void
+bring_fresh(const tsr_attend_job &a, tsr_head<spans_of(DIM)> *head, decode_room<DIM, FP8> *room)
 {
     const int warp = (int)threadIdx.x / TSR_CUDA_LANES;
     const int lane = (int)threadIdx.x % TSR_CUDA_LANES;
@@ -226,36 +253,28 @@ static __device__ void bring_fresh(const tsr_attend_job &a, tsr_head<spans_of(DI
     }
 }
 
-/* Query heads to the A operand's rows; those that are none are zeros. */
+/* Query heads to the A operand's rows, where zeros stand. */
 template <int DIM, bool FP8>
-static __device__ void bring_queries(const tsr_attend_job &a, const chunk &c,
-                                     decode_room<DIM, FP8> *room)
+static __device__ __forceinline__ void bring_queries(const tsr_attend_job &a, const chunk &c,
+                                                     decode_room<DIM, FP8> *room)
 {
+    constexpr int spans = spans_of(DIM);
     const int warp = (int)threadIdx.x / TSR_CUDA_LANES;
     const int lane = (int)threadIdx.x % TSR_CUDA_LANES;
-    constexpr int spans = spans_of(DIM);
     const float *q = a.q + ((int64_t)c.row * a.q_heads + c.first_head) * a.cache.head_dim;
     const tsr_turn turn = staged<DIM, FP8>(a.q_turn, 0, room);
 
-    tsr_head<spans> next = tsr_load_head<spans>(
-        q + (int64_t)min(warp, c.heads - 1) * a.cache.head_dim, a.cache.head_dim);
-
-    /* The next head comes while one is turned. */
 #pragma unroll 1
-    for (int r = warp; r < TSR_QUERY_ROWS; r += WARPS) {
-        tsr_head<spans> head = next;
-        if (r + WARPS < c.heads)
-            next =
-                tsr_load_head<spans>(q + (int64_t)(r + WARPS) * a.cache.head_dim, a.cache.head_dim);
-        if (r < c.heads)
-            tsr_turn_head(turn, &head, room->head[warp]);
+    for (int r = warp; r < c.heads; r += WARPS) {
+        tsr_head<spans> head =
+            tsr_load_head<spans>(q + (int64_t)r * a.cache.head_dim, a.cache.head_dim);
+        tsr_turn_head(turn, &head, room->head[warp]);
 #pragma unroll
         for (int i = 0; i < spans; i++) {
             const int d = TSR_TURN_SPAN * lane + TSR_TURN_DIMS * i;
-            const uint2 codes = tsr_bf16_span(head.span[i]);
             if (d < DIM)
                 *(uint2 *)(room->query + tsr_piece_at<TSR_QUERY_ROWS>(r, d / 8) + d % 8 * 2) =
-                    r < c.heads ? codes : make_uint2(0, 0);
+                    tsr_bf16_span(head.span[i]);
         }
     }
 }

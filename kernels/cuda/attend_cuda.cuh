@@ -20,7 +20,7 @@ enum {
 
 /* One launch. Rows are f32. */
 typedef struct tsr_attend_job {
-    float *out;
+    float *out;     /* or NULL */
     uint16_t *rows; /* or NULL */
     const float *q;
     const float *k;
@@ -28,7 +28,6 @@ typedef struct tsr_attend_job {
     tsr_kv_layer cache;
     const tsr_attention_sequence *sequence;
     const int32_t *blocks;
-    const int32_t *position;
     tsr_turn q_turn; /* cos and sin of position 0 */
     tsr_turn k_turn;
     float *partial;   /* [slots, a split's floats] */
@@ -40,6 +39,7 @@ typedef struct tsr_attend_job {
     uint64_t blocks_per_position; /* 2^40 / block_tokens, rounded up */
     uint32_t block_pieces;        /* of one block of keys or values */
     uint32_t row_pieces;          /* of one position of a kv head */
+    int32_t shared;               /* query heads of a kv head */
     int32_t chunks;               /* most of one row, in decode */
     int32_t slots;                /* of one row and kv head, in decode */
     int32_t ring;                 /* slots of it, in decode */
@@ -171,18 +171,31 @@ static __device__ __noinline__ void tsr_leave_lowest(const tsr_attend_job &a, in
         tsr_leave_fault(faults, fault);
 }
 
+/* Leaves the fault of a sequence that has one, for a whole warp. */
+static __device__ __forceinline__ void tsr_check_sequence(const tsr_attend_job &a, int32_t s,
+                                                          tsr_cuda_faults faults)
+{
+    if (s < a.sequences && tsr_sequence_fault(a, s).kind != TSR_FAULT_NONE)
+        tsr_leave_lowest(a, s, faults);
+}
+
 /* ---- the cache ---- */
 
-/* The element where a position of a kv head begins. */
+/* The element where a position of a kv head begins, in the block that holds it. */
+static __device__ __forceinline__ int64_t tsr_block_row(const tsr_attend_job &a, int32_t block,
+                                                        int32_t position, int32_t head)
+{
+    const int32_t slot = position - tsr_block_at(a, position) * a.cache.block_tokens;
+
+    return (((int64_t)block * a.cache.kv_heads + head) * a.cache.block_tokens + slot) *
+           a.cache.head_dim;
+}
+
 static __device__ __forceinline__ int64_t tsr_cache_at(const tsr_attend_job &a,
                                                        const int32_t *table, int32_t position,
                                                        int32_t head)
 {
-    const int32_t at = tsr_block_at(a, position);
-    const int32_t slot = position - at * a.cache.block_tokens;
-
-    return (((int64_t)table[at] * a.cache.kv_heads + head) * a.cache.block_tokens + slot) *
-           a.cache.head_dim;
+    return tsr_block_row(a, table[tsr_block_at(a, position)], position, head);
 }
 
 /* Four dims of a key or value as the cache stores them. */
@@ -200,22 +213,41 @@ static __device__ __forceinline__ uint32_t tsr_e4m3_span(float4 x, float scale)
 /* ---- results ---- */
 
 /* Columns of a row of BF16 operands. */
-static __device__ __forceinline__ int64_t tsr_operand_width(const tsr_attend_job &a)
+static __device__ __forceinline__ int32_t tsr_operand_width(const tsr_attend_job &a)
 {
     return (a.q_heads * a.cache.head_dim + 63) / 64 * 64;
 }
 
-/* Two neighbouring dims of a head of a row. */
-static __device__ __forceinline__ void
-tsr_put_pair(const tsr_attend_job &a, int32_t row, int32_t head, int32_t dim, float low, float high)
-{
-    const int32_t at = head * a.cache.head_dim + dim;
+/* Where the results of a head go, from one of its dims on. */
+typedef struct tsr_result {
+    float *out;     /* or NULL */
+    uint16_t *rows; /* or NULL */
+    int32_t dims;   /* that are left */
+} tsr_result;
 
-    if (dim >= a.cache.head_dim)
+static __device__ __forceinline__ tsr_result tsr_result_at(const tsr_attend_job &a, int32_t row,
+                                                           int32_t head, int32_t dim)
+{
+    const int32_t width = a.q_heads * a.cache.head_dim;
+    const int32_t at = head * a.cache.head_dim + dim;
+    tsr_result r;
+
+    r.out = a.out != NULL ? a.out + (int64_t)row * width + at : NULL;
+    r.rows = a.rows != NULL ? a.rows + (int64_t)row * tsr_operand_width(a) + at : NULL;
+    r.dims = a.cache.head_dim - dim;
+    return r;
+}
+
+/* Two neighbouring dims. */
+static __device__ __forceinline__ void tsr_put_pair(const tsr_result &r, int32_t dim, float low,
+                                                    float high)
+{
+    if (dim >= r.dims)
         return;
-    *(float2 *)(a.out + (int64_t)row * a.q_heads * a.cache.head_dim + at) = make_float2(low, high);
-    if (a.rows != NULL)
-        *(uint32_t *)(a.rows + row * tsr_operand_width(a) + at) = tsr_to_bf16_pair(low, high);
+    if (r.out != NULL)
+        *(float2 *)(r.out + dim) = make_float2(low, high);
+    if (r.rows != NULL)
+        *(uint32_t *)(r.rows + dim) = tsr_to_bf16_pair(low, high);
 }
 
 /* The zeros behind the last head of a row of operands, by a warp. */
@@ -225,7 +257,7 @@ static __device__ __forceinline__ void tsr_put_zeros(const tsr_attend_job &a, in
     const int32_t at = used + 2 * (int32_t)(threadIdx.x % TSR_CUDA_LANES);
 
     if (a.rows != NULL && at < tsr_operand_width(a))
-        *(uint32_t *)(a.rows + row * tsr_operand_width(a) + at) = 0;
+        *(uint32_t *)(a.rows + (int64_t)row * tsr_operand_width(a) + at) = 0;
 }
 
 #endif

@@ -5,13 +5,13 @@
  * One order of sums wherever a row is computed, so that its bits depend on its own sequence alone:
  *
  *   positions  | 0 .. 63 | 64 .. 127 | 128 .. 191 | 192 .. 255 | ..     tiles
- *              |  split 0            |  split 1                | ..
+ *              |       split 0       |        split 1          | ..
  *
  *   a tile    scores: k16 steps of the tensor cores over the dims, ascending; times the scale
- *   a split   its tiles, ascending: the largest score so far, weights 2^(score - most) rounded to
- *             BF16, k16 steps over the positions into sums in f32; the sum of the weights is that of
- *             a value which is one everywhere
- *   the row   its splits, ascending, added up relative to the largest score so far; divided at last
+ *   a split   its tiles, ascending: the least multiple of 8 that no score so far is above, weights
+ *             2^(score - multiple) rounded to BF16, k16 steps over the positions into sums in f32; the
+ *             sum of the weights is that of a value which is one everywhere
+ *   the row   its splits, ascending, added up relative to the largest multiple so far; divided at last
  */
 #ifndef TSR_KERNELS_CUDA_ATTEND_CUDA_H
 #define TSR_KERNELS_CUDA_ATTEND_CUDA_H

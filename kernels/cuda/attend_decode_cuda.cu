@@ -197,11 +197,11 @@ static __device__ void finish(const tsr_attend_job &a, const chunk &c,
         const float share = a.value_scale / sums.weight[2 * r];
         if (head >= c.heads)
             continue;
+        const tsr_result to =
+            tsr_result_at(a, c.row, c.first_head + head, warp * (DIM / WARPS) + 2 * (lane % 4));
 #pragma unroll
         for (int i = 0; i < DIM / WARPS / 8; i++)
-            tsr_put_pair(a, c.row, c.first_head + head,
-                         (warp * (DIM / WARPS / 8) + i) * 8 + 2 * (lane % 4),
-                         sums.value[i][2 * r] * share, sums.value[i][2 * r + 1] * share);
+            tsr_put_pair(to, 8 * i, sums.value[i][2 * r] * share, sums.value[i][2 * r + 1] * share);
     }
 }
 
@@ -219,13 +219,12 @@ static __device__ __forceinline__ int32_t arrive_at(int32_t *count)
 
 /* Of a row's chunks the last to come here adds up what all have left. */
 template <int DIM>
-static __device__ void meet(const tsr_attend_job &a, const chunk &c, int32_t *last)
+static __device__ __forceinline__ void meet(const tsr_attend_job &a, const chunk &c, int32_t *last)
 {
     const int32_t slots = c.splits - c.leading + 1;
     tsr_sums<DIM / WARPS / 8> sums;
 
-    __syncthreads();
-    if (threadIdx.x == 0)
+    if (threadIdx.x == 0) /* the CTA has met since it left its splits */
         *last = arrive_at(&a.arrived[c.pair]) == c.chunks - 1;
     __syncthreads();
     if (!*last)
@@ -267,54 +266,56 @@ attend_pair(const tsr_attend_job &a, const chunk &c, int32_t pair, tsr_tile_sour
                split);
 }
 
-/* The chunk's tiles in order, from queries and fresh rows that are in the room. */
+/* The chunk's tiles in order, from queries and fresh rows that are in the room. Where there is more
+ * than one chunk they leave their splits; otherwise the sums of all are given. */
 template <int DIM, bool FP8>
-static __device__ void attend_chunk(const tsr_attend_job &a, const chunk &c,
-                                    tsr_tile_source *source, decode_room<DIM, FP8> *room)
+static __device__ __forceinline__ void
+attend_chunk(const tsr_attend_job &a, const chunk &c, tsr_tile_source *source,
+             decode_room<DIM, FP8> *room, tsr_sums<DIM / WARPS / 8> *ret_total)
 {
     tsr_sums<DIM / WARPS / 8> split;
-    tsr_sums<DIM / WARPS / 8> total;
     uint32_t query[DIM / TSR_STEP][4];
 
 #pragma unroll
     for (int step = 0; step < DIM / TSR_STEP; step++)
         tsr_load_rows<TSR_QUERY_ROWS>(query[step], tsr_shared_at(room->query), 0, step);
     tsr_sums_clear(&split);
-    tsr_sums_clear(&total);
+    tsr_sums_clear(ret_total);
+#pragma unroll 1
     for (int32_t pair = c.first; pair < c.end; pair++) {
         attend_pair<DIM, FP8>(a, c, pair, source, query, room, &split);
         if ((pair + 1) % SPLIT_PAIRS != 0 && pair + 1 != c.end)
             continue;
         if (c.index == 0)
-            tsr_sums_add(&total, split);
+            tsr_sums_add(ret_total, split);
         else
             leave<DIM>(a, c, pair / SPLIT_PAIRS - c.leading + 1, split);
         tsr_sums_clear(&split);
     }
-    if (c.chunks == 1) {
-        finish<DIM>(a, c, total);
-        return;
-    }
-    if (c.index == 0)
-        leave<DIM>(a, c, 0, total);
-    meet<DIM>(a, c, &room->last);
+    if (c.index == 0 && c.chunks > 1)
+        leave<DIM>(a, c, 0, *ret_total);
 }
 
 /* From what earlier steps left, before the kernel in front has ended, to the row's results. */
 template <int DIM, bool FP8>
-static __device__ void attend_row(const tsr_attend_job &a, const chunk &c, tsr_cuda_faults faults,
-                                  decode_room<DIM, FP8> *room)
+static __device__ __forceinline__ void attend_row(const tsr_attend_job &a, const chunk &c,
+                                                  tsr_cuda_faults faults,
+                                                  decode_room<DIM, FP8> *room)
 {
     const bool own = c.end * PAIR > c.position;
-    tsr_tile_source source = {
-        c.table, c.position, (uint32_t)(c.kv_head * a.cache.block_tokens) * a.row_pieces, 0, 0,
-    };
+    tsr_sums<DIM / WARPS / 8> total;
+    tsr_tile_source source = {};
 
+    source.table = c.table;
+    source.end = c.position;
+    source.head = (uint32_t)(c.kv_head * a.cache.block_tokens) * a.row_pieces;
     tsr_look_up<DIM, FP8, PAIR, THREADS>(a, &source, c.first * PAIR);
+    const int32_t block = c.table[tsr_block_at(a, c.position)];
+    const turn_dim turn = load_turn(a, c.position);
 #pragma unroll 1
     for (int32_t u = 0; u < a.ring - 1; u++)
         fetch<DIM, FP8>(a, c, u, &source, room);
-    stage_turn<DIM, FP8>(a, c.row, room);
+    stage<DIM, FP8>(turn, room);
     __syncthreads();
     tsr_await_kernel();
     const bool is_faulty = tsr_is_faulty(faults);
@@ -324,24 +325,18 @@ static __device__ void attend_row(const tsr_attend_job &a, const chunk &c, tsr_c
         bring_fresh<DIM, FP8>(a, &fresh, room);
     if (__syncthreads_or(is_faulty))
         return;
-    if (own)
-        store_fresh<DIM, FP8>(a, c, room);
-    attend_chunk<DIM, FP8>(a, c, &source, room);
-}
-
-/* Whether the chunk's blocks are blocks; the first that is none in the sequence becomes a fault. */
-static __device__ bool blocks_are_there(const tsr_attend_job &a, int32_t s, const chunk &c,
-                                        const tsr_attention_sequence &seq, tsr_cuda_faults faults)
-{
-    const int32_t end = seq.first_position + seq.rows;
-    const int32_t last = seq.rows > 1 ? end - 1 : min(c.end * PAIR, end) - 1;
-
-    if (tsr_bad_block(a, seq, c.first * PAIR, last) == INT32_MAX)
-        return true;
-    tsr_await_kernel(); /* it looks at faults too */
-    if (threadIdx.x < TSR_CUDA_LANES)
-        tsr_leave_lowest(a, s, faults);
-    return false;
+    if (own && !store_fresh<DIM, FP8>(a, c, block, room))
+        source.wrong = true;
+    attend_chunk<DIM, FP8>(a, c, &source, room, &total);
+    if (__syncthreads_or(source.wrong)) {
+        if (threadIdx.x < TSR_CUDA_LANES)
+            tsr_leave_lowest(a, c.sequence, faults);
+        return;
+    }
+    if (c.chunks == 1)
+        finish<DIM>(a, c, total);
+    else
+        meet<DIM>(a, c, &room->last);
 }
 
 template <int DIM, bool FP8>
@@ -350,40 +345,36 @@ static __global__ void __launch_bounds__(THREADS, DIM > 128 ? 1 : 2)
 {
     extern __shared__ __align__(128) unsigned char memory[];
     decode_room<DIM, FP8> *room = (decode_room<DIM, FP8> *)memory;
-    const int32_t shared = a.q_heads / a.cache.kv_heads;
-    const int32_t parts = ceil_of(shared, TSR_QUERY_ROWS);
-    const int32_t pair = (int32_t)blockIdx.x / a.chunks;
-    const int32_t s = pair / (a.cache.kv_heads * parts);
-    const int32_t part = pair % parts;
-    const tsr_attention_sequence seq = a.sequence[s];
+    const tsr_attention_sequence seq = a.sequence[blockIdx.z];
     chunk c = {};
 
     tsr_admit_kernel();
-    c.pair = pair;
-    c.index = (int32_t)blockIdx.x % a.chunks;
-    c.kv_head = pair / parts % a.cache.kv_heads;
-    c.shared = shared;
-    c.first_head = c.kv_head * shared + part * TSR_QUERY_ROWS;
-    c.heads = min(shared - part * TSR_QUERY_ROWS, (int32_t)TSR_QUERY_ROWS);
+    c.sequence = (int32_t)blockIdx.z;
+    c.pair = c.sequence * (int32_t)gridDim.y + (int32_t)blockIdx.y;
+    c.index = (int32_t)blockIdx.x;
+    c.kv_head = (int32_t)blockIdx.y % a.cache.kv_heads;
+    c.shared = a.shared;
+    c.first_head = c.kv_head * a.shared + (int32_t)blockIdx.y / a.cache.kv_heads * TSR_QUERY_ROWS;
+    c.heads = min((c.kv_head + 1) * a.shared - c.first_head, (int32_t)TSR_QUERY_ROWS);
     if (!tsr_sequence_fits(a, seq)) {
         tsr_await_kernel();
         if (c.index == 0 && threadIdx.x < TSR_CUDA_LANES)
-            tsr_leave_lowest(a, s, faults);
+            tsr_leave_lowest(a, c.sequence, faults);
         return;
     }
     c.table = a.blocks + seq.first_block;
     /* Zero rows here and more there make as many rows as sequences too: one after the other. */
+#pragma unroll 1
     for (int32_t r = 0; r < seq.rows; r++) {
         c.row = seq.first_row + r;
         c.position = seq.first_position + r;
         cut_row(a, seq.rows == 1 ? a.chunks : 1, &c);
         if (c.index >= c.chunks)
             return;
-        if (r == 0 && !blocks_are_there(a, s, c, seq, faults))
-            return;
         attend_row<DIM, FP8>(a, c, faults, room);
-        if (r + 1 < seq.rows)
-            __threadfence(); /* this row's key and value are there when the next one fetches */
+        if (r + 1 == seq.rows)
+            return;
+        __threadfence(); /* this row's key and value are there when the next one fetches */
         __syncthreads();
     }
 }
@@ -392,9 +383,8 @@ static __global__ void __launch_bounds__(THREADS, DIM > 128 ? 1 : 2)
 template <int DIM, bool FP8>
 static tsr_status launch(tsr_device *device, const tsr_attend_job *job, tsr_stream s)
 {
-    const int32_t shared = job->q_heads / job->cache.kv_heads;
-    const int64_t pairs =
-        (int64_t)job->sequences * job->cache.kv_heads * tsr_cuda_ceil(shared, TSR_QUERY_ROWS);
+    const int32_t heads = job->cache.kv_heads * (int32_t)tsr_cuda_ceil(job->shared, TSR_QUERY_ROWS);
+    const int64_t pairs = (int64_t)job->sequences * heads;
     const int64_t splits = tsr_cuda_ceil(job->max_context, TSR_ATTEND_SPLIT);
     const int64_t slots = tsr_cuda(device)->work.attend_floats / (TSR_QUERY_ROWS * (DIM + 2));
     tsr_attend_job a = *job;
@@ -408,12 +398,17 @@ static tsr_status launch(tsr_device *device, const tsr_attend_job *job, tsr_stre
     if (st != TSR_OK)
         return st;
     a.slots = (int32_t)min(slots / pairs, splits + 1);
-    a.chunks = (int32_t)min((int64_t)tsr_cuda_ceil(wanted, pairs), splits);
+    a.chunks = (int32_t)min(max(wanted / pairs, (int64_t)1), splits);
     if (a.slots < 2 || pairs > TSR_ATTEND_PAIRS)
         a.chunks = 1;
     a.ring = room_bytes<DIM, FP8>(SLOTS) <= (size_t)shared_bytes ? SLOTS : NARROW_SLOTS;
-    const tsr_cuda_launch_shape at = {dim3((unsigned)(pairs * a.chunks)), THREADS,
-                                      room_bytes<DIM, FP8>(a.ring), tsr_cuda_stream(device, s), 0};
+    const tsr_cuda_launch_shape at = {
+        dim3((unsigned)a.chunks, (unsigned)heads, (unsigned)job->sequences),
+        THREADS,
+        room_bytes<DIM, FP8>(a.ring),
+        tsr_cuda_stream(device, s),
+        0,
+    };
     return tsr_launch_behind(at, decode_kernel<DIM, FP8>, a, tsr_cuda(device)->faults);
 }
 

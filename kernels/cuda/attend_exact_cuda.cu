@@ -137,7 +137,7 @@ static __device__ void finish(const tsr_attend_job &a, int32_t row, int32_t head
             out[0] = fmaf(m->value[w][d], share[w], out[0]);
             out[1] = fmaf(m->value[w][d + 1], share[w], out[1]);
         }
-        tsr_put_pair(a, row, head, d, out[0] / sum, out[1] / sum);
+        tsr_put_pair(tsr_result_at(a, row, head, 0), d, out[0] / sum, out[1] / sum);
     }
 }
 

@@ -1,34 +1,47 @@
 /*
  * A span on Hopper, of heads up to 128 wide: what attend_prefill_cuda.cu computes elsewhere, with the
  * tensor cores' wide steps, which give the same bits. A CTA's 128 query rows are those of two warp
- * groups; scores of the next tile and values of this one are added up while a warp group weighs:
+ * groups, each at its own pace; a third one brings keys and values to a ring, in units:
  *
- *   tensor cores   q k(i + 1)  |  w(i) v(i)       |  q k(i + 2)  |  w(i + 1) v(i + 1)
- *   a warp group                  | weighs i + 1  |                 | weighs i + 2  |
+ *   unit u         | values of tile u - 1 | ones | keys of tile u |
  *
- * So keys are fetched a tile ahead of values. Tiles of FP8 come to rings of their own and are widened
- * to the ones that the steps read.
+ *   tensor cores   q k(u)  |  w(u - 1) v(u - 1)  |  q k(u + 1)  |  w(u) v(u)
+ *   a warp group              | weighs u         |                 | weighs u + 1  |
+ *
+ * The ones stand as if they were 64 dims more: the sums of weights are those of one column of them.
+ * Tiles of FP8 come to a ring of their own; who brought them widens them to the one that is read.
  */
 #ifndef TSR_KERNELS_CUDA_ATTEND_HOPPER_CUDA_CUH
 #define TSR_KERNELS_CUDA_ATTEND_HOPPER_CUDA_CUH
 
+#include "kernels/cuda/async_cuda.cuh"
 #include "kernels/cuda/attend_span_cuda.cuh"
+#include "kernels/cuda/wgmma_cuda.cuh"
 
 enum {
     GROUP_ROWS = 64, /* query rows of a warp group */
+    GROUP_THREADS = 4 * TSR_CUDA_LANES,
     GROUPS = 2,
-    TILES = 3,                        /* of keys in the ring, and of values */
-    HALF_BYTES = TSR_TILE * TSR_LINE, /* of a tile: 64 dims */
+    WIDE_THREADS = (1 + GROUPS) * GROUP_THREADS, /* the first group brings */
+    HALF_BYTES = TSR_TILE * TSR_LINE,            /* of a tile: 64 dims */
+    UNDER_WAY = 3,                               /* units whose copies have not been waited for */
+};
+
+template <int DIM> struct wide_unit {
+    unsigned char values[TSR_TILE * DIM * 2];
+    unsigned char ones[HALF_BYTES];
+    unsigned char keys[TSR_TILE * DIM * 2];
 };
 
 /* Shared memory of a CTA. The wide steps want matrices on 1024 bytes. */
 template <int DIM, bool FP8> struct hopper_room {
-    static constexpr int tiles = FP8 ? 2 : TILES;
-    unsigned char keys[tiles][TSR_TILE * DIM * 2];
-    unsigned char values[tiles][TSR_TILE * DIM * 2];
-    unsigned char query[GROUPS][GROUP_ROWS * DIM * 2];
-    unsigned char stored[FP8 ? TILES : 1][2][FP8 ? TSR_TILE * DIM : TSR_PIECE];
-    uint32_t ones[64]; /* 16 positions x 8 columns */
+    static constexpr int units = FP8 ? 3 : 4;
+    wide_unit<DIM> unit[units];
+    unsigned char query[GROUPS * GROUP_ROWS * DIM * 2]; /* 16 rows a warp */
+    unsigned char stored[FP8 ? UNDER_WAY : 1][2][FP8 ? TSR_TILE * DIM : TSR_PIECE];
+    float head[WARPS][DIM]; /* in hand */
+    uint64_t full[units];
+    uint64_t free[units];
 };
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
@@ -42,11 +55,13 @@ template <int DIM, bool FP8> struct hopper_room {
 #define REGISTERS_32                                                                               \
     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                       \
     "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define REGISTERS_36 REGISTERS_32 ", %32, %33, %34, %35"
 #define REGISTERS_64                                                                               \
     REGISTERS_32                                                                                   \
     ", "                                                                                           \
     "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "             \
     "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define REGISTERS_68 REGISTERS_64 ", %64, %65, %66, %67"
 
 /*
  * Where a matrix lies and how: 16-byte pieces swapped in lines of 128 bytes (1 << 62), groups of 8
@@ -59,164 +74,176 @@ static __device__ __forceinline__ uint64_t matrix_at(uint32_t at)
 }
 
 /* s (+)= 16 dims of the queries times those of 64 keys */
-static __device__ __forceinline__ void score_step(float s[8][4], uint64_t query, uint64_t keys,
-                                                  int adds)
+static __device__ __forceinline__ void score_step(float (&s)[8][4], const uint32_t q[4],
+                                                  uint64_t keys, int adds)
 {
-    asm volatile("{ .reg .pred p; setp.ne.b32 p, %34, 0; "
+    asm volatile("{ .reg .pred p; setp.ne.b32 p, %37, 0; "
                  "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
-                 "{" REGISTERS_32 "}, %32, %33, p, 1, 1, 0, 0; }"
+                 "{" REGISTERS_32 "}, {%32, %33, %34, %35}, %36, p, 1, 1, 0; }"
                  : EIGHT(s)
-                 : "l"(query), "l"(keys), "r"(adds));
+                 : "r"(q[0]), "r"(q[1]), "r"(q[2]), "r"(q[3]), "l"(keys), "r"(adds));
 }
 
-/* sums += weights of 16 positions times 64 dims of their values */
-static __device__ __forceinline__ void value_step(float (&s)[8][4], const uint32_t w[4],
-                                                  uint64_t values)
+/* sums (+)= weights of 16 positions times 64 dims of their values, and times ones */
+static __device__ __forceinline__ void value_step(tsr_sums<8> *s, const uint32_t w[4],
+                                                  uint64_t values, int adds)
 {
-    asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
-                 "{" REGISTERS_32 "}, {%32, %33, %34, %35}, %36, 1, 1, 1, 1;"
-                 : EIGHT(s)
-                 : "r"(w[0]), "r"(w[1]), "r"(w[2]), "r"(w[3]), "l"(values));
+    asm volatile("{ .reg .pred p; setp.ne.b32 p, %41, 0; "
+                 "wgmma.mma_async.sync.aligned.m64n72k16.f32.bf16.bf16 "
+                 "{" REGISTERS_36 "}, {%36, %37, %38, %39}, %40, p, 1, 1, 1; }"
+                 : EIGHT(s->value), FOUR(s->weight)
+                 : "r"(w[0]), "r"(w[1]), "r"(w[2]), "r"(w[3]), "l"(values), "r"(adds));
 }
 
 /* The same, 128 dims. */
-static __device__ __forceinline__ void value_step(float (&s)[16][4], const uint32_t w[4],
-                                                  uint64_t values)
+static __device__ __forceinline__ void value_step(tsr_sums<16> *s, const uint32_t w[4],
+                                                  uint64_t values, int adds)
 {
-    asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
-                 "{" REGISTERS_64 "}, {%64, %65, %66, %67}, %68, 1, 1, 1, 1;"
-                 : EIGHT(s), EIGHT(s + 8)
-                 : "r"(w[0]), "r"(w[1]), "r"(w[2]), "r"(w[3]), "l"(values));
-}
-
-/* sum += weights of 16 positions; ones lie in 128-byte groups, in no order of their own. */
-static __device__ __forceinline__ void weight_step(float sum[4], const uint32_t w[4], uint32_t ones)
-{
-    const uint64_t at = (uint64_t)(ones >> 4 & 0x3fffU) | 8ULL << 16 | 8ULL << 32;
-
-    asm volatile("wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 "
-                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, %8, 1, 1, 1, 0;"
-                 : FOUR(sum)
-                 : "r"(w[0]), "r"(w[1]), "r"(w[2]), "r"(w[3]), "l"(at));
-}
-
-static __device__ __forceinline__ void steps_begin(void)
-{
-    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
-}
-
-static __device__ __forceinline__ void steps_end(void)
-{
-    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
-}
-
-template <int PENDING> static __device__ __forceinline__ void steps_wait(void)
-{
-    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
+    asm volatile("{ .reg .pred p; setp.ne.b32 p, %73, 0; "
+                 "wgmma.mma_async.sync.aligned.m64n136k16.f32.bf16.bf16 "
+                 "{" REGISTERS_68 "}, {%68, %69, %70, %71}, %72, p, 1, 1, 1; }"
+                 : EIGHT(s->value), EIGHT(s->value + 8), FOUR(s->weight)
+                 : "r"(w[0]), "r"(w[1]), "r"(w[2]), "r"(w[3]), "l"(values), "r"(adds));
 }
 
 /* Registers of wide steps that have been waited for: nothing that reads them moves before this. */
 template <int PIECES> static __device__ __forceinline__ void steps_gave(float (&s)[PIECES][4])
 {
 #pragma unroll
-    for (int i = 0; i < PIECES; i++) {
-#pragma unroll
-        for (int n = 0; n < 4; n++)
-            asm volatile("" : "+f"(s[i][n])::"memory");
-    }
-}
-
-template <int PIECES> static __device__ __forceinline__ void sums_gave(tsr_sums<PIECES> *s)
-{
-    steps_gave(s->value);
-#pragma unroll
-    for (int n = 0; n < 4; n++)
-        asm volatile("" : "+f"(s->weight[n])::"memory");
-}
-
-/* What this thread has written to shared memory, the wide steps see. */
-static __device__ __forceinline__ void show_steps(void)
-{
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    for (int i = 0; i < PIECES; i++)
+        wgmma_hold(s[i]);
 }
 
 template <int DIM>
-static __device__ __forceinline__ void wide_score(uint32_t query, uint32_t keys, float s[8][4])
+static __device__ __forceinline__ void wide_score(const uint32_t (&query)[DIM / TSR_STEP][4],
+                                                  uint32_t keys, float (&s)[TSR_TILE / 8][4])
 {
-    steps_begin();
+    wgmma_begin();
 #pragma unroll
     for (int step = 0; step < DIM / TSR_STEP; step++) {
         const uint32_t at = (uint32_t)(step / 4 * HALF_BYTES + step % 4 * TSR_STEP * 2);
-        score_step(s, matrix_at(query + at), matrix_at(keys + at), step > 0);
+        score_step(s, query[step], matrix_at(keys + at), step > 0);
     }
-    steps_end();
+    wgmma_commit();
 }
 
+/* Adds a tile's weighted values; a split's first tile begins from zero. */
 template <int PIECES>
 static __device__ __forceinline__ void
-wide_add_values(const uint32_t weight[TSR_TILE / TSR_STEP][4], uint32_t values, uint32_t ones,
+wide_add_values(const uint32_t (&weight)[TSR_TILE / TSR_STEP][4], uint32_t values, bool adds,
                 tsr_sums<PIECES> *sums)
 {
-    steps_begin();
+    wgmma_begin();
 #pragma unroll
-    for (int step = 0; step < TSR_TILE / TSR_STEP; step++) {
-        value_step(sums->value, weight[step],
-                   matrix_at(values + (uint32_t)(step * TSR_STEP * TSR_LINE)));
-        weight_step(sums->weight, weight[step], ones);
-    }
-    steps_end();
+    for (int step = 0; step < TSR_TILE / TSR_STEP; step++)
+        value_step(sums, weight[step], matrix_at(values + (uint32_t)(step * TSR_STEP * TSR_LINE)),
+                   step > 0 || adds);
+    wgmma_commit();
 }
 
-/* ---- the rings ---- */
+/* ---- the ring ---- */
 
-/* Where tile i of keys or values comes to. */
-template <int DIM, bool FP8>
-static __device__ __forceinline__ uint32_t comes_to(hopper_room<DIM, FP8> *room, bool keys,
-                                                    int32_t i)
+/* A place in the ring, and whether it is passed an odd number of times. */
+typedef struct ring_place {
+    int32_t unit;
+    uint32_t parity;
+} ring_place;
+
+static __device__ __forceinline__ void step_on(ring_place *p, int32_t units)
 {
-    if (FP8)
-        return tsr_shared_at(room->stored[i % TILES][keys ? 0 : 1]);
-    return tsr_shared_at(keys ? room->keys[i % TILES] : room->values[i % TILES]);
+    p->unit++;
+    if (p->unit < units)
+        return;
+    p->unit = 0;
+    p->parity ^= 1;
 }
 
-/* Fetches values of tile i and keys of tile i + 1; values of no tile where i is -1. */
+/* Begins to fetch unit u to where values and keys come: values of the last tile whose keys came. */
 template <int DIM, bool FP8>
-static __device__ __forceinline__ void wide_fetch(const tsr_attend_job &a, const span &c, int32_t i,
-                                                  tsr_tile_source *source,
-                                                  hopper_room<DIM, FP8> *room)
+static __device__ __forceinline__ void wide_fetch(const tsr_attend_job &a, const span &c, int32_t u,
+                                                  tsr_tile_source *source, const void *values,
+                                                  const void *keys)
 {
-    if (i >= 0 && i < c.tiles)
-        tsr_fetch_rows<DIM, FP8, TSR_TILE, THREADS>(a, *source, a.cache.values,
-                                                    comes_to(room, false, i));
-    if (i + 1 < c.tiles) {
-        tsr_find_rows<DIM, FP8, TSR_TILE, THREADS>(a, source, (i + 1) * TSR_TILE);
-        tsr_fetch_rows<DIM, FP8, TSR_TILE, THREADS>(a, *source, a.cache.keys,
-                                                    comes_to(room, true, i + 1));
-        tsr_look_up<DIM, FP8, TSR_TILE, THREADS>(a, source, (i + 2) * TSR_TILE);
+    if (u > 0 && u <= c.tiles)
+        tsr_fetch_rows<DIM, FP8, TSR_TILE, GROUP_THREADS>(a, *source, a.cache.values,
+                                                          tsr_shared_at(values));
+    if (u < c.tiles) {
+        tsr_find_rows<DIM, FP8, TSR_TILE, GROUP_THREADS>(a, source, u * TSR_TILE);
+        tsr_fetch_rows<DIM, FP8, TSR_TILE, GROUP_THREADS>(a, *source, a.cache.keys,
+                                                          tsr_shared_at(keys));
+        tsr_look_up<DIM, FP8, TSR_TILE, GROUP_THREADS>(a, source, (u + 1) * TSR_TILE);
     }
     tsr_copies_end();
 }
 
-/* Waits for values of tile i and keys of tile i + 1; PENDING fetches may still be on their way. */
-template <int DIM, bool FP8, int PENDING>
-static __device__ __forceinline__ void wide_arrive(const span &c, int32_t i,
+/* A thread widens the pieces that it copied. */
+template <int DIM, bool FP8>
+static __device__ __forceinline__ void wide_widen(const span &c, int32_t u,
+                                                  const unsigned char (*stored)[TSR_TILE * DIM],
+                                                  wide_unit<DIM> *unit)
+{
+    if (u > 0)
+        tsr_widen_rows<DIM, TSR_TILE, GROUP_THREADS>(stored[0], unit->values);
+    if (u < c.tiles)
+        tsr_widen_rows<DIM, TSR_TILE, GROUP_THREADS>(stored[1], unit->keys);
+}
+
+/* What the first group does: all units in order, each as soon as its place is free. */
+template <int DIM, bool FP8>
+static __device__ __forceinline__ void bring_units(const tsr_attend_job &a, const span &c,
                                                    hopper_room<DIM, FP8> *room)
 {
-    tsr_copies_wait<PENDING>();
-    if (FP8) {
-        __syncthreads();
-        if (i + 1 < c.tiles)
-            tsr_widen_rows<DIM, TSR_TILE, THREADS>(room->stored[(i + 1) % TILES][0],
-                                                   room->keys[(i + 1) % room->tiles]);
-        if (i >= 0)
-            tsr_widen_rows<DIM, TSR_TILE, THREADS>(room->stored[i % TILES][1],
-                                                   room->values[i % room->tiles]);
+    constexpr int units = hopper_room<DIM, FP8>::units;
+    ring_place comes = {0, 1};
+    ring_place came = {0, 1};
+    tsr_tile_source source = {};
+
+    source.table = c.table;
+    source.end = c.positions;
+    source.head = (uint32_t)(c.kv_head * a.cache.block_tokens) * a.row_pieces;
+    tsr_look_up<DIM, FP8, TSR_TILE, GROUP_THREADS>(a, &source, 0);
+    for (int32_t u = 0; u < c.tiles + UNDER_WAY; u++) {
+        const int32_t here = u - (UNDER_WAY - 1);
+        if constexpr (FP8) {
+            wide_fetch<DIM, FP8>(a, c, u, &source, room->stored[u % UNDER_WAY][0],
+                                 room->stored[u % UNDER_WAY][1]);
+        } else {
+            if (u <= c.tiles)
+                barrier_wait(tsr_shared_at(&room->free[comes.unit]), comes.parity);
+            wide_fetch<DIM, FP8>(a, c, u, &source, room->unit[comes.unit].values,
+                                 room->unit[comes.unit].keys);
+            step_on(&comes, units);
+        }
+        tsr_copies_wait<UNDER_WAY - 1>();
+        if (here < 0)
+            continue;
+        if constexpr (FP8) {
+            barrier_wait(tsr_shared_at(&room->free[came.unit]), came.parity);
+            wide_widen<DIM, FP8>(c, here, room->stored[here % UNDER_WAY], &room->unit[came.unit]);
+        }
+        copies_seen();
+        barrier_arrive(tsr_shared_at(&room->full[came.unit]));
+        step_on(&came, units);
     }
-    show_steps();
-    __syncthreads();
 }
 
 /* ---- attention ---- */
+
+/*
+ * The groups take turns at the tensor cores: without that both wait for halves of what each of them
+ * needs, and then both weigh while nothing is added up. Barriers 1 and 2 are the groups'; the second
+ * group gives the first its turn at the beginning.
+ */
+static __device__ __forceinline__ void await_turn(int group)
+{
+    asm volatile("bar.sync %0, %1;" ::"r"(1 + group), "n"(GROUPS * GROUP_THREADS) : "memory");
+}
+
+static __device__ __forceinline__ void give_turn(int group)
+{
+    asm volatile("bar.arrive %0, %1;" ::"r"(1 + (group ^ 1)), "n"(GROUPS * GROUP_THREADS)
+                 : "memory");
+}
 
 /* A lane's two query rows. */
 typedef struct lane_rows {
@@ -225,9 +252,8 @@ typedef struct lane_rows {
     int32_t least;   /* of what the warp's rows see */
 } lane_rows;
 
-static __device__ __forceinline__ lane_rows rows_of(const span &c)
+static __device__ __forceinline__ lane_rows rows_of(const span &c, int32_t warp)
 {
-    const int32_t warp = (int32_t)threadIdx.x / TSR_CUDA_LANES;
     const int32_t lane = (int32_t)threadIdx.x % TSR_CUDA_LANES;
     const int32_t first = c.first + warp * TSR_QUERY_ROWS;
     lane_rows l;
@@ -260,13 +286,13 @@ static __device__ __forceinline__ tsr_rise weigh_tile(const tsr_attend_job &a, c
         for (int n = 0; n < 4; n++)
             s[i][n] = tsr_weight_of(s[i][n], a.score_scale, rise.base[n / 2]);
     }
+    steps_gave(s); /* not later */
     return rise;
 }
 
-static __device__ __forceinline__ void pack(float (&s)[TSR_TILE / 8][4],
-                                            uint32_t ret_weight[TSR_TILE / TSR_STEP][4])
+static __device__ __forceinline__ void pack(const float (&s)[TSR_TILE / 8][4],
+                                            uint32_t (&ret_weight)[TSR_TILE / TSR_STEP][4])
 {
-    steps_gave(s);
 #pragma unroll
     for (int i = 0; i < TSR_TILE / 8; i++) {
 #pragma unroll
@@ -275,16 +301,35 @@ static __device__ __forceinline__ void pack(float (&s)[TSR_TILE / 8][4],
     }
 }
 
-template <int DIM, bool FP8>
-static __device__ __forceinline__ void wide_attend_span(const tsr_attend_job &a, const span &c,
-                                                        tsr_tile_source *source,
-                                                        hopper_room<DIM, FP8> *room)
+/* Tells who brings that the unit's place is free. */
+static __device__ __forceinline__ void leave_unit(uint64_t *free)
 {
-    const lane_rows l = rows_of(c);
-    const uint32_t query =
-        tsr_shared_at(room->query[threadIdx.x / (TSR_CUDA_LANES * WARPS / GROUPS)]);
-    const uint32_t ones = tsr_shared_at(room->ones);
+    if (threadIdx.x % TSR_CUDA_LANES == 0)
+        barrier_arrive(tsr_shared_at(free));
+}
+
+/*
+ * Waits for values. Stands first on each way behind a branch, told apart by WAY so that the ways stay
+ * two: the compiler moves it up to where a block begins, and weighing in front of it is what values
+ * are added up under.
+ */
+template <int WAY, int PIECES>
+static __device__ __forceinline__ void wide_values_wait(uint64_t *free, tsr_sums<PIECES> *sums)
+{
+    asm volatile("wgmma.wait_group.sync.aligned 0; // way %0" ::"n"(WAY) : "memory");
+    steps_gave(sums->value);
+    wgmma_hold(sums->weight);
+    leave_unit(free);
+}
+
+template <int DIM, bool FP8>
+static __device__ __forceinline__ void
+wide_attend_span(const tsr_attend_job &a, const span &c, const lane_rows &l,
+                 const uint32_t (&query)[DIM / TSR_STEP][4], hopper_room<DIM, FP8> *room)
+{
     const float none[2] = {-INFINITY, -INFINITY};
+    const int group = (int)threadIdx.x / GROUP_THREADS - 1;
+    ring_place at = {0, 0};
     tsr_sums<DIM / 8> split;
     tsr_sums<DIM / 8> total;
     float s[TSR_TILE / 8][4];
@@ -292,61 +337,85 @@ static __device__ __forceinline__ void wide_attend_span(const tsr_attend_job &a,
 
     tsr_sums_clear(&split);
     tsr_sums_clear(&total);
-    wide_score<DIM>(query, tsr_shared_at(room->keys[0]), s);
-    steps_wait<0>();
+    if (group == 1)
+        give_turn(group);
+    barrier_wait(tsr_shared_at(&room->full[0]), 0);
+    wide_score<DIM>(query, tsr_shared_at(room->unit[0].keys), s);
+    wgmma_wait<0>();
+    leave_unit(&room->free[0]);
     tsr_rise rise = weigh_tile(a, l, 0, none, s);
-    pack(s, weight);
+#pragma unroll 1
+    for (int32_t tile = 1; tile < c.tiles; tile++) {
+        const bool begins = tile % TSR_SPLIT_TILES == 0;
+        split.most[0] = rise.most[0];
+        split.most[1] = rise.most[1];
+        pack(s, weight);
+        step_on(&at, hopper_room<DIM, FP8>::units);
+        wide_unit<DIM> *unit = &room->unit[at.unit];
+        const float most[2] = {begins ? -INFINITY : split.most[0],
+                               begins ? -INFINITY : split.most[1]};
+        barrier_wait(tsr_shared_at(&room->full[at.unit]), at.parity);
+        await_turn(group);
+        wide_score<DIM>(query, tsr_shared_at(unit->keys), s);
+        wide_add_values(weight, tsr_shared_at(unit->values), (tile - 1) % TSR_SPLIT_TILES != 0,
+                        &split);
+        give_turn(group);
+        wgmma_wait<1>();
+        rise = weigh_tile(a, l, tile, most, s);
+        if (begins) {
+            wide_values_wait<0>(&room->free[at.unit], &split);
+            tsr_sums_add(&total, split);
+        } else {
+            wide_values_wait<1>(&room->free[at.unit], &split);
+            tsr_sums_rise(&split, rise);
+        }
+    }
     split.most[0] = rise.most[0];
     split.most[1] = rise.most[1];
-    for (int32_t tile = 0; tile + 1 < c.tiles; tile++) {
-        const bool ends = (tile + 1) % TSR_SPLIT_TILES == 0;
-        const float most[2] = {ends ? -INFINITY : split.most[0], ends ? -INFINITY : split.most[1]};
-        wide_arrive<DIM, FP8, TILES - 2>(c, tile, room);
-        wide_score<DIM>(query, tsr_shared_at(room->keys[(tile + 1) % room->tiles]), s);
-        wide_add_values(weight, tsr_shared_at(room->values[tile % room->tiles]), ones, &split);
-        wide_fetch(a, c, tile + TILES - 1, source, room); /* into what the tile before used */
-        steps_wait<1>();
-        rise = weigh_tile(a, l, tile + 1, most, s);
-        steps_wait<0>();
-        sums_gave(&split);
-        if (ends) {
-            tsr_sums_add(&total, split);
-            tsr_sums_clear(&split);
-        }
-        tsr_sums_rise(&split, rise);
-        pack(s, weight);
-    }
-    wide_arrive<DIM, FP8, TILES - 2>(c, c.tiles - 1, room);
-    wide_add_values(weight, tsr_shared_at(room->values[(c.tiles - 1) % room->tiles]), ones, &split);
-    steps_wait<0>();
-    sums_gave(&split);
+    pack(s, weight);
+    step_on(&at, hopper_room<DIM, FP8>::units);
+    barrier_wait(tsr_shared_at(&room->full[at.unit]), at.parity);
+    wide_add_values(weight, tsr_shared_at(room->unit[at.unit].values),
+                    (c.tiles - 1) % TSR_SPLIT_TILES != 0, &split);
+    wide_values_wait<2>(&room->free[at.unit], &split);
     tsr_sums_add(&total, split);
     finish(a, c, l.query, 0, total);
 }
 
-/* A span from its queries on; the whole CTA. */
+/* What the other groups do: a span from its queries on. */
 template <int DIM, bool FP8>
 static __device__ __forceinline__ void wide_attend(const tsr_attend_job &a, const span &c,
                                                    hopper_room<DIM, FP8> *room)
 {
-    const int warp = (int)threadIdx.x / TSR_CUDA_LANES;
-    tsr_tile_source source = {
-        c.table, c.positions, (uint32_t)(c.kv_head * a.cache.block_tokens) * a.row_pieces, 0, 0,
-    };
+    const int warp = (int)(threadIdx.x - GROUP_THREADS) / TSR_CUDA_LANES;
+    unsigned char *rows = room->query + warp * TSR_QUERY_ROWS * DIM * 2;
+    uint32_t query[DIM / TSR_STEP][4];
 
-    tsr_look_up<DIM, FP8, TSR_TILE, THREADS>(a, &source, 0);
-    if (threadIdx.x < sizeof(room->ones) / sizeof(room->ones[0]))
-        room->ones[threadIdx.x] = 0x3f803f80U;
-    /* Values come last: until then a warp's head in hand has room there. */
-    wide_fetch(a, c, -1, &source, room);
-    bring_queries<DIM, GROUP_ROWS, TSR_QUERY_ROWS>(
-        a, c, warp * TSR_QUERY_ROWS, (float *)(void *)room->values[0] + warp * DIM, room->query[0]);
-    __syncthreads();
-#pragma unroll 1
-    for (int32_t i = 0; i < TILES - 1; i++)
-        wide_fetch(a, c, i, &source, room);
-    wide_arrive<DIM, FP8, TILES - 1>(c, -1, room);
-    wide_attend_span<DIM, FP8>(a, c, &source, room);
+    bring_queries<DIM, TSR_QUERY_ROWS, TSR_QUERY_ROWS>(a, c, warp * TSR_QUERY_ROWS,
+                                                       room->head[warp], room->query);
+    __syncwarp();
+#pragma unroll
+    for (int step = 0; step < DIM / TSR_STEP; step++)
+        tsr_load_rows<TSR_QUERY_ROWS>(query[step], tsr_shared_at(rows), 0, step);
+    wide_attend_span<DIM, FP8>(a, c, rows_of(c, warp), query, room);
+}
+
+/* Before the groups part: barriers opened, and ones where they stand. */
+template <int DIM, bool FP8>
+static __device__ __forceinline__ void wide_open(hopper_room<DIM, FP8> *room)
+{
+    constexpr int units = hopper_room<DIM, FP8>::units;
+
+    if (threadIdx.x < units) {
+        barrier_open(tsr_shared_at(&room->full[threadIdx.x]), GROUP_THREADS);
+        barrier_open(tsr_shared_at(&room->free[threadIdx.x]), WARPS);
+    }
+    for (int i = (int)threadIdx.x; i < units * HALF_BYTES / TSR_PIECE; i += WIDE_THREADS) {
+        const int at = i % (HALF_BYTES / TSR_PIECE) * TSR_PIECE;
+        *(uint4 *)(room->unit[i / (HALF_BYTES / TSR_PIECE)].ones + at) =
+            make_uint4(0x3f803f80U, 0x3f803f80U, 0x3f803f80U, 0x3f803f80U);
+    }
+    copies_seen();
 }
 
 #endif

@@ -1,6 +1,6 @@
 /*
  * Rows of any number a sequence: a kernel that turns keys and puts them and the values into the
- * cache, then one that attends. A CTA of eight warps takes 128 query rows of one kv head
+ * cache, and looks for faults, then one that attends. A CTA of eight warps takes 128 query rows of one kv head
  * (attend_span_cuda.cuh): 16 a warp; of heads wider than 128 two warps share 16 rows, and each has
  * half of the dims of the values. Tiles of keys and of values take turns in a ring.
  */
@@ -25,21 +25,35 @@ template <int DIM, bool FP8> struct prefill_room {
 
 /* ---- keys and values into the cache ---- */
 
-/* The sequence of a row, for the whole CTA; -1: none. */
-static __device__ int32_t sequence_of(const tsr_attend_job &a, int32_t row)
-{
-    __shared__ int32_t found;
+/* Where the key and value of a row go. */
+typedef struct written_row {
+    int32_t position;
+    int32_t block;
+    bool is_there; /* it is of a sequence that fits, and its block is one */
+} written_row;
 
-    if (threadIdx.x == 0)
-        found = -1;
-    __syncthreads();
-    for (int32_t s = (int32_t)threadIdx.x; s < a.sequences; s += THREADS) {
-        const int32_t first = a.sequence[s].first_row;
-        if (row >= first && row < first + a.sequence[s].rows)
-            found = s;
+/* Finds a row's sequence, for a whole warp. */
+static __device__ __forceinline__ written_row find_row(const tsr_attend_job &a, int32_t row)
+{
+    const int32_t lane = (int32_t)threadIdx.x % TSR_CUDA_LANES;
+    written_row w = {};
+
+    for (int32_t first = 0; first < a.sequences; first += TSR_CUDA_LANES) {
+        const int32_t s = first + lane;
+        const tsr_attention_sequence seq = a.sequence[min(s, a.sequences - 1)];
+        const bool has = s < a.sequences && row >= seq.first_row &&
+                         row - seq.first_row < seq.rows && tsr_sequence_fits(a, seq);
+        const uint32_t found = __ballot_sync(TSR_ALL_LANES, has);
+        if (found == 0)
+            continue;
+        const int from = __ffs((int)found) - 1;
+        const int32_t table = __shfl_sync(TSR_ALL_LANES, seq.first_block, from);
+        w.position = row + __shfl_sync(TSR_ALL_LANES, seq.first_position - seq.first_row, from);
+        w.block = a.blocks[table + tsr_block_at(a, w.position)];
+        w.is_there = w.block >= 0 && w.block < a.cache.blocks;
+        break;
     }
-    __syncthreads();
-    return found;
+    return w;
 }
 
 /* Four dims of a key or value. */
@@ -52,50 +66,80 @@ static __device__ __forceinline__ void put_span(const tsr_attend_job &a, void *m
         *(uint2 *)((unsigned char *)memory + 2 * at) = tsr_bf16_span(x);
 }
 
-enum { SPANS = TSR_CUDA_HEAD_DIM / TSR_TURN_DIMS };
+/* A warp's row: several heads, keys before values, come before the first of them is turned. */
+template <int SPANS>
+static __device__ __forceinline__ void write_row(const tsr_attend_job &a, int32_t row, float *room)
+{
+    enum { AT_ONCE = 8 / SPANS };
+    const int32_t lane = (int32_t)threadIdx.x % TSR_CUDA_LANES;
+    const int32_t heads = a.cache.kv_heads;
+    const int32_t dim = a.cache.head_dim;
+    const int64_t from = (int64_t)row * heads * dim;
+    tsr_head<SPANS> head[AT_ONCE];
+    written_row w = {};
 
+#pragma unroll 1
+    for (int32_t first = 0; first < 2 * heads; first += AT_ONCE) {
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; i++) {
+            const int32_t h = min(first + i, 2 * heads - 1);
+            head[i] = tsr_load_head<SPANS>(
+                h < heads ? a.k + from + h * dim : a.v + from + (h - heads) * dim, dim);
+        }
+        if (first == 0)
+            w = find_row(a, row);
+        if (!w.is_there)
+            return;
+        const tsr_turn turn = tsr_turn_at(a.k_turn, w.position);
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; i++) {
+            const int32_t h = first + i;
+            const bool is_key = h < heads;
+            if (h >= 2 * heads)
+                break;
+            if (is_key)
+                tsr_turn_head(turn, &head[i], room);
+            const int64_t at = tsr_block_row(a, w.block, w.position, is_key ? h : h - heads);
+#pragma unroll
+            for (int n = 0; n < SPANS; n++) {
+                const int32_t d = TSR_TURN_SPAN * lane + TSR_TURN_DIMS * n;
+                if (d < dim)
+                    put_span(a, is_key ? a.cache.keys : a.cache.values, at + d, head[i].span[n],
+                             is_key ? a.cache.key_scale : a.cache.value_scale);
+            }
+        }
+    }
+}
+
+/* A warp takes a row; behind those of all rows, warps look for what is wrong with a sequence. */
+template <int SPANS>
 static __global__ void __launch_bounds__(THREADS)
     write_kernel(const __grid_constant__ tsr_attend_job a, tsr_cuda_faults faults)
 {
-    __shared__ __align__(16) float room[WARPS][TSR_CUDA_HEAD_DIM];
-    const int32_t row = (int32_t)blockIdx.x;
-    const int32_t lane = (int32_t)threadIdx.x % TSR_CUDA_LANES;
+    __shared__ __align__(16) float room[WARPS][SPANS * TSR_TURN_DIMS];
     const int32_t warp = (int32_t)threadIdx.x / TSR_CUDA_LANES;
-    const int32_t dim = a.cache.head_dim;
+    const int32_t row = (int32_t)blockIdx.x * WARPS + warp;
+    const int32_t rows = (a.tokens + WARPS - 1) / WARPS * WARPS;
 
     tsr_admit_kernel();
     tsr_await_kernel();
     if (tsr_is_faulty(faults))
         return;
-    const int32_t s = sequence_of(a, row);
-    if (s < 0)
-        return;
-    const tsr_attention_sequence seq = a.sequence[s];
-    const int32_t position = seq.first_position + row - seq.first_row;
-    tsr_turn turn = a.k_turn;
-    if (turn.half > 0) {
-        turn.cos += (int64_t)a.position[row] * turn.half;
-        turn.sin += (int64_t)a.position[row] * turn.half;
-    }
-    if (warp == 0)
+    if (row >= rows) {
+        tsr_check_sequence(a, row - rows, faults);
+    } else if (row < a.tokens) {
         tsr_put_zeros(a, row);
-#pragma unroll 1
-    for (int32_t i = warp; i < 2 * a.cache.kv_heads; i += WARPS) {
-        const bool is_key = i < a.cache.kv_heads;
-        const int32_t head = i % a.cache.kv_heads;
-        const int64_t from = ((int64_t)row * a.cache.kv_heads + head) * dim;
-        const int64_t at = tsr_cache_at(a, a.blocks + seq.first_block, position, head);
-        tsr_head<SPANS> h = tsr_load_head<SPANS>((is_key ? a.k : a.v) + from, dim);
-        if (is_key)
-            tsr_turn_head(turn, &h, room[warp]);
-#pragma unroll
-        for (int n = 0; n < SPANS; n++) {
-            const int32_t d = TSR_TURN_SPAN * lane + TSR_TURN_DIMS * n;
-            if (d < dim)
-                put_span(a, is_key ? a.cache.keys : a.cache.values, at + d, h.span[n],
-                         is_key ? a.cache.key_scale : a.cache.value_scale);
-        }
+        write_row<SPANS>(a, row, room[warp]);
     }
+}
+
+template <int SPANS>
+static tsr_status launch_write(tsr_device *device, const tsr_attend_job *job, tsr_stream s)
+{
+    const unsigned grid = tsr_cuda_ceil(job->tokens, WARPS) + tsr_cuda_ceil(job->sequences, WARPS);
+    const tsr_cuda_launch_shape at = {dim3(grid), THREADS, 0, tsr_cuda_stream(device, s), 0};
+
+    return tsr_launch_behind(at, write_kernel<SPANS>, *job, tsr_cuda(device)->faults);
 }
 
 /* ---- attention ---- */
@@ -244,9 +288,11 @@ static __device__ __forceinline__ void attend(const tsr_attend_job &a, const spa
 {
     constexpr int count = TSR_QUERY_ROWS / shape_of<DIM, FP8>::halves;
     const int warp = (int)threadIdx.x / TSR_CUDA_LANES;
-    tsr_tile_source source = {
-        c.table, c.positions, (uint32_t)(c.kv_head * a.cache.block_tokens) * a.row_pieces, 0, 0,
-    };
+    tsr_tile_source source = {};
+
+    source.table = c.table;
+    source.end = c.positions;
+    source.head = (uint32_t)(c.kv_head * a.cache.block_tokens) * a.row_pieces;
 
     tsr_look_up<DIM, FP8, TSR_TILE, THREADS>(a, &source, 0);
     /* The ring is empty yet: a warp's head in hand has room there. */
@@ -259,49 +305,90 @@ static __device__ __forceinline__ void attend(const tsr_attend_job &a, const spa
     attend_span<DIM, FP8>(a, c, &source, room);
 }
 
-template <int DIM, bool FP8>
-static __global__ void __launch_bounds__(THREADS, 1)
-    attend_kernel(const __grid_constant__ tsr_attend_job a, tsr_cuda_faults faults)
+/* The CTA's span; false: there is nothing to do. */
+template <int COUNT>
+static __device__ __forceinline__ bool begin(const tsr_attend_job &a, tsr_cuda_faults faults,
+                                             int32_t rows, span *ret_span)
 {
-    extern __shared__ __align__(1024) unsigned char memory[];
     __shared__ span_search search;
     span c = {};
 
     tsr_admit_kernel();
     tsr_await_kernel();
     if (tsr_is_faulty(faults))
-        return;
+        return false;
     c.kv_head = (int32_t)blockIdx.x % a.cache.kv_heads;
-    c.shared = a.q_heads / a.cache.kv_heads;
-    if (!find_span(a, (int32_t)blockIdx.x / a.cache.kv_heads, shape_of<DIM, FP8>::rows, &search,
-                   &c))
-        return;
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
-    if constexpr (DIM <= 128)
-        wide_attend<DIM, FP8>(a, c, (hopper_room<DIM, FP8> *)memory);
-    else
-#endif
+    c.shared = a.shared;
+    if (!find_span<COUNT>(a, (int32_t)blockIdx.x / a.cache.kv_heads, rows, &search, &c))
+        return false;
+    *ret_span = c;
+    return true;
+}
+
+template <int DIM, bool FP8>
+static __global__ void __launch_bounds__(THREADS, 1)
+    attend_kernel(const __grid_constant__ tsr_attend_job a, tsr_cuda_faults faults)
+{
+    extern __shared__ __align__(1024) unsigned char memory[];
+    span c;
+
+    if (begin<THREADS>(a, faults, shape_of<DIM, FP8>::rows, &c))
         attend<DIM, FP8>(a, c, (prefill_room<DIM, FP8> *)memory);
+}
+
+/* On Hopper. */
+template <int DIM, bool FP8>
+static __global__ void __launch_bounds__(WIDE_THREADS, 1)
+    wide_kernel(const __grid_constant__ tsr_attend_job a, tsr_cuda_faults faults)
+{
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+    extern __shared__ __align__(1024) unsigned char memory[];
+    hopper_room<DIM, FP8> *room = (hopper_room<DIM, FP8> *)memory;
+    span c;
+
+    wide_open(room);
+    if (!begin<WIDE_THREADS>(a, faults, GROUPS * GROUP_ROWS, &c))
+        return;
+    if (threadIdx.x < GROUP_THREADS) {
+        wgmma_fewer_registers<FP8 ? 56 : 40>();
+        bring_units<DIM, FP8>(a, c, room);
+    } else {
+        wgmma_more_registers<FP8 ? 224 : 232>();
+        wide_attend<DIM, FP8>(a, c, room);
+    }
+#endif
+}
+
+/* Launches the kernel that is built for a width. */
+template <int DIM, bool FP8>
+static tsr_status launch_attend(tsr_device *device, const tsr_attend_job *job, tsr_stream s)
+{
+    const bool wide = DIM <= 128 && tsr_is_hopper(device);
+    const int32_t rows = wide ? GROUPS * GROUP_ROWS : shape_of<DIM, FP8>::rows;
+    const int64_t spans =
+        (int64_t)job->tokens * job->shared / rows + min(job->sequences, job->tokens);
+    tsr_cuda_launch_shape at = {};
+
+    at.grid = dim3((unsigned)(spans * job->cache.kv_heads));
+    at.stream = tsr_cuda_stream(device, s);
+    if constexpr (DIM <= 128) {
+        at.threads = WIDE_THREADS;
+        at.shared = sizeof(hopper_room<DIM, FP8>);
+        if (wide)
+            return tsr_launch_behind(at, wide_kernel<DIM, FP8>, *job, tsr_cuda(device)->faults);
+    }
+    at.threads = THREADS;
+    at.shared = sizeof(prefill_room<DIM, FP8>);
+    return tsr_launch_behind(at, attend_kernel<DIM, FP8>, *job, tsr_cuda(device)->faults);
 }
 
 template <int DIM, bool FP8>
 static tsr_status launch(tsr_device *device, const tsr_attend_job *job, tsr_stream s)
 {
-    const int64_t queries = (int64_t)job->tokens * (job->q_heads / job->cache.kv_heads);
-    const int64_t spans = queries / shape_of<DIM, FP8>::rows + min(job->sequences, job->tokens);
-    const bool wide = DIM <= 128 && tsr_is_hopper(device);
-    const cudaStream_t stream = tsr_cuda_stream(device, s);
-    const size_t room = wide ? max(sizeof(hopper_room<DIM, FP8>), sizeof(prefill_room<DIM, FP8>))
-                             : sizeof(prefill_room<DIM, FP8>);
-    const tsr_cuda_launch_shape write = {dim3((unsigned)job->tokens), THREADS, 0, stream, 0};
-    const tsr_cuda_launch_shape attend = {dim3((unsigned)(spans * job->cache.kv_heads)), THREADS,
-                                          room, stream, 0};
-    const tsr_cuda_faults faults = tsr_cuda(device)->faults;
-    tsr_status st = tsr_launch_behind(write, write_kernel, *job, faults);
+    constexpr int spans = (DIM + TSR_TURN_DIMS - 1) / TSR_TURN_DIMS;
+    const tsr_status st = launch_write<spans>(device, job, s);
 
-    if (st == TSR_OK)
-        st = tsr_launch_behind(attend, attend_kernel<DIM, FP8>, *job, faults);
-    return st;
+    return st == TSR_OK ? launch_attend<DIM, FP8>(device, job, s) : st;
 }
 
 tsr_status tsr_attend_rows_prefill(tsr_device *device, const tsr_attend_job *job, tsr_stream s)

@@ -10,7 +10,11 @@
 
 #include "kernels/cuda/attend_sums_cuda.cuh"
 
-enum { WARPS = 8, THREADS = WARPS * TSR_CUDA_LANES };
+enum {
+    WARPS = 8, /* that attend */
+    THREADS = WARPS * TSR_CUDA_LANES,
+    MOST_WARPS = 12, /* of a CTA */
+};
 
 /* A CTA's query rows. */
 typedef struct span {
@@ -29,17 +33,19 @@ typedef struct span {
 typedef struct span_search {
     int32_t sequence;
     int32_t span; /* of the sequence */
-    int32_t sum[WARPS];
+    int32_t sum[MOST_WARPS];
 } span_search;
 
-static __device__ __forceinline__ int32_t spans_of(const tsr_attend_job &a, int32_t s, int32_t rows)
+/* Spans of the n-th sequence from the last. */
+static __device__ __forceinline__ int32_t spans_of(const tsr_attend_job &a, int32_t n, int32_t rows)
 {
-    return s < a.sequences ? (a.sequence[s].rows * (a.q_heads / a.cache.kv_heads) + rows - 1) / rows
+    return n < a.sequences ? (a.sequence[a.sequences - 1 - n].rows * a.shared + rows - 1) / rows
                            : 0;
 }
 
 /* Sum over the CTA of what the threads up to this one have; *ret_all of all threads. */
-static __device__ int32_t sum_up_to(int32_t x, int32_t sum[WARPS], int32_t *ret_all)
+template <int COUNT>
+static __device__ int32_t sum_up_to(int32_t x, int32_t sum[MOST_WARPS], int32_t *ret_all)
 {
     const int32_t lane = (int32_t)threadIdx.x % TSR_CUDA_LANES;
     const int32_t warp = (int32_t)threadIdx.x / TSR_CUDA_LANES;
@@ -55,7 +61,8 @@ static __device__ int32_t sum_up_to(int32_t x, int32_t sum[WARPS], int32_t *ret_
     if (lane == TSR_CUDA_LANES - 1)
         sum[warp] = x;
     __syncthreads();
-    for (int w = 0; w < WARPS; w++) {
+#pragma unroll
+    for (int w = 0; w < COUNT / TSR_CUDA_LANES; w++) {
         before += w < warp ? sum[w] : 0;
         all += sum[w];
     }
@@ -63,28 +70,23 @@ static __device__ int32_t sum_up_to(int32_t x, int32_t sum[WARPS], int32_t *ret_
     return before + x;
 }
 
-/* The CTA's span, counted from the last one of all sequences; false: there is none. */
+/* The span of a CTA of COUNT threads, counted from the last one of all sequences; false: there is
+ * none. */
+template <int COUNT>
 static __device__ bool find_span(const tsr_attend_job &a, int32_t index, int32_t rows,
                                  span_search *search, span *ret_span)
 {
-    int32_t all = 0;
     int32_t before = 0;
 
-    for (int32_t s = 0; s < a.sequences; s += THREADS) {
+    for (int32_t n = 0; before <= index; n += COUNT) {
+        if (n >= a.sequences)
+            return false;
+        const int32_t mine = spans_of(a, n + (int32_t)threadIdx.x, rows);
         int32_t here;
-        (void)sum_up_to(spans_of(a, s + (int32_t)threadIdx.x, rows), search->sum, &here);
-        all += here;
-    }
-    const int32_t wanted = all - 1 - index;
-    if (wanted < 0)
-        return false;
-    for (int32_t s = 0; s < a.sequences; s += THREADS) {
-        const int32_t mine = spans_of(a, s + (int32_t)threadIdx.x, rows);
-        int32_t here;
-        const int32_t end = before + sum_up_to(mine, search->sum, &here);
-        if (wanted < end && wanted >= end - mine) {
-            search->sequence = s + (int32_t)threadIdx.x;
-            search->span = wanted - (end - mine);
+        const int32_t end = before + sum_up_to<COUNT>(mine, search->sum, &here);
+        if (index < end && index >= end - mine) {
+            search->sequence = a.sequences - 1 - n - (int32_t)threadIdx.x;
+            search->span = end - 1 - index;
         }
         before += here;
     }
@@ -101,43 +103,100 @@ static __device__ bool find_span(const tsr_attend_job &a, int32_t index, int32_t
     return true;
 }
 
-/* Turns the query rows of the span from `first` on, COUNT of them, and puts them down in matrices of
- * ROWS rows. All of four heads come before the first is turned. */
+/* One of a span's query rows. */
+typedef struct query_row {
+    int32_t n; /* of the sequence */
+    int32_t row;
+    int32_t head;
+} query_row;
+
+/* The last stands for those behind it. */
+static __device__ __forceinline__ query_row query_of(const span &c, int32_t n)
+{
+    query_row q;
+
+    q.n = min(c.first + n, c.end - 1);
+    q.row = q.n / c.shared;
+    q.head = q.n % c.shared;
+    return q;
+}
+
+static __device__ __forceinline__ void step_on(const span &c, query_row *q)
+{
+    if (q->n + 1 >= c.end)
+        return;
+    q->n++;
+    q->head++;
+    if (q->head < c.shared)
+        return;
+    q->head = 0;
+    q->row++;
+}
+
+static __device__ __forceinline__ const float *query_at(const tsr_attend_job &a, const span &c,
+                                                        const query_row &q)
+{
+    const int64_t at = (int64_t)(c.first_row + q.row) * a.q_heads + c.kv_head * c.shared + q.head;
+
+    return a.q + at * a.cache.head_dim;
+}
+
+/* Puts the n-th of a span's query rows down, in matrices of ROWS rows. */
+template <int DIM, int ROWS, int SPANS>
+static __device__ __forceinline__ void put_query(const tsr_head<SPANS> &head, int n,
+                                                 unsigned char *query)
+{
+    unsigned char *matrix = query + n / ROWS * (ROWS * DIM * 2);
+
+#pragma unroll
+    for (int i = 0; i < SPANS; i++) {
+        const int d = TSR_TURN_SPAN * ((int)threadIdx.x % TSR_CUDA_LANES) + TSR_TURN_DIMS * i;
+        if (d < DIM)
+            *(uint2 *)(matrix + tsr_piece_at<ROWS>(n % ROWS, d / 8) + d % 8 * 2) =
+                tsr_bf16_span(head.span[i]);
+    }
+}
+
+/* Turns the query rows of the span from `first` on, COUNT of them. Many heads come before the first
+ * of them is turned, where none needs the room. */
 template <int DIM, int ROWS, int COUNT>
 static __device__ __forceinline__ void bring_queries(const tsr_attend_job &a, const span &c,
                                                      int first, float *room, unsigned char *query)
 {
-    enum { AT_ONCE = 4, SPANS = (DIM + TSR_TURN_DIMS - 1) / TSR_TURN_DIMS };
-    const int lane = (int)threadIdx.x % TSR_CUDA_LANES;
-    const int32_t dim = a.cache.head_dim;
+    enum { SPANS = (DIM + TSR_TURN_DIMS - 1) / TSR_TURN_DIMS, AT_ONCE = COUNT / SPANS };
+    tsr_head<SPANS> head[AT_ONCE];
+    int32_t position[AT_ONCE];
+    query_row q = query_of(c, first);
+    int n = first;
 
 #pragma unroll 1
-    for (int r = first; r < first + COUNT; r += AT_ONCE) {
-        tsr_head<SPANS> head[AT_ONCE];
-        int32_t position[AT_ONCE];
+    for (; tsr_turns_in_lanes(a.q_turn) && n < first + COUNT; n += AT_ONCE) {
 #pragma unroll
         for (int i = 0; i < AT_ONCE; i++) {
-            const int32_t n = min(c.first + r + i, c.end - 1);
-            const int32_t row = c.first_row + n / c.shared;
-            const int64_t at = (int64_t)row * a.q_heads + c.kv_head * c.shared + n % c.shared;
-            position[i] = a.q_turn.half > 0 ? a.position[row] : 0;
-            head[i] = tsr_load_head<SPANS>(a.q + at * dim, dim);
+            head[i] = tsr_load_head<SPANS>(query_at(a, c, q), a.cache.head_dim);
+            position[i] = c.first_position + q.row;
+            step_on(c, &q);
+        }
+        if (a.q_turn.norm != NULL) {
+#pragma unroll
+            for (int i = 0; i < AT_ONCE; i++)
+                tsr_norm_head(a.q_turn, &head[i]);
+        }
+        if (a.q_turn.half > 0) {
+#pragma unroll
+            for (int i = 0; i < AT_ONCE; i++)
+                tsr_turn_spans(tsr_turn_at(a.q_turn, position[i]), &head[i].span[0]);
         }
 #pragma unroll
-        for (int i = 0; i < AT_ONCE; i++) {
-            unsigned char *matrix = query + (r + i) / ROWS * (ROWS * DIM * 2);
-            tsr_turn turn = a.q_turn;
-            turn.cos += (int64_t)position[i] * turn.half;
-            turn.sin += (int64_t)position[i] * turn.half;
-            tsr_turn_head(turn, &head[i], room);
-#pragma unroll
-            for (int n = 0; n < SPANS; n++) {
-                const int d = TSR_TURN_SPAN * lane + TSR_TURN_DIMS * n;
-                if (d < DIM)
-                    *(uint2 *)(matrix + tsr_piece_at<ROWS>((r + i) % ROWS, d / 8) + d % 8 * 2) =
-                        tsr_bf16_span(head[i].span[n]);
-            }
-        }
+        for (int i = 0; i < AT_ONCE; i++)
+            put_query<DIM, ROWS>(head[i], n + i, query);
+    }
+#pragma unroll 1
+    for (; n < first + COUNT; n++) {
+        head[0] = tsr_load_head<SPANS>(query_at(a, c, q), a.cache.head_dim);
+        tsr_turn_head(tsr_turn_at(a.q_turn, c.first_position + q.row), &head[0], room);
+        put_query<DIM, ROWS>(head[0], n, query);
+        step_on(c, &q);
     }
 }
 
@@ -190,19 +249,19 @@ static __device__ __forceinline__ void finish(const tsr_attend_job &a, const spa
                                               const int32_t query[2], int32_t first_dim,
                                               const tsr_sums<PIECES> &sums)
 {
-    const int32_t lane = (int32_t)threadIdx.x % TSR_CUDA_LANES;
+    const int32_t column = 2 * (int32_t)(threadIdx.x % 4);
 
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         const float share = a.value_scale / sums.weight[2 * r];
         if (query[r] >= c.end)
             continue;
-        const int32_t row = c.first_row + query[r] / c.shared;
-        const int32_t head = c.kv_head * c.shared + query[r] % c.shared;
+        const tsr_result to =
+            tsr_result_at(a, c.first_row + query[r] / c.shared,
+                          c.kv_head * c.shared + query[r] % c.shared, first_dim + column);
 #pragma unroll
         for (int i = 0; i < PIECES; i++)
-            tsr_put_pair(a, row, head, first_dim + 8 * i + 2 * (lane % 4),
-                         sums.value[i][2 * r] * share, sums.value[i][2 * r + 1] * share);
+            tsr_put_pair(to, 8 * i, sums.value[i][2 * r] * share, sums.value[i][2 * r + 1] * share);
     }
 }
 

@@ -77,11 +77,14 @@ static __device__ __forceinline__ void tsr_load_values_of_two(uint32_t to[4], ui
     tsr_load_turned_matrices(to, tile + tsr_piece_at<TSR_TILE>(2 * TSR_STEP * steps + lane, piece));
 }
 
+/* Where a warp holds more pieces than these, it leaves out products by one, for all of its rows. */
+enum { TSR_FEW_PIECES = 4 };
+
 /* A lane's rows, g and g + 8, of PIECES pieces of 8 dims. */
 template <int PIECES> struct tsr_sums {
     float value[PIECES][4];
     float weight[4]; /* every column is the sum of weights */
-    float most[2];   /* largest score, in units of log2 */
+    float most[2];   /* what weights are relative to, in units of log2; none: -INFINITY */
 };
 
 static __device__ __forceinline__ float tsr_exp2(float x)
@@ -109,9 +112,17 @@ template <int PIECES> static __device__ __forceinline__ void tsr_sums_clear(tsr_
 /* What a tile's largest raw scores do to a split. */
 typedef struct tsr_rise {
     float most[2];   /* the split's from now on */
-    float base[2];   /* what weights are relative to: most, or 0 where nothing is seen yet */
-    float shrink[2]; /* what was added up before is worth */
+    float base[2];   /* the same, or 0 where nothing is seen yet */
+    float shrink[2]; /* what was added up before is worth: a power of two, mostly one */
 } tsr_rise;
+
+/* No score is above it. Far apart, so that it seldom rises. */
+static __device__ __forceinline__ float tsr_most_of(float score)
+{
+    enum { APART = 8 };
+
+    return ceilf(score * (1.0F / APART)) * APART;
+}
 
 static __device__ __forceinline__ tsr_rise tsr_rise_of(const float most[2], const float peak[2],
                                                        float scale)
@@ -120,7 +131,7 @@ static __device__ __forceinline__ tsr_rise tsr_rise_of(const float most[2], cons
 
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-        rise.most[r] = fmaxf(most[r], peak[r] * scale);
+        rise.most[r] = fmaxf(most[r], tsr_most_of(peak[r] * scale));
         rise.base[r] = rise.most[r] == -INFINITY ? 0.0F : rise.most[r];
         rise.shrink[r] = tsr_exp2(most[r] - rise.base[r]);
     }
@@ -130,6 +141,11 @@ static __device__ __forceinline__ tsr_rise tsr_rise_of(const float most[2], cons
 template <int PIECES>
 static __device__ __forceinline__ void tsr_sums_rise(tsr_sums<PIECES> *s, const tsr_rise &rise)
 {
+    s->most[0] = rise.most[0];
+    s->most[1] = rise.most[1];
+    if (PIECES > TSR_FEW_PIECES &&
+        __all_sync(TSR_ALL_LANES, rise.shrink[0] * rise.shrink[1] == 1.0F))
+        return;
 #pragma unroll
     for (int i = 0; i < PIECES; i++) {
 #pragma unroll
@@ -139,8 +155,6 @@ static __device__ __forceinline__ void tsr_sums_rise(tsr_sums<PIECES> *s, const 
 #pragma unroll
     for (int n = 0; n < 4; n++)
         s->weight[n] *= rise.shrink[n / 2];
-    s->most[0] = rise.most[0];
-    s->most[1] = rise.most[1];
 }
 
 static __device__ __forceinline__ float tsr_weight_of(float score, float scale, float base)
@@ -163,6 +177,19 @@ static __device__ __forceinline__ void tsr_sums_add(tsr_sums<PIECES> *to,
         keep[r] = tsr_exp2(to->most[r] - base);
         take[r] = tsr_exp2(split.most[r] - base);
         to->most[r] = most;
+    }
+    const bool same = keep[0] * take[0] == 1.0F && keep[1] * take[1] == 1.0F;
+    if (PIECES > TSR_FEW_PIECES && __all_sync(TSR_ALL_LANES, same)) {
+#pragma unroll
+        for (int i = 0; i < PIECES; i++) {
+#pragma unroll
+            for (int n = 0; n < 4; n++)
+                to->value[i][n] += split.value[i][n];
+        }
+#pragma unroll
+        for (int n = 0; n < 4; n++)
+            to->weight[n] += split.weight[n];
+        return;
     }
 #pragma unroll
     for (int i = 0; i < PIECES; i++) {

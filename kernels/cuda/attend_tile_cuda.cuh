@@ -60,8 +60,8 @@ static __device__ __forceinline__ uint32_t tsr_stored_at(int row, int piece)
 }
 
 /*
- * How the THREADS of a CTA copy COUNT positions: a warp takes whole rows, a piece a lane, and each lane knows
- * where one of the warp's rows lies. The block table is read ahead.
+ * How the THREADS of a CTA copy COUNT positions: a warp takes whole rows, a piece a lane, and each
+ * lane knows where one of the warp's rows lies. The block table is read ahead.
  *
  *   copy i of a warp   rows base + 0 .. ROWS - 1, base = ROWS warp + i apart
  *   lane j knows       the row of copy j / ROWS, j % ROWS
@@ -80,6 +80,7 @@ typedef struct tsr_tile_source {
     uint32_t head;  /* pieces before the kv head in a block */
     uint32_t block; /* of this lane's row of the next rows */
     uint32_t at;    /* pieces before this lane's row of these; TSR_NOWHERE: zeros */
+    bool wrong;     /* this lane has come upon a block that is none; zeros stand for it */
 } tsr_tile_source;
 
 #define TSR_NOWHERE 0xffffffffU
@@ -114,8 +115,12 @@ static __device__ __forceinline__ void tsr_find_rows(const tsr_attend_job &a, ts
     const int32_t slot = position - tsr_block_at(a, position) * a.cache.block_tokens;
 
     s->at = s->block * a.block_pieces + s->head + (uint32_t)slot * a.row_pieces;
-    if (position >= s->end)
+    if (position >= s->end) {
         s->at = TSR_NOWHERE;
+    } else if (s->block >= (uint32_t)a.cache.blocks) {
+        s->at = TSR_NOWHERE;
+        s->wrong = true;
+    }
 }
 
 /* Pieces are counted in 32 bits: keys or values of a layer are less than 64 GiB. */

@@ -1,7 +1,7 @@
 /*
  * Attention by what the host knows of a step: one row of each sequence, or rows of any number; over a
- * cache in BF16 or FP8, or exactly over F32. Faults are looked for by a warp for each sequence, in
- * decode by the kernel itself.
+ * cache in BF16 or FP8, or exactly over F32. Faults are looked for by a warp for each sequence: over
+ * F32 by a kernel of its own.
  */
 #include "kernels/cuda/attend_cuda.cuh"
 
@@ -12,12 +12,10 @@
 static __global__ void check_kernel(const __grid_constant__ tsr_attend_job a,
                                     tsr_cuda_faults faults)
 {
-    const int32_t s = (int32_t)(blockIdx.x * TSR_CUDA_WARPS + threadIdx.x / TSR_CUDA_LANES);
-
     tsr_admit_kernel();
     tsr_await_kernel();
-    if (s < a.sequences && tsr_sequence_fault(a, s).kind != TSR_FAULT_NONE)
-        tsr_leave_lowest(a, s, faults);
+    tsr_check_sequence(a, (int32_t)(blockIdx.x * TSR_CUDA_WARPS + threadIdx.x / TSR_CUDA_LANES),
+                       faults);
 }
 
 static tsr_status check(tsr_device *device, const tsr_attend_job *job, tsr_stream s)
@@ -42,7 +40,6 @@ static void turn_by(const tsr_rotary_args *r, tsr_attend_job *job)
     job->q_turn = turn;
     turn.norm = r->k_norm;
     job->k_turn = turn;
-    job->position = r->position;
 }
 
 static tsr_attend_job job_of(tsr_device *device, const tsr_attention_args *a)
@@ -65,6 +62,7 @@ static tsr_attend_job job_of(tsr_device *device, const tsr_attention_args *a)
     job.sequences = a->sequences;
     job.tokens = a->tokens;
     job.q_heads = a->q_heads;
+    job.shared = a->q_heads / a->cache->kv_heads;
     job.max_context = device->shape.max_context;
     job.blocks_per_position = ((1ULL << TSR_BLOCK_SHIFT) + (uint64_t)a->cache->block_tokens - 1) /
                               (uint64_t)a->cache->block_tokens;
@@ -84,17 +82,18 @@ tsr_status tsr_attend_cuda(tsr_device *device, const tsr_rotary_args *r,
 
     if (a->tokens == 0 || a->sequences == 0)
         return TSR_OK;
-    if (r != NULL && a->cache->format == TSR_KV_F32)
+    if (a->cache->format != TSR_KV_F32) {
+        if (r != NULL)
+            turn_by(r, &job);
+        return a->tokens == a->sequences ? tsr_attend_rows_decode(device, &job, s)
+                                         : tsr_attend_rows_prefill(device, &job, s);
+    }
+    if (r != NULL)
         st = tsr_rotary_cuda(device, r, s);
-    else if (r != NULL)
-        turn_by(r, &job);
-    if (st == TSR_OK && a->cache->format != TSR_KV_F32 && a->tokens == a->sequences)
-        return tsr_attend_rows_decode(device, &job, s);
     if (st == TSR_OK)
         st = check(device, &job, s);
     if (st == TSR_OK)
-        st = a->cache->format == TSR_KV_F32 ? tsr_attend_rows_exact(device, &job, s)
-                                            : tsr_attend_rows_prefill(device, &job, s);
+        st = tsr_attend_rows_exact(device, &job, s);
     return st;
 }
 

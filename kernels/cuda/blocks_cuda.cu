@@ -63,8 +63,10 @@ static tsr_status attend(tsr_device *device, const tsr_attention_block *b, tsr_s
     const tsr_rotary_args turn = turn_of(device, b);
     tsr_attention_args a = {};
 
-    a.rows = takes_bf16(b->o) ? tsr_cuda(device)->work.rows : NULL;
-    a.out = device->rows.attended;
+    if (takes_bf16(b->o))
+        a.rows = tsr_cuda(device)->work.rows;
+    else
+        a.out = device->rows.attended;
     a.q = device->rows.q;
     a.k = device->rows.k;
     a.v = device->rows.v;

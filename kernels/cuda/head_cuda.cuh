@@ -21,6 +21,17 @@ typedef struct tsr_turn {
     float eps;
 } tsr_turn;
 
+static __device__ __forceinline__ tsr_turn tsr_turn_at(const tsr_turn &first, int32_t position)
+{
+    tsr_turn here = first;
+
+    if (first.half > 0) {
+        here.cos += (int64_t)position * first.half;
+        here.sin += (int64_t)position * first.half;
+    }
+    return here;
+}
+
 enum { TSR_TURN_SPAN = 4, TSR_TURN_DIMS = TSR_TURN_SPAN * TSR_CUDA_LANES };
 
 /* What a lane holds of a head that is no wider than SPANS * TSR_TURN_DIMS. */
@@ -59,10 +70,8 @@ static __device__ __forceinline__ void tsr_norm_head(const tsr_turn &t, tsr_head
 #pragma unroll
     for (int i = 0; i < SPANS; i++) {
         const int32_t at = TSR_TURN_SPAN * lane + TSR_TURN_DIMS * i;
-        const float4 x = h->span[i];
-        if (at >= t.dim)
-            continue;
-        const float4 n = *(const float4 *)(t.norm + at);
+        const float4 x = h->span[i]; /* zeros behind the head */
+        const float4 n = *(const float4 *)(t.norm + min(at, t.dim - TSR_TURN_SPAN));
         h->span[i] = make_float4(x.x * factor * n.x, x.y * factor * n.y, x.z * factor * n.z,
                                  x.w * factor * n.w);
     }
@@ -78,53 +87,64 @@ static __device__ __forceinline__ float tsr_turn_high(float low, float high, flo
     return fmaf(high, c, __fmul_rn(low, s));
 }
 
-/* Pairs are whole spans of two lanes, which tell each other. */
+/* A dim, with that of the other lane; sin of the lower one is negative. */
+static __device__ __forceinline__ float tsr_turn_dim(float x, int32_t other, float c, float s)
+{
+    return fmaf(x, c, __fmul_rn(__shfl_sync(TSR_ALL_LANES, x, other), s));
+}
+
+/* Pairs are whole spans of two lanes, which tell each other. No lane goes a way of its own, so that
+ * several heads are turned at once. */
 static __device__ __forceinline__ void tsr_turn_spans(const tsr_turn &t, float4 *span)
 {
     const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
     const int32_t half = t.half / TSR_TURN_SPAN;
-    const int32_t other = lane < half ? lane + half : (lane < 2 * half ? lane - half : lane);
-    const float4 x = *span;
-    float4 y;
-
-    y.x = __shfl_sync(TSR_ALL_LANES, x.x, other);
-    y.y = __shfl_sync(TSR_ALL_LANES, x.y, other);
-    y.z = __shfl_sync(TSR_ALL_LANES, x.z, other);
-    y.w = __shfl_sync(TSR_ALL_LANES, x.w, other);
-    if (lane >= 2 * half)
-        return;
-    const int32_t at = TSR_TURN_SPAN * (lane < half ? lane : lane - half);
+    const bool is_low = lane < half;
+    const bool turns = lane < 2 * half;
+    const int32_t other = is_low ? lane + half : (turns ? lane - half : lane);
+    const int32_t at = TSR_TURN_SPAN * min(is_low ? lane : other, half - 1);
     const float4 c = *(const float4 *)(t.cos + at);
     const float4 s = *(const float4 *)(t.sin + at);
-    if (lane < half)
-        *span = make_float4(tsr_turn_low(x.x, y.x, c.x, s.x), tsr_turn_low(x.y, y.y, c.y, s.y),
-                            tsr_turn_low(x.z, y.z, c.z, s.z), tsr_turn_low(x.w, y.w, c.w, s.w));
-    else
-        *span = make_float4(tsr_turn_high(y.x, x.x, c.x, s.x), tsr_turn_high(y.y, x.y, c.y, s.y),
-                            tsr_turn_high(y.z, x.z, c.z, s.z), tsr_turn_high(y.w, x.w, c.w, s.w));
+
+    const float4 turned = make_float4(tsr_turn_dim(span->x, other, c.x, is_low ? -s.x : s.x),
+                                      tsr_turn_dim(span->y, other, c.y, is_low ? -s.y : s.y),
+                                      tsr_turn_dim(span->z, other, c.z, is_low ? -s.z : s.z),
+                                      tsr_turn_dim(span->w, other, c.w, is_low ? -s.w : s.w));
+    span->x = turns ? turned.x : span->x;
+    span->y = turns ? turned.y : span->y;
+    span->z = turns ? turned.z : span->z;
+    span->w = turns ? turned.w : span->w;
 }
 
-/* Pairs lie anywhere: by way of the warp's room. */
+/* Pairs lie anywhere: the head stands in the warp's room. */
+static __device__ __noinline__ void tsr_turn_room(float *room, const float *cos, const float *sin,
+                                                  int32_t half)
+{
+    __syncwarp();
+    for (int32_t i = (int32_t)(threadIdx.x % TSR_CUDA_LANES); i < half; i += TSR_CUDA_LANES) {
+        const float low = room[i];
+        const float high = room[i + half];
+        room[i] = tsr_turn_low(low, high, cos[i], sin[i]);
+        room[i + half] = tsr_turn_high(low, high, cos[i], sin[i]);
+    }
+    __syncwarp();
+}
+
 template <int SPANS>
-static __device__ __noinline__ void tsr_turn_in_room(const tsr_turn &t, tsr_head<SPANS> *h,
-                                                     float *room)
+static __device__ __forceinline__ void tsr_turn_in_room(const tsr_turn &t, tsr_head<SPANS> *h,
+                                                        float *room)
 {
     const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
 
     __syncwarp(); /* the last head's readers are done */
+#pragma unroll
     for (int i = 0; i < SPANS; i++) {
         const int32_t at = TSR_TURN_SPAN * lane + TSR_TURN_DIMS * i;
         if (at < t.dim)
             *(float4 *)(room + at) = h->span[i];
     }
-    __syncwarp();
-    for (int32_t i = lane; i < t.half; i += TSR_CUDA_LANES) {
-        const float low = room[i];
-        const float high = room[i + t.half];
-        room[i] = tsr_turn_low(low, high, t.cos[i], t.sin[i]);
-        room[i + t.half] = tsr_turn_high(low, high, t.cos[i], t.sin[i]);
-    }
-    __syncwarp();
+    tsr_turn_room(room, t.cos, t.sin, t.half);
+#pragma unroll
     for (int i = 0; i < SPANS; i++) {
         const int32_t at = TSR_TURN_SPAN * lane + TSR_TURN_DIMS * i;
         if (at < t.dim)
@@ -132,19 +152,34 @@ static __device__ __noinline__ void tsr_turn_in_room(const tsr_turn &t, tsr_head
     }
 }
 
+/* Whether pairs are whole spans of two lanes. */
+static __device__ __forceinline__ bool tsr_turns_in_lanes(const tsr_turn &t)
+{
+    return t.half % TSR_TURN_SPAN == 0 && 2 * t.half <= TSR_TURN_DIMS;
+}
+
+/* Turns a head where they are. */
+template <int SPANS>
+static __device__ __forceinline__ void tsr_turn_head_in_lanes(const tsr_turn &t, tsr_head<SPANS> *h)
+{
+    if (t.norm != NULL)
+        tsr_norm_head(t, h);
+    if (t.half > 0)
+        tsr_turn_spans(t, &h->span[0]);
+}
+
 /* Turns a head where it is held; room is TSR_CUDA_HEAD_DIM floats of the warp's own. */
 template <int SPANS>
 static __device__ __forceinline__ void tsr_turn_head(const tsr_turn &t, tsr_head<SPANS> *h,
                                                      float *room)
 {
+    if (tsr_turns_in_lanes(t)) {
+        tsr_turn_head_in_lanes(t, h);
+        return;
+    }
     if (t.norm != NULL)
         tsr_norm_head(t, h);
-    if (t.half == 0)
-        return;
-    if (t.half % TSR_TURN_SPAN == 0 && 2 * t.half <= TSR_TURN_DIMS)
-        tsr_turn_spans(t, &h->span[0]);
-    else
-        tsr_turn_in_room(t, h, room);
+    tsr_turn_in_room(t, h, room);
 }
 
 #endif

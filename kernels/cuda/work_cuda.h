@@ -25,7 +25,7 @@ enum {
  * head) pairs that are kept apart at a time.
  */
 enum {
-    TSR_ATTEND_SPLIT = 256,
+    TSR_ATTEND_SPLIT = 128,
     TSR_ATTEND_ROWS = 16,
     TSR_ATTEND_CTAS = 2,
     TSR_ATTEND_SLOTS = 4096,
