@@ -71,6 +71,18 @@ static __device__ __forceinline__ void copy_4(uint32_t to, const void *from)
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from) : "memory");
 }
 
+/* What this thread copied by copy_16 since it said so last goes together. */
+static __device__ __forceinline__ void copies_end(void)
+{
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+/* Until all is there but what went together the last so many times. */
+template <int BUT> static __device__ __forceinline__ void copies_wait(void)
+{
+    asm volatile("cp.async.wait_group %0;" ::"n"(BUT) : "memory");
+}
+
 /* This thread arrives when all it copied by copy_16 and copy_4 is there. */
 static __device__ __forceinline__ void copies_arrive(uint32_t barrier)
 {

@@ -76,8 +76,8 @@ static __device__ __forceinline__ bool tsr_is_faulty(tsr_cuda_faults faults)
 }
 
 /*
- * Leaves a fault, where there is none. Kernels that call it are of one CTA and do nothing else, so
- * that no other kernel sees it come while it runs.
+ * Leaves a fault, where there is none. In a kernel that calls it every CTA finds it for itself and
+ * does nothing else, so that none sees it come while it works.
  */
 static __device__ void tsr_leave_fault(tsr_cuda_faults faults, tsr_fault fault)
 {

@@ -13,6 +13,7 @@
  */
 #include "kernels/cuda/block_cuda.cuh"
 #include "kernels/cuda/gemm_cuda.cuh"
+#include "kernels/cuda/pairs_cuda.cuh"
 #include "kernels/cuda/tiles_cuda.cuh"
 
 #include <cooperative_groups.h>
@@ -21,64 +22,12 @@ enum {
     COUNTERS = 1024,
     EXPERTS_A_THREAD = TSR_MAX_EXPERTS / COUNTERS,
     SORT_CTAS = 8, /* of a cluster, where pairs are more than one CTA has threads */
-    FEW_PAIRS = 3, /* of an expert, on average */
+    FEW_PAIRS = 5, /* of an expert, on average */
     FEW_TOGETHER = 8,
     MANY_PAIRS = 12, /* of an expert, on average */
+    MANY_NVFP4_PAIRS = 20,
     MANY_TOGETHER = 128,
 };
-
-/* What the kernels need of a block. */
-typedef struct pair_args {
-    const unsigned char *rows;
-    const int32_t *row_count;
-    const int32_t *answer_of;
-    const int32_t *local_of;
-    int64_t row_bytes;
-    int64_t id_at; /* bytes from the front of a row */
-    int32_t slots; /* K */
-    int32_t experts;
-    int32_t local;
-    int32_t max_rows;
-    int32_t max_answers;
-    int32_t together; /* pairs of a tile */
-} pair_args;
-
-static __device__ int32_t id_of(const pair_args &a, int32_t slot)
-{
-    const unsigned char *row = a.rows + slot / a.slots * a.row_bytes;
-
-    return ((const int32_t *)(const void *)(row + a.id_at))[slot % a.slots];
-}
-
-/* The index into mlps of a slot that wants an answer; -1 where the id is not one of ours. */
-static __device__ int32_t local_expert(const pair_args &a, int32_t slot)
-{
-    const int32_t id = id_of(a, slot);
-
-    return id < 0 || id >= a.experts ? -1 : a.local_of[id];
-}
-
-/* The first slot that does not belong here, found in order; there is one. */
-static __device__ tsr_fault first_fault(const pair_args &a, int32_t slots)
-{
-    tsr_fault fault = {TSR_FAULT_NONE, 0, 0, 0, a.max_answers};
-    int32_t pairs = 0;
-
-    for (int32_t i = 0; i < slots; i++) {
-        if (a.answer_of[i] < 0)
-            continue;
-        const int32_t local = local_expert(a, i);
-        if (local < 0 || pairs == a.max_answers) {
-            fault.kind = local < 0 ? TSR_FAULT_EXPERT : TSR_FAULT_ANSWERS;
-            fault.row = i / a.slots;
-            fault.slot = i % a.slots;
-            fault.value = id_of(a, i);
-            return fault;
-        }
-        pairs++;
-    }
-    return fault;
-}
 
 /* Rows that were never reserved. */
 static __device__ bool too_many_rows(const pair_args &a, int32_t rows, tsr_cuda_faults faults)
@@ -175,7 +124,7 @@ static __device__ __forceinline__ wanted_slot slot_at(const pair_args &a, int32_
     wanted_slot s = {a.answer_of[i], -1};
 
     if (s.answer >= 0)
-        s.local = local_expert(a, i);
+        s.local = local_of_id(a, id_of(a, i));
     return s;
 }
 
@@ -303,13 +252,9 @@ static __global__ void __launch_bounds__(COUNTERS)
         place(a, w, r.next, i, slot_at(a, i));
 }
 
-static tsr_status sort_pairs(tsr_cuda_device *cuda, const tsr_experts_block *b, int32_t together,
-                             cudaStream_t stream)
+static pair_args pairs_of(const tsr_cuda_device *cuda, const tsr_experts_block *b, int32_t together)
 {
-    const int32_t ctas = (int64_t)b->most_rows * b->experts->top_k > COUNTERS ? SORT_CTAS : 1;
     const tsr_experts *e = b->experts;
-    const tsr_cuda_launch_shape at = {dim3((unsigned)ctas), COUNTERS, sort_bytes(e->local), stream,
-                                      (unsigned)ctas};
     pair_args a = {};
 
     a.rows = (const unsigned char *)b->rows;
@@ -324,7 +269,17 @@ static tsr_status sort_pairs(tsr_cuda_device *cuda, const tsr_experts_block *b, 
     a.max_rows = tsr_smaller(cuda->base.shape.max_rows, b->most_rows);
     a.max_answers = cuda->base.shape.max_answers;
     a.together = together;
-    return tsr_cuda_launch(at, sort_kernel, a, cuda->work, cuda->faults);
+    return a;
+}
+
+static tsr_status sort_pairs(tsr_cuda_device *cuda, const tsr_experts_block *b, int32_t together,
+                             cudaStream_t stream)
+{
+    const int32_t ctas = (int64_t)b->most_rows * b->experts->top_k > COUNTERS ? SORT_CTAS : 1;
+    const tsr_cuda_launch_shape at = {dim3((unsigned)ctas), COUNTERS, sort_bytes(b->experts->local),
+                                      stream, (unsigned)ctas};
+
+    return tsr_cuda_launch(at, sort_kernel, pairs_of(cuda, b, together), cuda->work, cuda->faults);
 }
 
 /* Operand rows for one side: made as the product goes, or for each pair before it. */
@@ -349,8 +304,31 @@ static tsr_status find_rows(tsr_cuda_device *cuda, const tsr_experts *e, tsr_cud
     return st;
 }
 
-static tsr_cuda_tiles tiles_of(const tsr_experts_block *b, const tsr_linear_kind *kind,
-                               tsr_cuda_tiles_mode mode, int32_t together)
+/* Whether weights go through rings of warps, and by how many pairs of an expert: 0: they do not. */
+static int32_t streams_together(const tsr_cuda_device *cuda, const tsr_experts_block *b)
+{
+    const tsr_experts *e = b->experts;
+
+    if (e->local == 0 || !tsr_cuda_is_packed(e->gate.format) ||
+        !tsr_cuda_is_packed(e->down.format) || e->gate.format != e->up.format ||
+        e->gate.activation != e->up.activation || !e->gate_is_up)
+        return 0;
+    return tsr_cuda_streams_together(&cuda->gemm, tsr_larger(e->hidden, e->intermediate));
+}
+
+/* Whether pairs are so few that each CTA sorts them for itself. */
+static bool are_few(const tsr_cuda_device *cuda, const tsr_experts_block *b)
+{
+    const tsr_experts *e = b->experts;
+    const int64_t slots = (int64_t)b->most_rows * e->top_k;
+
+    return slots <= PAIRS_FEW && slots <= cuda->base.shape.max_answers &&
+           streams_together(cuda, b) > 0 && tsr_cuda_stages(&e->gate) && tsr_cuda_stages(&e->down);
+}
+
+static tsr_cuda_tiles tiles_of(const tsr_cuda_device *cuda, const tsr_experts_block *b,
+                               const tsr_linear_kind *kind, tsr_cuda_tiles_mode mode,
+                               int32_t together)
 {
     const tsr_experts *e = b->experts;
     tsr_cuda_tiles t = {};
@@ -365,7 +343,17 @@ static tsr_cuda_tiles tiles_of(const tsr_experts_block *b, const tsr_linear_kind
     t.in = mode == TSR_CUDA_TILES_DOWN ? e->intermediate : e->hidden;
     t.rows = together;
     t.together = together;
+    t.is_sorted = !are_few(cuda, b);
+    t.pairs = pairs_of(cuda, b, together);
+    t.density = (int32_t)((int64_t)8 * b->most_rows * e->top_k / e->experts);
     return t;
+}
+
+static tsr_status multiply(tsr_cuda_device *cuda, const tsr_experts_block *b,
+                           const tsr_cuda_tiles *t, cudaStream_t stream)
+{
+    return streams_together(cuda, b) > 0 ? tsr_cuda_stream_tiles(cuda, t, stream)
+                                         : tsr_cuda_multiply_tiles(cuda, t, stream);
 }
 
 static tsr_status widen_side(tsr_cuda_device *cuda, const tsr_experts_block *b,
@@ -373,7 +361,8 @@ static tsr_status widen_side(tsr_cuda_device *cuda, const tsr_experts_block *b,
 {
     const tsr_experts *e = b->experts;
     const tsr_cuda_side side = mode == TSR_CUDA_TILES_UP ? TSR_CUDA_UP : TSR_CUDA_GATE;
-    tsr_cuda_tiles t = tiles_of(b, mode == TSR_CUDA_TILES_UP ? &e->up : &e->gate, mode, together);
+    tsr_cuda_tiles t =
+        tiles_of(cuda, b, mode == TSR_CUDA_TILES_UP ? &e->up : &e->gate, mode, together);
     tsr_cuda_source from = {};
 
     from.x = (const float *)b->rows;
@@ -381,7 +370,7 @@ static tsr_status widen_side(tsr_cuda_device *cuda, const tsr_experts_block *b,
     from.x_stride = (int64_t)(e->row_bytes / sizeof(float));
     t.y = cuda->work.wide;
     const tsr_status st = find_rows(cuda, e, side, &from, &t, stream);
-    return st == TSR_OK ? tsr_cuda_multiply_tiles(cuda, &t, stream) : st;
+    return st == TSR_OK ? multiply(cuda, b, &t, stream) : st;
 }
 
 /* wide = silu(gate) * up, of each pair. */
@@ -401,14 +390,14 @@ static tsr_status narrow(tsr_cuda_device *cuda, const tsr_experts_block *b, int3
                          cudaStream_t stream)
 {
     const tsr_experts *e = b->experts;
-    tsr_cuda_tiles t = tiles_of(b, &e->down, TSR_CUDA_TILES_DOWN, together);
+    tsr_cuda_tiles t = tiles_of(cuda, b, &e->down, TSR_CUDA_TILES_DOWN, together);
     tsr_cuda_source from = {};
 
     from.x = cuda->work.wide;
     from.x_stride = e->intermediate;
     t.y = (float *)b->answers;
     const tsr_status st = find_rows(cuda, e, TSR_CUDA_DOWN, &from, &t, stream);
-    return st == TSR_OK ? tsr_cuda_multiply_tiles(cuda, &t, stream) : st;
+    return st == TSR_OK ? multiply(cuda, b, &t, stream) : st;
 }
 
 /* What many rows have in common with few: nothing but the tiles, which are larger. */
@@ -479,7 +468,9 @@ static bool are_many(const tsr_experts_block *b)
 {
     const tsr_experts *e = b->experts;
 
-    return (int64_t)b->most_rows * e->top_k > (int64_t)MANY_PAIRS * e->experts &&
+    const int32_t many = e->gate.format == TSR_WEIGHT_NVFP4 ? MANY_NVFP4_PAIRS : MANY_PAIRS;
+
+    return (int64_t)b->most_rows * e->top_k > (int64_t)many * e->experts &&
            tsr_cuda_is_packed(e->gate.format) && tsr_cuda_is_packed(e->down.format) &&
            e->gate.format == e->up.format && e->gate.activation == e->up.activation &&
            e->gate_is_up;
@@ -490,16 +481,21 @@ tsr_status tsr_experts_cuda(tsr_device *device, const tsr_experts_block *b, tsr_
     tsr_cuda_device *cuda = tsr_cuda(device);
     const tsr_experts *e = b->experts;
     const cudaStream_t stream = tsr_cuda_stream(device, s);
+    const int32_t streamed = streams_together(cuda, b);
     const int32_t most =
-        e->local > 0
-            ? tsr_cuda_pairs_together(tsr_larger(e->hidden, e->intermediate), e->gate_is_up)
-            : 1;
+        e->local == 0 ? 1
+        : streamed > 0
+            ? streamed
+            : tsr_cuda_pairs_together(tsr_larger(e->hidden, e->intermediate), e->gate_is_up);
     /* Few pairs an expert: eight at a time leave room for more CTAs. */
     const bool few = (int64_t)b->most_rows * e->top_k <= (int64_t)FEW_PAIRS * e->experts;
     const int32_t together =
         tsr_smaller(tsr_larger(b->most_rows, 1), few ? tsr_smaller(most, FEW_TOGETHER) : most);
     const bool many = e->local > 0 && are_many(b);
-    tsr_status st = sort_pairs(cuda, b, many ? MANY_TOGETHER : together, stream);
+    tsr_status st = TSR_OK;
+
+    if (many || !are_few(cuda, b))
+        st = sort_pairs(cuda, b, many ? MANY_TOGETHER : together, stream);
 
     if (e->local == 0 || cuda->work.max_tiles == 0)
         return st;

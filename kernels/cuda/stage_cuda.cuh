@@ -55,19 +55,27 @@ static __device__ __forceinline__ void stage_copy(const tsr_linear &l, const sta
         to.scale[t] = __ldcg(from.made.scale + first + t);
 }
 
-static __device__ __forceinline__ float4 stage_four(const tsr_linear &l, const float *row,
-                                                    int32_t i)
+/* Times the factors of a linear that has such. */
+static __device__ __forceinline__ float4 stage_times(const tsr_linear &l, float4 v, int32_t i)
 {
-    float4 v = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
-
-    if (4 * i >= l.in)
-        return v;
-    v = __ldcg((const float4 *)(const void *)row + i);
-    if (l.pre_quant_scale != NULL) {
+    if (l.pre_quant_scale != NULL && 4 * i < l.in) {
         const float4 f = __ldg((const float4 *)(const void *)l.pre_quant_scale + i);
         v = make_float4(v.x * f.x, v.y * f.y, v.z * f.z, v.w * f.w);
     }
     return v;
+}
+
+static __device__ __forceinline__ float4 stage_load(const tsr_linear &l, const float *row,
+                                                    int32_t i)
+{
+    return 4 * i < l.in ? __ldcg((const float4 *)(const void *)row + i)
+                        : make_float4(0.0F, 0.0F, 0.0F, 0.0F);
+}
+
+static __device__ __forceinline__ float4 stage_four(const tsr_linear &l, const float *row,
+                                                    int32_t i)
+{
+    return stage_times(l, stage_load(l, row, i), i);
 }
 
 /* What a row is divided by, as rows_cuda.cu has it; `most` is its largest magnitude. */
@@ -88,12 +96,108 @@ static __device__ __forceinline__ uint16_t stage_value(const tsr_linear &l, floa
     if (l.activation != TSR_ACTIVATION_NONE)
         v = scale != 0.0F ? tsr_round_e4m3(v / scale) : 0.0F;
     else
-        v = v / scale;
+        v *= 1.0F / scale; /* a power of two: exact */
     return l.format == TSR_WEIGHT_BF16 ? tsr_to_bf16(v) : __half_as_ushort(__float2half_rn(v));
 }
 
 /* [row][warp of its team]: the largest magnitude seen. */
 typedef float stage_peaks[PRODUCT_TOKENS][STAGE_WARPS];
+
+static __device__ __forceinline__ uint2 stage_f16(float4 v)
+{
+    const uint2 pair = {__half_as_ushort(__float2half_rn(v.x)) |
+                            (uint32_t)__half_as_ushort(__float2half_rn(v.y)) << 16,
+                        __half_as_ushort(__float2half_rn(v.z)) |
+                            (uint32_t)__half_as_ushort(__float2half_rn(v.w)) << 16};
+
+    return pair;
+}
+
+static __device__ __forceinline__ uint2 stage_bf16(float4 v)
+{
+    const uint2 pair = {tsr_to_bf16(v.x) | (uint32_t)tsr_to_bf16(v.y) << 16,
+                        tsr_to_bf16(v.z) | (uint32_t)tsr_to_bf16(v.w) << 16};
+
+    return pair;
+}
+
+/* Four elements of an operand row. */
+static __device__ __forceinline__ void stage_store(const tsr_linear &l, float4 v, float scale,
+                                                   uint16_t *row, int32_t i)
+{
+    uint2 pair;
+
+    pair.x = stage_value(l, v.x, scale) | (uint32_t)stage_value(l, v.y, scale) << 16;
+    pair.y = stage_value(l, v.z, scale) | (uint32_t)stage_value(l, v.w, scale) << 16;
+    ((uint2 *)(void *)row)[i] = pair;
+}
+
+static __device__ __forceinline__ float stage_most(float most, float4 v)
+{
+    return fmaxf(most, fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w))));
+}
+
+/* The largest magnitude that a team has seen. */
+static __device__ __forceinline__ float stage_peak(const float *peaks, int32_t warps)
+{
+    float most = 0.0F;
+
+    for (int32_t w = 0; w < warps; w++)
+        most = fmaxf(most, peaks[w]);
+    return most;
+}
+
+/* One row for each team, read once: its threads keep up to KEPT fours of it. Of rows that nobody
+ * quantizes: what takes more code takes more time, where it runs once. */
+template <int KEPT>
+static __device__ __forceinline__ void
+stage_make_once(const tsr_linear &l, const stage_source &from, int32_t first, int32_t count,
+                const stage_rows &to, stage_peaks peaks)
+{
+    const int32_t fours = tsr_cuda_padded(l.in) / 4;
+    const int32_t warps = (int32_t)(blockDim.x / TSR_CUDA_LANES) / count;
+    const int32_t stride = warps * TSR_CUDA_LANES;
+    const int32_t team = (int32_t)threadIdx.x / stride;
+    const int32_t mine = (int32_t)threadIdx.x % stride;
+    float4 kept[KEPT];
+    float most = 0.0F;
+
+    if (team < count) {
+        const float *row = from.x + stage_row(from, first + team) * from.x_stride;
+#pragma unroll
+        for (int i = 0; i < KEPT; i++) {
+            if (mine + i * stride < fours)
+                kept[i] = stage_load(l, row, mine + i * stride);
+        }
+#pragma unroll
+        for (int i = 0; i < KEPT; i++) {
+            if (mine + i * stride < fours) {
+                kept[i] = stage_times(l, kept[i], mine + i * stride);
+                most = stage_most(most, kept[i]);
+            }
+        }
+        most = tsr_warp_max(most);
+        if (mine % TSR_CUDA_LANES == 0)
+            peaks[team][mine / TSR_CUDA_LANES] = most;
+    }
+    __syncthreads();
+    if (team >= count)
+        return;
+    const float scale = stage_scale(l, stage_peak(peaks[team], warps));
+    const float factor = 1.0F / scale; /* a power of two: exact */
+    uint2 *row = (uint2 *)(void *)(to.rows + team * to.pitch) + mine;
+#pragma unroll
+    for (int i = 0; i < KEPT; i++) {
+        const float4 v = kept[i];
+        if (mine + i * stride < fours)
+            row[i * stride] = l.format == TSR_WEIGHT_BF16
+                                  ? stage_bf16(v)
+                                  : stage_f16(make_float4(v.x * factor, v.y * factor, v.z * factor,
+                                                          v.w * factor));
+    }
+    if (mine == 0)
+        to.scale[team] = scale;
+}
 
 /* The warps of a CTA in teams, one for each row as long as there are enough: a team goes through its
  * rows once to see their largest values, once to convert them. */
@@ -116,7 +220,7 @@ static __device__ __forceinline__ void stage_make(const tsr_linear &l, const sta
 #pragma unroll 4
         for (int32_t i = mine; i < fours; i += stride) {
             const float4 v = stage_four(l, row, i);
-            most = fmaxf(most, fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w))));
+            most = stage_most(most, v);
         }
         most = tsr_warp_max(most);
         if (mine % TSR_CUDA_LANES == 0)
@@ -125,17 +229,11 @@ static __device__ __forceinline__ void stage_make(const tsr_linear &l, const sta
     __syncthreads();
     for (int32_t t = team; team < teams && t < count; t += teams) {
         const float *row = from.x + stage_row(from, first + t) * from.x_stride;
-        float most = 0.0F;
-        for (int32_t w = 0; looks && w < warps; w++)
-            most = fmaxf(most, peaks[t][w]);
-        const float scale = stage_scale(l, most);
+        const float scale = stage_scale(l, looks ? stage_peak(peaks[t], warps) : 0.0F);
 #pragma unroll 4
         for (int32_t i = mine; i < fours; i += stride) {
             const float4 v = stage_four(l, row, i);
-            uint2 pair;
-            pair.x = stage_value(l, v.x, scale) | (uint32_t)stage_value(l, v.y, scale) << 16;
-            pair.y = stage_value(l, v.z, scale) | (uint32_t)stage_value(l, v.w, scale) << 16;
-            ((uint2 *)(void *)(to.rows + t * to.pitch))[i] = pair;
+            stage_store(l, v, scale, to.rows + t * to.pitch, i);
         }
         if (mine == 0)
             to.scale[t] = scale != 0.0F ? scale : 1.0F;
@@ -143,12 +241,18 @@ static __device__ __forceinline__ void stage_make(const tsr_linear &l, const sta
 }
 
 /* Rows first .. first + count for one linear. Every thread of the CTA calls; the rows stand when
- * they have met. */
+ * they have met. A thread has registers for KEPT fours, 1: it keeps none. */
+template <int KEPT>
 static __device__ __forceinline__ void stage_fill(const tsr_linear &l, const stage_source &from,
                                                   int32_t first, int32_t count,
                                                   const stage_rows &to, stage_peaks peaks)
 {
-    if (from.x != NULL)
+    const int32_t warps = (int32_t)(blockDim.x / TSR_CUDA_LANES);
+
+    if (KEPT > 1 && from.x != NULL && l.activation == TSR_ACTIVATION_NONE && count <= warps &&
+        tsr_cuda_padded(l.in) / 4 <= KEPT * (warps / count) * TSR_CUDA_LANES)
+        stage_make_once<KEPT>(l, from, first, count, to, peaks);
+    else if (from.x != NULL)
         stage_make(l, from, first, count, to, peaks);
     else
         stage_copy(l, from, first, count, to);

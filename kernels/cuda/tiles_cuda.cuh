@@ -4,6 +4,7 @@
 #ifndef TSR_KERNELS_CUDA_TILES_CUDA_CUH
 #define TSR_KERNELS_CUDA_TILES_CUDA_CUH
 
+#include "kernels/cuda/pairs_cuda.cuh"
 #include "kernels/cuda/rows_cuda.cuh"
 
 typedef enum tsr_cuda_tiles_mode {
@@ -28,6 +29,9 @@ typedef struct tsr_cuda_tiles {
     tsr_activation activation; /* likewise */
     bool shares;               /* gate and up see the same operand rows */
     bool grouped;              /* operand rows have group scales */
+    pair_args pairs;           /* streamed: where pairs are not sorted yet */
+    bool is_sorted;
+    int32_t density; /* streamed: most pairs of eight experts, on average */
     int32_t out;
     int32_t in;
     int32_t rows;     /* without experts; with them, at most so many of one expert */
@@ -42,5 +46,14 @@ tsr_status tsr_cuda_multiply_tiles(tsr_cuda_device *cuda, const tsr_cuda_tiles *
 
 /* Once, before the first. */
 tsr_status tsr_cuda_prepare_tiles(void);
+
+/*
+ * The same of experts, whose gate and up see the same operand rows and are of one kind: GATED and
+ * DOWN, of tiles of at most tsr_cuda_streams_together pairs (0: there is no room for these rows).
+ */
+tsr_status tsr_cuda_stream_tiles(tsr_cuda_device *cuda, const tsr_cuda_tiles *t,
+                                 cudaStream_t stream);
+int32_t tsr_cuda_streams_together(const tsr_gemm_card *card, int32_t in);
+tsr_status tsr_cuda_prepare_streams(const tsr_gemm_card *card);
 
 #endif

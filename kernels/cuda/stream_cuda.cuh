@@ -1,0 +1,298 @@
+/*
+ * Weights that stream past few operand rows through shared memory. Each warp has a ring of its own
+ * and orders what it multiplies a few steps later, across the ends of items and of tiles of pairs,
+ * so that memory is never without work.
+ *
+ *   ring of a warp   | block | block | .. |     block   codes 0 | codes 1 | scales 0 | scales 1
+ *
+ * A warp has two tiles of 16 rows at once (sides): of gate and of up where they are one product, else
+ * neighbours. A block is 64 columns of both.
+ */
+#ifndef TSR_KERNELS_CUDA_STREAM_CUDA_CUH
+#define TSR_KERNELS_CUDA_STREAM_CUDA_CUH
+
+#include "kernels/cuda/async_cuda.cuh"
+#include "kernels/cuda/stage_cuda.cuh"
+#include "kernels/cuda/tiles_cuda.cuh"
+
+enum {
+    STREAM_SIDES = 2,
+    STREAM_BLOCK = 64,  /* columns */
+    STREAM_RING = 8192, /* bytes of codes of a ring */
+    STREAM_WARPS = 16,  /* most of a CTA */
+};
+
+typedef struct stream_args {
+    tsr_cuda_tiles t;
+    const tsr_cuda_tile *tile;
+    const int32_t *tiles;
+    const int32_t *target;
+    product_cut cut;
+    int32_t groups;       /* items of a tile of pairs */
+    int32_t teams;        /* of a CTA */
+    int32_t slice_blocks; /* of a slice, but for the last */
+    int32_t blocks;       /* of a row */
+    int32_t rows_bytes;
+} stream_args;
+
+/* What a CTA keeps beside operand rows, rings and sums. */
+typedef struct stream_memory {
+    tsr_linear linear[2][STREAM_SIDES]; /* [tile % 2]: of a tile of pairs and of the one after it */
+    float scale[PRODUCT_TOKENS];
+    int32_t source[PRODUCT_TOKENS]; /* rows of x, and of y, of a tile of pairs */
+    int32_t target[PRODUCT_TOKENS];
+    stage_peaks peaks;
+    few_pairs few;
+} stream_memory;
+
+/* Bytes of a block's codes, of one side. */
+static __host__ __device__ __forceinline__ constexpr int32_t stream_codes(tsr_weight_format format)
+{
+    return STREAM_BLOCK / tsr_packed_columns(format) * PACKED_UNIT;
+}
+
+static __host__ __device__ __forceinline__ constexpr int32_t stream_scales(tsr_weight_format format)
+{
+    return format == TSR_WEIGHT_NVFP4 ? PACKED_SCALES : 0;
+}
+
+/* Of both sides. */
+static __host__ __device__ __forceinline__ constexpr int32_t
+stream_block_bytes(tsr_weight_format format)
+{
+    return STREAM_SIDES * (stream_codes(format) + stream_scales(format));
+}
+
+/* Blocks of a ring: a power of two. */
+static __host__ __device__ __forceinline__ constexpr int32_t stream_depth(tsr_weight_format format)
+{
+    return STREAM_RING / (STREAM_SIDES * stream_codes(format));
+}
+
+/* The CTA's share of all items, and which of them are this team's. */
+typedef struct stream_share {
+    int32_t first;
+    int32_t end;
+    int32_t team;
+    int32_t slice; /* first of the warp's */
+    int32_t slices;
+} stream_share;
+
+/* Rows of the weights, for a tile of pairs. */
+typedef struct stream_item {
+    int32_t index; /* of the tile of pairs */
+    int32_t group;
+} stream_item;
+
+/* What a warp orders next; addresses are the lane's. */
+typedef struct stream_cursor {
+    const unsigned char *codes[STREAM_SIDES];
+    const unsigned char *scales; /* of the first eight lanes: four a side */
+    stream_item item;
+    int32_t left; /* blocks of the item */
+} stream_cursor;
+
+/* A warp: what it orders, what it reads, and the item it is at. */
+typedef struct stream_warp {
+    stream_memory *m;
+    stream_share share;
+    stream_cursor cursor;
+    uint32_t ring;
+    uint32_t ordered; /* blocks */
+    uint32_t read;
+    bool late;                /* an order came too late to be counted on */
+    const tsr_linear *linear; /* of the sides */
+    product_operand o;
+    stream_item item;
+    uint32_t operand; /* where the lane reads operand rows, of column 0 */
+    int32_t known;    /* last tile of pairs whose linears are */
+} stream_warp;
+
+static __device__ __forceinline__ bool stream_is_down(const stream_args &a)
+{
+    return a.t.mode == TSR_CUDA_TILES_DOWN;
+}
+
+/* Where the items with a tile of pairs end. */
+static __device__ __forceinline__ int32_t stream_groups(const stream_args &a, const stream_share &s,
+                                                        int32_t index)
+{
+    return min(a.groups, s.end - index * a.groups);
+}
+
+/* A side's tile of the weight. A neighbour that is not there is the last: nobody looks at it. */
+static __device__ __forceinline__ int32_t stream_tile(const stream_args &a, int32_t group,
+                                                      int32_t side)
+{
+    const int32_t last = (a.t.out - 1) / TSR_CUDA_TILE;
+
+    return stream_is_down(a) ? min(STREAM_SIDES * group + side, last) : group;
+}
+
+/* ---- orders ---- */
+
+template <tsr_weight_format FORMAT>
+static __device__ __forceinline__ void stream_aim(const stream_args &a, stream_warp *w)
+{
+    stream_cursor *c = &w->cursor;
+    const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
+    const int32_t first = w->share.slice * a.slice_blocks;
+
+#pragma unroll
+    for (int side = 0; side < STREAM_SIDES; side++) {
+        const tsr_linear &l = w->m->linear[c->item.index % 2][stream_is_down(a) ? 0 : side];
+        const int64_t block = (int64_t)stream_tile(a, c->item.group, side) * a.blocks + first;
+        c->codes[side] = (const unsigned char *)l.weight + block * stream_codes(FORMAT) + lane * 16;
+        if (FORMAT == TSR_WEIGHT_NVFP4 && lane / 4 == side)
+            c->scales =
+                (const unsigned char *)l.scales + block * stream_scales(FORMAT) + lane % 4 * 16;
+    }
+    c->left = min(w->share.slices * a.slice_blocks, a.blocks - first);
+}
+
+/* To the team's next item, which may be beyond the end. */
+static __device__ __forceinline__ void stream_advance(const stream_args &a, stream_warp *w)
+{
+    stream_item *i = &w->cursor.item;
+
+    i->group += a.teams;
+    while (i->index * a.groups < w->share.end && i->group >= stream_groups(a, w->share, i->index)) {
+        i->index++;
+        i->group = w->share.team;
+    }
+}
+
+/* The next block into the ring, if there is one whose linear is known. */
+template <tsr_weight_format FORMAT>
+static __device__ __forceinline__ bool stream_order(const stream_args &a, stream_warp *w)
+{
+    stream_cursor *c = &w->cursor;
+    const uint32_t lane = threadIdx.x % TSR_CUDA_LANES;
+    const uint32_t to =
+        w->ring + lane * 16 + w->ordered % stream_depth(FORMAT) * stream_block_bytes(FORMAT);
+
+    if (c->left == 0) {
+        if (c->item.index > w->known || c->item.index * a.groups >= w->share.end)
+            return false;
+        stream_aim<FORMAT>(a, w);
+        stream_advance(a, w);
+    }
+#pragma unroll
+    for (int side = 0; side < STREAM_SIDES; side++) {
+#pragma unroll
+        for (int u = 0; u < stream_codes(FORMAT); u += PACKED_UNIT)
+            copy_16(to + side * stream_codes(FORMAT) + u, c->codes[side] + u);
+        c->codes[side] += stream_codes(FORMAT);
+    }
+    if (FORMAT == TSR_WEIGHT_NVFP4) {
+        if (lane < 8)
+            copy_16(to + STREAM_SIDES * stream_codes(FORMAT), c->scales);
+        c->scales += stream_scales(FORMAT);
+    }
+    c->left--;
+    w->ordered++;
+    return true;
+}
+
+/* As many blocks as the ring is to have on their way. What comes after it has begun is late. */
+template <tsr_weight_format FORMAT>
+static __device__ __forceinline__ void stream_fill(const stream_args &a, stream_warp *w)
+{
+    while (w->ordered - w->read < stream_depth(FORMAT) - 1 && stream_order<FORMAT>(a, w)) {
+        copies_end();
+        w->late = w->late || w->read > 0;
+    }
+    for (uint32_t i = w->ordered; w->read == 0 && i < stream_depth(FORMAT) - 1; i++)
+        copies_end(); /* stream_take counts on so many */
+}
+
+/* Until the next block is there; another is ordered into the place of the one before it. */
+template <tsr_weight_format FORMAT>
+static __device__ __forceinline__ uint32_t stream_take(const stream_args &a, stream_warp *w)
+{
+    const uint32_t at = w->ring + w->read % stream_depth(FORMAT) * stream_block_bytes(FORMAT);
+
+    if (w->late)
+        copies_wait<0>();
+    else
+        copies_wait<stream_depth(FORMAT) - 2>();
+    __syncwarp();
+    (void)stream_order<FORMAT>(a, w);
+    copies_end();
+    w->read++;
+    return at;
+}
+
+/* ---- sums ---- */
+
+/* 64 columns of both sides, which stand at `at`. */
+template <tsr_weight_format FORMAT, int SPANS>
+static __device__ __forceinline__ void stream_block(uint32_t at, uint32_t operand,
+                                                    float sum[STREAM_SIDES][SPANS][4])
+{
+    const int steps = tsr_packed_columns(FORMAT) / TSR_CUDA_STEP; /* of a unit */
+    const int units = STREAM_BLOCK / tsr_packed_columns(FORMAT);
+    const uint32_t lane = threadIdx.x % TSR_CUDA_LANES;
+    packed_unit unit[STREAM_SIDES][units];
+
+#pragma unroll
+    for (int side = 0; side < STREAM_SIDES; side++) {
+#pragma unroll
+        for (int u = 0; u < units; u++)
+            unit[side][u].codes =
+                shared_load_16(at + lane * 16 + side * stream_codes(FORMAT) + u * PACKED_UNIT);
+        if (FORMAT == TSR_WEIGHT_NVFP4)
+            unit[side][0].scales = shared_load_8(at + STREAM_SIDES * stream_codes(FORMAT) +
+                                                 side * PACKED_SCALES + lane / 4 * 8);
+    }
+#pragma unroll
+    for (int step = 0; step < STREAM_BLOCK / TSR_CUDA_STEP; step++) {
+        uint32_t b[4];
+        product_rows(operand + (uint32_t)(step * TSR_CUDA_STEP * 2), SPANS, b);
+#pragma unroll
+        for (int side = 0; side < STREAM_SIDES; side++) {
+            uint32_t of_weight[4];
+            packed_operand<FORMAT>(unit[side][step / steps], step % steps, of_weight);
+#pragma unroll
+            for (int j = 0; j < SPANS; j++)
+                packed_multiply<FORMAT>(sum[side][j], of_weight, b[2 * j], b[2 * j + 1]);
+        }
+    }
+}
+
+/* 128 columns end: their sums times their scales join those of the slice. */
+template <int SPANS>
+static __device__ __forceinline__ void
+stream_join(const stream_args &a, const stream_warp *w, int32_t group,
+            float part[STREAM_SIDES][SPANS][4], float sum[STREAM_SIDES][SPANS][4])
+{
+#pragma unroll
+    for (int side = 0; side < STREAM_SIDES; side++)
+        product_join<SPANS>(w->linear[stream_is_down(a) ? 0 : side], a.cut, w->o,
+                            stream_tile(a, w->item.group, side), group, part[side], sum[side]);
+}
+
+/* One slice out of the ring. */
+template <tsr_weight_format FORMAT, int SPANS, bool SCALED>
+static __device__ __forceinline__ void
+stream_slice(const stream_args &a, stream_warp *w, int32_t slice, float sum[STREAM_SIDES][SPANS][4])
+{
+    const int group_blocks = TSR_CUDA_GROUP / STREAM_BLOCK;
+    const int32_t blocks = min(a.slice_blocks, a.blocks - slice * a.slice_blocks);
+    const int32_t first_group = slice * a.cut.columns / TSR_CUDA_GROUP;
+    uint32_t operand = w->operand + (uint32_t)(slice * a.cut.columns) * 2;
+    float part[STREAM_SIDES][SPANS][4] = {};
+
+#pragma unroll
+    for (int i = 0; i < STREAM_SIDES * SPANS * 4; i++)
+        sum[i / (SPANS * 4)][i / 4 % SPANS][i % 4] = 0.0F;
+    for (int32_t i = 0; i < blocks; i++) {
+        const uint32_t at = stream_take<FORMAT>(a, w);
+        stream_block<FORMAT, SPANS>(at, operand, SCALED ? part : sum);
+        operand += STREAM_BLOCK * 2;
+        if (SCALED && ((i + 1) % group_blocks == 0 || i + 1 == blocks))
+            stream_join<SPANS>(a, w, first_group + i / group_blocks, part, sum);
+    }
+}
+
+#endif

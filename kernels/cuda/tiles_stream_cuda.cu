@@ -1,0 +1,445 @@
+/*
+ * Products of experts over tiles of up to 16 pairs, whose weights stream past (stream_cuda.cuh). A
+ * warp goes through all slices of its rows, or through one where there is little to do; then the
+ * warps of a team, one for each slice, have the same rows and add up in shared memory.
+ *
+ *   items    | pairs 0: rows | rows | .. | pairs 1: rows | rows | .. |
+ *               '---- CTA 0 ----'   '---- CTA 1 ----'                     of a CTA: to its teams in turn
+ */
+#include "kernels/cuda/stream_cuda.cuh"
+
+enum {
+    TEAM_PITCH = 20, /* words of a token's sums with a tile, against bank conflicts */
+    FEW_WARPS = 8,   /* of a CTA, two of which share a multiprocessor */
+    KEPT_FOURS = 8,  /* of a row, by a thread that makes operands */
+    /* Pairs of eight experts, on average, up to which warps go in teams, and CTAs in twos. */
+    TEAM_DENSITY = 24,
+    PAIR_DENSITY = 8,
+};
+
+/* Sums of a side of a warp, where a team adds them up. */
+typedef float stream_sums[PRODUCT_COLUMNS][TEAM_PITCH];
+
+/* What sums with a row of the weights of both sides become values by. */
+typedef struct stream_ends {
+    float scale[STREAM_SIDES];
+    float bias[STREAM_SIDES];
+    int32_t row; /* of the output, of side 0 */
+    bool there[STREAM_SIDES];
+} stream_ends;
+
+/* `row` is that of a tile. */
+static __device__ __forceinline__ stream_ends ends_of(const stream_args &a, const stream_warp *w,
+                                                      int32_t row)
+{
+    const bool down = stream_is_down(a);
+    stream_ends e;
+
+    e.row = w->item.group * TSR_CUDA_TILE * (down ? STREAM_SIDES : 1) + row;
+#pragma unroll
+    for (int side = 0; side < STREAM_SIDES; side++) {
+        const tsr_linear &l = w->linear[down ? 0 : side];
+        const int32_t of_side = e.row + (down ? side * TSR_CUDA_TILE : 0);
+        e.there[side] = of_side < a.t.out;
+        e.scale[side] = e.there[side] ? product_row_scale(l, of_side) : 0.0F;
+        e.bias[side] = e.there[side] && l.bias != NULL ? l.bias[of_side] : -0.0F;
+    }
+    return e;
+}
+
+/* From both sides' sums with one token to where their values go. Nothing changes by adding -0. */
+static __device__ __forceinline__ void finish(const stream_args &a, const stream_memory *m,
+                                              const stream_ends &e, int32_t token, float sum0,
+                                              float sum1)
+{
+    const bool down = stream_is_down(a);
+    float *y = a.t.y + (int64_t)m->target[token] * a.t.out + e.row;
+    const float scale = m->scale[token];
+
+    sum0 = __fadd_rn(__fmul_rn(sum0, __fmul_rn(scale, e.scale[0])), e.bias[0]);
+    sum1 = __fadd_rn(__fmul_rn(sum1, __fmul_rn(scale, e.scale[1])), e.bias[1]);
+    if (e.there[0])
+        y[0] = down ? sum0 : __fmul_rn(tsr_silu(sum0), sum1);
+    if (down && e.there[1])
+        y[TSR_CUDA_TILE] = sum1;
+}
+
+/* Sums that a warp has alone: those of the instruction's result. */
+template <int SPANS>
+static __device__ __forceinline__ void finish_own(const stream_args &a, const stream_warp *w,
+                                                  const float total[STREAM_SIDES][SPANS][4])
+{
+    const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
+
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        const stream_ends e = ends_of(a, w, lane / 4 + half * 8);
+#pragma unroll
+        for (int i = 0; i < 2 * SPANS; i++) {
+            const int32_t token = i / 2 * PRODUCT_COLUMNS + 2 * (lane % 4) + i % 2;
+            if (token < w->o.count)
+                finish(a, w->m, e, token, total[0][i / 2][2 * half + i % 2],
+                       total[1][i / 2][2 * half + i % 2]);
+        }
+    }
+}
+
+static __device__ __forceinline__ void team_meets(const stream_args &a, const stream_share &s)
+{
+    asm volatile("barrier.sync %0, %1;" ::"r"(s.team + 1), "r"(a.cut.slices * TSR_CUDA_LANES)
+                 : "memory");
+}
+
+/* Sums of a team's warps, a slice each. `sums` are the team's: [slice][side]. */
+static __device__ __forceinline__ void finish_team(const stream_args &a, const stream_warp *w,
+                                                   const float own[STREAM_SIDES][1][4],
+                                                   stream_sums *sums)
+{
+    const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
+    const int32_t slice = w->share.slice;
+    const int32_t mine = slice * TSR_CUDA_LANES + lane;
+    const int32_t row = mine % TSR_CUDA_TILE;
+    const stream_ends e = ends_of(a, w, row);
+
+    team_meets(a, w->share); /* nobody looks at the item before any more */
+#pragma unroll
+    for (int i = 0; i < STREAM_SIDES * 4; i++)
+        sums[slice * STREAM_SIDES + i / 4][2 * (lane % 4) + i % 2][lane / 4 + i / 2 % 2 * 8] =
+            own[i / 4][0][i % 4];
+    team_meets(a, w->share);
+    for (int32_t i = mine; i < w->o.count * TSR_CUDA_TILE; i += a.cut.slices * TSR_CUDA_LANES) {
+        const int32_t token = i / TSR_CUDA_TILE;
+        float sum0 = sums[0][token][row];
+        float sum1 = sums[1][token][row];
+        for (int32_t k = 1; k < a.cut.slices; k++) {
+            sum0 += sums[k * STREAM_SIDES][token][row];
+            sum1 += sums[k * STREAM_SIDES + 1][token][row];
+        }
+        finish(a, w->m, e, token, sum0, sum1);
+    }
+}
+
+static __device__ __forceinline__ tsr_cuda_tile pairs_at(const stream_args &a,
+                                                         const stream_memory *m, int32_t index)
+{
+    return a.t.is_sorted ? a.tile[index] : m->few.tile[index];
+}
+
+/* Linears of a tile of pairs, word by word. */
+static __device__ __forceinline__ void fetch_linears(const stream_args &a, int32_t index,
+                                                     int32_t tiles, stream_memory *m)
+{
+    const int32_t words = (int32_t)(sizeof(tsr_linear) / sizeof(uint32_t));
+    const int32_t sides = a.t.mode == TSR_CUDA_TILES_DOWN ? 1 : STREAM_SIDES;
+
+    for (int32_t i = (int32_t)threadIdx.x; index < tiles && i < sides * words;
+         i += (int32_t)blockDim.x) {
+        const tsr_mlp &mlp = a.t.mlps[pairs_at(a, m, index).expert];
+        const tsr_linear &l = a.t.mode == TSR_CUDA_TILES_DOWN ? mlp.down
+                              : i < words                     ? mlp.gate
+                                                              : mlp.up;
+        const uint32_t *from = (const uint32_t *)(const void *)&l;
+        ((uint32_t *)(void *)&m->linear[index % 2][i / words])[i % words] = from[i % words];
+    }
+}
+
+/* The operand rows of a tile of pairs, and where its answers go. */
+static __device__ __forceinline__ void stage_pairs(const stream_args &a, const tsr_cuda_tile &pairs,
+                                                   const tsr_linear &linear, unsigned char *rows,
+                                                   stream_memory *m)
+{
+    const bool down = stream_is_down(a);
+    const stage_rows to = {(uint16_t *)(void *)rows, m->scale, a.cut.padded + PRODUCT_PAD};
+    stage_source from = {a.t.x, a.t.source, a.t.x_stride, a.t.made};
+    const int32_t mine = (int32_t)threadIdx.x;
+    int32_t first = pairs.first;
+
+    if (mine < pairs.count && a.t.is_sorted)
+        m->target[mine] = down ? a.target[first + mine] : first + mine;
+    if (!a.t.is_sorted) {
+        if (mine < pairs.count) {
+            const int32_t slot = m->few.slot[first + mine];
+            m->source[mine] = down ? slot : slot / a.t.pairs.slots;
+            m->target[mine] = down ? m->few.answer[first + mine] : slot;
+        }
+        __syncthreads();
+        from.row = m->source;
+        first = 0;
+    }
+    stage_fill<KEPT_FOURS>(linear, from, first, pairs.count, to, m->peaks);
+}
+
+static __device__ __forceinline__ product_operand operand_of(const stream_args &a,
+                                                             const tsr_cuda_tile &pairs,
+                                                             const unsigned char *rows)
+{
+    product_operand o;
+
+    o.rows = (const uint16_t *)(const void *)rows;
+    o.count = pairs.count;
+    o.pitch = a.cut.padded + PRODUCT_PAD;
+    o.group_scale = a.t.grouped ? a.t.made.group_scale + (int64_t)pairs.first * a.cut.groups : NULL;
+    return o;
+}
+
+/* Tiles of pairs; -1: there is a fault. */
+static __device__ __forceinline__ int32_t count_tiles(const stream_args &a, stream_memory *m,
+                                                      tsr_cuda_faults faults, bool leaves)
+{
+    if (a.t.is_sorted) {
+        const bool is_faulty = tsr_is_faulty(faults);
+        const int32_t tiles = *a.tiles;
+        return is_faulty ? -1 : tiles;
+    }
+    if (threadIdx.x < TSR_CUDA_LANES)
+        few_sort(a.t.pairs, &m->few, faults, leaves);
+    __syncthreads();
+    return m->few.tiles;
+}
+
+template <bool TEAMED>
+static __device__ __forceinline__ stream_share share_of(const stream_args &a, int32_t tiles)
+{
+    const int64_t items = (int64_t)tiles * a.groups;
+    const int32_t warp = (int32_t)(threadIdx.x / TSR_CUDA_LANES);
+    stream_share s;
+
+    s.first = (int32_t)(items * blockIdx.x / gridDim.x);
+    s.end = (int32_t)(items * (blockIdx.x + 1) / gridDim.x);
+    s.team = TEAMED ? warp / a.cut.slices : warp;
+    s.slice = TEAMED ? warp % a.cut.slices : 0;
+    s.slices = TEAMED ? 1 : a.cut.slices;
+    return s;
+}
+
+/* An item of the warp's, or its slice of one of the team's. */
+template <tsr_weight_format FORMAT, int SPANS, bool SCALED, bool TEAMED>
+static __device__ __forceinline__ void multiply_item(const stream_args &a, stream_warp *w,
+                                                     stream_sums *sums)
+{
+    float total[STREAM_SIDES][SPANS][4];
+
+    for (int32_t i = 0; i < w->share.slices; i++) {
+        float sum[STREAM_SIDES][SPANS][4];
+        stream_slice<FORMAT, SPANS, SCALED>(a, w, w->share.slice + i, sum);
+#pragma unroll
+        for (int k = 0; k < STREAM_SIDES * SPANS * 4; k++) {
+            float *to = &total[k / (SPANS * 4)][k / 4 % SPANS][k % 4];
+            const float of_slice = sum[k / (SPANS * 4)][k / 4 % SPANS][k % 4];
+            *to = i == 0 ? of_slice : *to + of_slice;
+        }
+    }
+    if constexpr (TEAMED)
+        finish_team(a, w, total, sums);
+    else
+        finish_own<SPANS>(a, w, total);
+}
+
+/* The tile of pairs that comes next: its operand rows, and the linears of the one after it. */
+static __device__ __forceinline__ void
+begin_pairs(const stream_args &a, stream_warp *w, int32_t index, int32_t tiles, unsigned char *rows)
+{
+    const tsr_cuda_tile pairs = pairs_at(a, w->m, index);
+
+    __syncthreads(); /* nobody looks at the tile before any more */
+    fetch_linears(a, index + 1, tiles, w->m);
+    stage_pairs(a, pairs, w->m->linear[index % 2][0], rows, w->m);
+    __syncthreads();
+    w->linear = w->m->linear[index % 2];
+    w->o = operand_of(a, pairs, rows);
+    w->operand = product_rows_at(w->o);
+    w->known = index + 1;
+    w->item.index = index;
+}
+
+template <tsr_weight_format FORMAT, int SPANS, bool SCALED, bool TEAMED>
+static __global__ void __launch_bounds__(STREAM_WARPS *TSR_CUDA_LANES, 1)
+    stream_kernel(const __grid_constant__ stream_args a, tsr_cuda_faults faults)
+{
+    extern __shared__ __align__(128) unsigned char rows[];
+    __shared__ stream_memory m;
+    const bool early = stream_is_down(a);
+    const int32_t warps = (int32_t)(blockDim.x / TSR_CUDA_LANES);
+    const int32_t ring_bytes = stream_depth(FORMAT) * stream_block_bytes(FORMAT);
+    stream_sums *sums = (stream_sums *)(void *)(rows + a.rows_bytes + warps * ring_bytes);
+    stream_warp w = {};
+
+    w.m = &m;
+    w.ring = async_address(rows) +
+             (uint32_t)(a.rows_bytes + (int32_t)(threadIdx.x / TSR_CUDA_LANES) * ring_bytes);
+    /* Whoever comes after gate and up begins when all before them has been seen: down finds its
+     * weights, and orders them, while they are still at work. */
+    if (!early)
+        tsr_await_kernel();
+    tsr_admit_kernel();
+    const int32_t tiles = count_tiles(a, &m, faults, !early && blockIdx.x == 0);
+    if (tiles < 0)
+        return;
+    w.share = share_of<TEAMED>(a, tiles);
+    if (w.share.first >= w.share.end)
+        return;
+    int32_t index = w.share.first / a.groups;
+    fetch_linears(a, index, tiles, &m);
+    __syncthreads();
+    w.known = index;
+    w.cursor.item = {index, w.share.first % a.groups + w.share.team - a.teams};
+    stream_advance(a, &w);
+    stream_fill<FORMAT>(a, &w);
+    if (early)
+        tsr_await_kernel();
+    for (int32_t group = w.share.first % a.groups; index * a.groups < w.share.end;
+         index++, group = 0) {
+        begin_pairs(a, &w, index, tiles, rows);
+        stream_fill<FORMAT>(a, &w);
+        for (group += w.share.team; group < stream_groups(a, w.share, index); group += a.teams) {
+            w.item.group = group;
+            multiply_item<FORMAT, SPANS, SCALED, TEAMED>(
+                a, &w, sums + w.share.team * a.cut.slices * STREAM_SIDES);
+        }
+    }
+}
+
+typedef void (*stream_kernel_of)(const stream_args a, tsr_cuda_faults faults);
+
+template <tsr_weight_format FORMAT, bool SCALED>
+static stream_kernel_of kernel_for(int32_t spans, bool teamed)
+{
+    if (teamed)
+        return stream_kernel<FORMAT, 1, SCALED, true>;
+    return spans == 1 ? stream_kernel<FORMAT, 1, SCALED, false>
+                      : stream_kernel<FORMAT, 2, SCALED, false>;
+}
+
+static stream_kernel_of find_kernel(tsr_weight_format format, bool scaled, int32_t spans,
+                                    bool teamed)
+{
+    if (format == TSR_WEIGHT_BF16)
+        return kernel_for<TSR_WEIGHT_BF16, false>(spans, teamed);
+    if (format == TSR_WEIGHT_F16)
+        return kernel_for<TSR_WEIGHT_F16, false>(spans, teamed);
+    if (format == TSR_WEIGHT_NVFP4)
+        return kernel_for<TSR_WEIGHT_NVFP4, false>(spans, teamed);
+    return scaled ? kernel_for<TSR_WEIGHT_FP8, true>(spans, teamed)
+                  : kernel_for<TSR_WEIGHT_FP8, false>(spans, teamed);
+}
+
+static tsr_status allow_shared(int32_t bytes, tsr_weight_format format, bool scaled)
+{
+    tsr_status st = TSR_OK;
+
+    for (int i = 0; i < 3 && st == TSR_OK; i++)
+        st = TSR_CUDA(cudaFuncSetAttribute(find_kernel(format, scaled, 1 + i / 2, i == 1),
+                                           cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+    return st;
+}
+
+/* Bytes that a CTA can have beside what every CTA has, when so many share a multiprocessor. */
+static int64_t room_of(const tsr_gemm_card *card, int32_t ctas)
+{
+    const int64_t system = 1024; /* bytes of each CTA */
+    const int64_t shared = (int64_t)card->shared_all / ctas - system;
+    const int64_t most = shared < (int64_t)card->shared ? shared : (int64_t)card->shared;
+
+    return most - (int64_t)tsr_aligned(sizeof(stream_memory), 1024);
+}
+
+tsr_status tsr_cuda_prepare_streams(const tsr_gemm_card *card)
+{
+    const int32_t bytes = (int32_t)room_of(card, 1);
+    tsr_status st = allow_shared(bytes, TSR_WEIGHT_BF16, false);
+
+    if (st == TSR_OK)
+        st = allow_shared(bytes, TSR_WEIGHT_F16, false);
+    if (st == TSR_OK)
+        st = allow_shared(bytes, TSR_WEIGHT_NVFP4, false);
+    if (st == TSR_OK)
+        st = allow_shared(bytes, TSR_WEIGHT_FP8, false);
+    return st == TSR_OK ? allow_shared(bytes, TSR_WEIGHT_FP8, true) : st;
+}
+
+/* How a launch is cut. */
+typedef struct stream_cut {
+    int32_t warps; /* of a CTA */
+    int32_t ctas;  /* of a multiprocessor; 0: there is no room */
+    size_t shared;
+} stream_cut;
+
+static int32_t row_bytes(int32_t in)
+{
+    return (tsr_cuda_padded(in) + PRODUCT_PAD) * (int32_t)sizeof(uint16_t);
+}
+
+static int64_t shared_of(int32_t rows_bytes, int32_t warps, int32_t ring_bytes, bool teamed)
+{
+    const int64_t sums = teamed ? STREAM_SIDES * (int64_t)sizeof(stream_sums) : 0;
+
+    return rows_bytes + warps * (sums + ring_bytes);
+}
+
+/* Two CTAs a multiprocessor where they are wanted and their operand rows fit, else a larger one. */
+static stream_cut cut_of(const tsr_gemm_card *card, int32_t rows_bytes, int32_t ring_bytes,
+                         bool teamed, bool two)
+{
+    const int64_t few = shared_of(rows_bytes, FEW_WARPS, ring_bytes, teamed);
+    const int64_t more = shared_of(rows_bytes, STREAM_WARPS, ring_bytes, teamed);
+    stream_cut c = {FEW_WARPS, 2, (size_t)few};
+
+    if (two && few <= room_of(card, 2))
+        return c;
+    c.warps = STREAM_WARPS;
+    c.ctas = more <= room_of(card, 1) ? 1 : 0;
+    c.shared = (size_t)more;
+    return c;
+}
+
+int32_t tsr_cuda_streams_together(const tsr_gemm_card *card, int32_t in)
+{
+    const int32_t most = stream_depth(TSR_WEIGHT_NVFP4) * stream_block_bytes(TSR_WEIGHT_NVFP4);
+    int32_t together = PRODUCT_TOKENS;
+
+    while (together > 0 &&
+           cut_of(card, together * row_bytes(in), most, together <= PRODUCT_COLUMNS, false).ctas ==
+               0)
+        together /= 2;
+    return together;
+}
+
+static stream_args args_of(const tsr_cuda_device *cuda, const tsr_cuda_tiles *t)
+{
+    const int32_t tiles = (int32_t)tsr_cuda_ceil(t->out, TSR_CUDA_TILE);
+    stream_args a = {};
+
+    a.t = *t;
+    a.tile = cuda->work.tile;
+    a.tiles = cuda->work.tiles;
+    a.target = cuda->work.target;
+    a.cut = product_cut_of(t->format, t->in);
+    a.groups = t->mode == TSR_CUDA_TILES_DOWN ? (tiles + 1) / 2 : tiles;
+    a.blocks = a.cut.padded / STREAM_BLOCK;
+    a.slice_blocks = tsr_smaller(a.cut.columns / STREAM_BLOCK, a.blocks);
+    a.rows_bytes = tsr_smaller(t->rows, t->together) * row_bytes(t->in);
+    return a;
+}
+
+tsr_status tsr_cuda_stream_tiles(tsr_cuda_device *cuda, const tsr_cuda_tiles *t,
+                                 cudaStream_t stream)
+{
+    stream_args a = args_of(cuda, t);
+    const int32_t spans = tsr_smaller(t->rows, t->together) <= PRODUCT_COLUMNS ? 1 : 2;
+    const int32_t ring_bytes = STREAM_RING / stream_codes(t->format) *
+                               (stream_codes(t->format) + stream_scales(t->format));
+    const bool teamed =
+        spans == 1 && a.cut.slices > 1 && a.cut.slices <= FEW_WARPS && t->density <= TEAM_DENSITY;
+    const stream_cut c =
+        cut_of(&cuda->gemm, a.rows_bytes, ring_bytes, teamed, t->density <= PAIR_DENSITY);
+    tsr_cuda_launch_shape at = {};
+
+    a.teams = teamed ? c.warps / a.cut.slices : c.warps;
+    at.threads = (unsigned)(a.teams * (teamed ? a.cut.slices : 1) * TSR_CUDA_LANES);
+    at.shared = c.shared;
+    at.stream = stream;
+    at.grid.x = (unsigned)(c.ctas * cuda->gemm.processors);
+    const stream_kernel_of kernel =
+        find_kernel(t->format, product_is_scaled(t->format, t->activation), spans, teamed);
+    return tsr_cuda_launch(at, kernel, a, cuda->faults);
+}
