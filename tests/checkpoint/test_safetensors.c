@@ -86,7 +86,7 @@ static const struct hostile {
     {"{" T("a", "U8", "[2.0]", "0", "2") "}", 2, "\"a\": a dimension is not"},
     {"{" T("a", "U8", "[-2]", "0", "2") "}", 2, "\"a\": a dimension is not"},
     {"{" T("a", "U8", "[null]", "0", "2") "}", 2, "\"a\": a dimension is not"},
-    {"{" T("a", "U8", "[99999999999999999999]", "0", "2") "}", 2, "not valid JSON"},
+    {"{" T("a", "U8", "[99999999999999999999]", "0", "2") "}", 2, "\"a\": a dimension is not"},
     {"{" T("a", "U8", "[1,1,1,1,1,1,1,1,2]", "0", "2") "}", 2, "\"a\": more than 8 dimensions"},
     {"{" T("a", "F32", "[4611686018427387904,4]", "0", "0") "}", 0,
      "\"a\": its shape asks for more"},
