@@ -23,16 +23,7 @@ enum { NORMALISED_BYTES = 4 };
 
 size_t tsr_request_prompt_most_bytes(const tsr_tokenizer *tokenizer, int32_t max_model_len)
 {
-    size_t longest = 1;
-
-    for (int32_t id = 0; id < tsr_tokenizer_ids(tokenizer); id++) {
-        const char *bytes = NULL;
-        size_t count = 0;
-        bool special = false;
-        if (tsr_tokenizer_bytes(tokenizer, id, &bytes, &count, &special) && count > longest)
-            longest = count;
-    }
-    return longest * NORMALISED_BYTES * (size_t)max_model_len;
+    return tsr_tokenizer_longest_token(tokenizer) * NORMALISED_BYTES * (size_t)max_model_len;
 }
 
 /* `count` 0: more than the context, nobody has counted them. */
@@ -83,7 +74,7 @@ static tsr_status add_text(const tsr_request_context *context, const char *text,
                               : tsr_tokenizer_encode(context->tokenizer, text, bytes, false, ids);
     if (st != TSR_ERR_CAPACITY)
         return st;
-    if (ids->count < ids->most)
+    if (!ids->full)
         return tsr_refuse(ret_refusal, "invalid_value", generation->chat ? "messages" : "prompt",
                           "the text has a word that takes too long to find");
     return ids->most == most ? refuse_length(context, generation->chat, 0, ret_refusal)

@@ -180,8 +180,10 @@ tsr_status tsr_bpe_add(const tsr_merges *merges, const char *word, size_t count,
 
 tsr_status tsr_ids_add(tsr_ids *ids, int32_t id)
 {
-    if (ids->most > 0 && ids->count == ids->most)
+    if (ids->most > 0 && ids->count == ids->most) {
+        ids->full = true;
         return TSR_ERR_CAPACITY;
+    }
     if (ids->count == ids->capacity) {
         if (ids->capacity > SIZE_MAX / 4 / sizeof(*ids->ids))
             return TSR_ERR_MEMORY;

@@ -19,6 +19,16 @@
 
 enum { MAX_FILE_BYTES = 128 << 20, MAX_PATH_BYTES = 4096 };
 
+static size_t longest_of(const tsr_vocabulary *vocabulary)
+{
+    size_t longest = 1;
+    for (int32_t id = 0; id < vocabulary->ids; id++) {
+        if (vocabulary->tokens[id].present && vocabulary->tokens[id].bytes_count > longest)
+            longest = vocabulary->tokens[id].bytes_count;
+    }
+    return longest;
+}
+
 /* Takes over `file`. */
 static tsr_status build(const char *name, json_t *file, tsr_problems *problems,
                         tsr_tokenizer **ret_tokenizer)
@@ -32,6 +42,7 @@ static tsr_status build(const char *name, json_t *file, tsr_problems *problems,
         tsr_tokenizer_close(tokenizer);
         return st;
     }
+    tokenizer->longest_token = longest_of(&tokenizer->vocabulary);
     *ret_tokenizer = tokenizer;
     return TSR_OK;
 }
@@ -73,6 +84,11 @@ void tsr_tokenizer_close(tsr_tokenizer *tokenizer)
 int32_t tsr_tokenizer_ids(const tsr_tokenizer *tokenizer)
 {
     return tokenizer->vocabulary.ids;
+}
+
+size_t tsr_tokenizer_longest_token(const tsr_tokenizer *tokenizer)
+{
+    return tokenizer->longest_token;
 }
 
 void tsr_ids_close(tsr_ids *ids)
@@ -141,6 +157,11 @@ static tsr_status around(encoding *e, const tsr_added_tokens *added, const char 
 static tsr_status add_word(encoding *e, const char *word, size_t count)
 {
     const tsr_tokenizer *t = e->tokenizer;
+    /* merging takes longer than the rest by far, and one word may be all of the text */
+    if (e->ids->most > 0 && count / t->longest_token > e->ids->most - e->ids->count) {
+        e->ids->full = true;
+        return TSR_ERR_CAPACITY;
+    }
     if (t->whole_words) {
         tsr_text_clear(&e->spelling);
         const tsr_status st = tsr_spell(word, count, &e->spelling);

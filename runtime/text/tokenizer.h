@@ -36,12 +36,16 @@ void tsr_tokenizer_close(tsr_tokenizer *tokenizer);
 /* Highest id + 1: rows of the vocabulary at and beyond it are padding. */
 int32_t tsr_tokenizer_ids(const tsr_tokenizer *tokenizer);
 
+/* The most bytes that one id stands for. */
+size_t tsr_tokenizer_longest_token(const tsr_tokenizer *tokenizer);
+
 /* A growing list of ids. Zero-initialise; close with tsr_ids_close. */
 typedef struct tsr_ids {
     int32_t *ids; /* [count] */
     size_t count;
     size_t capacity;
     size_t most; /* no more are added than these; 0: any number */
+    bool full;   /* there were more */
 } tsr_ids;
 void tsr_ids_close(tsr_ids *ids);
 
@@ -51,7 +55,7 @@ void tsr_ids_close(tsr_ids *ids);
  * tokens that are not special ("<think>") are found all the same.
  *
  * TSR_ERR_MEMORY
- * TSR_ERR_CAPACITY: there are more than ids->most; a word of 1 GiB, or one that the pattern cannot
+ * TSR_ERR_CAPACITY: there are more than ids->most, and ids->full says so; a word of 1 GiB, or one that the pattern cannot
  * end in time
  */
 TSR_MUST_USE tsr_status tsr_tokenizer_encode(const tsr_tokenizer *tokenizer, const char *text,

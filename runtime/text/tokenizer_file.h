@@ -22,7 +22,8 @@ struct tsr_tokenizer {
     tsr_added_tokens normalized_added; /* found in the normalised rest */
     tsr_surround surround;
     bool nfc;
-    bool whole_words; /* a word that is a token is not merged ("ignore_merges") */
+    bool whole_words;     /* a word that is a token is not merged ("ignore_merges") */
+    size_t longest_token; /* bytes of it */
 };
 
 /*

@@ -292,6 +292,33 @@ static void a_text_by_itself_gets_what_the_post_processor_puts_around_it(void **
     tsr_ids_close(&around);
 }
 
+static void no_more_ids_are_found_than_are_wanted(void **state)
+{
+    (void)state;
+    enum { MOST = 5, LONG = 4 << 20 };
+    tsr_tokenizer *tokenizer = golden_tokenizer("qwen3");
+    char *text = malloc(LONG);
+    tsr_ids ids = {.most = MOST};
+    assert_non_null(text);
+
+    ASSERT_STATUS(TSR_OK, tsr_tokenizer_encode(tokenizer, "1 2", 3, false, &ids));
+    assert_false(ids.full);
+    ids.count = 0;
+    for (size_t i = 0; i < LONG; i++)
+        text[i] = (char)('0' + i % 10); /* words of one digit */
+    ASSERT_STATUS(TSR_ERR_CAPACITY, tsr_tokenizer_encode(tokenizer, text, LONG, false, &ids));
+    assert_true(ids.full);
+    assert_int_equal(ids.count, MOST);
+    memset(text, 'a', LONG); /* a word, which is not merged first */
+    ids = (tsr_ids){.ids = ids.ids, .capacity = ids.capacity, .most = MOST};
+    ASSERT_STATUS(TSR_ERR_CAPACITY, tsr_tokenizer_encode(tokenizer, text, LONG, false, &ids));
+    assert_true(ids.full);
+    assert_int_equal(ids.count, 0);
+    tsr_ids_close(&ids);
+    free(text);
+    tsr_tokenizer_close(tokenizer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -302,6 +329,7 @@ int main(void)
         cmocka_unit_test(ids_and_contents_find_each_other),
         cmocka_unit_test(long_words_take_no_quadratic_time),
         cmocka_unit_test(a_long_run_of_marks_is_ordered_in_linear_time),
+        cmocka_unit_test(no_more_ids_are_found_than_are_wanted),
         cmocka_unit_test(threads_may_share_a_tokenizer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
