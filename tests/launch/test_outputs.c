@@ -97,7 +97,7 @@ static void no_file_of_the_checkpoint_is_written(void **state)
     put_requests(1, 1);
 
     static const char *const names[] = {"tokenizer.json", "config.json", "chat_template.jinja",
-                                        "grading.jsonl", "answers.jsonl"};
+                                        "grading.jsonl", "added_tokens.json"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         (void)snprintf(file, sizeof(file), "%s/%s", folder, names[i]);
         assert_int_equal(run_command_line("%s run %s/../model --input %s --output %s", TSR_PROGRAM,
