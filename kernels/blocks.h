@@ -83,6 +83,13 @@ typedef struct tsr_attention_sequence {
                                for position p */
 } tsr_attention_sequence;
 
+/* How a block begins: with linear(norm(x)). */
+typedef struct tsr_block_entry {
+    const float *norm; /* [H] */
+    const tsr_linear *linear;
+    float eps;
+} tsr_block_entry;
+
 /*
  * x[t] += o(attention(rotate(qkv(norm(x))))). Each head of q and k is normed where a weight is
  * given, then its first rotary_dim dims rotate by halves:
@@ -112,6 +119,8 @@ typedef struct tsr_attention_block {
     int32_t q_heads;
     int32_t rotary_dim;
     float eps;
+    bool is_entered; /* a combine of the same rows went before it on the stream, and nothing else
+                        since, and was given this block's norm and q as `next` */
 } tsr_attention_block;
 TSR_MUST_USE tsr_status tsr_block_attention(tsr_device *device, const tsr_attention_block *b,
                                             tsr_stream s);
@@ -181,13 +190,15 @@ TSR_MUST_USE tsr_status tsr_block_experts(tsr_device *device, const tsr_experts_
 
 /* x[t] += (sum over k in slot order of weight[t, k] * answers[t, k] + shared[t]) */
 typedef struct tsr_combine_block {
-    void *x;             /* [T, H] in and out */
-    const void *answers; /* [T, K, H] */
-    const float *weight; /* [T, K] */
-    const void *shared;  /* [T, H] or NULL */
-    int32_t tokens;      /* T */
-    int32_t hidden;      /* H */
-    int32_t top_k;       /* K */
+    void *x;              /* [T, H] in and out */
+    const void *answers;  /* [T, K, H] */
+    const float *weight;  /* [T, K] */
+    const void *shared;   /* [T, H] or NULL */
+    int32_t tokens;       /* T */
+    int32_t hidden;       /* H */
+    int32_t top_k;        /* K */
+    tsr_block_entry next; /* how the attention block that follows at once begins, which is then told
+                             (is_entered): a device may do that here. No linear: none follows */
 } tsr_combine_block;
 TSR_MUST_USE tsr_status tsr_block_combine(tsr_device *device, const tsr_combine_block *b,
                                           tsr_stream s);

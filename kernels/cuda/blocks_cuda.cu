@@ -28,6 +28,7 @@ static tsr_status enter_attention(tsr_device *device, const tsr_attention_block 
     a.from.eps = b->eps;
     a.count = 3;
     a.rows = b->tokens;
+    a.entered = b->is_entered;
     return tsr_cuda_run_linears(tsr_cuda(device), &a, tsr_cuda_stream(device, s));
 }
 

@@ -70,7 +70,8 @@ tsr_status tsr_cuda_run_linears(tsr_cuda_device *cuda, const tsr_cuda_linears *a
     tsr_status st = TSR_OK;
 
     for (int32_t i = 0; st == TSR_OK && i < a->count;) {
-        const bool stands = i > 0 && tsr_cuda_share_rows(a->linear[i], a->linear[i - 1]);
+        const bool stands =
+            i > 0 ? tsr_cuda_share_rows(a->linear[i], a->linear[i - 1]) : a->entered;
         tsr_cuda_product p = {};
         p.add = a->add;
         p.x = tsr_cuda_operand_of(cuda);

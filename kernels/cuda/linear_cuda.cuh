@@ -29,7 +29,8 @@ typedef struct tsr_cuda_linears {
     tsr_cuda_source from;
     int32_t count;
     int32_t rows;
-    bool made; /* operand rows in BF16, with no scales, stand in the workspace already */
+    bool made;    /* operand rows in BF16, with no scales, stand in the workspace already */
+    bool entered; /* those of the first linear do, with their scales (tsr_cuda_enter) */
 } tsr_cuda_linears;
 tsr_status tsr_cuda_run_linears(tsr_cuda_device *cuda, const tsr_cuda_linears *a,
                                 cudaStream_t stream);

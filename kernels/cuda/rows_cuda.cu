@@ -18,12 +18,15 @@
 #include "kernels/cuda/rows_cuda.cuh"
 
 #include "kernels/cuda/block_cuda.cuh"
+#include "kernels/cuda/combine_cuda.cuh"
 #include "kernels/cuda/number_cuda.cuh"
 #include "kernels/cuda/stage_cuda.cuh"
 
 enum {
     NVFP4_GROUP = 16,
+    LINE_BYTES = 128, /* of the cache */
     PAIR_GRID = 1024,
+    APART = 2,       /* fours of columns that a thread combines at once */
     HELD_FOURS = 16, /* of columns, in the registers of a lane */
     HELD_COLUMNS = HELD_FOURS * 4 * TSR_CUDA_LANES,
 };
@@ -164,25 +167,65 @@ static __device__ __forceinline__ float4 gated(float4 gate, float4 up)
                        tsr_silu(gate.w) * up.w);
 }
 
-/* The row into shared memory, normed and scaled: a thread four columns, each 256th time. */
-static __device__ void fetch(const tsr_cuda_source &from, const float *factor, int64_t row,
-                             const row_ends &r)
+static __device__ __forceinline__ float squares(float4 v, float sum)
+{
+    return fmaf(v.w, v.w, fmaf(v.z, v.z, fmaf(v.y, v.y, fmaf(v.x, v.x, sum))));
+}
+
+/* The row into shared memory, a thread four columns, each 256th time. Returns the thread's sum of
+ * squares. */
+static __device__ float fetch(const tsr_cuda_source &from, int64_t row, const row_ends &r)
 {
     const int64_t at = (from.row != NULL ? from.row[row] : row) * from.x_stride;
     const float4 *x = (const float4 *)(const void *)(from.x + at);
-    const float4 *weight = (const float4 *)(const void *)from.norm;
-    const float4 *factors = (const float4 *)(const void *)factor;
     float4 *to = (float4 *)(void *)r.x;
     float sum = 0.0F;
-    float norm = 1.0F;
 
     for (int32_t i = (int32_t)threadIdx.x; i < r.in / 4; i += TSR_CUDA_THREADS) {
         float4 v = __ldcg(x + i);
         if (from.up != NULL)
             v = gated(v, __ldcg((const float4 *)(const void *)(from.up + at) + i));
         to[i] = v;
-        sum = fmaf(v.w, v.w, fmaf(v.z, v.z, fmaf(v.y, v.y, fmaf(v.x, v.x, sum))));
+        sum = squares(v, sum);
     }
+    return sum;
+}
+
+/* The same of a row that is combined here, and kept; the answers of several columns on their way. */
+static __device__ float fetch_combined(const tsr_combine_block &b, int64_t row, const row_ends &r)
+{
+    float4 *x = (float4 *)b.x + row * (b.hidden / 4);
+    float4 *to = (float4 *)(void *)r.x;
+    const int32_t fours = r.in / 4;
+    float sum = 0.0F;
+
+    for (int32_t first = (int32_t)threadIdx.x; first < fours; first += APART * TSR_CUDA_THREADS) {
+        float4 v[APART];
+#pragma unroll
+        for (int j = 0; j < APART; j++)
+            v[j] = combine_four(b, row, min(first + j * TSR_CUDA_THREADS, fours - 1));
+#pragma unroll
+        for (int j = 0; j < APART; j++) {
+            const int32_t i = first + j * TSR_CUDA_THREADS;
+            if (i < fours) {
+                x[i] = v[j];
+                to[i] = v[j];
+                sum = squares(v[j], sum);
+            }
+        }
+    }
+    return sum;
+}
+
+/* Normed, by the threads' sums of squares, and scaled: each thread the columns that it fetched. */
+static __device__ void refine(const tsr_cuda_source &from, const float *factor, float sum,
+                              const row_ends &r)
+{
+    const float4 *weight = (const float4 *)(const void *)from.norm;
+    const float4 *factors = (const float4 *)(const void *)factor;
+    float4 *to = (float4 *)(void *)r.x;
+    float norm = 1.0F;
+
     if (from.norm != NULL)
         norm = 1.0F / sqrtf(tsr_cta_sum(sum) / (float)r.in + from.eps);
     for (int32_t i = (int32_t)threadIdx.x; i < r.in / 4; i += TSR_CUDA_THREADS) {
@@ -194,22 +237,33 @@ static __device__ void fetch(const tsr_cuda_source &from, const float *factor, i
     __syncthreads();
 }
 
-static __device__ void make_row(const tsr_linear &l, const tsr_cuda_source &from,
-                                const tsr_cuda_operand &to, int64_t row)
+/* Weights are there before the kernel in front has ended, but far away. */
+static __device__ __forceinline__ void call_for(const float *weight, int32_t in)
 {
-    extern __shared__ float memory[];
-    const int32_t padded = tsr_cuda_padded(l.in);
+    const int32_t i = (int32_t)threadIdx.x * (LINE_BYTES / (int32_t)sizeof(float));
+
+    if (weight != NULL && i < in)
+        asm volatile("prefetch.global.L2 [%0];" ::"l"(weight + i));
+}
+
+static __device__ __forceinline__ row_ends ends_of(const tsr_linear &l, const tsr_cuda_operand &to,
+                                                   float *memory, int64_t row)
+{
     const int64_t groups = (l.in + TSR_CUDA_GROUP - 1) / TSR_CUDA_GROUP;
     row_ends r;
 
     r.x = memory;
-    r.to = to.rows + row * padded;
+    r.to = to.rows + row * tsr_cuda_padded(l.in);
     r.scale = to.scale + row;
     r.group_scale = to.group_scale + row * groups;
     r.in = l.in;
     r.bf16 = l.format == TSR_WEIGHT_BF16;
     r.has_groups = tsr_cuda_has_groups(l.format, l.activation);
-    fetch(from, l.pre_quant_scale, row, r);
+    return r;
+}
+
+static __device__ void quantize(const tsr_linear &l, const row_ends &r)
+{
     switch (l.activation) {
     case TSR_ACTIVATION_FP8:
         to_e4m3(r, l.input_scale);
@@ -228,17 +282,46 @@ static __device__ void make_row(const tsr_linear &l, const tsr_cuda_source &from
         keep(r);
         break;
     }
-    for (int32_t i = l.in + (int32_t)threadIdx.x; i < padded; i += TSR_CUDA_THREADS)
+    for (int32_t i = l.in + (int32_t)threadIdx.x; i < tsr_cuda_padded(l.in); i += TSR_CUDA_THREADS)
         r.to[i] = 0;
+}
+
+static __device__ void make_row(const tsr_linear &l, const tsr_cuda_source &from,
+                                const tsr_cuda_operand &to, int64_t row)
+{
+    extern __shared__ float memory[];
+    const row_ends r = ends_of(l, to, memory, row);
+
+    refine(from, l.pre_quant_scale, fetch(from, row, r), r);
+    quantize(l, r);
 }
 
 static __global__ void __launch_bounds__(TSR_CUDA_THREADS)
     rows_kernel(tsr_linear l, tsr_cuda_source from, tsr_cuda_operand to, tsr_cuda_faults faults)
 {
     tsr_admit_kernel();
+    call_for(from.norm, l.in);
+    call_for(l.pre_quant_scale, l.in);
     tsr_await_kernel();
     if (!tsr_is_faulty(faults) && (from.count == NULL || (int32_t)blockIdx.x < *from.count))
         make_row(l, from, to, blockIdx.x);
+}
+
+static __global__ void __launch_bounds__(TSR_CUDA_THREADS)
+    enter_kernel(tsr_combine_block b, tsr_linear l, tsr_cuda_source from, tsr_cuda_operand to,
+                 tsr_cuda_faults faults)
+{
+    extern __shared__ float memory[];
+    const row_ends r = ends_of(l, to, memory, blockIdx.x);
+
+    tsr_admit_kernel();
+    call_for(from.norm, l.in);
+    call_for(l.pre_quant_scale, l.in);
+    tsr_await_kernel();
+    if (tsr_is_faulty(faults))
+        return;
+    refine(from, l.pre_quant_scale, fetch_combined(b, blockIdx.x, r), r);
+    quantize(l, r);
 }
 
 static __global__ void __launch_bounds__(TSR_CUDA_THREADS)
@@ -380,6 +463,19 @@ tsr_status tsr_cuda_make_rows(tsr_cuda_device *cuda, const tsr_linear *linear,
     return tsr_cuda_launch(at, rows_kernel, *linear, *from, *to, cuda->faults);
 }
 
+tsr_status tsr_cuda_enter(tsr_cuda_device *cuda, const tsr_combine_block *b, cudaStream_t stream)
+{
+    const tsr_linear *linear = b->next.linear;
+    const tsr_cuda_launch_shape at = {dim3((unsigned)b->tokens), TSR_CUDA_THREADS,
+                                      (size_t)linear->in * sizeof(float), stream, 0};
+    tsr_cuda_source from = {};
+
+    from.norm = b->next.norm;
+    from.eps = b->next.eps;
+    return tsr_cuda_launch(at, enter_kernel, *b, *linear, from, tsr_cuda_operand_of(cuda),
+                           cuda->faults);
+}
+
 typedef void (*pair_function)(const tsr_mlp *, tsr_cuda_side, tsr_cuda_source, tsr_cuda_operand,
                               tsr_cuda_work, tsr_cuda_faults);
 
@@ -416,13 +512,14 @@ tsr_status tsr_cuda_make_pair_rows(tsr_cuda_device *cuda, const tsr_experts *exp
 
 tsr_status tsr_cuda_prepare_rows(void)
 {
-    const tsr_status st = TSR_CUDA(cudaFuncSetAttribute(
-        rows_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, TSR_CUDA_SHARED));
+    const void *const kernels[] = {(const void *)rows_kernel, (const void *)enter_kernel,
+                                   (const void *)pairs_kernel};
+    tsr_status st = TSR_OK;
 
-    return st == TSR_OK
-               ? TSR_CUDA(cudaFuncSetAttribute(
-                     pairs_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, TSR_CUDA_SHARED))
-               : st;
+    for (size_t i = 0; st == TSR_OK && i < sizeof(kernels) / sizeof(kernels[0]); i++)
+        st = TSR_CUDA(cudaFuncSetAttribute(kernels[i], cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                           TSR_CUDA_SHARED));
+    return st;
 }
 
 static __global__ void ones_kernel(float *ones, int32_t count)

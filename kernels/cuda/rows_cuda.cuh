@@ -59,6 +59,9 @@ tsr_status tsr_cuda_make_rows(tsr_cuda_device *cuda, const tsr_linear *linear,
                               const tsr_cuda_source *from, const tsr_cuda_operand *to, int32_t rows,
                               cudaStream_t stream);
 
+/* Combines, and makes the rows of the linear that is next, which there must be. */
+tsr_status tsr_cuda_enter(tsr_cuda_device *cuda, const tsr_combine_block *b, cudaStream_t stream);
+
 /* A row for every pair of the workspace's tiles, each for its expert's linear. */
 tsr_status tsr_cuda_make_pair_rows(tsr_cuda_device *cuda, const tsr_experts *experts,
                                    tsr_cuda_side side, const tsr_cuda_source *from,

@@ -17,7 +17,8 @@ typedef struct round_share {
     int32_t layer;
     int32_t first; /* token */
     int32_t tokens;
-    int32_t most; /* tokens of any rank */
+    int32_t most;  /* tokens of any rank */
+    bool leads_on; /* to the attention of the next layer */
 } round_share;
 
 static void *row_of(const tsr_ep_layer *ep, tsr_step_array array, int32_t row, size_t row_bytes)
@@ -150,6 +151,11 @@ static tsr_status combine(const tsr_ep_layer *ep, const round_share *share, tsr_
 {
     const tsr_model_facts *model = &ep->plan->model;
     const bool shared = model->shared_intermediate > 0;
+    tsr_block_entry next = {0};
+    if (share->leads_on) {
+        const tsr_layer_weights *layer = &ep->weights->layer[share->layer + 1];
+        next = (tsr_block_entry){layer->input_norm, &layer->q, model->norm_eps};
+    }
     const tsr_combine_block block = {
         .x = activations(ep, TSR_STEP_RESIDUAL, share->first),
         .answers = ep->buffers.returned_rows,
@@ -158,6 +164,7 @@ static tsr_status combine(const tsr_ep_layer *ep, const round_share *share, tsr_
         .tokens = share->tokens,
         .hidden = model->hidden,
         .top_k = model->top_k,
+        .next = next,
     };
     return tsr_block_combine(ep->device, &block, s);
 }
@@ -217,6 +224,12 @@ int32_t tsr_ep_layer_rounds(const tsr_ep_layer *ep, const tsr_step_facts *facts)
     return facts->max_rank_tokens > 0 ? tsr_pieces(facts->max_rank_tokens, most) : 1;
 }
 
+bool tsr_ep_layer_leads_on(const tsr_ep_layer *ep, int32_t layer, const tsr_step_facts *facts)
+{
+    return layer >= 0 && layer + 1 < ep->plan->model.layers && ep->weights->layer[layer].sparse &&
+           tsr_ep_layer_rounds(ep, facts) == 1;
+}
+
 tsr_status tsr_ep_layer_forward(const tsr_ep_layer *ep, int32_t layer, int32_t tokens,
                                 const tsr_step_facts *facts, tsr_stream stream)
 {
@@ -231,6 +244,7 @@ tsr_status tsr_ep_layer_forward(const tsr_ep_layer *ep, int32_t layer, int32_t t
             .first = first,
             .tokens = tsr_smaller(most, tokens - first),
             .most = tsr_smaller(most, tsr_larger(facts->max_rank_tokens - r * most, 0)),
+            .leads_on = tsr_ep_layer_leads_on(ep, layer, facts),
         };
         st = one_round(ep, &share, stream);
     }

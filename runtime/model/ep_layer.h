@@ -64,6 +64,9 @@ TSR_MUST_USE tsr_status tsr_ep_layer_make_experts(const tsr_ep_layer *ep, void *
  * rank that is gone. */
 int32_t tsr_ep_layer_rounds(const tsr_ep_layer *ep, const tsr_step_facts *facts);
 
+/* Whether a layer's last word is how the attention of the next one begins (tsr_block_entry). */
+bool tsr_ep_layer_leads_on(const tsr_ep_layer *ep, int32_t layer, const tsr_step_facts *facts);
+
 /*
  * Collective. x += experts(norm(x)) over the first `tokens` rows of TSR_STEP_RESIDUAL.
  *

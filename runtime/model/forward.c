@@ -31,7 +31,7 @@ static tsr_status embed(const tsr_model *m, const tsr_batch *b)
     return tsr_block_embed(m->device, &block, m->stream);
 }
 
-static tsr_status attend(const tsr_model *m, int32_t layer, const tsr_batch *b)
+static tsr_status attend(const tsr_model *m, int32_t layer, const tsr_batch *b, bool is_entered)
 {
     const tsr_layer_weights *w = &m->weights.layer[layer];
     const tsr_attention_block block = {
@@ -54,6 +54,7 @@ static tsr_status attend(const tsr_model *m, int32_t layer, const tsr_batch *b)
         .q_heads = m->plan->model.q_heads,
         .rotary_dim = m->plan->model.rotary_dim,
         .eps = m->plan->model.norm_eps,
+        .is_entered = is_entered,
     };
     return tsr_block_attention(m->device, &block, m->stream);
 }
@@ -108,7 +109,8 @@ tsr_status tsr_forward(const tsr_model *model, const tsr_flight *flight,
 
     tsr_status st = told(model, 0, TSR_STAGE_EMBED, embed(model, b));
     for (int32_t l = 0; st == TSR_OK && l < model->plan->model.layers; l++) {
-        st = told(model, l, TSR_STAGE_ATTENTION, attend(model, l, b));
+        const bool is_entered = tsr_ep_layer_leads_on(&model->ep, l - 1, facts);
+        st = told(model, l, TSR_STAGE_ATTENTION, attend(model, l, b, is_entered));
         if (st == TSR_OK && model->weights.layer[l].sparse)
             st = tsr_ep_layer_forward(&model->ep, l, b->count.tokens, facts, model->stream);
         else if (st == TSR_OK)

@@ -115,6 +115,32 @@ static void load_layer(tsr_device *device, const layer_data *d, loaded_layer *re
     };
 }
 
+enum { SLOTS = 3 };
+
+/* The block behind a combine of the same rows, with or without being entered by it. */
+static void run_behind_combine(tsr_device *device, const layer_data *d, const float *answers,
+                               const float *weight, bool is_entered, float *x)
+{
+    loaded_layer l;
+
+    load_layer(device, d, &l);
+    tsr_combine_block combine = {
+        .x = l.block.x,
+        .answers = sample_rows(device, answers, (size_t)T * SLOTS * H),
+        .weight = sample_put(device, weight, sizeof(float) * T * SLOTS),
+        .tokens = T,
+        .hidden = H,
+        .top_k = SLOTS,
+    };
+    if (is_entered)
+        combine.next = (tsr_block_entry){l.block.norm, &l.q, eps};
+    l.block.is_entered = is_entered;
+    ASSERT_STATUS(TSR_OK, tsr_block_combine(device, &combine, stream));
+    ASSERT_STATUS(TSR_OK, tsr_block_attention(device, &l.block, stream));
+    ASSERT_STATUS(TSR_OK, tsr_device_fault(device));
+    sample_get_rows(device, x, l.block.x, (size_t)T * H);
+}
+
 static void run_block(tsr_device *device, const layer_data *d, float *x)
 {
     loaded_layer l;
@@ -331,6 +357,40 @@ static void the_block_has_the_bits_of_its_parts(void **state)
     }
 }
 
+/* What the combine in front of it does for it has the bits of what it does itself, in every way that
+ * rows are quantized. */
+static void a_block_that_is_entered_has_the_bits_of_one_that_is_not(void **state)
+{
+    static const sample_kind kinds[] = {
+        {TSR_WEIGHT_BF16, TSR_ACTIVATION_NONE, true, false},
+        {TSR_WEIGHT_FP8, TSR_ACTIVATION_FP8, false, true},
+        {TSR_WEIGHT_FP8, TSR_ACTIVATION_FP8_TOKEN, false, false},
+        {TSR_WEIGHT_NVFP4, TSR_ACTIVATION_NVFP4, false, false},
+        {TSR_WEIGHT_F32, TSR_ACTIVATION_NONE, false, false},
+    };
+    enum { KINDS = sizeof(kinds) / sizeof(kinds[0]) };
+    static float answers[T * SLOTS * H];
+    float weight[T * SLOTS];
+    sample_random r = {4};
+
+    (void)state;
+    sample_floats(&r, answers, (size_t)T * SLOTS * H, 1.0F);
+    sample_floats(&r, weight, (size_t)T * SLOTS, 1.0F);
+    for (int n = 0; n < KINDS * SAMPLE_DEVICES; n++) {
+        layer_data d = new_layer(&r, kinds[n % KINDS], TSR_KV_BF16);
+        tsr_device *device = sample_device(n / KINDS, &sample_shape);
+        float x[2][T * H];
+        if (device != NULL) {
+            run_behind_combine(device, &d, answers, weight, false, x[0]);
+            run_behind_combine(device, &d, answers, weight, true, x[1]);
+            assert_memory_equal(x[0], x[1], sizeof(x[0]));
+            assert_memory_not_equal(d.x, x[0], sizeof(x[0]));
+        }
+        sample_close(device);
+        free_layer(&d);
+    }
+}
+
 /* The first sequence's last two positions come a step later, alone. */
 static void a_sequence_in_two_steps_has_the_bits_of_one(void **state)
 {
@@ -373,6 +433,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_block_meets_its_definition_on_every_device),
         cmocka_unit_test(the_block_has_the_bits_of_its_parts),
+        cmocka_unit_test(a_block_that_is_entered_has_the_bits_of_one_that_is_not),
         cmocka_unit_test(a_sequence_in_two_steps_has_the_bits_of_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
