@@ -1,6 +1,7 @@
 /* Headers of safetensors files, good and hostile. */
 #include "tests/test.h"
 
+#include "runtime/base/text_buffer.h"
 #include "runtime/checkpoint/safetensors.h"
 #include "tests/checkpoint/temp_folder.h"
 
@@ -167,6 +168,37 @@ static void lengths_beyond_the_file_are_refused(void **state)
     }
 }
 
+/* `count` tensors of these bytes each; nothing that follows the first closing brace is JSON, so that
+ * a header that is parsed after all is refused with other words. */
+static void assert_refused_unparsed(size_t count, int bytes, const char *words)
+{
+    tsr_text header = {0};
+    tsr_arena *memory = NULL;
+    tsr_problems problems = {0};
+    tsr_safetensors parsed = {0};
+
+    ASSERT_STATUS(TSR_OK, tsr_text_add_string(&header, "{}"));
+    for (size_t i = 0; i < count; i++)
+        ASSERT_STATUS(TSR_OK, tsr_text_add_format(&header, "\"data_offsets\": [7,%d]", 7 + bytes));
+    ASSERT_STATUS(TSR_OK, tsr_arena_open(1024, &memory));
+    ASSERT_STATUS(TSR_ERR_CHECKPOINT, parse(header.bytes, 0, memory, &problems, &parsed));
+    assert_int_equal(1, problems.errors);
+    if (strstr(problems.items[0].text, words) == NULL)
+        fail_msg("%s", problems.items[0].text);
+    tsr_text_close(&header);
+    tsr_problems_close(&problems);
+    tsr_arena_close(memory);
+}
+
+static void tensors_without_end_are_refused_before_they_are_parsed(void **state)
+{
+    (void)state;
+    assert_refused_unparsed(1000, 0, "not valid JSON");
+    assert_refused_unparsed(1001, 0, "describes 1001 tensors, 1001 of them empty");
+    assert_refused_unparsed(262144, 1, "not valid JSON");
+    assert_refused_unparsed(262145, 1, "describes 262145 tensors, 0 of them empty");
+}
+
 static void several_defects_are_said_together(void **state)
 {
     static const char header[] =
@@ -222,6 +254,7 @@ int main(void)
         cmocka_unit_test(a_good_header_is_read),
         cmocka_unit_test(every_defect_is_one_line_with_file_and_tensor),
         cmocka_unit_test(lengths_beyond_the_file_are_refused),
+        cmocka_unit_test(tensors_without_end_are_refused_before_they_are_parsed),
         cmocka_unit_test(several_defects_are_said_together),
         cmocka_unit_test(files_that_were_not_fetched_whole_are_named),
     };
