@@ -68,14 +68,15 @@ static __device__ __noinline__ tsr_fault first_fault(const pair_args &a, int32_t
 /* Few pairs as a CTA finds them. */
 typedef struct few_pairs {
     tsr_cuda_tile tile[PAIRS_FEW];
-    int32_t slot[PAIRS_FEW]; /* by place */
+    int32_t slot[PAIRS_FEW]; /* of a pair */
+    int32_t row[PAIRS_FEW];
     int32_t answer[PAIRS_FEW];
     int32_t tiles; /* -1: there is a fault */
 } few_pairs;
 
 /* Where the slot of each lane goes; `expert` is -1 where it wants no answer. */
-static __device__ __forceinline__ void few_place(const pair_args &a, few_pairs *f, int32_t expert,
-                                                 int32_t answer)
+static __device__ __forceinline__ void few_place(const pair_args &a, few_pairs *f, int32_t slots,
+                                                 int32_t expert, int32_t answer)
 {
     const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
     const uint32_t alike = __match_any_sync(TSR_ALL_LANES, expert);
@@ -85,8 +86,8 @@ static __device__ __forceinline__ void few_place(const pair_args &a, few_pairs *
     int32_t before = 0; /* pairs of smaller experts */
     int32_t tile = 0;
 
-#pragma unroll
-    for (int i = 0; i < TSR_CUDA_LANES; i++) {
+#pragma unroll 1
+    for (int32_t i = 0; i < slots; i++) {
         const int32_t other = __shfl_sync(TSR_ALL_LANES, expert, i);
         const bool is_first = __shfl_sync(TSR_ALL_LANES, (int)begins, i) != 0;
         const bool is_less = other >= 0 && other < expert;
@@ -99,6 +100,7 @@ static __device__ __forceinline__ void few_place(const pair_args &a, few_pairs *
     if (expert < 0)
         return;
     f->slot[before + rank] = lane;
+    f->row[before + rank] = lane / a.slots;
     f->answer[before + rank] = answer;
     if (begins)
         f->tile[tile] = {expert, before + base, min(__popc(alike) - base, a.together)};
@@ -123,7 +125,7 @@ static __device__ __forceinline__ void few_sort(const pair_args &a, few_pairs *f
     if (__any_sync(TSR_ALL_LANES, is_faulty)) {
         f->tiles = -1;
     } else if (fits && !wrong && pairs <= a.max_answers) {
-        few_place(a, f, local, answer);
+        few_place(a, f, rows * a.slots, local, answer);
     } else {
         f->tiles = -1;
         if (leaves && lane == 0) {

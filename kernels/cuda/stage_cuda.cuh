@@ -147,56 +147,99 @@ static __device__ __forceinline__ float stage_peak(const float *peaks, int32_t w
     return most;
 }
 
-/* One row for each team, read once: its threads keep up to KEPT fours of it. Of rows that nobody
- * quantizes: what takes more code takes more time, where it runs once. */
+/*
+ * The same in two parts, between which a CTA can do something else: one row for each team, whose
+ * threads keep up to KEPT fours of it. Of rows that nobody quantizes: what takes more code takes
+ * more time, where it runs once.
+ */
+template <int KEPT> struct stage_kept {
+    float4 four[KEPT];
+};
+
+/* A thread of a team. */
+typedef struct stage_place {
+    int32_t warps; /* of the team */
+    int32_t stride;
+    int32_t team;
+    int32_t mine;
+} stage_place;
+
+static __device__ __forceinline__ stage_place stage_place_of(int32_t count)
+{
+    stage_place p;
+
+    p.warps = (int32_t)(blockDim.x / TSR_CUDA_LANES) / count;
+    p.stride = p.warps * TSR_CUDA_LANES;
+    p.team = (int32_t)threadIdx.x / p.stride;
+    p.mine = (int32_t)threadIdx.x % p.stride;
+    return p;
+}
+
+/* Whether so many rows can be made in two parts. */
 template <int KEPT>
-static __device__ __forceinline__ void
-stage_make_once(const tsr_linear &l, const stage_source &from, int32_t first, int32_t count,
-                const stage_rows &to, stage_peaks peaks)
+static __device__ __forceinline__ bool stage_parts(const tsr_linear &l, const stage_source &from,
+                                                   int32_t count)
+{
+    const int32_t warps = (int32_t)(blockDim.x / TSR_CUDA_LANES);
+
+    return from.x != NULL && l.activation == TSR_ACTIVATION_NONE && count <= warps &&
+           tsr_cuda_padded(l.in) / 4 <= KEPT * (warps / count) * TSR_CUDA_LANES;
+}
+
+template <int KEPT>
+static __device__ __forceinline__ void stage_first(const tsr_linear &l, const stage_source &from,
+                                                   int32_t first, int32_t count,
+                                                   stage_kept<KEPT> *kept)
 {
     const int32_t fours = tsr_cuda_padded(l.in) / 4;
-    const int32_t warps = (int32_t)(blockDim.x / TSR_CUDA_LANES) / count;
-    const int32_t stride = warps * TSR_CUDA_LANES;
-    const int32_t team = (int32_t)threadIdx.x / stride;
-    const int32_t mine = (int32_t)threadIdx.x % stride;
-    float4 kept[KEPT];
-    float most = 0.0F;
+    const stage_place p = stage_place_of(count);
 
-    if (team < count) {
-        const float *row = from.x + stage_row(from, first + team) * from.x_stride;
-#pragma unroll
-        for (int i = 0; i < KEPT; i++) {
-            if (mine + i * stride < fours)
-                kept[i] = stage_load(l, row, mine + i * stride);
-        }
-#pragma unroll
-        for (int i = 0; i < KEPT; i++) {
-            if (mine + i * stride < fours) {
-                kept[i] = stage_times(l, kept[i], mine + i * stride);
-                most = stage_most(most, kept[i]);
-            }
-        }
-        most = tsr_warp_max(most);
-        if (mine % TSR_CUDA_LANES == 0)
-            peaks[team][mine / TSR_CUDA_LANES] = most;
-    }
-    __syncthreads();
-    if (team >= count)
+    if (p.team >= count)
         return;
-    const float scale = stage_scale(l, stage_peak(peaks[team], warps));
-    const float factor = 1.0F / scale; /* a power of two: exact */
-    uint2 *row = (uint2 *)(void *)(to.rows + team * to.pitch) + mine;
+    const float *row = from.x + stage_row(from, first + p.team) * from.x_stride;
 #pragma unroll
     for (int i = 0; i < KEPT; i++) {
-        const float4 v = kept[i];
-        if (mine + i * stride < fours)
-            row[i * stride] = l.format == TSR_WEIGHT_BF16
-                                  ? stage_bf16(v)
-                                  : stage_f16(make_float4(v.x * factor, v.y * factor, v.z * factor,
-                                                          v.w * factor));
+        if (p.mine + i * p.stride < fours)
+            kept->four[i] = stage_load(l, row, p.mine + i * p.stride);
     }
-    if (mine == 0)
-        to.scale[team] = scale;
+}
+
+template <int KEPT>
+static __device__ __forceinline__ void stage_second(const tsr_linear &l, int32_t count,
+                                                    stage_kept<KEPT> *kept, const stage_rows &to,
+                                                    stage_peaks peaks)
+{
+    const int32_t fours = tsr_cuda_padded(l.in) / 4;
+    const stage_place p = stage_place_of(count);
+    float most = 0.0F;
+
+#pragma unroll
+    for (int i = 0; i < KEPT; i++) {
+        if (p.team < count && p.mine + i * p.stride < fours) {
+            kept->four[i] = stage_times(l, kept->four[i], p.mine + i * p.stride);
+            most = stage_most(most, kept->four[i]);
+        }
+    }
+    most = tsr_warp_max(most);
+    if (p.team < count && p.mine % TSR_CUDA_LANES == 0)
+        peaks[p.team][p.mine / TSR_CUDA_LANES] = most;
+    __syncthreads();
+    if (p.team >= count)
+        return;
+    const float scale = stage_scale(l, stage_peak(peaks[p.team], p.warps));
+    const float factor = 1.0F / scale; /* a power of two: exact */
+    uint2 *row = (uint2 *)(void *)(to.rows + p.team * to.pitch) + p.mine;
+#pragma unroll
+    for (int i = 0; i < KEPT; i++) {
+        const float4 v = kept->four[i];
+        if (p.mine + i * p.stride < fours)
+            row[i * p.stride] = l.format == TSR_WEIGHT_BF16
+                                    ? stage_bf16(v)
+                                    : stage_f16(make_float4(v.x * factor, v.y * factor,
+                                                            v.z * factor, v.w * factor));
+    }
+    if (p.mine == 0)
+        to.scale[p.team] = scale;
 }
 
 /* The warps of a CTA in teams, one for each row as long as there are enough: a team goes through its
@@ -241,18 +284,12 @@ static __device__ __forceinline__ void stage_make(const tsr_linear &l, const sta
 }
 
 /* Rows first .. first + count for one linear. Every thread of the CTA calls; the rows stand when
- * they have met. A thread has registers for KEPT fours, 1: it keeps none. */
-template <int KEPT>
+ * they have met. */
 static __device__ __forceinline__ void stage_fill(const tsr_linear &l, const stage_source &from,
                                                   int32_t first, int32_t count,
                                                   const stage_rows &to, stage_peaks peaks)
 {
-    const int32_t warps = (int32_t)(blockDim.x / TSR_CUDA_LANES);
-
-    if (KEPT > 1 && from.x != NULL && l.activation == TSR_ACTIVATION_NONE && count <= warps &&
-        tsr_cuda_padded(l.in) / 4 <= KEPT * (warps / count) * TSR_CUDA_LANES)
-        stage_make_once<KEPT>(l, from, first, count, to, peaks);
-    else if (from.x != NULL)
+    if (from.x != NULL)
         stage_make(l, from, first, count, to, peaks);
     else
         stage_copy(l, from, first, count, to);

@@ -39,8 +39,7 @@ typedef struct stream_args {
 typedef struct stream_memory {
     tsr_linear linear[2][STREAM_SIDES]; /* [tile % 2]: of a tile of pairs and of the one after it */
     float scale[PRODUCT_TOKENS];
-    int32_t source[PRODUCT_TOKENS]; /* rows of x, and of y, of a tile of pairs */
-    int32_t target[PRODUCT_TOKENS];
+    int32_t target[PRODUCT_TOKENS]; /* rows of y, of a tile of pairs */
     stage_peaks peaks;
     few_pairs few;
 } stream_memory;
@@ -56,17 +55,23 @@ static __host__ __device__ __forceinline__ constexpr int32_t stream_scales(tsr_w
     return format == TSR_WEIGHT_NVFP4 ? PACKED_SCALES : 0;
 }
 
-/* Of both sides. */
+/* Blocks that are ordered together: more would leave too few on their way. */
 static __host__ __device__ __forceinline__ constexpr int32_t
-stream_block_bytes(tsr_weight_format format)
+stream_together(tsr_weight_format format)
 {
-    return STREAM_SIDES * (stream_codes(format) + stream_scales(format));
+    return format == TSR_WEIGHT_NVFP4 ? 2 : 1;
 }
 
-/* Blocks of a ring: a power of two. */
+/* Bytes of a place of a ring. */
+static __host__ __device__ __forceinline__ constexpr int32_t stream_place(tsr_weight_format format)
+{
+    return STREAM_SIDES * stream_together(format) * (stream_codes(format) + stream_scales(format));
+}
+
+/* Places of a ring: a power of two. */
 static __host__ __device__ __forceinline__ constexpr int32_t stream_depth(tsr_weight_format format)
 {
-    return STREAM_RING / (STREAM_SIDES * stream_codes(format));
+    return STREAM_RING / (STREAM_SIDES * stream_together(format) * stream_codes(format));
 }
 
 /* The CTA's share of all items, and which of them are this team's. */
@@ -87,7 +92,7 @@ typedef struct stream_item {
 /* What a warp orders next; addresses are the lane's. */
 typedef struct stream_cursor {
     const unsigned char *codes[STREAM_SIDES];
-    const unsigned char *scales; /* of the first eight lanes: four a side */
+    const unsigned char *scales; /* of the first lanes: eight a side */
     stream_item item;
     int32_t left; /* blocks of the item */
 } stream_cursor;
@@ -143,9 +148,9 @@ static __device__ __forceinline__ void stream_aim(const stream_args &a, stream_w
         const tsr_linear &l = w->m->linear[c->item.index % 2][stream_is_down(a) ? 0 : side];
         const int64_t block = (int64_t)stream_tile(a, c->item.group, side) * a.blocks + first;
         c->codes[side] = (const unsigned char *)l.weight + block * stream_codes(FORMAT) + lane * 16;
-        if (FORMAT == TSR_WEIGHT_NVFP4 && lane / 4 == side)
+        if (FORMAT == TSR_WEIGHT_NVFP4 && lane / 8 == side)
             c->scales =
-                (const unsigned char *)l.scales + block * stream_scales(FORMAT) + lane % 4 * 16;
+                (const unsigned char *)l.scales + block * stream_scales(FORMAT) + lane % 8 * 16;
     }
     c->left = min(w->share.slices * a.slice_blocks, a.blocks - first);
 }
@@ -162,16 +167,19 @@ static __device__ __forceinline__ void stream_advance(const stream_args &a, stre
     }
 }
 
-/* The next block into the ring, if there is one whose linear is known. */
+/* The next blocks into the ring, if there are any whose linear is known. Slices are even, so that
+ * only a row can end with fewer than go together. */
 template <tsr_weight_format FORMAT>
 static __device__ __forceinline__ bool stream_order(const stream_args &a, stream_warp *w)
 {
     stream_cursor *c = &w->cursor;
     const uint32_t lane = threadIdx.x % TSR_CUDA_LANES;
     const uint32_t to =
-        w->ring + lane * 16 + w->ordered % stream_depth(FORMAT) * stream_block_bytes(FORMAT);
+        w->ring + lane * 16 + w->ordered % stream_depth(FORMAT) * stream_place(FORMAT);
+    const int32_t codes = stream_together(FORMAT) * stream_codes(FORMAT); /* of a side */
+    const int32_t scales = stream_together(FORMAT) * stream_scales(FORMAT);
 
-    if (c->left == 0) {
+    if (c->left <= 0) {
         if (c->item.index > w->known || c->item.index * a.groups >= w->share.end)
             return false;
         stream_aim<FORMAT>(a, w);
@@ -180,16 +188,18 @@ static __device__ __forceinline__ bool stream_order(const stream_args &a, stream
 #pragma unroll
     for (int side = 0; side < STREAM_SIDES; side++) {
 #pragma unroll
-        for (int u = 0; u < stream_codes(FORMAT); u += PACKED_UNIT)
-            copy_16(to + side * stream_codes(FORMAT) + u, c->codes[side] + u);
-        c->codes[side] += stream_codes(FORMAT);
+        for (int at = 0; at < codes; at += PACKED_UNIT) {
+            if (at < stream_codes(FORMAT) || c->left > 1)
+                copy_16(to + side * codes + at, c->codes[side] + at);
+        }
+        c->codes[side] += codes;
     }
     if (FORMAT == TSR_WEIGHT_NVFP4) {
-        if (lane < 8)
-            copy_16(to + STREAM_SIDES * stream_codes(FORMAT), c->scales);
-        c->scales += stream_scales(FORMAT);
+        if (lane < 16 && (lane % 8 < 4 || c->left > 1))
+            copy_16(to + STREAM_SIDES * codes, c->scales);
+        c->scales += scales;
     }
-    c->left--;
+    c->left -= stream_together(FORMAT);
     w->ordered++;
     return true;
 }
@@ -210,14 +220,16 @@ static __device__ __forceinline__ void stream_fill(const stream_args &a, stream_
 template <tsr_weight_format FORMAT>
 static __device__ __forceinline__ uint32_t stream_take(const stream_args &a, stream_warp *w)
 {
-    const uint32_t at = w->ring + w->read % stream_depth(FORMAT) * stream_block_bytes(FORMAT);
+    const uint32_t at = w->ring + w->read % stream_depth(FORMAT) * stream_place(FORMAT);
 
     if (w->late)
         copies_wait<0>();
     else
         copies_wait<stream_depth(FORMAT) - 2>();
     __syncwarp();
-    (void)stream_order<FORMAT>(a, w);
+    const bool behind = w->ordered - w->read < stream_depth(FORMAT) - 1;
+    if (stream_order<FORMAT>(a, w))
+        w->late = w->late || behind;
     copies_end();
     w->read++;
     return at;
@@ -225,13 +237,14 @@ static __device__ __forceinline__ uint32_t stream_take(const stream_args &a, str
 
 /* ---- sums ---- */
 
-/* 64 columns of both sides, which stand at `at`. */
+/* 64 columns of both sides, of which side 0 stands at `codes` and `scales`. */
 template <tsr_weight_format FORMAT, int SPANS>
-static __device__ __forceinline__ void stream_block(uint32_t at, uint32_t operand,
-                                                    float sum[STREAM_SIDES][SPANS][4])
+static __device__ __forceinline__ void
+stream_block(uint32_t codes, uint32_t scales, uint32_t operand, float sum[STREAM_SIDES][SPANS][4])
 {
     const int steps = tsr_packed_columns(FORMAT) / TSR_CUDA_STEP; /* of a unit */
     const int units = STREAM_BLOCK / tsr_packed_columns(FORMAT);
+    const int together = stream_together(FORMAT);
     const uint32_t lane = threadIdx.x % TSR_CUDA_LANES;
     packed_unit unit[STREAM_SIDES][units];
 
@@ -239,11 +252,11 @@ static __device__ __forceinline__ void stream_block(uint32_t at, uint32_t operan
     for (int side = 0; side < STREAM_SIDES; side++) {
 #pragma unroll
         for (int u = 0; u < units; u++)
-            unit[side][u].codes =
-                shared_load_16(at + lane * 16 + side * stream_codes(FORMAT) + u * PACKED_UNIT);
+            unit[side][u].codes = shared_load_16(
+                codes + lane * 16 + side * together * stream_codes(FORMAT) + u * PACKED_UNIT);
         if (FORMAT == TSR_WEIGHT_NVFP4)
-            unit[side][0].scales = shared_load_8(at + STREAM_SIDES * stream_codes(FORMAT) +
-                                                 side * PACKED_SCALES + lane / 4 * 8);
+            unit[side][0].scales =
+                shared_load_8(scales + lane / 4 * 8 + side * together * PACKED_SCALES);
     }
 #pragma unroll
     for (int step = 0; step < STREAM_BLOCK / TSR_CUDA_STEP; step++) {
@@ -278,6 +291,7 @@ static __device__ __forceinline__ void
 stream_slice(const stream_args &a, stream_warp *w, int32_t slice, float sum[STREAM_SIDES][SPANS][4])
 {
     const int group_blocks = TSR_CUDA_GROUP / STREAM_BLOCK;
+    const int together = stream_together(FORMAT);
     const int32_t blocks = min(a.slice_blocks, a.blocks - slice * a.slice_blocks);
     const int32_t first_group = slice * a.cut.columns / TSR_CUDA_GROUP;
     uint32_t operand = w->operand + (uint32_t)(slice * a.cut.columns) * 2;
@@ -286,10 +300,17 @@ stream_slice(const stream_args &a, stream_warp *w, int32_t slice, float sum[STRE
 #pragma unroll
     for (int i = 0; i < STREAM_SIDES * SPANS * 4; i++)
         sum[i / (SPANS * 4)][i / 4 % SPANS][i % 4] = 0.0F;
-    for (int32_t i = 0; i < blocks; i++) {
-        const uint32_t at = stream_take<FORMAT>(a, w);
-        stream_block<FORMAT, SPANS>(at, operand, SCALED ? part : sum);
-        operand += STREAM_BLOCK * 2;
+    for (int32_t i = 0; i < blocks; i += together) {
+        uint32_t codes = stream_take<FORMAT>(a, w);
+        uint32_t scales = codes + STREAM_SIDES * together * stream_codes(FORMAT);
+        const int32_t end = min(blocks - i, together);
+#pragma unroll 1
+        for (int32_t k = 0; k < end; k++) {
+            stream_block<FORMAT, SPANS>(codes, scales, operand, SCALED ? part : sum);
+            codes += stream_codes(FORMAT);
+            scales += stream_scales(FORMAT);
+            operand += STREAM_BLOCK * 2;
+        }
         if (SCALED && ((i + 1) % group_blocks == 0 || i + 1 == blocks))
             stream_join<SPANS>(a, w, first_group + i / group_blocks, part, sum);
     }

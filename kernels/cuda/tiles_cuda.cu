@@ -110,13 +110,13 @@ static __device__ __forceinline__ void stage_pairs(const tiles_args &a, const ts
 
     if (a.t.mode == TSR_CUDA_TILES_DOWN && (int32_t)threadIdx.x < pairs.count)
         m->target[threadIdx.x] = a.target[pairs.first + (int32_t)threadIdx.x];
-    stage_fill<1>(linear[0], from, pairs.first, pairs.count, to, m->peaks);
+    stage_fill(linear[0], from, pairs.first, pairs.count, to, m->peaks);
     if (a.sides == 2 && !a.t.shares) {
         __syncthreads();
         to.rows = (uint16_t *)(void *)(rows + a.rows_bytes);
         to.scale = m->scale + PRODUCT_TOKENS;
         from.made = a.t.made_up;
-        stage_fill<1>(linear[1], from, pairs.first, pairs.count, to, m->peaks);
+        stage_fill(linear[1], from, pairs.first, pairs.count, to, m->peaks);
     }
 }
 

@@ -125,48 +125,63 @@ static __device__ __forceinline__ tsr_cuda_tile pairs_at(const stream_args &a,
     return a.t.is_sorted ? a.tile[index] : m->few.tile[index];
 }
 
-/* Linears of a tile of pairs, word by word. */
-static __device__ __forceinline__ void fetch_linears(const stream_args &a, int32_t index,
-                                                     int32_t tiles, stream_memory *m)
+/* Linears of `count` tiles of pairs, word by word. */
+static __device__ __forceinline__ void fetch_linears(const stream_args &a, int32_t first,
+                                                     int32_t count, int32_t tiles, stream_memory *m)
 {
     const int32_t words = (int32_t)(sizeof(tsr_linear) / sizeof(uint32_t));
-    const int32_t sides = a.t.mode == TSR_CUDA_TILES_DOWN ? 1 : STREAM_SIDES;
+    const int32_t sides = stream_is_down(a) ? 1 : STREAM_SIDES;
 
-    for (int32_t i = (int32_t)threadIdx.x; index < tiles && i < sides * words;
-         i += (int32_t)blockDim.x) {
+    for (int32_t i = (int32_t)threadIdx.x; i < count * sides * words; i += (int32_t)blockDim.x) {
+        const int32_t index = first + i / (sides * words);
+        const int32_t side = i / words % sides;
+        if (index >= tiles)
+            return;
         const tsr_mlp &mlp = a.t.mlps[pairs_at(a, m, index).expert];
-        const tsr_linear &l = a.t.mode == TSR_CUDA_TILES_DOWN ? mlp.down
-                              : i < words                     ? mlp.gate
-                                                              : mlp.up;
+        const tsr_linear &l = stream_is_down(a) ? mlp.down : side == 0 ? mlp.gate : mlp.up;
         const uint32_t *from = (const uint32_t *)(const void *)&l;
-        ((uint32_t *)(void *)&m->linear[index % 2][i / words])[i % words] = from[i % words];
+        ((uint32_t *)(void *)&m->linear[index % 2][side])[i % words] = from[i % words];
     }
 }
 
-/* The operand rows of a tile of pairs, and where its answers go. */
-static __device__ __forceinline__ void stage_pairs(const stream_args &a, const tsr_cuda_tile &pairs,
-                                                   const tsr_linear &linear, unsigned char *rows,
-                                                   stream_memory *m)
+/* Where the operand rows of pairs come from, and the answers of a tile of them go. */
+static __device__ __forceinline__ stage_source source_of(const stream_args &a,
+                                                         const tsr_cuda_tile &pairs,
+                                                         stream_memory *m)
 {
     const bool down = stream_is_down(a);
-    const stage_rows to = {(uint16_t *)(void *)rows, m->scale, a.cut.padded + PRODUCT_PAD};
-    stage_source from = {a.t.x, a.t.source, a.t.x_stride, a.t.made};
     const int32_t mine = (int32_t)threadIdx.x;
-    int32_t first = pairs.first;
+    const int32_t *target = down ? m->few.answer : m->few.slot;
+    stage_source from = {a.t.x, a.t.source, a.t.x_stride, a.t.made};
 
-    if (mine < pairs.count && a.t.is_sorted)
-        m->target[mine] = down ? a.target[first + mine] : first + mine;
-    if (!a.t.is_sorted) {
-        if (mine < pairs.count) {
-            const int32_t slot = m->few.slot[first + mine];
-            m->source[mine] = down ? slot : slot / a.t.pairs.slots;
-            m->target[mine] = down ? m->few.answer[first + mine] : slot;
-        }
-        __syncthreads();
-        from.row = m->source;
-        first = 0;
-    }
-    stage_fill<KEPT_FOURS>(linear, from, first, pairs.count, to, m->peaks);
+    if (!a.t.is_sorted)
+        from.row = down ? m->few.slot : m->few.row;
+    else if (down)
+        target = a.target;
+    if (mine < pairs.count)
+        m->target[mine] = a.t.is_sorted && !down ? pairs.first + mine : target[pairs.first + mine];
+    return from;
+}
+
+/* The operand rows of a tile of pairs. What they are made of comes in front of what is ordered
+ * meanwhile. */
+template <tsr_weight_format FORMAT>
+static __device__ __forceinline__ void stage_pairs(const stream_args &a, stream_warp *w,
+                                                   const tsr_cuda_tile &pairs,
+                                                   const tsr_linear &linear, unsigned char *rows)
+{
+    const stage_rows to = {(uint16_t *)(void *)rows, w->m->scale, a.cut.padded + PRODUCT_PAD};
+    const stage_source from = source_of(a, pairs, w->m);
+    const bool in_parts = stage_parts<KEPT_FOURS>(linear, from, pairs.count);
+    stage_kept<KEPT_FOURS> kept;
+
+    if (in_parts)
+        stage_first<KEPT_FOURS>(linear, from, pairs.first, pairs.count, &kept);
+    stream_fill<FORMAT>(a, w);
+    if (in_parts)
+        stage_second<KEPT_FOURS>(linear, pairs.count, &kept, to, w->m->peaks);
+    else
+        stage_fill(linear, from, pairs.first, pairs.count, to, w->m->peaks);
 }
 
 static __device__ __forceinline__ product_operand operand_of(const stream_args &a,
@@ -197,15 +212,24 @@ static __device__ __forceinline__ int32_t count_tiles(const stream_args &a, stre
     return m->few.tiles;
 }
 
+/* Rounds of all teams, counted over all tiles of pairs, as items. */
+static __device__ __forceinline__ int32_t round_begins(const stream_args &a, int32_t round)
+{
+    const int32_t of_tile = (a.groups + a.teams - 1) / a.teams;
+
+    return round / of_tile * a.groups + round % of_tile * a.teams;
+}
+
+/* Whole rounds, so that no team waits for the others at the end of a tile of pairs. */
 template <bool TEAMED>
 static __device__ __forceinline__ stream_share share_of(const stream_args &a, int32_t tiles)
 {
-    const int64_t items = (int64_t)tiles * a.groups;
+    const int64_t rounds = (int64_t)tiles * ((a.groups + a.teams - 1) / a.teams);
     const int32_t warp = (int32_t)(threadIdx.x / TSR_CUDA_LANES);
     stream_share s;
 
-    s.first = (int32_t)(items * blockIdx.x / gridDim.x);
-    s.end = (int32_t)(items * (blockIdx.x + 1) / gridDim.x);
+    s.first = round_begins(a, (int32_t)(rounds * blockIdx.x / gridDim.x));
+    s.end = round_begins(a, (int32_t)(rounds * (blockIdx.x + 1) / gridDim.x));
     s.team = TEAMED ? warp / a.cut.slices : warp;
     s.slice = TEAMED ? warp % a.cut.slices : 0;
     s.slices = TEAMED ? 1 : a.cut.slices;
@@ -236,14 +260,16 @@ static __device__ __forceinline__ void multiply_item(const stream_args &a, strea
 }
 
 /* The tile of pairs that comes next: its operand rows, and the linears of the one after it. */
+template <tsr_weight_format FORMAT>
 static __device__ __forceinline__ void
 begin_pairs(const stream_args &a, stream_warp *w, int32_t index, int32_t tiles, unsigned char *rows)
 {
     const tsr_cuda_tile pairs = pairs_at(a, w->m, index);
 
     __syncthreads(); /* nobody looks at the tile before any more */
-    fetch_linears(a, index + 1, tiles, w->m);
-    stage_pairs(a, pairs, w->m->linear[index % 2][0], rows, w->m);
+    if (index == w->known)
+        fetch_linears(a, index + 1, 1, tiles, w->m);
+    stage_pairs<FORMAT>(a, w, pairs, w->m->linear[index % 2][0], rows);
     __syncthreads();
     w->linear = w->m->linear[index % 2];
     w->o = operand_of(a, pairs, rows);
@@ -260,7 +286,7 @@ static __global__ void __launch_bounds__(STREAM_WARPS *TSR_CUDA_LANES, 1)
     __shared__ stream_memory m;
     const bool early = stream_is_down(a);
     const int32_t warps = (int32_t)(blockDim.x / TSR_CUDA_LANES);
-    const int32_t ring_bytes = stream_depth(FORMAT) * stream_block_bytes(FORMAT);
+    const int32_t ring_bytes = stream_depth(FORMAT) * stream_place(FORMAT);
     stream_sums *sums = (stream_sums *)(void *)(rows + a.rows_bytes + warps * ring_bytes);
     stream_warp w = {};
 
@@ -279,18 +305,18 @@ static __global__ void __launch_bounds__(STREAM_WARPS *TSR_CUDA_LANES, 1)
     if (w.share.first >= w.share.end)
         return;
     int32_t index = w.share.first / a.groups;
-    fetch_linears(a, index, tiles, &m);
+    fetch_linears(a, index, 2, tiles, &m);
     __syncthreads();
-    w.known = index;
+    w.known = index + 1;
     w.cursor.item = {index, w.share.first % a.groups + w.share.team - a.teams};
     stream_advance(a, &w);
-    stream_fill<FORMAT>(a, &w);
-    if (early)
+    if (early) {
+        stream_fill<FORMAT>(a, &w);
         tsr_await_kernel();
+    }
     for (int32_t group = w.share.first % a.groups; index * a.groups < w.share.end;
          index++, group = 0) {
-        begin_pairs(a, &w, index, tiles, rows);
-        stream_fill<FORMAT>(a, &w);
+        begin_pairs<FORMAT>(a, &w, index, tiles, rows);
         for (group += w.share.team; group < stream_groups(a, w.share, index); group += a.teams) {
             w.item.group = group;
             multiply_item<FORMAT, SPANS, SCALED, TEAMED>(
@@ -394,7 +420,7 @@ static stream_cut cut_of(const tsr_gemm_card *card, int32_t rows_bytes, int32_t 
 
 int32_t tsr_cuda_streams_together(const tsr_gemm_card *card, int32_t in)
 {
-    const int32_t most = stream_depth(TSR_WEIGHT_NVFP4) * stream_block_bytes(TSR_WEIGHT_NVFP4);
+    const int32_t most = stream_depth(TSR_WEIGHT_NVFP4) * stream_place(TSR_WEIGHT_NVFP4);
     int32_t together = PRODUCT_TOKENS;
 
     while (together > 0 &&
