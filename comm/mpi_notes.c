@@ -178,7 +178,10 @@ void tsr_mpi_stay_behind(tsr_comm *comm)
 
     if (comm->rank == 0 || w->cause == TSR_OK || !tsr_mpi_hears(w))
         return;
-    for (int32_t turns = 0; tsr_clock_ms() < until && hear(w, false) == TSR_OK; turns++) {
+    /* once the launcher ends the job, the moment that it gives is rank 0's: who asked ends this too */
+    for (int32_t turns = 0;
+         (tsr_clock_ms() < until || tsr_ending_status() != TSR_OK) && hear(w, false) == TSR_OK;
+         turns++) {
         if (w->root_gone && tsr_ending_status() != TSR_OK)
             return; /* the launcher has done so already */
         if (w->root_gone && !gone)

@@ -70,7 +70,7 @@ static tsr_status parse(const tsr_line *line, json_t **ret_json, tsr_refusal *re
     json_error_t error = {0};
 
     *ret_json = tsr_json_loadb(line->bytes + mark, line->count - mark,
-                           JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+                               JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
     if (*ret_json != NULL)
         return TSR_OK;
     if (json_error_code(&error) == json_error_out_of_memory)
@@ -232,6 +232,9 @@ void tsr_batch_fault(tsr_status status, tsr_refusal *ret_refusal)
         {TSR_ERR_TIMEOUT, HTTP_UNAVAILABLE, "rank_lost", NULL},
         {TSR_ERR_PEER, HTTP_UNAVAILABLE, "rank_lost", NULL},
         {TSR_ERR_MISMATCH, HTTP_SERVER_ERROR, "ranks_disagree", NULL},
+        {TSR_ERR_HANGUP, HTTP_UNAVAILABLE, "ended", NULL},
+        {TSR_ERR_INTERRUPT, HTTP_UNAVAILABLE, "ended", NULL},
+        {TSR_ERR_TERMINATED, HTTP_UNAVAILABLE, "ended", NULL},
     };
     size_t at = 0;
 

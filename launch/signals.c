@@ -40,8 +40,16 @@ static void end(int number)
     const int before = errno;
     const int code = atomic_load(&leaving);
 
-    if (code != 0)
+    if (code != 0 && number == SIGINT)
         _exit(code);
+    if (code != 0) {
+        /* Whoever leaves now ends the second that the launcher gives rank 0: mpirun sleeps it, and
+         * wakes for every process that ends. */
+        tsr_ending_ask(number);
+        (void)alarm(GRACE_S);
+        errno = before;
+        return;
+    }
     if (tsr_ending_status() != TSR_OK) {
         if (number == SIGINT)
             _exit(tsr_status_exit_code(tsr_ending_status()));

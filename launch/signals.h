@@ -27,7 +27,8 @@ void tsr_signals_watch(void);
  */
 void tsr_signals_be(bool loud, bool keeps);
 
-/* Nothing is left to do but to go: from here on a signal ends the process with `code`, in silence. */
+/* Nothing is left to do but to go: from here on a signal ends the process with `code`, in silence, and
+ * but for SIGINT after a moment, which is rank 0's. */
 void tsr_signals_leave(int code);
 
 /* Nonzero: drain. */

@@ -192,6 +192,7 @@ static void what_is_not_a_lines_fault_is_none_of_its_errors(void **state)
                  {TSR_ERR_PEER, 503, "rank_lost"},
                  {TSR_ERR_MEMORY, 503, "out_of_memory"},
                  {TSR_ERR_MISMATCH, 500, "ranks_disagree"},
+                 {TSR_ERR_TERMINATED, 503, "ended"},
                  {TSR_ERR_INTERNAL, 500, "job_failed"}};
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         (void)run_lines("{\"custom_id\":\"1\",\"body\":{\"prompt\":\"a\"}}\n", cases[i].status);

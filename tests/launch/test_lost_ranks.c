@@ -10,7 +10,7 @@
 #define DEMO  TSR_TEST_DATA "/demo-mixed"
 #define NVFP4 TSR_TEST_DATA "/qwen3-nvfp4"
 
-enum { LONG_ANSWERS = 24, NAN_E4M3 = 0x7f };
+enum { LONG_ANSWERS = 24, LINES = 20000, NAN_E4M3 = 0x7f };
 
 /* The first request ends at once, which shows that steps are computed; the others go on for much
  * longer than the test takes. */
@@ -24,7 +24,27 @@ static void put_requests(const char *path)
                       "{\"custom_id\":\"%d\",\"body\":{\"prompt\":\"a\",\"max_tokens\":2000,"
                       "\"ignore_eos\":true}}\n",
                       i);
+    for (int i = LONG_ANSWERS + 1; i < LINES; i++)
+        (void)fprintf(file, "{\"custom_id\":\"%d\",\"body\":{\"prompt\":\"a\"}}\n", i);
     assert_int_equal(fclose(file), 0);
+}
+
+/* Every line has its answer or its error, whoever was lost. */
+static void assert_no_line_is_lost(void)
+{
+    size_t bytes = 0;
+    char *text = read_whole(scratch_path("answers"), &bytes);
+    size_t lines = 0;
+    size_t lost = 0;
+
+    assert_true(bytes > 0 && text[bytes - 1] == '\n');
+    for (const char *at = text; (at = strchr(at, '\n')) != NULL; at++)
+        lines++;
+    for (const char *at = text; (at = strstr(at, "\"status_code\":503")) != NULL; at++)
+        lost++;
+    assert_int_equal(lines, LINES);
+    assert_in_range(lost, 1, LINES - 1);
+    free(text);
 }
 
 /*
@@ -54,8 +74,10 @@ static void a_stopped_rank_is_named_and_ends_the_job(void **state)
     (void)state;
     assert_int_equal(lose(2, "STOP"), 8);
     assert_said("err", "rank 2 did not come within 3000 ms");
+    assert_no_line_is_lost();
     assert_int_equal(lose(0, "STOP"), 8);
     assert_said("err", "rank 0 did not come within 3000 ms");
+    assert_no_line_is_lost();
 }
 
 static void a_killed_rank_ends_the_job(void **state)
@@ -65,6 +87,8 @@ static void a_killed_rank_ends_the_job(void **state)
         const int code = lose(rank, "KILL");
         assert_int_not_equal(code, 0);
         assert_in_range(code, 100, 255); /* of the signal, as the launcher gives it */
+        if (rank != 0)
+            assert_no_line_is_lost();
     }
 }
 
