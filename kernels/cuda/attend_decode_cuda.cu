@@ -157,19 +157,18 @@ static __device__ void leave(const tsr_attend_job &a, const chunk &c, int32_t sl
     }
 }
 
-template <int DIM>
+/* What was left there, of a lane's first ROWS rows; slots that are none are worth nothing. */
+template <int DIM, int ROWS>
 static __device__ __forceinline__ void take(const tsr_attend_job &a, const chunk &c, int32_t slot,
-                                            tsr_sums<DIM / WARPS / 8> *ret_sums)
+                                            int32_t slots, tsr_sums<DIM / WARPS / 8> *ret_sums)
 {
     const int lane = (int)threadIdx.x % TSR_CUDA_LANES;
-    const float *at = slot_of<DIM>(a, c, slot);
+    const float *at = slot_of<DIM>(a, c, min(slot, slots - 1));
     const float2 *value = (const float2 *)(at + 2 * TSR_QUERY_ROWS);
 
     tsr_sums_clear(ret_sums);
 #pragma unroll
-    for (int r = 0; r < 2; r++) {
-        if (r > 0 && c.heads <= 8)
-            continue;
+    for (int r = 0; r < ROWS; r++) {
 #pragma unroll
         for (int i = 0; i < DIM / WARPS / 8; i++) {
             const float2 v = __ldcg(&value[(r * (DIM / WARPS / 8) + i) * THREADS + threadIdx.x]);
@@ -177,8 +176,28 @@ static __device__ __forceinline__ void take(const tsr_attend_job &a, const chunk
             ret_sums->value[i][2 * r + 1] = v.y;
         }
         const float2 w = __ldcg((const float2 *)at + lane / 4 + 8 * r);
-        ret_sums->most[r] = w.x;
+        ret_sums->most[r] = slot < slots ? w.x : -INFINITY;
         ret_sums->weight[2 * r] = ret_sums->weight[2 * r + 1] = w.y;
+    }
+}
+
+/* All that the row's chunks have left, in order; several come before the first of them is added. */
+template <int DIM, int ROWS>
+static __device__ __forceinline__ void add_slots(const tsr_attend_job &a, const chunk &c,
+                                                 tsr_sums<DIM / WARPS / 8> *sums)
+{
+    enum { AT_ONCE = (DIM > 128 ? 4 : 8) / ROWS };
+    const int32_t slots = c.splits - c.leading + 1;
+
+#pragma unroll 1
+    for (int32_t first = 0; first < slots; first += AT_ONCE) {
+        tsr_sums<DIM / WARPS / 8> split[AT_ONCE];
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; i++)
+            take<DIM, ROWS>(a, c, first + i, slots, &split[i]);
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; i++)
+            tsr_sums_add(sums, split[i]);
     }
 }
 
@@ -221,7 +240,6 @@ static __device__ __forceinline__ int32_t arrive_at(int32_t *count)
 template <int DIM>
 static __device__ __forceinline__ void meet(const tsr_attend_job &a, const chunk &c, int32_t *last)
 {
-    const int32_t slots = c.splits - c.leading + 1;
     tsr_sums<DIM / WARPS / 8> sums;
 
     if (threadIdx.x == 0) /* the CTA has met since it left its splits */
@@ -232,12 +250,10 @@ static __device__ __forceinline__ void meet(const tsr_attend_job &a, const chunk
     if (threadIdx.x == 0)
         a.arrived[c.pair] = 0;
     tsr_sums_clear(&sums);
-#pragma unroll 8
-    for (int32_t i = 0; i < slots; i++) {
-        tsr_sums<DIM / WARPS / 8> split;
-        take<DIM>(a, c, i, &split);
-        tsr_sums_add(&sums, split);
-    }
+    if (c.heads <= TSR_QUERY_ROWS / 2)
+        add_slots<DIM, 1>(a, c, &sums);
+    else
+        add_slots<DIM, 2>(a, c, &sums);
     finish<DIM>(a, c, sums);
 }
 
