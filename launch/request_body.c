@@ -75,7 +75,8 @@ static tsr_status read_sampling(const json_t *body, const tsr_request_context *c
 
     const json_t *seed = json_object_get(body, "seed");
     if (seed != NULL && !json_is_null(seed) && !json_is_integer(seed))
-        return tsr_refuse(ret_refusal, "invalid_value", "seed", "seed: expected a whole number of 64 bits");
+        return tsr_refuse(ret_refusal, "invalid_value", "seed",
+                          "seed: expected a whole number of 64 bits");
     request->has_seed = json_is_integer(seed);
     request->seed = (uint64_t)json_integer_value(seed);
     request->temperature = (float)temperature;

@@ -109,9 +109,9 @@ static void rewrite(rewriting *w, const char *text, size_t count)
     for (size_t i = 0; i < count;) {
         const char c = text[i];
         bool whole = true;
-        const size_t number =
-            !in_word && (c == '-' || digits_at(&c, 1) == 1) ? number_at(text + i, count - i, &whole)
-                                                             : 0;
+        const size_t number = !in_word && (c == '-' || digits_at(&c, 1) == 1)
+                                  ? number_at(text + i, count - i, &whole)
+                                  : 0;
         const size_t length = c == '"' ? string_at(text + i, count - i) : number;
         in_word = length == 0 && strchr(" \t\r\n,:[]{}", c) == NULL;
         if (number > 0 && is_beyond(text + i, number, whole)) {
