@@ -9,8 +9,6 @@
  * added before it is known to fit 63 bits. Offsets become the file's own only when everything
  * holds.
  */
-#define _GNU_SOURCE /* memmem */
-
 #include "runtime/checkpoint/safetensors.h"
 
 #include "runtime/base/file.h"
@@ -285,24 +283,38 @@ static const char *skip_number(const char *at, const char *end, uint64_t *ret_nu
     return at;
 }
 
+/* Where the key of a tensor's offsets ends next, or NULL. */
+static const char *next_offsets(const char *at, const char *end)
+{
+    static const char key[] = "\"data_offsets\"";
+    const size_t count = sizeof(key) - 1;
+
+    while (at < end) {
+        at = memchr(at, '"', (size_t)(end - at));
+        if (at == NULL || (size_t)(end - at) < count)
+            return NULL;
+        if (memcmp(at, key, count) == 0)
+            return at + count;
+        at++;
+    }
+    return NULL;
+}
+
 /* To parse a header takes a hundred times as long as to look through it: what has tensors without
  * end, or nothing in them, is refused unparsed. */
 static tsr_status check_count(const reading *r, const char *text, size_t bytes)
 {
-    static const char key[] = "\"data_offsets\"";
     const char *end = text + bytes;
     size_t count = 0;
     size_t empty = 0;
 
-    for (const char *at = text; at < end; count++) {
-        at = memmem(at, (size_t)(end - at), key, sizeof(key) - 1);
-        if (at == NULL)
-            break;
+    for (const char *at = next_offsets(text, end); at != NULL; at = next_offsets(at, end)) {
         uint64_t first = 0;
         uint64_t last = 0;
-        at = skip_number(at + sizeof(key) - 1, end, &first);
+        at = skip_number(at, end, &first);
         at = skip_number(at, end, &last);
         empty += first == last;
+        count++;
     }
     if (empty <= MOST_EMPTY && count <= MOST_TENSORS)
         return TSR_OK;
