@@ -76,6 +76,9 @@ typedef struct tsr_launched {
 TSR_MUST_USE tsr_status tsr_comm_open_mpi(int32_t deadline_ms, const tsr_launched *launched,
                                           tsr_comm **ret_comm);
 
+/* "Open MPI v4.1.4": the MPI library of this process, started or not. Cut to `capacity`. */
+void tsr_comm_mpi_library(size_t capacity, char *ret_name);
+
 /*
  * Collective. `bytes` bytes from `root` to all. The root may return before the others have come.
  *

@@ -21,6 +21,7 @@
 #include <inttypes.h>
 #include <mpi.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -359,6 +360,16 @@ static void leave_mpi(world *w)
         tsr_roll_call_close(process.roll_call);
         process.roll_call = NULL;
     }
+}
+
+void tsr_comm_mpi_library(size_t capacity, char *ret_name)
+{
+    char text[MPI_MAX_LIBRARY_VERSION_STRING] = {0};
+    int bytes = 0;
+
+    if (MPI_Get_library_version(text, &bytes) != MPI_SUCCESS)
+        text[0] = '\0';
+    (void)snprintf(ret_name, capacity, "%.*s", (int)strcspn(text, ",\n"), text);
 }
 
 /* MPI_Init_thread, which returns when every rank has called it. */

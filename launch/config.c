@@ -40,6 +40,10 @@ static const command_row commands[] = {
     {"bench", TSR_COMMAND_BENCH, "bench DIR | comm | --shape NAME [--precision MAP] [--json]",
      "tokens per second, bytes moved, and how near that is to what the memory gives",
      "tessera bench --shape qwen3-30b-a3b --precision experts=nvfp4,fp8 --batch 1,8,32"},
+    {"doctor", TSR_COMMAND_DOCTOR, "doctor [--expect-world-size N] [--json]",
+     "what the machines of a job have, what passes between its ranks, what is wrong and what mends "
+     "it",
+     "mpirun -n 4 tessera doctor --expect-world-size 4"},
 };
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 
@@ -391,8 +395,8 @@ tsr_status tsr_config_parse(int argc, char **argv, tsr_config *ret_config)
     }
     const command_row *row = find_command(argv[1]);
     if (row == NULL) {
-        tsr_log(TSR_LOG_ERROR, "unknown command %s: one of inspect, plan, run, score, bench",
-                argv[1]);
+        tsr_log(TSR_LOG_ERROR,
+                "unknown command %s: one of inspect, plan, run, score, bench, doctor", argv[1]);
         return TSR_ERR_ARG;
     }
     config.command = row->command;
@@ -401,7 +405,13 @@ tsr_status tsr_config_parse(int argc, char **argv, tsr_config *ret_config)
     tsr_status st = store_environment(row->command, &config);
     if (st == TSR_OK)
         st = store_arguments(argc - 1, argv + 1, row->command, &config);
-    if (st == TSR_OK && config.folder == NULL && config.shape == NULL && !config.help) {
+    const bool wants_folder = row->command != TSR_COMMAND_DOCTOR;
+    if (st == TSR_OK && !wants_folder && config.folder != NULL) {
+        tsr_log(TSR_LOG_ERROR, "unexpected argument %s", config.folder);
+        return TSR_ERR_ARG;
+    }
+    if (st == TSR_OK && wants_folder && config.folder == NULL && config.shape == NULL &&
+        !config.help) {
         tsr_log(TSR_LOG_ERROR, "%s needs the folder of a checkpoint: tessera %s", row->name,
                 row->usage);
         st = TSR_ERR_ARG;

@@ -19,6 +19,7 @@ typedef enum tsr_command {
     TSR_COMMAND_RUN = 4,
     TSR_COMMAND_SCORE = 8,
     TSR_COMMAND_BENCH = 16,
+    TSR_COMMAND_DOCTOR = 32,
 } tsr_command;
 
 enum { TSR_MAX_STOPS = 16 };

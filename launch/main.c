@@ -2,6 +2,7 @@
 #include "launch/backends.h"
 #include "launch/bench_command.h"
 #include "launch/config.h"
+#include "launch/doctor_command.h"
 #include "launch/inspect_command.h"
 #include "launch/plan_command.h"
 #include "launch/plan_request.h"
@@ -50,6 +51,8 @@ static tsr_status run_command(const tsr_config *config, const tsr_launch_info *i
         return tsr_score_command(config, info);
     case TSR_COMMAND_BENCH:
         return tsr_bench_command(config, info);
+    case TSR_COMMAND_DOCTOR:
+        return tsr_doctor_command(config, info, stdout);
     }
     return TSR_ERR_INTERNAL;
 }
