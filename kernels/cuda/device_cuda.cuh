@@ -159,6 +159,7 @@ tsr_status tsr_mlp_cuda(tsr_device *device, const tsr_mlp_args *a, tsr_stream s)
 tsr_status tsr_pack_cuda(tsr_device *device, const tsr_pack_args *a, tsr_stream s);
 tsr_status tsr_experts_cuda(tsr_device *device, const tsr_experts_block *b, tsr_stream s);
 tsr_status tsr_combine_cuda(tsr_device *device, const tsr_combine_block *b, tsr_stream s);
+tsr_status tsr_cuda_prepare_sample(void); /* once, before the first */
 tsr_status tsr_sample_cuda(tsr_device *device, const tsr_sample_args *a, tsr_stream s);
 
 #endif

@@ -1,8 +1,9 @@
 /*
- * From a row of logits to a token, by the rules of sample_cpu.c, a CTA a sample:
+ * From a row of logits to a token, by the rules of sample_cpu.c, a cluster of CTAs a sample, each with
+ * a slice of the row in its shared memory:
  *
- *   logits [rows, V] --logit_row--> x [V] --> token --> sampled[i]
- *                                               '-----> text[slot, position]
+ *   logits [rows, V] --logit_row--> | slice 0 | slice 1 | .. | --> token --> sampled[i]
+ *                                                                    '-----> text[slot, position]
  *
  * Nothing is sorted. A logit has a key whose unsigned order is its own; what is left of the
  * vocabulary is always all ids above an edge, and some at it, the lower ones first:
@@ -10,25 +11,39 @@
  *   keys   ........ | edge: n lowest ids | ...... above: all ...... |
  *
  * top_k, top_p and the draw each look for an edge, bit by bit, with one sum over the row a bit. Sums
- * are in double, in an order that the vocabulary alone fixes.
+ * are in double, in an order that the vocabulary alone fixes: threads, warps, CTAs.
  */
 #include "kernels/cuda/block_cuda.cuh"
 
-enum { SAMPLE_THREADS = 1024, SAMPLE_WARPS = SAMPLE_THREADS / TSR_CUDA_LANES, KEY_BITS = 32 };
+#include <cooperative_groups.h>
 
-/* What the threads share while they look. */
+enum {
+    SAMPLE_CTAS = 8, /* of a cluster */
+    SAMPLE_THREADS = 512,
+    SAMPLE_WARPS = SAMPLE_THREADS / TSR_CUDA_LANES,
+    KEY_BITS = 32
+};
+
+/* What threads and CTAs tell each other: numbers of the warps of this CTA, and of all CTAs, which
+ * write them here; those of one exchange stay until the next but one. */
 typedef struct sample_memory {
-    double sum[SAMPLE_THREADS];
-    int32_t count[SAMPLE_THREADS];
-    double found_sum;
-    int32_t found;
-    int32_t left;
+    uint64_t warp[SAMPLE_WARPS];
+    uint64_t part[2][SAMPLE_CTAS];
 } sample_memory;
+
+/* A thread's way to the others. */
+typedef struct sample_team {
+    sample_memory *memory;
+    int32_t turn;
+} sample_team;
 
 /* A row and how it is weighed: p = exp((x - peak) / temperature). */
 typedef struct weighed_row {
-    const float *x;
+    const float *x;     /* [count] the slice of this CTA */
+    const float *whole; /* in device memory */
+    int32_t first;      /* id of x[0] */
     int32_t count;
+    int32_t ids; /* of the whole row */
     float peak;
     float temperature;
 } weighed_row;
@@ -76,71 +91,128 @@ static __device__ __forceinline__ float weight_of(const weighed_row &r, float x)
     return expf((x - r.peak) / r.temperature);
 }
 
-/* The sum of the threads' numbers; all get it. */
-static __device__ double sum_of_all(sample_memory *m, double x)
+/* `mine` of every CTA, by rank, given by its first threads. */
+static __device__ const uint64_t *parts_of_all(sample_team *t, uint64_t mine)
 {
-    double sum = 0.0;
+    const cooperative_groups::cluster_group cluster = cooperative_groups::this_cluster();
 
+    t->turn ^= 1;
+    uint64_t *part = t->memory->part[t->turn];
+    if (threadIdx.x < SAMPLE_CTAS)
+        cluster.map_shared_rank(part, threadIdx.x)[cluster.block_rank()] = mine;
+    cluster.sync();
+    return part;
+}
+
+/* What the lanes of the first warp find in front of them: a number of each warp. */
+static __device__ __forceinline__ uint64_t tell_warp(sample_team *t, uint64_t mine, uint64_t none)
+{
+    if (threadIdx.x % TSR_CUDA_LANES == 0)
+        t->memory->warp[threadIdx.x / TSR_CUDA_LANES] = mine;
+    __syncthreads();
+    return threadIdx.x < SAMPLE_WARPS ? t->memory->warp[threadIdx.x] : none;
+}
+
+static __device__ __forceinline__ double warp_sum_of(double x)
+{
     for (int apart = TSR_CUDA_LANES / 2; apart > 0; apart /= 2)
         x += __shfl_xor_sync(TSR_ALL_LANES, x, apart);
-    __syncthreads();
-    if (threadIdx.x % TSR_CUDA_LANES == 0)
-        m->sum[threadIdx.x / TSR_CUDA_LANES] = x;
-    __syncthreads();
-    for (int w = 0; w < SAMPLE_WARPS; w++)
-        sum += m->sum[w];
+    return x;
+}
+
+static __device__ __forceinline__ double as_double(uint64_t bits)
+{
+    return __longlong_as_double((long long)bits);
+}
+
+static __device__ __forceinline__ uint64_t as_bits(double x)
+{
+    return (uint64_t)__double_as_longlong(x);
+}
+
+/* The sum of all threads' numbers; all get it. */
+static __device__ double sum_of_all(sample_team *t, double x)
+{
+    double sum = as_double(tell_warp(t, as_bits(warp_sum_of(x)), 0));
+
+    if (threadIdx.x < TSR_CUDA_LANES)
+        sum = warp_sum_of(sum);
+    const uint64_t *part = parts_of_all(t, as_bits(sum));
+    sum = 0.0;
+    for (int c = 0; c < SAMPLE_CTAS; c++)
+        sum += as_double(part[c]);
     return sum;
 }
 
+static __device__ __forceinline__ uint64_t warp_most_of(uint64_t x)
+{
+    for (int apart = TSR_CUDA_LANES / 2; apart > 0; apart /= 2)
+        x = max(x, __shfl_xor_sync(TSR_ALL_LANES, x, apart));
+    return x;
+}
+
+/* The largest of all threads' numbers; all get it. */
+static __device__ uint64_t most_of_all(sample_team *t, uint64_t x)
+{
+    uint64_t most = tell_warp(t, warp_most_of(x), 0);
+
+    if (threadIdx.x < TSR_CUDA_LANES)
+        most = warp_most_of(most);
+    const uint64_t *part = parts_of_all(t, most);
+    most = 0;
+    for (int c = 0; c < SAMPLE_CTAS; c++)
+        most = max(most, part[c]);
+    return most;
+}
+
+/* The sum over the threads in front of this one, all CTAs in the order of their ids. */
+static __device__ double sum_before(sample_team *t, double x)
+{
+    const uint32_t lane = threadIdx.x % TSR_CUDA_LANES;
+    const uint32_t warp = threadIdx.x / TSR_CUDA_LANES;
+    const unsigned rank = cooperative_groups::this_cluster().block_rank();
+    double within = x;
+    double before = 0.0;
+
+    for (unsigned apart = 1; apart < TSR_CUDA_LANES; apart *= 2) {
+        const double other = __shfl_up_sync(TSR_ALL_LANES, within, apart);
+        within += lane >= apart ? other : 0.0;
+    }
+    const double all = __shfl_sync(TSR_ALL_LANES, within, TSR_CUDA_LANES - 1);
+    within = __shfl_up_sync(TSR_ALL_LANES, within, 1);
+    const double of_warp = as_double(tell_warp(t, as_bits(all), 0));
+    double of_cta = threadIdx.x < TSR_CUDA_LANES ? warp_sum_of(of_warp) : 0.0;
+    for (uint32_t w = 0; w < warp; w++)
+        before += as_double(t->memory->warp[w]);
+    const uint64_t *part = parts_of_all(t, as_bits(of_cta));
+    of_cta = 0.0;
+    for (unsigned c = 0; c < rank; c++)
+        of_cta += as_double(part[c]);
+    return of_cta + before + (lane > 0 ? within : 0.0);
+}
+
 /* Exact in double. */
-static __device__ int32_t count_of_all(sample_memory *m, int32_t x)
+static __device__ int32_t count_of_all(sample_team *t, int32_t x)
 {
-    return (int32_t)sum_of_all(m, (double)x);
+    return (int32_t)sum_of_all(t, (double)x);
 }
 
-/* True when none is NaN or infinite. */
-static __device__ bool all_finite(const float *x, int32_t count)
+/* The largest logit, the lower id of equals; TSR_NO_TOKEN where one is NaN or infinite. */
+static __device__ int32_t largest(sample_team *t, const weighed_row &r)
 {
-    int wrong = 0;
+    uint64_t most = 0;
+    bool wrong = false;
 
-    for (int32_t i = (int32_t)threadIdx.x; i < count; i += SAMPLE_THREADS)
-        wrong |= !isfinite(x[i]);
-    return __syncthreads_or(wrong) == 0;
-}
-
-/* The largest logit, the lower id of equals. */
-static __device__ int32_t largest(sample_memory *m, const float *x, int32_t count)
-{
-    int32_t best = 0;
-    float most = -INFINITY;
-
-    for (int32_t i = (int32_t)threadIdx.x; i < count; i += SAMPLE_THREADS) {
-        if (x[i] > most) {
-            best = i;
-            most = x[i];
-        }
+    for (int32_t i = (int32_t)threadIdx.x; i < r.count; i += SAMPLE_THREADS) {
+        const uint32_t id = (uint32_t)(r.first + i);
+        wrong = wrong || !isfinite(r.x[i]);
+        most = max(most, (uint64_t)key_of(r.x[i]) << KEY_BITS | ~id);
     }
-    m->count[threadIdx.x] = best;
-    m->sum[threadIdx.x] = (double)most;
-    __syncthreads();
-    for (int32_t apart = SAMPLE_THREADS / 2; apart > 0; apart /= 2) {
-        const int32_t me = (int32_t)threadIdx.x;
-        if (me < apart) {
-            const double theirs = m->sum[me + apart];
-            const int32_t other = m->count[me + apart];
-            if (theirs > m->sum[me] || (theirs == m->sum[me] && other < m->count[me])) {
-                m->sum[me] = theirs;
-                m->count[me] = other;
-            }
-        }
-        __syncthreads();
-    }
-    best = m->count[0];
-    __syncthreads();
-    return best;
+    most = most_of_all(t, wrong ? UINT64_MAX : most);
+    return most == UINT64_MAX ? TSR_NO_TOKEN : (int32_t) ~(uint32_t)most;
 }
 
-static __device__ double mass_above(sample_memory *m, const weighed_row &r, uint32_t key)
+static __device__ double mass_above(sample_team *t, const weighed_row &r, uint32_t key)
 {
     double sum = 0.0;
 
@@ -148,46 +220,46 @@ static __device__ double mass_above(sample_memory *m, const weighed_row &r, uint
         if (key_of(r.x[i]) > key)
             sum += (double)weight_of(r, r.x[i]);
     }
-    return sum_of_all(m, sum);
+    return sum_of_all(t, sum);
 }
 
-static __device__ int32_t count_above(sample_memory *m, const weighed_row &r, uint32_t key)
+static __device__ int32_t count_above(sample_team *t, const weighed_row &r, uint32_t key)
 {
     int32_t count = 0;
 
     for (int32_t i = (int32_t)threadIdx.x; i < r.count; i += SAMPLE_THREADS)
         count += key_of(r.x[i]) > key;
-    return count_of_all(m, count);
+    return count_of_all(t, count);
 }
 
-static __device__ int32_t count_at(sample_memory *m, const weighed_row &r, uint32_t key)
+static __device__ int32_t count_at(sample_team *t, const weighed_row &r, uint32_t key)
 {
     int32_t count = 0;
 
     for (int32_t i = (int32_t)threadIdx.x; i < r.count; i += SAMPLE_THREADS)
         count += key_of(r.x[i]) == key;
-    return count_of_all(m, count);
+    return count_of_all(t, count);
 }
 
 /* Of what `kept` has, the mass of keys from `key` on. */
-static __device__ double mass_from(sample_memory *m, const weighed_row &r, edge kept, uint32_t key)
+static __device__ double mass_from(sample_team *t, const weighed_row &r, edge kept, uint32_t key)
 {
     if (key > kept.key)
-        return mass_above(m, r, key - 1);
-    const double above = mass_above(m, r, kept.key);
+        return mass_above(t, r, key - 1);
+    const double above = mass_above(t, r, kept.key);
     return kept.equals == 0 ? above
                             : above + kept.equals * (double)weight_of(r, value_of(kept.key));
 }
 
 /* The largest key from which on there is more than `mass` of what is kept, or as much. */
-static __device__ uint32_t edge_of_mass(sample_memory *m, const weighed_row &r, edge kept,
+static __device__ uint32_t edge_of_mass(sample_team *t, const weighed_row &r, edge kept,
                                         double mass, bool more)
 {
     uint32_t key = 0;
 
     for (int bit = KEY_BITS - 1; bit >= 0; bit--) {
         const uint32_t next = key | 1U << bit;
-        const double sum = mass_from(m, r, kept, next);
+        const double sum = mass_from(t, r, kept, next);
         if (more ? sum > mass : sum >= mass)
             key = next;
     }
@@ -195,26 +267,26 @@ static __device__ uint32_t edge_of_mass(sample_memory *m, const weighed_row &r, 
 }
 
 /* The `wanted` largest; fewer than there are. */
-static __device__ edge edge_of_count(sample_memory *m, const weighed_row &r, int32_t wanted)
+static __device__ edge edge_of_count(sample_team *t, const weighed_row &r, int32_t wanted)
 {
     edge e = {0, 0};
 
     for (int bit = KEY_BITS - 1; bit >= 0; bit--) {
         const uint32_t next = e.key | 1U << bit;
-        if (count_above(m, r, next - 1) >= wanted)
+        if (count_above(t, r, next - 1) >= wanted)
             e.key = next;
     }
-    e.equals = wanted - count_above(m, r, e.key);
+    e.equals = wanted - count_above(t, r, e.key);
     return e;
 }
 
 /* How many of those at `key` it takes, one after the other, to come to `mass` (or past it). */
-static __device__ int32_t equals_until(sample_memory *m, const weighed_row &r, edge kept,
+static __device__ int32_t equals_until(sample_team *t, const weighed_row &r, edge kept,
                                        uint32_t key, double mass, bool more, double *ret_sum)
 {
-    const int32_t most = key == kept.key && kept.equals > 0 ? kept.equals : count_at(m, r, key);
+    const int32_t most = key == kept.key && kept.equals > 0 ? kept.equals : count_at(t, r, key);
     const double each = (double)weight_of(r, value_of(key));
-    double sum = mass_above(m, r, key);
+    double sum = mass_above(t, r, key);
     int32_t n = 0;
 
     while (n < most && (n == 0 || !(more ? sum > mass : sum >= mass))) {
@@ -225,149 +297,159 @@ static __device__ int32_t equals_until(sample_memory *m, const weighed_row &r, e
     return n;
 }
 
-/* A thread's ids, in order: its share of the row in one piece. */
-static __device__ void piece_of(int32_t count, int32_t thread, int32_t *first, int32_t *last)
+/* A thread's part of the slice, in one piece. */
+static __device__ void piece_of(const weighed_row &r, int32_t *ret_first, int32_t *ret_last)
 {
-    *first = (int32_t)((int64_t)count * thread / SAMPLE_THREADS);
-    *last = (int32_t)((int64_t)count * (thread + 1) / SAMPLE_THREADS);
+    *ret_first = (int32_t)((int64_t)r.count * threadIdx.x / SAMPLE_THREADS);
+    *ret_last = (int32_t)((int64_t)r.count * (threadIdx.x + 1) / SAMPLE_THREADS);
 }
 
 /* The n-th id, from 1, whose key is `key`. */
-static __device__ int32_t id_at(sample_memory *m, const weighed_row &r, uint32_t key, int32_t n)
+static __device__ int32_t id_at(sample_team *t, const weighed_row &r, uint32_t key, int32_t n)
 {
     int32_t first, last;
     int32_t count = 0;
+    uint64_t found = 0; /* the id's successor */
 
-    piece_of(r.count, (int32_t)threadIdx.x, &first, &last);
+    piece_of(r, &first, &last);
     for (int32_t i = first; i < last; i++)
         count += key_of(r.x[i]) == key;
-    __syncthreads();
-    m->count[threadIdx.x] = count;
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        int32_t thread = 0;
-        while (thread < SAMPLE_THREADS - 1 && m->count[thread] < n)
-            n -= m->count[thread++];
-        piece_of(r.count, thread, &first, &last);
-        m->found = first;
-        for (int32_t i = first; i < last && n > 0; i++) {
-            if (key_of(r.x[i]) == key) {
-                m->found = i;
-                n--;
-            }
-        }
+    int32_t left = n - (int32_t)sum_before(t, (double)count);
+    for (int32_t i = first; i < last && left > 0 && left <= count; i++) {
+        if (key_of(r.x[i]) == key && --left == 0)
+            found = (uint64_t)(r.first + i) + 1;
     }
-    __syncthreads();
-    return m->found;
+    found = most_of_all(t, found);
+    return found > 0 ? (int32_t)(found - 1) : 0;
 }
 
-/* One of all ids: the first, in order, at which the running sum passes its share u. */
-static __device__ int32_t draw_from_all(sample_memory *m, const weighed_row &r, double u)
+/* One of all ids: the first, in order, at which the running sum passes its share u; the last one
+ * where rounding leaves none. */
+static __device__ int32_t draw_from_all(sample_team *t, const weighed_row &r, double u)
 {
     int32_t first, last;
     double sum = 0.0;
+    int32_t id = r.ids;
 
-    piece_of(r.count, (int32_t)threadIdx.x, &first, &last);
+    piece_of(r, &first, &last);
     for (int32_t i = first; i < last; i++)
         sum += (double)weight_of(r, r.x[i]);
-    __syncthreads();
-    m->sum[threadIdx.x] = sum;
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        int32_t thread = 0;
-        double total = 0.0;
-        for (int32_t i = 0; i < SAMPLE_THREADS; i++)
-            total += m->sum[i];
-        const double target = u * total;
-        double passed = 0.0;
-        while (thread < SAMPLE_THREADS - 1 && !(passed + m->sum[thread] > target))
-            passed += m->sum[thread++];
-        piece_of(r.count, thread, &first, &last);
-        m->found = last > 0 ? last - 1 : 0;
+    double passed = sum_before(t, sum);
+    const double target = u * sum_of_all(t, sum);
+    if (passed + sum > target && first < last) {
+        id = r.first + last - 1;
         for (int32_t i = first; i < last; i++) {
             passed += (double)weight_of(r, r.x[i]);
             if (passed > target) {
-                m->found = i;
+                id = r.first + i;
                 break;
             }
         }
     }
-    __syncthreads();
-    return m->found;
+    id = (int32_t)(UINT32_MAX - (uint32_t)most_of_all(t, UINT32_MAX - (uint32_t)id));
+    return min(id, r.ids - 1);
 }
 
 /* Where top_k or top_p leave some ids out. */
-static __device__ int32_t draw_from_top(sample_memory *m, const weighed_row &r,
+static __device__ int32_t draw_from_top(sample_team *t, const weighed_row &r,
                                         const tsr_sample_row &row, double u)
 {
     edge kept = {0, 0};
     double sum = 0.0;
 
-    if (row.top_k > 0 && row.top_k < r.count)
-        kept = edge_of_count(m, r, row.top_k);
+    if (row.top_k > 0 && row.top_k < r.ids)
+        kept = edge_of_count(t, r, row.top_k);
     if (row.top_p < 1.0F) {
-        const double wanted = (double)row.top_p * mass_from(m, r, kept, 0);
-        const uint32_t key = edge_of_mass(m, r, kept, wanted, false);
-        const int32_t equals = equals_until(m, r, kept, key, wanted, false, &sum);
+        const double wanted = (double)row.top_p * mass_from(t, r, kept, 0);
+        const uint32_t key = edge_of_mass(t, r, kept, wanted, false);
+        const int32_t equals = equals_until(t, r, kept, key, wanted, false, &sum);
         kept.key = key;
         kept.equals = equals;
     }
-    const double target = u * mass_from(m, r, kept, 0);
-    const uint32_t key = edge_of_mass(m, r, kept, target, true);
-    return id_at(m, r, key, equals_until(m, r, kept, key, target, true, &sum));
+    const double target = u * mass_from(t, r, kept, 0);
+    const uint32_t key = edge_of_mass(t, r, kept, target, true);
+    return id_at(t, r, key, equals_until(t, r, kept, key, target, true, &sum));
 }
 
-static __device__ int32_t choose(sample_memory *m, const weighed_row &r, const tsr_sample_row &row,
+static __device__ int32_t choose(sample_team *t, const weighed_row &r, const tsr_sample_row &row,
                                  int32_t best)
 {
-    const bool all = (row.top_k == 0 || row.top_k >= r.count) && row.top_p >= 1.0F;
+    const bool all = (row.top_k == 0 || row.top_k >= r.ids) && row.top_p >= 1.0F;
 
     if (row.temperature == 0.0F)
         return best;
     const double u = random_number(row.seed, row.output_index);
-    return all ? draw_from_all(m, r, u) : draw_from_top(m, r, row, u);
+    return all ? draw_from_all(t, r, u) : draw_from_top(t, r, row, u);
 }
 
 /* log softmax of one id. */
-static __device__ float log_probability(sample_memory *m, const weighed_row &r, int32_t id)
+static __device__ float log_probability(sample_team *t, const weighed_row &r, int32_t id)
 {
     double sum = 0.0;
 
     for (int32_t i = (int32_t)threadIdx.x; i < r.count; i += SAMPLE_THREADS)
         sum += (double)expf(r.x[i] - r.peak);
-    sum = sum_of_all(m, sum);
-    return (float)((double)(r.x[id] - r.peak) - log(sum));
+    sum = sum_of_all(t, sum);
+    return (float)((double)(r.whole[id] - r.peak) - log(sum));
 }
 
-static __global__ void __launch_bounds__(SAMPLE_THREADS)
-    sample_kernel(tsr_sample_args a, tsr_cuda_faults faults)
+/* The slice of this CTA, in `room` where it has the bytes, else where it is. */
+static __device__ weighed_row row_of(const tsr_sample_args &a, const tsr_sample_row &row,
+                                     float *room, int32_t slice)
 {
-    __shared__ sample_memory memory;
-    weighed_row r;
+    const int32_t rank = (int32_t)cooperative_groups::this_cluster().block_rank();
+    weighed_row r = {};
 
-    if (tsr_is_faulty(faults))
-        return;
-    const tsr_sample_row row = a.row[blockIdx.x];
-    r.x = a.logits + (int64_t)row.logit_row * a.vocab;
-    r.count = a.allowed;
+    r.whole = a.logits + (int64_t)row.logit_row * a.vocab;
+    r.first = min(rank * slice, a.allowed);
+    r.count = min(slice, a.allowed - r.first);
+    r.ids = a.allowed;
     r.temperature = row.temperature;
-    int32_t token = TSR_NO_TOKEN;
-    float logprob = 0.0F;
-    if (all_finite(r.x, r.count)) {
-        const int32_t best = largest(&memory, r.x, r.count);
-        r.peak = r.x[best];
-        token = choose(&memory, r, row, best);
-        logprob = log_probability(&memory, r, token);
+    r.x = room != NULL ? room : r.whole + r.first;
+    if (room != NULL) {
+#pragma unroll 8
+        for (int32_t i = (int32_t)threadIdx.x; i < r.count; i += SAMPLE_THREADS)
+            room[i] = __ldcg(r.whole + r.first + i);
+        __syncthreads();
     }
-    if (threadIdx.x != 0)
-        return;
-    a.sampled[blockIdx.x].token = token;
-    a.sampled[blockIdx.x].logprob = logprob;
+    return r;
+}
+
+static __device__ void write(const tsr_sample_args &a, const tsr_sample_row &row, int32_t sample,
+                             tsr_sampled sampled)
+{
+    a.sampled[sample] = sampled;
     /* Where the text goes so far: a last token may come just behind it. What has no token gets an
      * id all the same, for a step that is under way already reads one. */
     if (row.position >= 0 && row.position < a.text.positions)
         a.text.ids[(int64_t)row.slot * a.text.positions + row.position] =
-            token == TSR_NO_TOKEN ? 0 : token;
+            sampled.token == TSR_NO_TOKEN ? 0 : sampled.token;
+}
+
+static __global__ void __launch_bounds__(SAMPLE_THREADS)
+    sample_kernel(tsr_sample_args a, int32_t slice, bool is_held, tsr_cuda_faults faults)
+{
+    extern __shared__ float room[];
+    __shared__ sample_memory memory;
+    sample_team team = {&memory, 0};
+    const int32_t sample = (int32_t)(blockIdx.x / SAMPLE_CTAS);
+    tsr_sampled sampled = {TSR_NO_TOKEN, 0.0F};
+
+    tsr_admit_kernel();
+    tsr_await_kernel();
+    if (tsr_is_faulty(faults))
+        return;
+    cooperative_groups::this_cluster().sync(); /* all are there to be written to */
+    const tsr_sample_row row = a.row[sample];
+    weighed_row r = row_of(a, row, is_held ? room : NULL, slice);
+    const int32_t best = largest(&team, r);
+    if (best != TSR_NO_TOKEN) {
+        r.peak = r.whole[best];
+        sampled.token = choose(&team, r, row, best);
+        sampled.logprob = log_probability(&team, r, sampled.token);
+    }
+    if (threadIdx.x == 0 && blockIdx.x % SAMPLE_CTAS == 0)
+        write(a, row, sample, sampled);
 }
 
 /* What is wrong with a sample, or a fault of no kind. */
@@ -393,6 +475,8 @@ static __global__ void check_kernel(tsr_sample_args a, tsr_cuda_faults faults)
 {
     int32_t wrong = INT32_MAX;
 
+    tsr_admit_kernel();
+    tsr_await_kernel();
     for (int32_t i = (int32_t)threadIdx.x; i < a.samples && wrong == INT32_MAX;
          i += TSR_CUDA_THREADS) {
         if (fault_of(a, i).kind != TSR_FAULT_NONE)
@@ -403,14 +487,26 @@ static __global__ void check_kernel(tsr_sample_args a, tsr_cuda_faults faults)
         tsr_leave_fault(faults, fault_of(a, wrong));
 }
 
+tsr_status tsr_cuda_prepare_sample(void)
+{
+    return TSR_CUDA(cudaFuncSetAttribute(sample_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                         TSR_CUDA_SHARED));
+}
+
 tsr_status tsr_sample_cuda(tsr_device *device, const tsr_sample_args *a, tsr_stream s)
 {
-    const cudaStream_t stream = tsr_cuda_stream(device, s);
     const tsr_cuda_faults faults = tsr_cuda(device)->faults;
+    const int32_t slice = (int32_t)tsr_cuda_ceil(a->allowed, SAMPLE_CTAS);
+    const size_t bytes = (size_t)slice * sizeof(float);
+    const bool is_held = bytes <= TSR_CUDA_SHARED;
+    tsr_cuda_launch_shape at = {dim3(1), TSR_CUDA_THREADS, 0, tsr_cuda_stream(device, s), 0};
 
     if (a->samples == 0)
         return TSR_OK;
-    check_kernel<<<1, TSR_CUDA_THREADS, 0, stream>>>(*a, faults);
-    sample_kernel<<<(unsigned)a->samples, SAMPLE_THREADS, 0, stream>>>(*a, faults);
-    return TSR_CUDA_LAUNCHED();
+    const tsr_status st = tsr_cuda_launch(at, check_kernel, *a, faults);
+    at.grid = dim3((unsigned)a->samples * SAMPLE_CTAS);
+    at.threads = SAMPLE_THREADS;
+    at.shared = is_held ? bytes : 0;
+    at.cluster = SAMPLE_CTAS;
+    return st == TSR_OK ? tsr_cuda_launch(at, sample_kernel, *a, slice, is_held, faults) : st;
 }
