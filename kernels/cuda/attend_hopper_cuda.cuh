@@ -1,12 +1,12 @@
 /*
  * A span on Hopper, of heads up to 128 wide: what attend_prefill_cuda.cu computes elsewhere, with the
  * tensor cores' wide steps, which give the same bits. A CTA's 128 query rows are those of two warp
- * groups, each at its own pace; a third one brings keys and values to a ring, in units:
+ * groups, which take turns; a third one brings keys and values to a ring, tile after tile:
  *
- *   unit u         | values of tile u - 1 | ones | keys of tile u |
+ *   tile           | values | ones | keys |
  *
- *   tensor cores   q k(u)  |  w(u - 1) v(u - 1)  |  q k(u + 1)  |  w(u) v(u)
- *   a warp group              | weighs u         |                 | weighs u + 1  |
+ *   tensor cores   q k(i)  |  w(i - 1) v(i - 1)  |  q k(i + 1)  |  w(i) v(i)
+ *   a warp group              | weighs i         |                 | weighs i + 1  |
  *
  * The ones stand as if they were 64 dims more: the sums of weights are those of one column of them.
  * Tiles of FP8 come to a ring of their own; who brought them widens them to the one that is read.
@@ -24,9 +24,10 @@ enum {
     GROUPS = 2,
     WIDE_THREADS = (1 + GROUPS) * GROUP_THREADS, /* the first group brings */
     HALF_BYTES = TSR_TILE * TSR_LINE,            /* of a tile: 64 dims */
-    UNDER_WAY = 3,                               /* units whose copies have not been waited for */
+    UNDER_WAY = 2,                               /* tiles whose copies have not been waited for */
 };
 
+/* A tile. */
 template <int DIM> struct wide_unit {
     unsigned char values[TSR_TILE * DIM * 2];
     unsigned char ones[HALF_BYTES];
@@ -64,7 +65,7 @@ template <int DIM, bool FP8> struct hopper_room {
 #define REGISTERS_68 REGISTERS_64 ", %64, %65, %66, %67"
 
 /*
- * Where a matrix lies and how: 16-byte pieces swapped in lines of 128 bytes (1 << 62), groups of 8
+ * Where a matrix lies (in units of 16 bytes, which add) and how: 16-byte pieces swapped in lines of 128 bytes (1 << 62), groups of 8
  * lines 1024 bytes apart (bits 32..), and for values the next 64 dims HALF_BYTES further (bits 16..).
  */
 static __device__ __forceinline__ uint64_t matrix_at(uint32_t at)
@@ -118,11 +119,13 @@ template <int DIM>
 static __device__ __forceinline__ void wide_score(const uint32_t (&query)[DIM / TSR_STEP][4],
                                                   uint32_t keys, float (&s)[TSR_TILE / 8][4])
 {
+    const uint64_t first = matrix_at(keys);
+
     wgmma_begin();
 #pragma unroll
     for (int step = 0; step < DIM / TSR_STEP; step++) {
-        const uint32_t at = (uint32_t)(step / 4 * HALF_BYTES + step % 4 * TSR_STEP * 2);
-        score_step(s, query[step], matrix_at(keys + at), step > 0);
+        const int further = step / 4 * HALF_BYTES + step % 4 * TSR_STEP * 2;
+        score_step(s, query[step], first + (uint64_t)(further >> 4), step > 0);
     }
     wgmma_commit();
 }
@@ -133,10 +136,12 @@ static __device__ __forceinline__ void
 wide_add_values(const uint32_t (&weight)[TSR_TILE / TSR_STEP][4], uint32_t values, bool adds,
                 tsr_sums<PIECES> *sums)
 {
+    const uint64_t first = matrix_at(values);
+
     wgmma_begin();
 #pragma unroll
     for (int step = 0; step < TSR_TILE / TSR_STEP; step++)
-        value_step(sums, weight[step], matrix_at(values + (uint32_t)(step * TSR_STEP * TSR_LINE)),
+        value_step(sums, weight[step], first + (uint64_t)(step * TSR_STEP * TSR_LINE >> 4),
                    step > 0 || adds);
     wgmma_commit();
 }
@@ -158,37 +163,21 @@ static __device__ __forceinline__ void step_on(ring_place *p, int32_t units)
     p->parity ^= 1;
 }
 
-/* Begins to fetch unit u to where values and keys come: values of the last tile whose keys came. */
+/* Begins to fetch tile u to where keys and values come. */
 template <int DIM, bool FP8>
 static __device__ __forceinline__ void wide_fetch(const tsr_attend_job &a, const span &c, int32_t u,
-                                                  tsr_tile_source *source, const void *values,
-                                                  const void *keys)
+                                                  tsr_tile_source *source, const void *keys,
+                                                  const void *values)
 {
-    if (u > 0 && u <= c.tiles)
-        tsr_fetch_rows<DIM, FP8, TSR_TILE, GROUP_THREADS>(a, *source, a.cache.values,
-                                                          tsr_shared_at(values));
-    if (u < c.tiles) {
-        tsr_find_rows<DIM, FP8, TSR_TILE, GROUP_THREADS>(a, source, u * TSR_TILE);
-        tsr_fetch_rows<DIM, FP8, TSR_TILE, GROUP_THREADS>(a, *source, a.cache.keys,
-                                                          tsr_shared_at(keys));
-        tsr_look_up<DIM, FP8, TSR_TILE, GROUP_THREADS>(a, source, (u + 1) * TSR_TILE);
-    }
-    tsr_copies_end();
+    tsr_find_rows_within<DIM, FP8, TSR_TILE, GROUP_THREADS>(a, source, u * TSR_TILE);
+    if (u + 1 < c.tiles)
+        tsr_look_up_within<DIM, FP8, TSR_TILE, GROUP_THREADS>(a, source, (u + 1) * TSR_TILE);
+    tsr_fetch_both<DIM, FP8, TSR_TILE, GROUP_THREADS>(a, *source, tsr_shared_at(keys),
+                                                      tsr_shared_at(values));
 }
 
-/* A thread widens the pieces that it copied. */
-template <int DIM, bool FP8>
-static __device__ __forceinline__ void wide_widen(const span &c, int32_t u,
-                                                  const unsigned char (*stored)[TSR_TILE * DIM],
-                                                  wide_unit<DIM> *unit)
-{
-    if (u > 0)
-        tsr_widen_rows<DIM, TSR_TILE, GROUP_THREADS>(stored[0], unit->values);
-    if (u < c.tiles)
-        tsr_widen_rows<DIM, TSR_TILE, GROUP_THREADS>(stored[1], unit->keys);
-}
-
-/* What the first group does: all units in order, each as soon as its place is free. */
+/* What the first group does: all tiles in order, each as soon as its place is free. A thread widens
+ * the pieces that it copied. */
 template <int DIM, bool FP8>
 static __device__ __forceinline__ void bring_units(const tsr_attend_job &a, const span &c,
                                                    hopper_room<DIM, FP8> *room)
@@ -201,25 +190,28 @@ static __device__ __forceinline__ void bring_units(const tsr_attend_job &a, cons
     source.table = c.table;
     source.end = c.positions;
     source.head = (uint32_t)(c.kv_head * a.cache.block_tokens) * a.row_pieces;
-    tsr_look_up<DIM, FP8, TSR_TILE, GROUP_THREADS>(a, &source, 0);
-    for (int32_t u = 0; u < c.tiles + UNDER_WAY; u++) {
-        const int32_t here = u - (UNDER_WAY - 1);
-        if constexpr (FP8) {
-            wide_fetch<DIM, FP8>(a, c, u, &source, room->stored[u % UNDER_WAY][0],
-                                 room->stored[u % UNDER_WAY][1]);
-        } else {
-            if (u <= c.tiles)
-                barrier_wait(tsr_shared_at(&room->free[comes.unit]), comes.parity);
-            wide_fetch<DIM, FP8>(a, c, u, &source, room->unit[comes.unit].values,
-                                 room->unit[comes.unit].keys);
+    tsr_look_up_within<DIM, FP8, TSR_TILE, GROUP_THREADS>(a, &source, 0);
+#pragma unroll 1
+    for (int32_t u = 0; u < c.tiles + UNDER_WAY - 1; u++) {
+        unsigned char(*stored)[FP8 ? TSR_TILE * DIM : TSR_PIECE] = room->stored[u % UNDER_WAY];
+        if (FP8 && u < c.tiles) {
+            wide_fetch<DIM, FP8>(a, c, u, &source, stored[0], stored[1]);
+        } else if (u < c.tiles) {
+            wide_unit<DIM> *unit = &room->unit[comes.unit];
+            barrier_wait(tsr_shared_at(&room->free[comes.unit]), comes.parity);
+            wide_fetch<DIM, FP8>(a, c, u, &source, unit->keys, unit->values);
             step_on(&comes, units);
         }
+        tsr_copies_end();
         tsr_copies_wait<UNDER_WAY - 1>();
-        if (here < 0)
+        if (u < UNDER_WAY - 1)
             continue;
         if constexpr (FP8) {
+            wide_unit<DIM> *unit = &room->unit[came.unit];
+            stored = room->stored[(u + 1) % UNDER_WAY];
             barrier_wait(tsr_shared_at(&room->free[came.unit]), came.parity);
-            wide_widen<DIM, FP8>(c, here, room->stored[here % UNDER_WAY], &room->unit[came.unit]);
+            tsr_widen_rows<DIM, TSR_TILE, GROUP_THREADS>(stored[0], unit->keys);
+            tsr_widen_rows<DIM, TSR_TILE, GROUP_THREADS>(stored[1], unit->values);
         }
         copies_seen();
         barrier_arrive(tsr_shared_at(&room->full[came.unit]));
@@ -342,7 +334,6 @@ wide_attend_span(const tsr_attend_job &a, const span &c, const lane_rows &l,
     barrier_wait(tsr_shared_at(&room->full[0]), 0);
     wide_score<DIM>(query, tsr_shared_at(room->unit[0].keys), s);
     wgmma_wait<0>();
-    leave_unit(&room->free[0]);
     tsr_rise rise = weigh_tile(a, l, 0, none, s);
 #pragma unroll 1
     for (int32_t tile = 1; tile < c.tiles; tile++) {
@@ -350,31 +341,29 @@ wide_attend_span(const tsr_attend_job &a, const span &c, const lane_rows &l,
         split.most[0] = rise.most[0];
         split.most[1] = rise.most[1];
         pack(s, weight);
-        step_on(&at, hopper_room<DIM, FP8>::units);
-        wide_unit<DIM> *unit = &room->unit[at.unit];
         const float most[2] = {begins ? -INFINITY : split.most[0],
                                begins ? -INFINITY : split.most[1]};
+        const int32_t last = at.unit;
+        step_on(&at, hopper_room<DIM, FP8>::units);
         barrier_wait(tsr_shared_at(&room->full[at.unit]), at.parity);
         await_turn(group);
-        wide_score<DIM>(query, tsr_shared_at(unit->keys), s);
-        wide_add_values(weight, tsr_shared_at(unit->values), (tile - 1) % TSR_SPLIT_TILES != 0,
-                        &split);
+        wide_score<DIM>(query, tsr_shared_at(room->unit[at.unit].keys), s);
+        wide_add_values(weight, tsr_shared_at(room->unit[last].values),
+                        (tile - 1) % TSR_SPLIT_TILES != 0, &split);
         give_turn(group);
         wgmma_wait<1>();
         rise = weigh_tile(a, l, tile, most, s);
         if (begins) {
-            wide_values_wait<0>(&room->free[at.unit], &split);
+            wide_values_wait<0>(&room->free[last], &split);
             tsr_sums_add(&total, split);
         } else {
-            wide_values_wait<1>(&room->free[at.unit], &split);
+            wide_values_wait<1>(&room->free[last], &split);
             tsr_sums_rise(&split, rise);
         }
     }
     split.most[0] = rise.most[0];
     split.most[1] = rise.most[1];
     pack(s, weight);
-    step_on(&at, hopper_room<DIM, FP8>::units);
-    barrier_wait(tsr_shared_at(&room->full[at.unit]), at.parity);
     wide_add_values(weight, tsr_shared_at(room->unit[at.unit].values),
                     (c.tiles - 1) % TSR_SPLIT_TILES != 0, &split);
     wide_values_wait<2>(&room->free[at.unit], &split);

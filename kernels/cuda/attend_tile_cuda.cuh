@@ -147,6 +147,60 @@ tsr_fetch_rows(const tsr_attend_job &a, const tsr_tile_source &s, const void *me
     }
 }
 
+/* Keys and values of the same rows at once. Behind the end the last row stands, which is worth nothing:
+ * for `s` from tsr_find_rows_within. */
+template <int DIM, bool FP8, int COUNT, int THREADS>
+static __device__ __forceinline__ void
+tsr_fetch_both(const tsr_attend_job &a, const tsr_tile_source &s, uint32_t keys, uint32_t values)
+{
+    typedef tsr_copying<DIM, FP8, COUNT, THREADS> copying;
+    typedef tsr_stored<DIM, FP8> stored;
+    const int warp = (int)threadIdx.x / TSR_CUDA_LANES;
+    const int lane = (int)threadIdx.x % TSR_CUDA_LANES;
+    const int piece = lane % stored::pieces;
+    const int row = copying::rows * warp + lane / stored::pieces;
+    const bool used = (uint32_t)piece < a.row_pieces;
+    const int64_t first = used ? piece * TSR_PIECE : 0;
+    const unsigned char *from_keys = (const unsigned char *)a.cache.keys + first;
+    const unsigned char *from_values = (const unsigned char *)a.cache.values + first;
+    uint32_t at[copying::copies];
+
+#pragma unroll
+    for (int i = 0; i < copying::copies; i++)
+        at[i] = __shfl_sync(TSR_ALL_LANES, s.at, i * copying::rows + lane / stored::pieces);
+#pragma unroll
+    for (int i = 0; i < copying::copies; i++) {
+        const uint32_t to = tsr_stored_at<DIM, FP8>(row + i * copying::apart, piece);
+        tsr_copy_piece(keys + to, from_keys + (uint64_t)at[i] * TSR_PIECE, used);
+        tsr_copy_piece(values + to, from_values + (uint64_t)at[i] * TSR_PIECE, used);
+    }
+}
+
+/* As tsr_look_up and tsr_find_rows, with the last row for those behind the end. */
+template <int DIM, bool FP8, int COUNT, int THREADS>
+static __device__ __forceinline__ int32_t tsr_row_within(const tsr_tile_source &s, int32_t first)
+{
+    return min(first + tsr_lane_row<DIM, FP8, COUNT, THREADS>(), s.end - 1);
+}
+
+template <int DIM, bool FP8, int COUNT, int THREADS>
+static __device__ __forceinline__ void tsr_look_up_within(const tsr_attend_job &a,
+                                                          tsr_tile_source *s, int32_t first)
+{
+    s->block =
+        (uint32_t)s->table[tsr_block_at(a, tsr_row_within<DIM, FP8, COUNT, THREADS>(*s, first))];
+}
+
+template <int DIM, bool FP8, int COUNT, int THREADS>
+static __device__ __forceinline__ void tsr_find_rows_within(const tsr_attend_job &a,
+                                                            tsr_tile_source *s, int32_t first)
+{
+    const int32_t position = tsr_row_within<DIM, FP8, COUNT, THREADS>(*s, first);
+    const int32_t slot = position - tsr_block_at(a, position) * a.cache.block_tokens;
+
+    s->at = s->block * a.block_pieces + s->head + (uint32_t)slot * a.row_pieces;
+}
+
 /* Codes to BF16, which is exact. By all THREADS of the CTA. */
 template <int DIM, int COUNT, int THREADS>
 static __device__ __forceinline__ void tsr_widen_rows(const unsigned char *from, unsigned char *to)
