@@ -318,9 +318,11 @@ tsr_status tsr_chat_template_render(const tsr_chat_template *chat_template, cons
     st = render(&run, chat_template, variables);
     if (st == TSR_OK)
         st = tsr_text_add(out, built.bytes, built.count);
-    else if (run.error[0] != '\0')
+    else if (run.error[0] != '\0' && run.error_line > 0)
         tsr_problems_add(problems, TSR_SEVERITY_ERROR, "%s: line %d: %s", chat_template->name,
                          (int)run.error_line, run.error);
+    else if (run.error[0] != '\0') /* the variables, before a line of the template has run */
+        tsr_problems_add(problems, TSR_SEVERITY_ERROR, "%s: %s", chat_template->name, run.error);
     tsr_text_close(&built);
     tsr_arena_close(run.arena);
     return st;
