@@ -24,7 +24,7 @@ typedef struct command_row {
 } command_row;
 
 static const command_row commands[] = {
-    {"inspect", TSR_COMMAND_INSPECT, "inspect DIR [--json]",
+    {"inspect", TSR_COMMAND_INSPECT, "inspect DIR [--json] [--html FILE]",
      "what a checkpoint holds: shapes, the precision of every layer, problems",
      "tessera inspect models/Qwen3-30B-A3B-NVFP4"},
     {"plan", TSR_COMMAND_PLAN, "plan DIR --ranks N [--target TARGET|BYTES] [--json]",

@@ -32,6 +32,7 @@ typedef struct tsr_config {
     bool help;
     bool version; /* `tessera --version`; nothing else is set */
     bool json;
+    const char *html; /* inspect */
 
     const char *prompt; /* run */
     const char *chat;

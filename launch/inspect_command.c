@@ -2,6 +2,9 @@
  * the same, and the exit code says that it would not be served. */
 #include "launch/inspect_command.h"
 
+#include "launch/output_file.h"
+#include "launch/output_path.h"
+#include "launch/page.h"
 #include "launch/precision_map.h"
 #include "launch/problem_list.h"
 #include "runtime/checkpoint/checkpoint.h"
@@ -10,6 +13,8 @@
 #include "runtime/plan/precision.h"
 
 #include <string.h>
+
+enum { PAGE_DEADLINE_MS = 60000 };
 
 /* Everything that is shown. `precision` is NULL where the checkpoint could not be read. */
 typedef struct inspection {
@@ -202,11 +207,105 @@ static tsr_status print_json(const inspection *x, FILE *out)
     return tsr_json_print(json, out);
 }
 
-tsr_status tsr_inspect(const char *folder, bool json, bool colour, FILE *out)
+static void add_fact(tsr_page *page, const char *name, const char *value)
 {
+    tsr_page_add(page, "<tr><th>%s</th><td>", name);
+    tsr_page_text(page, value);
+    tsr_page_add(page, "</td></tr>\n");
+}
+
+static void add_model(tsr_page *page, const inspection *x)
+{
+    const tsr_model_facts *m = &x->checkpoint->model;
+    const tsr_declarations *d = &x->checkpoint->declared;
+    char bytes[TSR_BYTE_COUNT_BYTES];
+    char text[512];
+
+    tsr_page_add(page, "<table>\n");
+    (void)snprintf(text, sizeof(text), "%s, %d layers, hidden %d, vocabulary %d",
+                   family_name(m->family), m->layers, m->hidden, m->vocab);
+    add_fact(page, "model", text);
+    (void)snprintf(text, sizeof(text), "%d heads, %d for keys and values, of %d; %d positions",
+                   m->q_heads, m->kv_heads, m->head_dim, m->max_positions);
+    add_fact(page, "attention", text);
+    (void)snprintf(text, sizeof(text), "%d of %d wide, %d for each token", m->experts,
+                   m->expert_intermediate, m->top_k);
+    add_fact(page, "experts", text);
+    (void)snprintf(text, sizeof(text), "%zu, %zu tensors, %s", x->checkpoint->file_count,
+                   x->checkpoint->tensor_count,
+                   tsr_byte_count_text(stored_bytes(x->checkpoint), bytes));
+    add_fact(page, "files", text);
+    (void)snprintf(text, sizeof(text), "%s; KV cache %s", algo_text(d), kv_text(x->precision));
+    add_fact(page, "declared", text);
+    tsr_page_add(page, "</table>\n");
+}
+
+static void add_verdict(tsr_page *page, const inspection *x)
+{
+    static const char *const names[] = {"note", "warning", "error"};
+    const tsr_problems *p = &x->problems;
+
+    if (p->errors == 0 && x->precision != NULL)
+        tsr_page_add(page, "<p class=\"good\">proven: all %d linears are stored as declared</p>\n",
+                     x->precision->linear_count);
+    else
+        tsr_page_add(page, "<p class=\"bad\">not served: %zu error%s</p>\n", p->errors,
+                     p->errors == 1 ? "" : "s");
+    if (p->count > 0)
+        tsr_page_add(page, "<h2>Problems</h2>\n<table>\n");
+    for (size_t i = 0; i < p->count; i++)
+        add_fact(page, names[p->items[i].severity], p->items[i].text);
+    if (p->count > 0)
+        tsr_page_add(page, "</table>\n");
+    if (p->dropped > 0)
+        tsr_page_add(page, "<p>and %zu further problems</p>\n", p->dropped);
+}
+
+static tsr_status write_page(const inspection *x, const char *path)
+{
+    const tsr_output_args args = {
+        .option = "--html", .path = path, .deadline_ms = PAGE_DEADLINE_MS};
+    tsr_output_file *file = NULL;
+
+    tsr_status st = tsr_output_file_open(&args, &file);
+    if (st != TSR_OK)
+        return st;
+    tsr_page page = {.text = tsr_output_file_text(file)};
+    tsr_page_begin(&page, "Checkpoint", x->folder);
+    add_verdict(&page, x);
+    if (x->precision != NULL) {
+        const tsr_precision_map map = {.model = &x->checkpoint->model,
+                                       .linears = x->precision->linears,
+                                       .claims = x->precision->claims,
+                                       .linear_count = x->precision->linear_count};
+        add_model(&page, x);
+        tsr_page_map(&page, &map);
+    }
+    tsr_page_end(&page);
+    st = page.status == TSR_OK ? tsr_output_file_finish(file) : page.status;
+    tsr_output_file_close(file);
+    return st;
+}
+
+static tsr_status show(const inspection *x, const tsr_inspect_args *args)
+{
+    const tsr_status st =
+        args->json ? print_json(x, args->out) : print_text(x, args->colour, args->out);
+    const tsr_status written = args->html != NULL ? write_page(x, args->html) : TSR_OK;
+
+    return st == TSR_OK ? written : st;
+}
+
+tsr_status tsr_inspect(const tsr_inspect_args *args)
+{
+    const tsr_named_path html = {.option = "--html", .path = args->html};
+    const char *folder = args->folder;
     inspection x = {.folder = folder};
-    tsr_status printed;
-    tsr_status st = tsr_checkpoint_open(folder, &x.problems, &x.checkpoint);
+    tsr_status st = tsr_output_path_check(&html, folder, NULL, 0);
+
+    if (st != TSR_OK)
+        return st;
+    st = tsr_checkpoint_open(folder, &x.problems, &x.checkpoint);
 
     if (st == TSR_OK)
         st = tsr_precision_read(x.checkpoint, &x.problems, &x.precision);
@@ -216,7 +315,7 @@ tsr_status tsr_inspect(const char *folder, bool json, bool colour, FILE *out)
                          x.precision->kv_refused);
     if (st == TSR_OK && tsr_problems_has_error(&x.problems))
         st = TSR_ERR_CHECKPOINT;
-    printed = json ? print_json(&x, out) : print_text(&x, colour, out);
+    const tsr_status printed = show(&x, args);
     tsr_precision_close(x.precision);
     tsr_checkpoint_close(x.checkpoint);
     tsr_problems_close(&x.problems);

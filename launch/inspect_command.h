@@ -22,7 +22,18 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-/* TSR_ERR_CHECKPOINT  invalid, contradictory or not served; everything found was printed */
-TSR_MUST_USE tsr_status tsr_inspect(const char *folder, bool json, bool colour, FILE *out);
+typedef struct tsr_inspect_args {
+    const char *folder;
+    const char *html; /* a page of the same beside it; NULL: none */
+    bool json;
+    bool colour;
+    FILE *out;
+} tsr_inspect_args;
+
+/*
+ * TSR_ERR_CHECKPOINT  invalid, contradictory or not served; everything found was printed
+ * TSR_ERR_ARG, TSR_ERR_OUTPUT, logged: the page
+ */
+TSR_MUST_USE tsr_status tsr_inspect(const tsr_inspect_args *args);
 
 #endif

@@ -27,6 +27,16 @@ static tsr_log_level level_of(const char *name)
     return (tsr_log_level)level;
 }
 
+static tsr_status inspect_command(const tsr_config *config, const tsr_launch_info *info)
+{
+    const tsr_inspect_args args = {.folder = config->folder,
+                                   .html = config->html,
+                                   .json = config->json,
+                                   .colour = info->colour_out,
+                                   .out = stdout};
+    return tsr_inspect(&args);
+}
+
 static tsr_status plan_command(const tsr_config *config, const tsr_launch_info *info)
 {
     tsr_plan_request request;
@@ -41,8 +51,7 @@ static tsr_status run_command(const tsr_config *config, const tsr_launch_info *i
 {
     switch (config->command) {
     case TSR_COMMAND_INSPECT:
-        return info->rank == 0 ? tsr_inspect(config->folder, config->json, info->colour_out, stdout)
-                               : TSR_OK;
+        return info->rank == 0 ? inspect_command(config, info) : TSR_OK;
     case TSR_COMMAND_PLAN:
         return info->rank == 0 ? plan_command(config, info) : TSR_OK;
     case TSR_COMMAND_RUN:

@@ -89,6 +89,8 @@ const tsr_option_row tsr_option_rows[] = {
      "device of each rank, or just its memory; what --backend computes on when not given"},
     {"json", INSPECT | PLAN | BENCH | DOCTOR, TSR_OPTION_FLAG, AT(json), 0, 0, NULL, NULL, NULL,
      "print one JSON object instead of text"},
+    {"html", INSPECT, TSR_OPTION_TEXT, AT(html), 0, 0, "FILE", NULL, NULL,
+     "write the same as a page that needs nothing but a browser"},
     {"backend", ALL & ~DOCTOR, TSR_OPTION_CHOICE, AT(backend), 0, 0, "NAME", "auto", NULL,
      "what computes: auto takes the best this build has"},
     {"activations", SIZED, TSR_OPTION_CHOICE, AT(activations), 0, 0, "MODE", "auto",

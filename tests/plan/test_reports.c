@@ -32,7 +32,9 @@ static printed inspect(const char *name, bool json, bool colour)
     FILE *out = open_memstream(&p.text, &count);
 
     assert_non_null(out);
-    p.status = tsr_inspect(path_of(name), json, colour, out);
+    const tsr_inspect_args args = {
+        .folder = path_of(name), .json = json, .colour = colour, .out = out};
+    p.status = tsr_inspect(&args);
     assert_int_equal(0, fclose(out));
     return p;
 }
