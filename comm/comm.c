@@ -108,6 +108,11 @@ tsr_status tsr_comm_cause(tsr_comm *comm)
     return comm->ops->cause(comm);
 }
 
+int32_t tsr_comm_ender(const tsr_comm *comm)
+{
+    return comm->ops->ender(comm);
+}
+
 void tsr_comm_stay_behind(tsr_comm *comm)
 {
     comm->ops->stay_behind(comm);

@@ -114,6 +114,9 @@ void tsr_comm_abort(tsr_comm *comm, tsr_status cause);
  * none. */
 tsr_status tsr_comm_cause(tsr_comm *comm);
 
+/* The rank of that abort, as far as this rank has heard of it; -1 when there was none. */
+int32_t tsr_comm_ender(const tsr_comm *comm);
+
 /*
  * After an abort, on ranks other than 0: waits until rank 0 has closed its part, as long as that may
  * take a rank that is not lost, and for the launcher then to end this process. Launchers end a job

@@ -69,6 +69,7 @@ static const tsr_comm_ops local_ops = {
     .barrier = local_barrier,
     .abort = tsr_local_abort,
     .cause = tsr_local_cause,
+    .ender = tsr_local_ender,
     .stay_behind = local_stay_behind,
     .close = tsr_local_table_close,
     .exchange_open = tsr_exchange_local_open,

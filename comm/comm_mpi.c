@@ -83,6 +83,7 @@ static const tsr_comm_ops mpi_ops = {
     .barrier = mpi_barrier,
     .abort = tsr_mpi_abort,
     .cause = tsr_mpi_cause,
+    .ender = tsr_mpi_ender,
     .stay_behind = tsr_mpi_stay_behind,
     .close = mpi_close,
     .exchange_open = tsr_exchange_mpi_open,

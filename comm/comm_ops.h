@@ -20,6 +20,7 @@ typedef struct tsr_comm_ops {
     tsr_status (*barrier)(tsr_comm *comm);
     void (*abort)(tsr_comm *comm, tsr_status cause); /* again: keeps the first cause */
     tsr_status (*cause)(tsr_comm *comm);             /* never waits */
+    int32_t (*ender)(const tsr_comm *comm);          /* of that cause; -1: none */
     void (*stay_behind)(tsr_comm *comm);
     void (*close)(tsr_comm *comm);
 

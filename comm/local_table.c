@@ -35,6 +35,7 @@ typedef struct group {
     uint64_t meeting; /* number of meetings cleared */
     int32_t *missing; /* [size] scratch for messages */
     tsr_status cause; /* of the end of this group; TSR_OK: alive */
+    int32_t ender;    /* the rank of that cause */
     seat seats[];     /* [size] */
 } group;
 
@@ -80,10 +81,13 @@ static bool sleep_a_while(group *g, int64_t deadline_ms)
 }
 
 /* The lock is held. */
-static void end_group(group *g, tsr_status cause)
+static void end_group(const tsr_comm *comm, tsr_status cause)
 {
-    if (g->cause == TSR_OK)
+    group *g = group_of(comm);
+    if (g->cause == TSR_OK) {
         g->cause = cause;
+        g->ender = comm->rank;
+    }
     turn(g);
 }
 
@@ -159,7 +163,7 @@ tsr_status tsr_local_meet(tsr_comm *comm)
     if (st == TSR_OK) {
         g->readers++;
     } else {
-        end_group(g, st);
+        end_group(comm, st);
         wait_for_readers(g);
     }
     unlock(g);
@@ -202,7 +206,7 @@ tsr_status tsr_local_leave(tsr_comm *comm)
         in_time = sleep_a_while(g, deadline);
     if (g->meeting == meeting) {
         st = g->cause != TSR_OK ? TSR_ERR_PEER : time_out_ranks(comm, true);
-        end_group(g, st);
+        end_group(comm, st);
         wait_for_readers(g);
     }
     unlock(g);
@@ -231,7 +235,7 @@ void tsr_local_abort(tsr_comm *comm, tsr_status cause)
 {
     group *g = group_of(comm);
     lock(g);
-    end_group(g, cause);
+    end_group(comm, cause);
     unlock(g);
 }
 
@@ -242,6 +246,15 @@ tsr_status tsr_local_cause(tsr_comm *comm)
     const tsr_status cause = g->cause;
     unlock(g);
     return cause;
+}
+
+int32_t tsr_local_ender(const tsr_comm *comm)
+{
+    group *g = group_of(comm);
+    lock(g);
+    const int32_t ender = g->cause != TSR_OK ? g->ender : -1;
+    unlock(g);
+    return ender;
 }
 
 static void group_close(group *g)

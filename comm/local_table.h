@@ -49,6 +49,7 @@ void tsr_local_await_readers(tsr_comm *comm);
 /* The table's entries of a group. */
 void tsr_local_abort(tsr_comm *comm, tsr_status cause);
 tsr_status tsr_local_cause(tsr_comm *comm);
+int32_t tsr_local_ender(const tsr_comm *comm);
 void tsr_local_table_close(tsr_comm *comm);
 
 #endif

@@ -25,6 +25,7 @@ static void take_note(tsr_mpi_world *w, const tsr_mpi_note *n, bool waits)
 
     if (n->kind == TSR_NOTE_END && w->cause == TSR_OK) {
         w->cause = (tsr_status)n->cause;
+        w->ender = n->rank;
         w->end_meeting = n->number;
         w->root_lost = n->root_lost != 0;
     } else if (n->kind == TSR_NOTE_ASK) {
@@ -156,6 +157,7 @@ void tsr_mpi_abort(tsr_comm *comm, tsr_status cause)
     if (w->cause != TSR_OK)
         return;
     w->cause = cause;
+    w->ender = comm->rank;
     tsr_mpi_say_to_all(w, &(tsr_mpi_note){.kind = TSR_NOTE_END,
                                           .cause = (int32_t)cause,
                                           .root_lost = w->root_lost,
@@ -167,6 +169,12 @@ tsr_status tsr_mpi_cause(tsr_comm *comm)
     tsr_mpi_world *w = tsr_mpi_world_of(comm);
     const tsr_status st = hear(w, false);
     return w->cause == TSR_OK ? st : w->cause;
+}
+
+int32_t tsr_mpi_ender(const tsr_comm *comm)
+{
+    const tsr_mpi_world *w = (const tsr_mpi_world *)(const void *)comm;
+    return w->cause != TSR_OK ? w->ender : -1;
 }
 
 void tsr_mpi_stay_behind(tsr_comm *comm)

@@ -69,6 +69,7 @@ TSR_MUST_USE tsr_status tsr_mpi_look_at_clock(tsr_mpi_world *w, const tsr_mpi_re
 /* The table's entries. */
 void tsr_mpi_abort(tsr_comm *comm, tsr_status cause);
 tsr_status tsr_mpi_cause(tsr_comm *comm);
+int32_t tsr_mpi_ender(const tsr_comm *comm);
 void tsr_mpi_stay_behind(tsr_comm *comm);
 
 #endif

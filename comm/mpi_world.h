@@ -59,6 +59,7 @@ typedef struct tsr_mpi_world {
     uint64_t meetings;          /* begun so far */
     uint64_t disagreed;         /* the meeting in which ranks were found to disagree; 0: none */
     tsr_status cause;           /* of the end of this group; TSR_OK: alive */
+    int32_t ender;              /* the rank of that cause */
 } tsr_mpi_world;
 
 static inline tsr_mpi_world *tsr_mpi_world_of(tsr_comm *comm)

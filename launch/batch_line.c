@@ -5,6 +5,7 @@
 #include "launch/batch_line.h"
 
 #include "runtime/base/json_file.h"
+#include "runtime/base/json_memory.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -69,11 +70,12 @@ static tsr_status parse(const tsr_line *line, json_t **ret_json, tsr_refusal *re
     const size_t mark = mark_bytes(line);
     json_error_t error = {0};
 
+    tsr_json_memory_begin();
     *ret_json = tsr_json_loadb(line->bytes + mark, line->count - mark,
                                JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
     if (*ret_json != NULL)
         return TSR_OK;
-    if (json_error_code(&error) == json_error_out_of_memory)
+    if (tsr_json_memory_ran_out())
         return TSR_ERR_MEMORY;
     return tsr_refuse(ret_refusal, "invalid_json", NULL, "line %llu: not valid JSON: %s",
                       (unsigned long long)line->number, error.text);

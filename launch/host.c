@@ -111,14 +111,14 @@ static void divide(host_record *records, int32_t ranks, int32_t rank, tsr_host_s
         smallest->card_ranks = 0;
 }
 
-/* What one version means by a plan or a step another may not. Every rank finds the same, and rank 0
- * says so. */
-static tsr_status compare_versions(const host_record *records, int32_t ranks, int32_t rank)
+/* What one version means by a plan or a step another may not. Every rank finds the same; rank 0 says
+ * so before the others have what they find it in. */
+static tsr_status compare_versions(const host_record *records, int32_t ranks, bool say)
 {
     for (int32_t r = 1; r < ranks; r++) {
         if (strncmp(records[r].version, records[0].version, VERSION_BYTES) == 0)
             continue;
-        if (rank == 0)
+        if (say)
             tsr_log(TSR_LOG_ERROR,
                     "rank %d on %.*s runs tessera %.*s, rank 0 tessera %s: start the same on every "
                     "host",
@@ -143,10 +143,12 @@ tsr_status tsr_host_share_read(tsr_comm *comm, bool cards, tsr_host_share *ret_s
 
     if (st == TSR_OK)
         st = tsr_comm_gather(comm, 0, &own, bytes_of, records);
+    if (st == TSR_OK && tsr_comm_rank(comm) == 0)
+        (void)compare_versions(records, ranks, true);
     if (st == TSR_OK)
         st = tsr_comm_broadcast(comm, 0, records, (size_t)ranks * sizeof(*records));
     if (st == TSR_OK)
-        st = compare_versions(records, ranks, tsr_comm_rank(comm));
+        st = compare_versions(records, ranks, false);
     if (st == TSR_OK)
         divide(records, ranks, tsr_comm_rank(comm), ret_share, ret_smallest);
     free(bytes_of);

@@ -302,6 +302,5 @@ tsr_status tsr_job_run(const tsr_config *config, const tsr_launch_info *info,
 {
     job j = {.config = config, .info = info, .hooks = hooks};
 
-    tsr_signals_be(info->rank == 0, true);
     return tsr_ranks_run(config, info, rank_main, &j);
 }

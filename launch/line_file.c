@@ -40,8 +40,9 @@ tsr_status tsr_line_file_open(const char *path, tsr_line_file **ret_file)
     /* A pipe that nobody writes to yet would hold up whoever opens it; poll waits for it instead. */
     file->descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (file->descriptor < 0) {
+        const tsr_status st = tsr_status_of_error(errno, TSR_ERR_ARG);
         free(file);
-        return TSR_ERR_ARG;
+        return st;
     }
     *ret_file = file;
     return TSR_OK;

@@ -113,9 +113,9 @@ void tsr_logits_file_fail(tsr_logits_file *file, size_t sequence)
 }
 
 /* A last sequence that failed leaves the file too short. */
-static tsr_status fill_up(const tsr_logits_file *file)
+static tsr_status fill_up(const tsr_logits_file *file, size_t sequences)
 {
-    const size_t last = file->tokens->count - 1;
+    const size_t last = sequences - 1;
     if (file->rows_written[last] != FAILED)
         return TSR_OK;
     const uint64_t end = file->first_byte[last] + (uint64_t)file->tokens->sequences[last].count *
@@ -123,11 +123,21 @@ static tsr_status fill_up(const tsr_logits_file *file)
     return tsr_output_file_put(file->out, end - 1, "", 1);
 }
 
-tsr_status tsr_logits_file_finish(tsr_logits_file *file)
+/* Ends the header behind the last sequence that is there, its length unchanged. */
+static void cut_header(tsr_logits_file *file, size_t sequences)
 {
-    tsr_status st = fill_up(file);
+    if (sequences == file->tokens->count)
+        return;
+    const size_t comma = file->name_byte[sequences] - strlen(",\"");
+    memset(file->header.bytes + comma, ' ', file->header.count - comma);
+    file->header.bytes[comma] = '}';
+}
 
-    for (size_t i = 0; i < file->tokens->count && st == TSR_OK; i++) {
+tsr_status tsr_logits_file_finish(tsr_logits_file *file, size_t sequences)
+{
+    tsr_status st = fill_up(file, sequences);
+
+    for (size_t i = 0; i < sequences && st == TSR_OK; i++) {
         if (file->rows_written[i] != FAILED &&
             file->rows_written[i] != file->tokens->sequences[i].count) {
             tsr_log(TSR_LOG_ERROR, "--out %s: sequence %zu has %d of %d rows", file->path, i,
@@ -135,6 +145,7 @@ tsr_status tsr_logits_file_finish(tsr_logits_file *file)
             st = TSR_ERR_OUTPUT;
         }
     }
+    cut_header(file, sequences);
     if (st == TSR_OK)
         st = tsr_output_file_put(file->out, 0, file->header.bytes, file->header.count);
     return st == TSR_OK ? tsr_output_file_finish(file->out) : st;

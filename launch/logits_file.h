@@ -21,9 +21,10 @@ TSR_MUST_USE tsr_status tsr_logits_file_write(tsr_logits_file *file, size_t sequ
 /* Gives a sequence up: its tensor is named failed.I, and what rows it has say nothing. */
 void tsr_logits_file_fail(tsr_logits_file *file, size_t sequence);
 
-/* Writes the header. TSR_ERR_OUTPUT, logged, when a sequence has rows that were never written or
+/* Writes the header, of the first `sequences`, at least one: the others were not begun.
+ * TSR_ERR_OUTPUT, logged, when a sequence has rows that were never written or
  * the disk is full. */
-TSR_MUST_USE tsr_status tsr_logits_file_finish(tsr_logits_file *file);
+TSR_MUST_USE tsr_status tsr_logits_file_finish(tsr_logits_file *file, size_t sequences);
 
 /* NULL is allowed. */
 void tsr_logits_file_close(tsr_logits_file *file);

@@ -122,7 +122,7 @@ int main(int argc, char **argv)
     tsr_config config;
 
     ignore_write_signals();
-    tsr_signals_be(info.rank == 0, false);
+    tsr_signals_be(info.mpi ? info.rank : -1, false);
     /* Every rank reads the same command line, and one is enough to say what is wrong with it. The
      * others let rank 0 say it, for the launcher ends the job with whoever exits first; where they
      * alone are wrong (another environment on their host) they say it themselves. */
@@ -145,5 +145,8 @@ int main(int argc, char **argv)
     }
     tsr_log_set_level(info.rank == 0 ? level_of(config.log_level) : TSR_LOG_WARN);
     st = flush_output(run_command(&config, &info));
+    const bool alone = config.command == TSR_COMMAND_INSPECT || config.command == TSR_COMMAND_PLAN;
+    if (alone && st == TSR_ERR_MEMORY && !tsr_log_has_error())
+        tsr_log(TSR_LOG_ERROR, "%s", tsr_status_text(st));
     return tsr_status_exit_code(st);
 }

@@ -71,9 +71,10 @@ static tsr_status fail_output(tsr_output_file *file, tsr_status st, const char *
 
 static tsr_status fail_with_errno(tsr_output_file *file)
 {
+    const tsr_status st = tsr_status_of_error(errno, TSR_ERR_OUTPUT);
     char what[128];
     (void)snprintf(what, sizeof(what), "cannot be written: %s", strerror(errno));
-    return fail_output(file, TSR_ERR_OUTPUT, what);
+    return fail_output(file, st, what);
 }
 
 /* A name for what this process has open, which nothing can take the place of. */

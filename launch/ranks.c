@@ -11,6 +11,7 @@
 #include "launch/ranks.h"
 
 #include "launch/signals.h"
+#include "runtime/base/ending.h"
 #include "runtime/base/log.h"
 
 #include <pthread.h>
@@ -25,6 +26,24 @@ typedef struct rank_thread {
     bool named;
 } rank_thread;
 
+/* Nobody says that memory has run out where it does, for there are hundreds of places: the process
+ * does, in the end, unless something better was said. */
+static void say_memory_ran_out(tsr_status st)
+{
+    if (st == TSR_ERR_MEMORY && !tsr_log_has_error())
+        tsr_log(TSR_LOG_ERROR, "%s", tsr_status_text(st));
+}
+
+/* Said by the rank whose end is everybody's. */
+static void say_why(tsr_comm *comm, tsr_status st)
+{
+    if (tsr_comm_ender(comm) != tsr_comm_rank(comm))
+        return;
+    say_memory_ran_out(st);
+    if (st == tsr_ending_status() && !tsr_signals_are_loud() && !tsr_log_has_error())
+        tsr_log(TSR_LOG_ERROR, "%s", tsr_status_text(st));
+}
+
 static tsr_status run_rank(tsr_comm *comm, tsr_rank_main rank_main, void *context)
 {
     tsr_status st = rank_main(comm, context);
@@ -32,6 +51,7 @@ static tsr_status run_rank(tsr_comm *comm, tsr_rank_main rank_main, void *contex
         tsr_comm_abort(comm, st);
         if (tsr_comm_cause(comm) != TSR_OK)
             st = tsr_comm_cause(comm);
+        say_why(comm, st);
     }
     return st;
 }
@@ -93,6 +113,7 @@ static tsr_status run_local(const tsr_config *config, tsr_rank_main rank_main, v
                 .comm = members[r], .rank_main = rank_main, .context = context, .named = ranks > 1};
         st = run_threads(ranks, threads);
     }
+    say_memory_ran_out(st);
     free(members);
     free(threads);
     return st;
@@ -131,13 +152,17 @@ tsr_status tsr_ranks_run(const tsr_config *config, const tsr_launch_info *info,
 
     if (!info->mpi) {
         st = check_size(config, info, config->local_ranks > 0 ? (int32_t)config->local_ranks : 1);
-        return st == TSR_OK ? run_local(config, rank_main, context) : st;
+        if (st != TSR_OK)
+            return st;
+        tsr_signals_be(-1, true);
+        return run_local(config, rank_main, context);
     }
     const tsr_launched launched = {.job = info->job,
                                    .size = info->size,
                                    .local_rank = info->local_rank,
                                    .local_size = info->local_size};
     st = tsr_comm_open_mpi((int32_t)config->init_timeout * 1000, &launched, &comm);
+    say_memory_ran_out(st);
     if (st != TSR_OK)
         return st;
     if (tsr_comm_size(comm) > 1)
@@ -147,11 +172,13 @@ tsr_status tsr_ranks_run(const tsr_config *config, const tsr_launch_info *info,
         tsr_comm_close(comm); /* all find the same, and none has to hear it */
         return st;
     }
+    tsr_signals_be(tsr_comm_size(comm) > 1 ? tsr_comm_rank(comm) : -1, true);
     st = run_rank(comm, rank_main, context);
     if (st != TSR_OK) {
         tsr_signals_leave(tsr_status_exit_code(st));
         tsr_comm_stay_behind(comm);
     }
+    tsr_signals_be(tsr_comm_size(comm) > 1 ? tsr_comm_rank(comm) : -1, false);
     tsr_comm_close(comm);
     return st;
 }

@@ -121,17 +121,22 @@ static tsr_status finish_score(void *context, tsr_status status, const tsr_engin
 
     if (status != TSR_OK || stats == NULL)
         return status;
-    tsr_status st = tsr_logits_file_finish(s->out);
+    if (s->next < s->tokens.count)
+        tsr_log(TSR_LOG_WARN, "asked to drain: %zu of %zu sequences are scored", s->next,
+                s->tokens.count);
+    if (s->next == 0)
+        return TSR_OK; /* and there is no file */
+    tsr_status st = tsr_logits_file_finish(s->out, s->next);
     const double seconds = (double)stats->run_ns / 1e9;
     if (st == TSR_OK)
-        tsr_log(TSR_LOG_INFO, "scored %zu sequences, %llu tokens in %.2f s, %.0f tokens/s",
-                s->tokens.count, (unsigned long long)stats->prompt_tokens, seconds,
+        tsr_log(TSR_LOG_INFO, "scored %zu sequences, %llu tokens in %.2f s, %.0f tokens/s", s->next,
+                (unsigned long long)stats->prompt_tokens, seconds,
                 seconds > 0 ? (double)stats->prompt_tokens / seconds : 0);
     if (st == TSR_OK && s->failed > 0) {
         tsr_log(TSR_LOG_ERROR,
                 "%zu of %zu sequences have logits that are NaN or infinite: --out %s names them "
                 "failed.N, the others logits.N",
-                s->failed, s->tokens.count, s->config->out);
+                s->failed, s->next, s->config->out);
         st = TSR_ERR_CHECKPOINT;
     }
     return st;

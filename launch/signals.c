@@ -7,13 +7,16 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 /* mpirun kills a second after it has sent SIGTERM. */
-enum { GRACE_S = 2, ANY_SIGNAL = 128 };
+enum { GRACE_US = 900000, WHO_BYTES = 24, LINE_BYTES = 80, ANY_SIGNAL = 128 };
 
 static volatile int drain;
+static char lines[3][LINE_BYTES]; /* of SIGHUP, SIGINT, SIGTERM */
 static atomic_bool is_loud = true;
 static atomic_bool has_to_keep;
 static atomic_int leaving; /* an exit code; 0: not leaving */
@@ -24,15 +27,26 @@ static void ask_to_drain(int number)
     drain = 1;
 }
 
+/* In one piece, so that lines of several ranks stay whole. */
 static void say(int number)
 {
-    static const char hangup[] = "tessera: error: ended by SIGHUP\n";
-    static const char interrupt[] = "tessera: error: ended by SIGINT\n";
-    static const char terminated[] = "tessera: error: ended by SIGTERM\n";
-    const char *line = number == SIGHUP ? hangup : number == SIGINT ? interrupt : terminated;
-
-    const ssize_t written = write(STDERR_FILENO, line, strlen(line));
+    const size_t i = number == SIGHUP ? 0 : number == SIGINT ? 1 : 2;
+    const ssize_t written = write(STDERR_FILENO, lines[i], strlen(lines[i]));
     (void)written; /* nobody is left to be told */
+}
+
+static void write_lines(const char *who)
+{
+    static const char *const names[] = {"SIGHUP", "SIGINT", "SIGTERM"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        (void)snprintf(lines[i], sizeof(lines[i]), "tessera: %serror: ended by %s\n", who,
+                       names[i]);
+}
+
+static void wait_a_moment(void)
+{
+    const struct itimerval moment = {.it_value = {.tv_usec = GRACE_US}};
+    (void)setitimer(ITIMER_REAL, &moment, NULL);
 }
 
 static void end(int number)
@@ -45,8 +59,10 @@ static void end(int number)
     if (code != 0) {
         /* Whoever leaves now ends the second that the launcher gives rank 0: mpirun sleeps it, and
          * wakes for every process that ends. */
-        tsr_ending_ask(number);
-        (void)alarm(GRACE_S);
+        if (tsr_ending_status() == TSR_OK) {
+            tsr_ending_ask(number);
+            wait_a_moment();
+        }
         errno = before;
         return;
     }
@@ -60,7 +76,7 @@ static void end(int number)
         say(number);
     if (!atomic_load(&has_to_keep))
         _exit(ANY_SIGNAL + number);
-    (void)alarm(GRACE_S);
+    wait_a_moment();
     errno = before;
 }
 
@@ -70,7 +86,12 @@ static void give_up(int number)
     const int code = atomic_load(&leaving);
 
     (void)number;
-    _exit(code != 0 ? code : tsr_status_exit_code(tsr_ending_status()));
+    if (code != 0)
+        _exit(code);
+    const tsr_status st = tsr_ending_status();
+    if (!atomic_load(&is_loud))
+        say(st == TSR_ERR_HANGUP ? SIGHUP : st == TSR_ERR_INTERRUPT ? SIGINT : SIGTERM);
+    _exit(tsr_status_exit_code(st));
 }
 
 static void handle(int number, void (*handler)(int), int flags)
@@ -92,6 +113,7 @@ static void handle_unless_ignored(int number, void (*handler)(int))
 
 void tsr_signals_watch(void)
 {
+    write_lines("");
     handle(SIGUSR1, ask_to_drain, SA_RESTART);
     handle(SIGALRM, give_up, 0);
     handle_unless_ignored(SIGHUP, end);
@@ -99,10 +121,20 @@ void tsr_signals_watch(void)
     handle(SIGTERM, end, 0);
 }
 
-void tsr_signals_be(bool loud, bool keeps)
+void tsr_signals_be(int32_t rank, bool keeps)
 {
-    atomic_store(&is_loud, loud);
+    char who[WHO_BYTES] = "";
+
+    if (rank >= 0)
+        (void)snprintf(who, sizeof(who), "[rank %d] ", rank);
+    write_lines(who);
+    atomic_store(&is_loud, rank <= 0);
     atomic_store(&has_to_keep, keeps);
+}
+
+bool tsr_signals_are_loud(void)
+{
+    return atomic_load(&is_loud);
 }
 
 void tsr_signals_leave(int code)

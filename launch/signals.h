@@ -19,13 +19,17 @@
 void tsr_signals_watch(void);
 
 /*
- * How this process ends when it is asked to.
+ * Who this process is when it is asked to end.
  *
- *   loud    says at once which signal has come; the launcher sends it to every rank, and one line
- *           is enough
+ *   rank    of a job of processes; -1: the only one. The launcher asks every rank, and one line is
+ *           enough: rank 0 says at once which signal has come, another when it ends without having
+ *           told the others.
  *   keeps   has something to keep
  */
-void tsr_signals_be(bool loud, bool keeps);
+void tsr_signals_be(int32_t rank, bool keeps);
+
+/* Whether this process says at once which signal has come. */
+bool tsr_signals_are_loud(void);
 
 /* Nothing is left to do but to go: from here on a signal ends the process with `code`, in silence, and
  * but for SIGINT after a moment, which is rank 0's. */

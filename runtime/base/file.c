@@ -14,7 +14,7 @@ tsr_status tsr_file_open(const char *path, tsr_file *ret_file)
     /* A pipe would be waited for, without end; to files the flag means nothing. */
     const int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (descriptor < 0)
-        return TSR_ERR_CHECKPOINT;
+        return tsr_status_of_error(errno, TSR_ERR_CHECKPOINT);
 
     struct stat info;
     if (fstat(descriptor, &info) != 0)
@@ -39,7 +39,9 @@ tsr_status tsr_file_read(const tsr_file *file, uint64_t offset, size_t bytes, vo
         const ssize_t got = pread(file->descriptor, to, bytes, (off_t)offset);
         if (got < 0 && errno == EINTR)
             continue;
-        if (got <= 0)
+        if (got < 0)
+            return tsr_status_of_error(errno, TSR_ERR_CHECKPOINT);
+        if (got == 0)
             return TSR_ERR_CHECKPOINT;
         to += got;
         offset += (uint64_t)got;
@@ -58,7 +60,7 @@ void tsr_file_close(tsr_file *file)
 tsr_status tsr_file_read_text(const char *path, size_t max_bytes, char **ret_text,
                               size_t *ret_bytes)
 {
-    tsr_file file;
+    tsr_file file = {.descriptor = -1};
     tsr_status st = tsr_file_open(path, &file);
     if (st != TSR_OK)
         return st;

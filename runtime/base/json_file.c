@@ -3,6 +3,7 @@
 #include "runtime/base/json_file.h"
 
 #include "runtime/base/file.h"
+#include "runtime/base/json_memory.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -12,7 +13,12 @@ tsr_status tsr_json_load_bytes(const char *name, const char *bytes, size_t count
                                tsr_problems *problems, json_t **ret_json)
 {
     json_error_t error;
+    tsr_json_memory_begin();
     json_t *json = tsr_json_loadb(bytes, count, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+    if (json == NULL && tsr_json_memory_ran_out()) {
+        tsr_problems_add(problems, TSR_SEVERITY_ERROR, "%s: cannot be read: out of memory", name);
+        return TSR_ERR_MEMORY;
+    }
     if (json == NULL) {
         tsr_problems_add(problems, TSR_SEVERITY_ERROR, "%s: line %d, column %d: not valid JSON: %s",
                          name, error.line, error.column, error.text);
@@ -30,7 +36,7 @@ tsr_status tsr_json_load_file(const char *path, size_t max_bytes, tsr_problems *
     tsr_status st = tsr_file_read_text(path, max_bytes, &text, &count);
     if (st != TSR_OK) {
         tsr_problems_add(problems, TSR_SEVERITY_ERROR, "%s: cannot be read: %s", path,
-                         st == TSR_ERR_MEMORY ? "out of memory" : strerror(errno));
+                         strerror(errno));
         return st;
     }
     st = tsr_json_load_bytes(path, text, count, problems, ret_json);

@@ -3,6 +3,7 @@
 #include "runtime/base/log.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,6 +14,7 @@ static tsr_log_level max_level = TSR_LOG_INFO;
 static tsr_log_sink active_sink;
 static void *active_context;
 static _Thread_local int32_t thread_rank = -1;
+static atomic_bool has_error;
 
 static const char *const level_names[] = {"error", "warning", "info", "debug"};
 
@@ -65,8 +67,16 @@ void tsr_log(tsr_log_level level, const char *format, ...)
     va_end(args);
     make_one_line(line);
 
-    if (active_sink != NULL)
+    if (active_sink != NULL) {
         active_sink(active_context, level, line);
-    else
-        (void)fprintf(stderr, "tessera: %s\n", line);
+        return;
+    }
+    (void)fprintf(stderr, "tessera: %s\n", line);
+    if (level == TSR_LOG_ERROR)
+        atomic_store(&has_error, true);
+}
+
+bool tsr_log_has_error(void)
+{
+    return atomic_load(&has_error);
 }

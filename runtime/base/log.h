@@ -31,6 +31,9 @@ void tsr_log_set_rank(int32_t rank);
 /* True when a line of this level would be written. */
 bool tsr_log_enabled(tsr_log_level level);
 
+/* True when a line of TSR_LOG_ERROR was written to stderr: why the process fails has been said. */
+bool tsr_log_has_error(void);
+
 __attribute__((format(printf, 2, 3))) void tsr_log(tsr_log_level level, const char *format, ...);
 
 #endif

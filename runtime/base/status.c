@@ -37,6 +37,11 @@ tsr_status tsr_status_of_error(int error, tsr_status otherwise)
     return error == ENOMEM || error == EMFILE || error == ENFILE ? TSR_ERR_MEMORY : otherwise;
 }
 
+tsr_status tsr_status_of_two(tsr_status first, tsr_status second)
+{
+    return first == TSR_OK || second == TSR_ERR_MEMORY ? second : first;
+}
+
 int tsr_status_exit_code(tsr_status status)
 {
     return row_of(status)->exit_code;

@@ -45,6 +45,10 @@ const char *tsr_status_text(tsr_status status);
  * the machine, and are nobody else's fault; else `otherwise`. */
 tsr_status tsr_status_of_error(int error, tsr_status otherwise);
 
+/* Of two things that were tried: the first that failed, but memory that ran out explains whatever
+ * else went wrong. */
+tsr_status tsr_status_of_two(tsr_status first, tsr_status second);
+
 /* The code a process that ends with this status exits with. */
 int tsr_status_exit_code(tsr_status status);
 

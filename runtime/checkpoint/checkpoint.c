@@ -97,7 +97,7 @@ static tsr_status read_folder(header_reading *headers, tsr_arena *memory, tsr_pr
     else
         (void)read_headers(headers);
     append_problems(&headers->problems, problems);
-    return st == TSR_OK ? headers->status : st;
+    return tsr_status_of_two(st, headers->status);
 }
 
 static tsr_status keep(const char *folder, const tsr_configs *configs, const tsr_tensor_list *list,

@@ -29,15 +29,15 @@ static tsr_status load_files(const char *folder, tsr_problems *problems, config_
 {
     tsr_status st = tsr_folder_json_load(folder, "config.json", problems, &files->config);
 
-    if (load_if_there(folder, "generation_config.json", problems, &files->generation) != TSR_OK)
-        st = TSR_ERR_CHECKPOINT;
-    if (load_if_there(folder, "hf_quant_config.json", problems, &files->hf_quant) != TSR_OK)
-        st = TSR_ERR_CHECKPOINT;
+    st = tsr_status_of_two(
+        st, load_if_there(folder, "generation_config.json", problems, &files->generation));
+    st = tsr_status_of_two(
+        st, load_if_there(folder, "hf_quant_config.json", problems, &files->hf_quant));
     if (tsr_folder_has(folder, "quant_cfg.json")) {
         tsr_problems_add(problems, TSR_SEVERITY_ERROR,
                          "quant_cfg.json: overlays are not read; put its rows into "
                          "hf_quant_config.json and remove it");
-        st = TSR_ERR_CHECKPOINT;
+        st = tsr_status_of_two(st, TSR_ERR_CHECKPOINT);
     }
     return st;
 }
@@ -57,10 +57,8 @@ static tsr_status read_generation(const char *folder, const config_files *files,
     const tsr_fields generation = {files->generation, "generation_config.json", problems};
 
     tsr_status st = tsr_eos_read(&generation, &configs->model);
-    if (tsr_eos_read(&config, &configs->model) != TSR_OK)
-        st = TSR_ERR_CHECKPOINT;
-    if (tsr_generation_config_read(&generation, &configs->generation) != TSR_OK)
-        st = TSR_ERR_CHECKPOINT;
+    st = tsr_status_of_two(st, tsr_eos_read(&config, &configs->model));
+    st = tsr_status_of_two(st, tsr_generation_config_read(&generation, &configs->generation));
     /* what a tokenizer's own configuration names is for those who have the tokenizer */
     if (st == TSR_OK && configs->model.eos_count == 0 &&
         !tsr_folder_has(folder, "tokenizer_config.json"))
@@ -80,7 +78,7 @@ static tsr_status read_files(const char *folder, const config_files *files, tsr_
 
     const tsr_status quant_st =
         tsr_quant_config_read(files->config, files->hf_quant, memory, problems, &configs->declared);
-    return st == TSR_OK ? quant_st : st;
+    return tsr_status_of_two(st, quant_st);
 }
 
 tsr_status tsr_configs_read(const char *folder, tsr_arena *memory, tsr_problems *problems,

@@ -34,8 +34,6 @@ tsr_status tsr_folder_json_load(const char *folder, const char *name, tsr_proble
     size_t count = 0;
     errno = 0;
     tsr_status st = tsr_file_read_text(path, MOST_BYTES, &text, &count);
-    if (st == TSR_ERR_MEMORY)
-        return st;
     if (st != TSR_OK) {
         tsr_problems_add(problems, TSR_SEVERITY_ERROR, "%s: cannot be read from %s: %s", name,
                          folder, strerror(errno));

@@ -85,7 +85,9 @@ bool tsr_scheduler_owner(const tsr_scheduler *scheduler, uint32_t entry, uint64_
 
 /* What a step's results come to. */
 typedef struct tsr_absorbed {
-    const tsr_output *output; /* [count], valid until the next call */
+    /* [count], each of another request. Valid until the next absorb: whoever is told of them may
+     * submit, cancel and fail requests meanwhile, which changes none of them. */
+    const tsr_output *output;
     int32_t count;
 } tsr_absorbed;
 

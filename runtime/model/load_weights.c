@@ -290,7 +290,7 @@ static tsr_status take_stretch(tsr_loader *loader)
     const size_t s = loader->stretch;
     tsr_stretch_bytes got = {0};
     tsr_status st = tsr_read_ahead_next(loader->reader, &got);
-    if (st == TSR_ERR_CHECKPOINT || st == TSR_ERR_TIMEOUT)
+    if (st == TSR_ERR_CHECKPOINT || st == TSR_ERR_TIMEOUT || got.error != 0)
         return say_unread(loader, s, got, st);
 
     const tsr_piece *piece = &loader->order.pieces[loader->order.first_piece[s]];

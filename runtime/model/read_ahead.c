@@ -5,6 +5,7 @@
 #include "runtime/model/read_ahead.h"
 
 #include "runtime/base/clock.h"
+#include "runtime/base/ending.h"
 #include "runtime/base/file.h"
 #include "runtime/base/log.h"
 #include "runtime/base/sizes.h"
@@ -30,6 +31,9 @@ typedef struct slot {
     tsr_status status;
     bool full;
 } slot;
+
+/* How often a wait looks whether the process was asked to end. */
+enum { SLICE_MS = 50 };
 
 struct tsr_read_ahead {
     const tsr_reading *reading;
@@ -200,8 +204,8 @@ undo_reader:
 tsr_status tsr_read_ahead_next(tsr_read_ahead *reader, tsr_stretch_bytes *ret_bytes)
 {
     const size_t slots = (size_t)reader->reading->slots;
-    const struct timespec until = tsr_clock_deadline(reader->reading->deadline_ms);
-    int late = 0;
+    const int64_t until = tsr_clock_ms() + reader->reading->deadline_ms;
+    tsr_status st = TSR_OK;
 
     (void)pthread_mutex_lock(&reader->lock);
     if (reader->taken > 0)
@@ -209,9 +213,11 @@ tsr_status tsr_read_ahead_next(tsr_read_ahead *reader, tsr_stretch_bytes *ret_by
     (void)pthread_cond_broadcast(&reader->moved);
 
     const slot *next = &reader->slots[reader->taken % slots];
-    while (!next->full && late == 0)
-        late = pthread_cond_timedwait(&reader->moved, &reader->lock, &until);
-    tsr_status st = TSR_ERR_TIMEOUT;
+    while (!next->full && st == TSR_OK) {
+        const struct timespec a_while = tsr_clock_deadline(SLICE_MS);
+        (void)pthread_cond_timedwait(&reader->moved, &reader->lock, &a_while);
+        st = tsr_clock_ms() < until ? tsr_ending_status() : TSR_ERR_TIMEOUT;
+    }
     if (next->full) {
         reader->taken++;
         *ret_bytes = next->content;

@@ -180,16 +180,13 @@ static void keep(results *kept, const sim *s)
 static void absorb(load *l, const results *r)
 {
     tsr_absorbed absorbed;
-    uint64_t ids[SIM_ROWS];
 
     take_scores(l, r->score, r->scores);
     ASSERT_STATUS(TSR_OK, tsr_scheduler_absorb(l->scheduler, r->row, r->rows, 0, &absorbed));
     for (int32_t i = 0; i < absorbed.count; i++) {
-        ids[i] = absorbed.output[i].id;
         take_output(l, &absorbed.output[i]);
+        cancel_if_asked(l, absorbed.output[i].id); /* the others stay as they are */
     }
-    for (int32_t i = 0; i < absorbed.count; i++)
-        cancel_if_asked(l, ids[i]);
 }
 
 static void submit_some(load *l)

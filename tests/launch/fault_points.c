@@ -1,11 +1,12 @@
 /*
  * Preloaded into every rank of a job that is broken on purpose (fault_matrix.py). Where a job has a
  * moment too short to be hit from outside, the rank says that it has come there, by a file
- * FAULT_FOLDER/<moment>.<rank>, and stays for FAULT_PAUSE_MS:
+ * FAULT_FOLDER/<moment>.<rank>, and stays for FAULT_PAUSE_MS, if FAULT_MOMENT is that moment:
  *
- *   start   about to start MPI
- *   load    about to read weights for the first time
- *   end     about to end MPI
+ *   start     about to start MPI
+ *   started   MPI has started, nothing is planned
+ *   load      about to read weights for the first time
+ *   end       about to end MPI
  *
  * And while there is a file FAULT_FOLDER/garble.<rank>, what rank 0 broadcasts has a bit turned
  * round: in the sender's message, or where it arrives.
@@ -62,10 +63,13 @@ static bool asked_to_garble(void)
 static void stay_at(const char *moment)
 {
     const char *pause = getenv("FAULT_PAUSE_MS");
+    const char *wanted = getenv("FAULT_MOMENT");
     const long ms = pause != NULL ? strtol(pause, NULL, 10) : 0;
     struct timespec left = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
     char path[PATH_BYTES];
 
+    if (wanted == NULL || strcmp(wanted, moment) != 0)
+        return;
     path_of(moment, path);
     FILE *file = fopen(path, "w");
     if (file != NULL)
@@ -77,7 +81,9 @@ static void stay_at(const char *moment)
 int MPI_Init_thread(int *argc, char ***argv, int required, int *provided)
 {
     stay_at("start");
-    return PMPI_Init_thread(argc, argv, required, provided);
+    const int code = PMPI_Init_thread(argc, argv, required, provided);
+    stay_at("started");
+    return code;
 }
 
 int MPI_Finalize(void)

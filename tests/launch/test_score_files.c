@@ -199,7 +199,7 @@ static void logits_are_no_safetensors_file_before_the_end(void **state)
     ASSERT_STATUS(TSR_OK, tsr_logits_file_write(file, 0, 1, 1, rows));
     ASSERT_STATUS(TSR_OK, tsr_logits_file_write(file, 0, 0, 1, rows));
     ASSERT_STATUS(TSR_ERR_CHECKPOINT, open_written(memory, &header));
-    ASSERT_STATUS(TSR_OK, tsr_logits_file_finish(file));
+    ASSERT_STATUS(TSR_OK, tsr_logits_file_finish(file, 2));
     tsr_logits_file_close(file);
 
     ASSERT_STATUS(TSR_OK, open_written(memory, &header));
@@ -226,7 +226,7 @@ static void logits_with_rows_that_never_came_stay_none(void **state)
     ASSERT_STATUS(TSR_OK, tsr_arena_open(1 << 12, &memory));
     ASSERT_STATUS(TSR_OK, tsr_logits_file_open(path, &asked, VOCAB, &file));
     ASSERT_STATUS(TSR_OK, tsr_logits_file_write(file, 0, 1, 2, rows));
-    ASSERT_STATUS(TSR_ERR_OUTPUT, tsr_logits_file_finish(file));
+    ASSERT_STATUS(TSR_ERR_OUTPUT, tsr_logits_file_finish(file, 1));
     tsr_logits_file_close(file);
     ASSERT_STATUS(TSR_OK, open_written(memory, &header));
     assert_int_equal(header.count, 2);
@@ -234,11 +234,39 @@ static void logits_with_rows_that_never_came_stay_none(void **state)
     assert_int_equal(remove(path), 0);
     ASSERT_STATUS(TSR_OK, tsr_logits_file_open(path, &asked, VOCAB, &file));
     ASSERT_STATUS(TSR_OK, tsr_logits_file_write(file, 0, 1, 2, rows));
-    ASSERT_STATUS(TSR_ERR_OUTPUT, tsr_logits_file_finish(file));
+    ASSERT_STATUS(TSR_ERR_OUTPUT, tsr_logits_file_finish(file, 1));
     tsr_logits_file_close(file);
     ASSERT_STATUS(TSR_ERR_CHECKPOINT, open_written(memory, &header));
     tsr_arena_close(memory);
     put("", 0); /* for whoever removes it */
+}
+
+/* A job that drains scores the first of its sequences. */
+static void logits_of_the_first_sequences_are_a_file(void **state)
+{
+    (void)state;
+    static const int32_t ids[] = {1, 2, 3};
+    tsr_token_sequence sequences[] = {{ids, 2}, {ids, 3}, {ids, 1}};
+    const tsr_token_file asked = {.sequences = sequences, .count = 3, .longest = 3};
+    const float rows[3 * VOCAB] = {1.0F, 2.0F};
+
+    for (size_t scored = 1; scored <= 3; scored++) {
+        tsr_logits_file *file = NULL;
+        tsr_arena *memory = NULL;
+        tsr_safetensors header;
+
+        assert_int_equal(remove(path), 0);
+        ASSERT_STATUS(TSR_OK, tsr_arena_open(1 << 12, &memory));
+        ASSERT_STATUS(TSR_OK, tsr_logits_file_open(path, &asked, VOCAB, &file));
+        for (size_t i = 0; i < scored; i++)
+            ASSERT_STATUS(TSR_OK,
+                          tsr_logits_file_write(file, i, 0, asked.sequences[i].count, rows));
+        ASSERT_STATUS(TSR_OK, tsr_logits_file_finish(file, scored));
+        tsr_logits_file_close(file);
+        ASSERT_STATUS(TSR_OK, open_written(memory, &header));
+        assert_int_equal(header.count, scored);
+        tsr_arena_close(memory);
+    }
 }
 
 static int make_file(void **state)
@@ -264,6 +292,7 @@ int main(void)
         cmocka_unit_test(tensors_of_anything_else_are_refused),
         cmocka_unit_test(logits_are_no_safetensors_file_before_the_end),
         cmocka_unit_test(logits_with_rows_that_never_came_stay_none),
+        cmocka_unit_test(logits_of_the_first_sequences_are_a_file),
     };
     return cmocka_run_group_tests(tests, make_file, remove_file);
 }
