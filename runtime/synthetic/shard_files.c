@@ -5,6 +5,7 @@
  */
 #include "runtime/synthetic/shard_files.h"
 
+#include "runtime/base/ending.h"
 #include "runtime/base/file.h"
 #include "runtime/base/log.h"
 #include "runtime/base/sizes.h"
@@ -93,7 +94,9 @@ static tsr_status write_tensor(const writer *w, int32_t index)
         return write_numbers(s, t, at, &state);
     for (uint64_t left = t->bytes; st == TSR_OK && left > 0;) {
         const size_t bytes = (size_t)tsr_smaller_size(left, TSR_RANDOM_PIECE);
-        st = write_at(s, at, tsr_random_piece(w->pool, t->kind, bytes, &state), bytes);
+        st = tsr_ending_status();
+        if (st == TSR_OK)
+            st = write_at(s, at, tsr_random_piece(w->pool, t->kind, bytes, &state), bytes);
         at += bytes;
         left -= bytes;
     }

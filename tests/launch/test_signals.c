@@ -80,6 +80,20 @@ static void a_launcher_that_is_ended_ends_its_ranks(void **state)
     assert_int_equal(count_lines(scratch_path("answers")), 1 + LONG_ANSWERS);
 }
 
+/* Also in the middle of writing a checkpoint of its own. */
+static void a_bench_that_is_ended_leaves_no_checkpoint(void **state)
+{
+    (void)state;
+    assert_int_equal(
+        run_command_line("mkdir %s/made && { %s bench --shape qwen3-30b-a3b --layers 2 --scratch "
+                         "%s/made --batch 1 --prefill none & job=$!; "
+                         "until ls %s/made/*/*.safetensors; do kill -0 $job || exit 99; done; "
+                         "kill -TERM $job; wait $job; }",
+                         scratch_folder(), TSR_PROGRAM, scratch_folder(), scratch_folder()),
+        143);
+    assert_int_equal(run_command_line("rmdir %s/made", scratch_folder()), 0);
+}
+
 /* As early as a signal is not what ends every process. */
 static void a_job_drains_from_the_start(void **state)
 {
@@ -131,7 +145,7 @@ static void a_score_that_drains_has_the_sequences_it_took(void **state)
 }
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-/* Wherever it strikes: a line, and a code of its own. */
+/* Wherever it strikes: a line, and a code of its own. Sanitizers want memory and files themselves. */
 static void too_little_memory_for_the_process_exits_with_11(void **state)
 {
     (void)state;
@@ -149,7 +163,6 @@ static void too_little_memory_for_the_process_exits_with_11(void **state)
     }
     assert_in_range(refused, 1, 7);
 }
-#endif
 
 /* Of what a process may open, the rest of them is taken. */
 static void too_few_open_files_exit_with_11(void **state)
@@ -166,18 +179,20 @@ static void too_few_open_files_exit_with_11(void **state)
         assert_error_lines(1);
     }
 }
+#endif
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_signal_ends_a_run_with_a_line_and_keeps_what_was_answered),
         cmocka_unit_test(a_launcher_that_is_ended_ends_its_ranks),
+        cmocka_unit_test(a_bench_that_is_ended_leaves_no_checkpoint),
         cmocka_unit_test(a_job_drains_from_the_start),
         cmocka_unit_test(a_score_that_drains_has_the_sequences_it_took),
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
         cmocka_unit_test(too_little_memory_for_the_process_exits_with_11),
-#endif
         cmocka_unit_test(too_few_open_files_exit_with_11),
+#endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
