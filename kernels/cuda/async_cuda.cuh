@@ -136,6 +136,17 @@ static __device__ __forceinline__ void cluster_meet(void)
                      : "memory");
 }
 
+/* The same in two halves, by threads that need not be together. */
+static __device__ __forceinline__ void cluster_arrive(void)
+{
+    asm volatile("barrier.cluster.arrive.release;" ::: "memory");
+}
+
+static __device__ __forceinline__ void cluster_await(void)
+{
+    asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
+}
+
 /* What stands at that place in a CTA of the cluster. */
 static __device__ __forceinline__ float4 cluster_load_16(uint32_t at, uint32_t cta)
 {
@@ -150,6 +161,32 @@ static __device__ __forceinline__ float4 cluster_load_16(uint32_t at, uint32_t c
                  : "r"(at), "r"(cta)
                  : "memory");
     return v;
+}
+
+static __device__ __forceinline__ float cluster_load(uint32_t at, uint32_t cta)
+{
+    float v;
+
+    asm volatile("{\n"
+                 ".reg .b32 there;\n"
+                 "mapa.shared::cluster.u32 there, %1, %2;\n"
+                 "ld.shared::cluster.f32 %0, [there];\n"
+                 "}"
+                 : "=f"(v)
+                 : "r"(at), "r"(cta)
+                 : "memory");
+    return v;
+}
+
+static __device__ __forceinline__ void cluster_store(uint32_t at, uint32_t cta, float v)
+{
+    asm volatile("{\n"
+                 ".reg .b32 there;\n"
+                 "mapa.shared::cluster.u32 there, %0, %1;\n"
+                 "st.shared::cluster.f32 [there], %2;\n"
+                 "}" ::"r"(at),
+                 "r"(cta), "f"(v)
+                 : "memory");
 }
 
 #endif

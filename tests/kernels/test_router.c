@@ -316,6 +316,70 @@ static void rows_beyond_a_chunk_get_their_own_experts(void **state)
     sample_linear_free(gate);
 }
 
+enum { CROWD = 1100, WIDE = 528, CROWD_E = 48 };
+
+/* All rows, so many at a time. */
+static void run_pieces(tsr_device *device, const tsr_router_args *all, const int32_t *rows)
+{
+    const size_t row_bytes = WIDE * tsr_device_activation_bytes(device);
+    int32_t first = 0;
+
+    for (int i = 0; first < CROWD; i++) {
+        const size_t at = (size_t)first;
+        const tsr_router_args a = {
+            .expert = all->expert + at * (size_t)all->router->top_k,
+            .weight = all->weight + at * (size_t)all->router->top_k,
+            .x = (const unsigned char *)all->x + at * row_bytes,
+            .router = all->router,
+            .tokens = rows[i],
+        };
+        ASSERT_STATUS(TSR_OK, device->ops->router(device, &a, stream));
+        first += rows[i];
+    }
+    assert_int_equal(CROWD, first);
+}
+
+/* As many as a device has kernels for, one, and everything in between: the same bits. */
+static void rows_choose_alike_in_any_company(void **state)
+{
+    static const tsr_work_shape shape = {
+        .max_tokens = CROWD, .max_answers = CROWD * MOST_K, .max_in = WIDE, .max_experts = CROWD_E};
+    static const int32_t whole[] = {CROWD};
+    static const int32_t pieces[] = {1, 2, 5, 8, 31, 128, 925};
+    static float x[CROWD * WIDE];
+    static int32_t expert[2][CROWD * MOST_K];
+    static float weight[2][CROWD * MOST_K];
+    const sample_kind kind = {TSR_WEIGHT_BF16, TSR_ACTIVATION_NONE, false, false};
+    sample_random r = {7};
+    sample_linear *gate = sample_linear_new(&r, kind, CROWD_E, WIDE);
+
+    (void)state;
+    sample_floats(&r, x, (size_t)CROWD * WIDE, 1.0F);
+    for (int i = 0; i < SAMPLE_DEVICES; i++) {
+        tsr_device *device = sample_device(i, &shape);
+        if (device == NULL)
+            continue;
+        const tsr_linear linear = sample_load(device, gate);
+        const tsr_router router = {.gate = &linear, .top_k = MOST_K, .normalise = true};
+        const void *rows = sample_rows(device, x, (size_t)CROWD * WIDE);
+        for (int piecewise = 0; piecewise < 2; piecewise++) {
+            const tsr_router_args a = {
+                .expert = sample_room(device, sizeof(expert[0])),
+                .weight = sample_room(device, sizeof(weight[0])),
+                .x = rows,
+                .router = &router,
+            };
+            run_pieces(device, &a, piecewise ? pieces : whole);
+            sample_get(device, expert[piecewise], a.expert, sizeof(expert[0]));
+            sample_get(device, weight[piecewise], a.weight, sizeof(weight[0]));
+        }
+        assert_memory_equal(expert[0], expert[1], sizeof(expert[0]));
+        assert_memory_equal(weight[0], weight[1], sizeof(weight[0]));
+        sample_close(device);
+    }
+    sample_linear_free(gate);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -324,6 +388,7 @@ int main(void)
         cmocka_unit_test(an_excluded_group_never_wins),
         cmocka_unit_test(logits_far_from_zero_give_weights),
         cmocka_unit_test(rows_beyond_a_chunk_get_their_own_experts),
+        cmocka_unit_test(rows_choose_alike_in_any_company),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
