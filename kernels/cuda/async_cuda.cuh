@@ -163,21 +163,6 @@ static __device__ __forceinline__ float4 cluster_load_16(uint32_t at, uint32_t c
     return v;
 }
 
-static __device__ __forceinline__ float cluster_load(uint32_t at, uint32_t cta)
-{
-    float v;
-
-    asm volatile("{\n"
-                 ".reg .b32 there;\n"
-                 "mapa.shared::cluster.u32 there, %1, %2;\n"
-                 "ld.shared::cluster.f32 %0, [there];\n"
-                 "}"
-                 : "=f"(v)
-                 : "r"(at), "r"(cta)
-                 : "memory");
-    return v;
-}
-
 static __device__ __forceinline__ void cluster_store(uint32_t at, uint32_t cta, float v)
 {
     asm volatile("{\n"
