@@ -51,12 +51,26 @@ struct tsr_loader {
     uint64_t bytes;          /* laid out */
 };
 
+/* Most tensors are on every rank: of those that find the same, the first to say it is enough. */
+static bool is_said(const tsr_loader *loader)
+{
+    return loader->args.comm != NULL && tsr_comm_cause(loader->args.comm) == TSR_ERR_CHECKPOINT;
+}
+
+static tsr_status end_for_all(const tsr_loader *loader)
+{
+    if (loader->args.comm != NULL)
+        tsr_comm_abort(loader->args.comm, TSR_ERR_CHECKPOINT);
+    return TSR_ERR_CHECKPOINT;
+}
+
 static tsr_status say(const tsr_loader *loader, const tsr_piece *piece, const char *what)
 {
     char words[WORDS_BYTES];
     tsr_piece_words(loader->args.plan, piece, sizeof(words), words);
-    tsr_log(TSR_LOG_ERROR, "%s: %s", words, what);
-    return TSR_ERR_CHECKPOINT;
+    if (!is_said(loader))
+        tsr_log(TSR_LOG_ERROR, "%s: %s", words, what);
+    return end_for_all(loader);
 }
 
 static tsr_status say_value(const tsr_loader *loader, const tsr_piece *piece, size_t index,
@@ -64,9 +78,11 @@ static tsr_status say_value(const tsr_loader *loader, const tsr_piece *piece, si
 {
     char words[WORDS_BYTES];
     tsr_piece_words(loader->args.plan, piece, sizeof(words), words);
-    tsr_log(TSR_LOG_ERROR, "%s: element %zu is %g, which cannot be: export the checkpoint again",
-            words, index, (double)value);
-    return TSR_ERR_CHECKPOINT;
+    if (!is_said(loader))
+        tsr_log(TSR_LOG_ERROR,
+                "%s: element %zu is %g, which cannot be: export the checkpoint again", words, index,
+                (double)value);
+    return end_for_all(loader);
 }
 
 /* Until the device is done with what was put: slot and scratch are free then. */
@@ -82,7 +98,9 @@ static tsr_status settle(tsr_loader *loader, const tsr_piece *piece)
         st = tsr_device_passed(loader->args.device, loader->mark, &passed);
     }
     if (st == TSR_OK && !passed) {
-        (void)say(loader, piece, "the device does not take it");
+        char words[WORDS_BYTES];
+        tsr_piece_words(loader->args.plan, piece, sizeof(words), words);
+        tsr_log(TSR_LOG_ERROR, "%s: the device does not take it", words);
         st = TSR_ERR_TIMEOUT;
     }
     return st;

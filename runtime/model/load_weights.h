@@ -5,6 +5,7 @@
 #ifndef TSR_RUNTIME_MODEL_LOAD_WEIGHTS_H
 #define TSR_RUNTIME_MODEL_LOAD_WEIGHTS_H
 
+#include "comm/comm.h"
 #include "kernels/device.h"
 #include "proto/plan.h"
 #include "runtime/base/status.h"
@@ -23,6 +24,7 @@ typedef struct tsr_loader_args {
     tsr_weights *weights; /* opened; their views are filled */
     int32_t rank;
     int32_t deadline_ms; /* longest wait for a read, or for the device */
+    tsr_comm *comm;      /* a refusal is said once in it, and ends it; NULL: alone */
     tsr_stream stream;   /* what puts the weights in order */
     size_t piece_bytes;  /* read at once; 0: TSR_LOAD_PIECE_BYTES, which the plan counts with */
 } tsr_loader_args;

@@ -80,6 +80,7 @@ static tsr_status load_model(tsr_model *m, const tsr_load_progress *progress)
         .weights = &m->weights,
         .rank = tsr_comm_rank(m->comm),
         .deadline_ms = deadline_ms - deadline_ms / READ_PART,
+        .comm = m->comm,
         .stream = m->stream,
     };
     tsr_loader *loader = NULL;

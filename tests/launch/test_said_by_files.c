@@ -267,6 +267,28 @@ static void experts_fused_into_one_tensor_are_served_or_refused_by_name(void **s
     edit_remove_folder(folder);
 }
 
+/* All eight ranks read the embedding, at the same time. */
+static void what_every_rank_finds_while_loading_is_not_said_by_all_of_them(void **state)
+{
+    enum { RANKS = 8, MOST_LINES = 4 };
+    (void)state;
+    use_copy("qwen3-bf16");
+    set_bf16("model.embed_tokens.weight", 7, 0x7fc0);
+    edit_write_text(scratch_path("tokens"), "[[1, 2, 3]]");
+    assert_int_equal(run_command_line("%s score %s --tokens %s --out %s --local-ranks %d",
+                                      TSR_PROGRAM, folder, scratch_path("tokens"),
+                                      scratch_path("logits"), RANKS),
+                     3);
+    assert_said("err", "model.embed_tokens.weight in model.safetensors: holds NaN");
+    char *said = read_whole(scratch_path("err"), NULL);
+    int lines = 0;
+    for (const char *at = strstr(said, "error: "); at != NULL; at = strstr(at + 1, "error: "))
+        lines++;
+    assert_in_range(lines, 1, MOST_LINES);
+    free(said);
+    edit_remove_folder(folder);
+}
+
 static void a_refusal_says_what_was_found(void **state)
 {
     (void)state;
@@ -310,6 +332,7 @@ int main(void)
         cmocka_unit_test(a_completion_gets_what_the_post_processor_puts_in_front),
         cmocka_unit_test(a_number_beyond_64_bits_matters_only_where_it_is_read),
         cmocka_unit_test(experts_fused_into_one_tensor_are_served_or_refused_by_name),
+        cmocka_unit_test(what_every_rank_finds_while_loading_is_not_said_by_all_of_them),
         cmocka_unit_test(a_refusal_says_what_was_found),
         cmocka_unit_test(an_answer_ends_at_the_token_that_only_the_tokenizers_file_names),
         cmocka_unit_test(sampling_defaults_that_are_not_served_are_refused_and_can_be_left_out),
