@@ -40,6 +40,7 @@ typedef struct tsr_config {
     const char *input;
     const char *output;
     bool resume;
+    const char *report;
     const char *template_kwargs;
     const char *generation_config;
     const char *stop[TSR_MAX_STOPS];

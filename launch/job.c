@@ -184,6 +184,7 @@ typedef struct rank_run {
     tsr_source source;
     tsr_sink sink;
     tsr_engine_stats stats;
+    tsr_watch *watch; /* NULL: nobody asks */
     bool coordinator;
     bool ran; /* the engine, to its end */
 } rank_run;
@@ -205,8 +206,17 @@ static tsr_status run_engine(rank_run *r, tsr_model *model)
         .source = r->coordinator ? &r->source : NULL,
         .sink = r->coordinator ? &r->sink : NULL,
     };
+    tsr_status st = TSR_OK;
+
+    if (config->report != NULL)
+        st = tsr_watch_begin(r->plan, model, &r->watch);
     tsr_comm_set_deadline(r->comm, (int32_t)config->step_timeout * 1000);
-    const tsr_status st = tsr_engine_run(&args, r->coordinator ? &r->stats : NULL);
+    if (st == TSR_OK)
+        st = tsr_engine_run(&args, r->coordinator ? &r->stats : NULL);
+    if (st == TSR_OK && r->watch != NULL)
+        st = tsr_watch_gather(r->watch, r->comm);
+    if (st == TSR_OK && r->watch != NULL && r->coordinator && r->job->hooks->watched != NULL)
+        r->job->hooks->watched(r->job->hooks->context, r->watch);
     r->ran = st == TSR_OK;
     return st;
 }
@@ -293,6 +303,7 @@ static tsr_status rank_main(tsr_comm *comm, void *context)
         const tsr_status finished = hooks->finish(hooks->context, st, r.ran ? &r.stats : NULL);
         st = st == TSR_OK ? finished : st;
     }
+    tsr_watch_close(r.watch);
     tsr_plan_close(r.plan);
     return st;
 }

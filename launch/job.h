@@ -7,6 +7,7 @@
 #define TSR_LAUNCH_JOB_H
 
 #include "launch/config.h"
+#include "launch/watch.h"
 #include "proto/plan.h"
 #include "runtime/checkpoint/checkpoint.h"
 #include "runtime/engine/engine.h"
@@ -36,6 +37,9 @@ typedef struct tsr_job_hooks {
     tsr_status (*opened)(void *context, tsr_device *device);
     /* All weights are there, on every rank. May be NULL. */
     tsr_status (*loaded)(void *context, tsr_model *model);
+    /* What all ranks have seen of their steps, where the command line asks for a report; there until
+     * `finish` returns, as the plan is. May be NULL. */
+    void (*watched)(void *context, const tsr_watch *watch);
     /* Always, with the status so far and the engine's stats (NULL if it never ran). */
     tsr_status (*finish)(void *context, tsr_status status, const tsr_engine_stats *stats);
     void *context;

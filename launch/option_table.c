@@ -41,6 +41,8 @@ const tsr_option_row tsr_option_rows[] = {
      "results of --input in order of completion: custom_id, response.body or error"},
     {"resume", RUN, TSR_OPTION_FLAG, AT(resume), 0, 0, NULL, NULL, NULL,
      "keep the answers that --output has, and answer the other lines"},
+    {"report", RUN, TSR_OPTION_TEXT, AT(report), 0, 0, "FILE", NULL, NULL,
+     "write a page about the run: experts' load, time by stage, waits, precision"},
     {"default-chat-template-kwargs", RUN, TSR_OPTION_TEXT, AT(template_kwargs), 0, 0, "JSON", NULL,
      NULL, "variables for the chat template, such as '{\"enable_thinking\": false}'"},
     {"generation-config", RUN, TSR_OPTION_CHOICE, AT(generation_config), 0, 0, "FROM", "auto",

@@ -7,6 +7,7 @@
 #include "launch/output_path.h"
 #include "launch/prompt_session.h"
 #include "launch/request_prompt.h"
+#include "launch/run_report.h"
 #include "runtime/base/log.h"
 #include "runtime/text/tokenizer_config.h"
 
@@ -25,6 +26,7 @@ typedef struct run {
     tsr_request_context context;
     tsr_batch_file *batch;      /* with --input */
     tsr_prompt_session session; /* with --prompt or --chat */
+    tsr_run_report *report;     /* with --report */
 } run;
 
 tsr_status tsr_run_command_check(const tsr_config *config)
@@ -52,9 +54,11 @@ tsr_status tsr_run_command_check(const tsr_config *config)
         tsr_log(TSR_LOG_ERROR, "--resume belongs to --output");
         return TSR_ERR_ARG;
     }
+    const tsr_named_path report = {.option = "--report", .path = config->report};
     const tsr_named_path output = {.option = "--output", .path = config->output};
-    const tsr_named_path input = {.option = "--input", .path = config->input};
-    return tsr_output_path_check(&output, config->folder, &input, 1);
+    const tsr_named_path named[] = {{.option = "--input", .path = config->input}, output};
+    const tsr_status st = tsr_output_path_check(&output, config->folder, named, 1);
+    return st == TSR_OK ? tsr_output_path_check(&report, config->folder, named, 2) : st;
 }
 
 static tsr_status read_template_kwargs(run *r)
@@ -244,6 +248,8 @@ static tsr_status begin(void *context, const tsr_plan *plan, tsr_source *ret_sou
     r->context.max_prompt_bytes =
         tsr_request_prompt_most_bytes(r->tokenizer, r->context.max_model_len);
     st = r->config->input != NULL ? tsr_batch_file_open(&args, &r->batch) : open_session(r);
+    if (st == TSR_OK && r->report != NULL)
+        st = tsr_run_report_begin(r->report, plan);
     if (st != TSR_OK)
         return st;
     *ret_source =
@@ -300,15 +306,40 @@ static tsr_status finish_run(void *context, tsr_status status, const tsr_engine_
     }
     if (st == TSR_OK && stats != NULL)
         log_stats(stats);
+    if (st == TSR_OK && stats != NULL && r->report != NULL)
+        st = tsr_run_report_write(r->report, stats);
     return st;
+}
+
+static tsr_status measure_memory(void *context, tsr_device *device)
+{
+    run *r = context;
+    return r->report != NULL ? tsr_run_report_measure(r->report, device) : TSR_OK;
+}
+
+static void keep_watch(void *context, const tsr_watch *watch)
+{
+    run *r = context;
+    if (r->report != NULL)
+        tsr_run_report_use(r->report, watch);
 }
 
 tsr_status tsr_run_command(const tsr_config *config, const tsr_launch_info *info)
 {
     run r = {.config = config};
-    const tsr_job_hooks hooks = {
-        .prepare = prepare, .begin = begin, .finish = finish_run, .context = &r};
-    const tsr_status st = tsr_job_run(config, info, &hooks);
+    const tsr_job_hooks hooks = {.prepare = prepare,
+                                 .begin = begin,
+                                 .opened = measure_memory,
+                                 .watched = keep_watch,
+                                 .finish = finish_run,
+                                 .context = &r};
+    tsr_status st = TSR_OK;
+
+    if (config->report != NULL && info->rank == 0)
+        st = tsr_run_report_open(config->report, config->folder, &r.report);
+    if (st == TSR_OK)
+        st = tsr_job_run(config, info, &hooks);
+    tsr_run_report_close(r.report);
     tsr_prompt_session_close(&r.session);
     tsr_batch_file_close(r.batch);
     json_decref(r.template_kwargs);

@@ -159,6 +159,24 @@ typedef struct tsr_stage_times {
  */
 TSR_MUST_USE tsr_status tsr_model_time_next(tsr_model *model, tsr_stage_times *times);
 
+/* What a rank has seen of its steps since it began to watch them. */
+typedef struct tsr_watched {
+    int64_t *tokens;        /* [layers, E] rows that arrived for this rank's experts */
+    int64_t *reads;         /* [layers, E] rounds in which any did: it was read so often */
+    int64_t ns[TSR_STAGES]; /* of the steps that were looked at */
+    int64_t steps;          /* with tokens, on any rank */
+    int64_t looked_at;      /* of them: all where the device computes while it is called, else every
+                               64th, the same on every rank */
+} tsr_watched;
+
+/*
+ * Watches every step from the next one on, added to `watched`. A step that is looked at waits for
+ * every stage. Not collective, but all ranks watch or none. `watched` is borrowed.
+ *
+ * TSR_ERR_MEMORY
+ */
+TSR_MUST_USE tsr_status tsr_model_watch(tsr_model *model, tsr_watched *watched);
+
 /*
  * Rows first_row ... of the logits of a flight that has landed and was not launched again. Waits as
  * tsr_model_land does.

@@ -52,6 +52,13 @@ TSR_MUST_USE tsr_status tsr_forward(const tsr_model *model, const tsr_flight *fl
 TSR_MUST_USE tsr_status tsr_forward_counted(tsr_model *model, const tsr_flight *flight,
                                             const tsr_step_facts *facts);
 
+/* The same while stages are waited for, timed by the host and counted. */
+TSR_MUST_USE tsr_status tsr_forward_watched(tsr_model *model, const tsr_flight *flight,
+                                            const tsr_step_facts *facts);
+
+/* Whether this step is one that is looked at. */
+bool tsr_is_watched(tsr_model *model, const tsr_step_facts *facts);
+
 /* The same while the device's clock is read behind every stage. */
 TSR_MUST_USE tsr_status tsr_forward_timed(tsr_model *model, const tsr_flight *flight,
                                           const tsr_step_facts *facts);

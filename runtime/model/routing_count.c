@@ -2,11 +2,12 @@
  * not inside a step. */
 #include "runtime/model/model_parts.h"
 
+#include "runtime/base/clock.h"
 #include "runtime/base/sizes.h"
 
 #include <string.h>
 
-enum { PIECE_ROWS = 256 };
+enum { PIECE_ROWS = 256, LOOK_EVERY = 64 };
 
 /* Where the second part of the host memory begins. */
 static size_t rows_bytes(const tsr_model *m)
@@ -18,19 +19,33 @@ static size_t rows_bytes(const tsr_model *m)
         PIECE_ROWS * tsr_packed_row_bytes(element, model->hidden, model->top_k), TSR_ALIGNMENT);
 }
 
-tsr_status tsr_model_tally_next(tsr_model *model, tsr_routing_tally *tally)
+static tsr_status open_pieces(tsr_model *m)
 {
     const size_t slots_bytes =
-        PIECE_ROWS * (size_t)model->plan->model.top_k * sizeof(int32_t) + sizeof(int32_t);
-    tsr_status st = TSR_OK;
+        PIECE_ROWS * (size_t)m->plan->model.top_k * sizeof(int32_t) + sizeof(int32_t);
 
-    if (model->count.rows == NULL)
-        st = tsr_device_host_alloc(model->device, rows_bytes(model) + slots_bytes,
-                                   &model->count.rows);
+    if (m->count.rows != NULL)
+        return TSR_OK;
+    return tsr_device_host_alloc(m->device, rows_bytes(m) + slots_bytes, &m->count.rows);
+}
+
+tsr_status tsr_model_tally_next(tsr_model *model, tsr_routing_tally *tally)
+{
+    const tsr_status st = open_pieces(model);
+
     if (st == TSR_OK) {
         tally->done = false;
         model->count.tally = tally;
     }
+    return st;
+}
+
+tsr_status tsr_model_watch(tsr_model *model, tsr_watched *watched)
+{
+    const tsr_status st = open_pieces(model);
+
+    if (st == TSR_OK)
+        model->count.watched = watched;
     return st;
 }
 
@@ -83,24 +98,75 @@ static tsr_status meet_rows(tsr_model *m, int32_t first, int32_t rows, tsr_strea
                    i % slots * sizeof(expert),
                sizeof(expert));
         if (answer >= 0 && expert >= 0 && expert < model->experts)
-            m->count.met[expert] = true;
+            m->count.met[expert]++;
     }
+    return st;
+}
+
+/* What has arrived now, by expert, into met. */
+static tsr_status meet_arrivals(tsr_model *m, tsr_stream s)
+{
+    int32_t count = 0;
+
+    memset(m->count.met, 0, sizeof(m->count.met));
+    tsr_status st = get_count(m, s, &count);
+    for (int32_t first = 0; st == TSR_OK && first < count; first += PIECE_ROWS)
+        st = meet_rows(m, first, tsr_smaller(PIECE_ROWS, count - first), s);
     return st;
 }
 
 static tsr_status count_arrivals(void *context, int32_t layer, tsr_stage stage, tsr_stream s)
 {
     tsr_model *m = context;
-    int32_t count = 0;
 
     if (stage != TSR_STAGE_ARRIVE)
         return TSR_OK;
-    memset(m->count.met, 0, sizeof(m->count.met));
-    tsr_status st = get_count(m, s, &count);
-    for (int32_t first = 0; st == TSR_OK && first < count; first += PIECE_ROWS)
-        st = meet_rows(m, first, tsr_smaller(PIECE_ROWS, count - first), s);
+    const tsr_status st = meet_arrivals(m, s);
     for (int32_t e = 0; st == TSR_OK && e < m->plan->model.experts; e++)
-        m->count.tally->experts[layer] += m->count.met[e];
+        m->count.tally->experts[layer] += m->count.met[e] > 0;
+    return st;
+}
+
+/* The time of a stage ends before its rows are counted, and the next one's begins behind that. */
+static tsr_status watch_stage(void *context, int32_t layer, tsr_stage stage, tsr_stream s)
+{
+    tsr_model *m = context;
+    tsr_watched *w = m->count.watched;
+    const int32_t experts = m->plan->model.experts;
+
+    tsr_status st = settle_gets(m, s);
+    w->ns[stage] += tsr_clock_ns() - m->count.stage_began_ns;
+    if (st == TSR_OK && stage == TSR_STAGE_ARRIVE) {
+        st = meet_arrivals(m, s);
+        for (int32_t e = 0; st == TSR_OK && e < experts; e++) {
+            w->tokens[layer * experts + e] += m->count.met[e];
+            w->reads[layer * experts + e] += m->count.met[e] > 0;
+        }
+    }
+    m->count.stage_began_ns = tsr_clock_ns();
+    return st;
+}
+
+bool tsr_is_watched(tsr_model *model, const tsr_step_facts *facts)
+{
+    if (model->count.watched == NULL || facts->max_rank_tokens == 0)
+        return false;
+    model->count.watched->steps++;
+    return model->flights == 1 || facts->epoch % LOOK_EVERY == 0;
+}
+
+tsr_status tsr_forward_watched(tsr_model *model, const tsr_flight *flight,
+                               const tsr_step_facts *facts)
+{
+    const tsr_stage_watch watch = {.put = watch_stage, .context = model};
+
+    model->ep.watch = &watch;
+    tsr_status st = settle_gets(model, model->stream);
+    model->count.stage_began_ns = tsr_clock_ns();
+    if (st == TSR_OK)
+        st = tsr_forward(model, flight, facts);
+    model->ep.watch = NULL;
+    model->count.watched->looked_at++;
     return st;
 }
 

@@ -17,7 +17,9 @@
 typedef struct tsr_routing_count {
     tsr_routing_tally *tally; /* what the next step is counted for; NULL: nobody asks */
     void *rows;               /* host memory of the device: a piece of rows, then of answer_of */
-    bool met[TSR_MAX_EXPERTS];
+    int64_t met[TSR_MAX_EXPERTS]; /* rows for each expert, in one layer and round */
+    tsr_watched *watched;         /* what all steps are looked at for; NULL: nobody asks */
+    int64_t stage_began_ns;
 } tsr_routing_count;
 
 #endif

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Pages that commands write, opened in headless Chromium: what the browser made of them has the text
-and the cells that it should, nothing is fetched, and no checkpoint becomes a page.
+and the cells that it should, nothing is fetched, and nothing that is read becomes a page.
 
     pages.py PROGRAM DATA      exit code 77: no Chromium here
 """
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -50,6 +52,9 @@ def browser():
 
 
 def opened(path, folder):
+    """As the browser has it; as it was written where there is none."""
+    if browser() is None:
+        return Page(path.read_text())
     done = subprocess.run(
         [browser(), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}/profile",
          "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=120, check=True)
@@ -104,16 +109,64 @@ def odd_names(program, data, folder):
     has(opened(folder / "wrong.html", folder), "not served", "Problems", "num_experts_per_tok")
 
 
+def number_behind(page, words):
+    return float(page.text.split(words, 1)[1].split()[0])
+
+
+def reported(program, data, folder):
+    """Every token but the last of each request meets top-k experts in every layer, on whatever rank."""
+    lines = [json.dumps({"custom_id": str(i), "body": {"prompt": "1 + " * (i + 1), "max_tokens": 6,
+                                                       "ignore_eos": True, "temperature": 0}})
+             for i in range(5)]
+    (folder / "in").write_text("\n".join(lines))
+    answers = []
+    for ranks in (1, 3):
+        out, path = folder / f"out{ranks}", folder / f"run{ranks}.html"
+        run(program, "run", data / "demo-mixed", "--input", folder / "in", "--output", out,
+            "--local-ranks", str(ranks), "--report", path)
+        answers.append(sorted(json.loads(line)["response"]["body"]["choices"][0]["text"]
+                              for line in out.read_text().splitlines()))
+        page = opened(path, folder)
+        has(page, f"{ranks} rank", "Time by stage", "Load of every expert", "in the whole run",
+            "Precision of every layer")
+        check(number_behind(page, "requests ") == 5, "5 requests")
+        check(number_behind(page, "output tokens ") == 30, "30 tokens")
+        loads = titles(page, "h")
+        check(len(loads) == 6 * 16, f"6 layers of 16 experts are 96 cells, not {len(loads)}")
+        rows = sum(int(re.search(r": (\d+) rows", load)[1]) for load in loads)
+        tokens = number_behind(page, "prompt tokens ") + 30 - 5
+        check(rows == tokens * 4 * 6, f"{tokens} tokens, 4 experts, 6 layers: {rows} rows")
+        check(len([t for t in titles(page, "c") if t]) == 6 * 7, "42 cells of precision")
+        check(len(page.cells["stage"]) >= 7, "stages have rows")
+        check(sum("rank" in cell["class"] for cell in page.cells["n"]) == ranks, "ranks have rows")
+    plain = folder / "plain"
+    run(program, "run", data / "demo-mixed", "--input", folder / "in", "--output", plain)
+    answers.append(sorted(json.loads(line)["response"]["body"]["choices"][0]["text"]
+                          for line in plain.read_text().splitlines()))
+    check(answers[0] == answers[1] == answers[2], "a watched run answers the same")
+
+
+def refused(program, data, folder):
+    (folder / "in").write_text('{"custom_id": "1", "body": {"prompt": "1", "max_tokens": 1}}\n')
+    before = (folder / "in").read_bytes()
+    files = ["run", data / "demo-mixed", "--input", folder / "in", "--output", folder / "out"]
+    for path, code in (("in", 2), ("out", 1), ("no/such/folder", 1)):
+        run(program, *files, "--report", folder / path, code=code)
+    check((folder / "in").read_bytes() == before, "what is read stays")
+
+
 def main():
     program, data = sys.argv[1], Path(sys.argv[2])
-    if browser() is None:
-        print("skipped: no Chromium here")
-        sys.exit(SKIPPED)
     os.environ["NO_COLOR"] = "1"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         inspected(program, data, folder)
         odd_names(program, data, folder)
+        reported(program, data, folder)
+        refused(program, data, folder)
+    if browser() is None:
+        print("skipped: no Chromium here; the pages were read as they were written")
+        sys.exit(SKIPPED)
 
 
 main()
