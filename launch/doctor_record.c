@@ -5,6 +5,7 @@
 #include "comm/comm.h"
 #include "comm/exchange.h"
 #include "kernels/device.h"
+#include "runtime/base/file_mark.h"
 
 #include <dirent.h>
 #include <hwloc.h>
@@ -14,9 +15,6 @@
 #include <sys/resource.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
-#include <xxhash.h>
-
-enum { PIECE_BYTES = 1 << 16 };
 
 static uint64_t limit_of(__rlimit_resource_t which)
 {
@@ -25,26 +23,6 @@ static uint64_t limit_of(__rlimit_resource_t which)
     if (getrlimit(which, &limit) != 0)
         return 0;
     return limit.rlim_cur == RLIM_INFINITY ? UINT64_MAX : (uint64_t)limit.rlim_cur;
-}
-
-/* Two builds of one version are two programs. */
-static uint64_t digest_of_program(void)
-{
-    FILE *file = fopen("/proc/self/exe", "rb");
-    XXH3_state_t *state = XXH3_createState();
-    unsigned char *piece = malloc(PIECE_BYTES);
-    uint64_t digest = 0;
-
-    if (file != NULL && state != NULL && piece != NULL && XXH3_64bits_reset(state) == XXH_OK) {
-        for (size_t got; (got = fread(piece, 1, PIECE_BYTES, file)) > 0;)
-            (void)XXH3_64bits_update(state, piece, got);
-        digest = ferror(file) == 0 ? XXH3_64bits_digest(state) : 0;
-    }
-    free(piece);
-    (void)XXH3_freeState(state);
-    if (file != NULL)
-        (void)fclose(file);
-    return digest;
 }
 
 static uint64_t free_in(const char *folder)
@@ -102,7 +80,7 @@ tsr_doctor_record tsr_doctor_record_read(void)
     const long page = sysconf(_SC_PAGESIZE);
     tsr_doctor_record record = {
         .version = TSR_VERSION,
-        .binary_digest = digest_of_program(),
+        .binary_digest = tsr_file_digest("/proc/self/exe"),
         .memory_allowed = tsr_machine_memory(""),
         .memory_installed = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0,
         .shared_memory = free_in("/dev/shm"),

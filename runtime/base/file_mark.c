@@ -2,6 +2,7 @@
  * the whole does. */
 #include "runtime/base/file_mark.h"
 
+#include <stdio.h>
 #include <xxhash.h>
 
 enum { CHUNK_BYTES = 16384 };
@@ -36,4 +37,22 @@ tsr_status tsr_file_bears(const tsr_file *file, const tsr_file_mark *mark, bool 
         *ret_bears = XXH3_64bits_digest(digest) == mark->head_digest;
     (void)XXH3_freeState(digest);
     return st;
+}
+
+uint64_t tsr_file_digest(const char *path)
+{
+    FILE *file = fopen(path, "rb");
+    XXH3_state_t *state = XXH3_createState();
+    unsigned char chunk[CHUNK_BYTES];
+    uint64_t digest = 0;
+
+    if (file != NULL && state != NULL && XXH3_64bits_reset(state) == XXH_OK) {
+        for (size_t got; (got = fread(chunk, 1, sizeof(chunk), file)) > 0;)
+            (void)XXH3_64bits_update(state, chunk, got);
+        digest = ferror(file) == 0 ? XXH3_64bits_digest(state) : 0;
+    }
+    (void)XXH3_freeState(state);
+    if (file != NULL)
+        (void)fclose(file);
+    return digest;
 }

@@ -25,4 +25,7 @@ tsr_file_mark tsr_file_mark_of(uint64_t bytes, const void *head, size_t head_byt
 TSR_MUST_USE tsr_status tsr_file_bears(const tsr_file *file, const tsr_file_mark *mark,
                                        bool *ret_bears);
 
+/* The digest of all of a file; 0 when it cannot be read. */
+uint64_t tsr_file_digest(const char *path);
+
 #endif
