@@ -1,7 +1,7 @@
 #!/bin/bash
-# A rank of two that dies or stops, while weights are loaded, in prefill and in decode: how long it
-# takes until all processes are gone, the exit code, the rank that is named, and whether the GPUs are
-# free again. Needs two GPUs. Exit code 1 when a case takes longer than its limit, names nobody, or
+# One of as many ranks as there are GPUs, two at least, that dies or stops, while weights are loaded, in
+# prefill and in decode: how long it takes until all processes are gone, the exit code, the rank that
+# is named, and whether the GPUs are free again. Exit code 1 when a case takes longer than its limit, names nobody, or
 # leaves something behind.
 #
 #   tests/gpu_faults.sh BUILD SCRATCH
@@ -10,6 +10,7 @@ set -uo pipefail
 build=$1
 model=$2/tessera-faults-$$
 log=$(mktemp)
+ranks=$(nvidia-smi --list-gpus | wc -l)
 failed=0
 trap 'rm -rf "$model" "$log"' EXIT
 
@@ -44,7 +45,7 @@ said() {
 fault() {
     local when=$1 signal=$2 mark=$3 limit=$4 job victim code begin took named left result=passed
     shift 4
-    mpirun --bind-to none -n 2 "$build/bin/tessera" bench "$model" --backend cuda \
+    mpirun --bind-to none -n "$ranks" "$build/bin/tessera" bench "$model" --backend cuda \
         --step-timeout 5 "$@" >"$log" 2>&1 &
     job=$!
     said "$mark" || result=FAILED
