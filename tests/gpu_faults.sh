@@ -46,7 +46,7 @@ fault() {
     local when=$1 signal=$2 mark=$3 limit=$4 job victim code begin took named left result=passed
     shift 4
     mpirun --bind-to none -n "$ranks" "$build/bin/tessera" bench "$model" --backend cuda \
-        --step-timeout 5 "$@" >"$log" 2>&1 &
+        --step-timeout 5 --init-timeout 10 "$@" >"$log" 2>&1 &
     job=$!
     said "$mark" || result=FAILED
     sleep 0.3
@@ -72,12 +72,12 @@ fault() {
     pkill -KILL -x tessera
 }
 
-long=$(printf '4096,%.0s' {1..60})
+long=$(printf '16384,%.0s' {1..32})
 for signal in KILL STOP; do
     limit=5
     [ "$signal" = STOP ] && limit=20
     fault load "$signal" 'ranks of cuda' "$limit" --batch none --prefill 4096
-    fault prefill "$signal" 'prefill 1x4096' "$limit" --batch none --prefill "${long%,}"
+    fault prefill "$signal" 'prefill 1x16384' "$limit" --batch none --prefill "${long%,}"
     fault decode "$signal" 'weights' "$limit" --batch 32 --prefill none --steps 4096 --context 8192
 done
 exit "$failed"
