@@ -145,18 +145,31 @@ static void a_score_that_drains_has_the_sequences_it_took(void **state)
 }
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+/* The least limit, from `first` on, under which the program begins at all: how much that is depends on
+ * what was built into it and on what whoever runs this left open. */
+static int least_to_begin(const char *limit, int first, int step)
+{
+    for (int n = first; n < first + 100 * step; n += step) {
+        if (run_command_line("sh -c 'ulimit %s %d; exec %s --version'", limit, n, TSR_PROGRAM) == 0)
+            return n;
+    }
+    fail_msg("ulimit %s: --version never begins", limit);
+    return 0;
+}
+
 /* Wherever it strikes: a line, and a code of its own. Sanitizers want memory and files themselves. */
 static void too_little_memory_for_the_process_exits_with_11(void **state)
 {
     (void)state;
+    const int least = least_to_begin("-v", 24000, 4000);
     int refused = 0;
-    for (int kib = 24000; kib <= 120000; kib += 16000) {
+    for (int kib = least; kib <= least + 96000; kib += 16000) {
         const int code =
             run_command_line("ulimit -v %d; exec %s run %s --chat hello --max-tokens 1 --threads 1 "
                              "--local-ranks 2 --memory 60M --log-level warn",
                              kib, TSR_PROGRAM, DEMO);
-        if (code == 127 || code == 0)
-            continue; /* not even its libraries, or enough */
+        if (code == 0)
+            continue; /* enough */
         assert_int_equal(code, 11);
         assert_said("err", "error: ");
         refused++;
@@ -168,8 +181,9 @@ static void too_little_memory_for_the_process_exits_with_11(void **state)
 static void too_few_open_files_exit_with_11(void **state)
 {
     (void)state;
+    const int least = least_to_begin("-n", 4, 1);
     put_requests(scratch_path("requests"));
-    for (int files = 4; files <= 5; files++) {
+    for (int files = least; files <= least + 1; files++) {
         assert_int_equal(run_command_line("sh -c 'ulimit -n %d; exec %s run %s --input %s/requests "
                                           "--output %s/nothing --threads 1'",
                                           files, TSR_PROGRAM, DEMO, scratch_folder(),
