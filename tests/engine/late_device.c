@@ -339,7 +339,9 @@ static tsr_status run_clock(late_device *d, void *arguments)
 
 static tsr_status late_clock(tsr_device *device, uint64_t *at_ns, tsr_stream stream)
 {
-    clock_call c = {at_ns};
+    clock_call c = {0};
+
+    c.at_ns = at_ns;
     return later(late(device), stream, run_clock, &c, sizeof(c));
 }
 
