@@ -13,7 +13,11 @@ install_packages $packages_build
 
 if [ ! -e $build/build.ninja ]; then
     echo "==> Configuring $build"
-    cmake --preset release >/dev/null
+    cuda=AUTO
+    if ! nvidia-smi --list-gpus >/dev/null 2>&1; then
+        cuda=OFF # its kernels take minutes to compile, for nobody here
+    fi
+    cmake --preset release -DTSR_CUDA=$cuda >/dev/null
 fi
 echo "==> Building $build/bin/tessera ($(nproc) cores)"
 cmake --build $build --target tessera -- --quiet
