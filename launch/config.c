@@ -44,6 +44,11 @@ static const command_row commands[] = {
      "what the machines of a job have, what passes between its ranks, what is wrong and what mends "
      "it",
      "mpirun -n 4 tessera doctor --expect-world-size 4"},
+    {"serve", TSR_COMMAND_SERVE,
+     "serve DIR [--host ADDRESS] [--port N] [--ranks N [--hostfile FILE]]",
+     "an HTTP server that OpenAI's clients speak to; starts and watches over its ranks itself, or "
+     "is started by mpirun",
+     "tessera serve models/demo --ranks 4 --port 8000"},
 };
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 
@@ -216,6 +221,16 @@ static tsr_status store_number(const tsr_option_row *row, const char *value, voi
     return TSR_OK;
 }
 
+static tsr_status store_listed(const tsr_option_row *row, const char *value, tsr_option_list *list)
+{
+    if (list->count == TSR_MAX_LISTED || value[0] == '\0') {
+        tsr_log(TSR_LOG_ERROR, "--%s: at most %d texts, none empty", row->name, TSR_MAX_LISTED);
+        return TSR_ERR_ARG;
+    }
+    list->items[list->count++] = value;
+    return TSR_OK;
+}
+
 static tsr_status store(const tsr_option_row *row, const char *value, tsr_config *config)
 {
     void *field = (char *)config + row->offset;
@@ -236,12 +251,7 @@ static tsr_status store(const tsr_option_row *row, const char *value, tsr_config
         *(const char **)field = value;
         return TSR_OK;
     case TSR_OPTION_LIST:
-        if (config->stop_count == TSR_MAX_STOPS || value[0] == '\0') {
-            tsr_log(TSR_LOG_ERROR, "--%s: at most %d texts, none empty", row->name, TSR_MAX_STOPS);
-            return TSR_ERR_ARG;
-        }
-        config->stop[config->stop_count++] = value;
-        return TSR_OK;
+        return store_listed(row, value, field);
     case TSR_OPTION_INTEGER:
     case TSR_OPTION_SIZE:
     case TSR_OPTION_NUMBER:
@@ -396,7 +406,8 @@ tsr_status tsr_config_parse(int argc, char **argv, tsr_config *ret_config)
     const command_row *row = find_command(argv[1]);
     if (row == NULL) {
         tsr_log(TSR_LOG_ERROR,
-                "unknown command %s: one of inspect, plan, run, score, bench, doctor", argv[1]);
+                "unknown command %s: one of inspect, plan, run, score, bench, doctor, serve",
+                argv[1]);
         return TSR_ERR_ARG;
     }
     config.command = row->command;

@@ -20,9 +20,15 @@ typedef enum tsr_command {
     TSR_COMMAND_SCORE = 8,
     TSR_COMMAND_BENCH = 16,
     TSR_COMMAND_DOCTOR = 32,
+    TSR_COMMAND_SERVE = 64,
 } tsr_command;
 
-enum { TSR_MAX_STOPS = 16 };
+/* The values of an option that may be repeated, in their order. */
+enum { TSR_MAX_LISTED = 16 };
+typedef struct tsr_option_list {
+    const char *items[TSR_MAX_LISTED]; /* [count], none empty */
+    int32_t count;
+} tsr_option_list;
 
 /* Text fields point into argv or the environment; NULL means not given. Integers: 0 or below means
  * not given. */
@@ -43,8 +49,7 @@ typedef struct tsr_config {
     const char *report;
     const char *template_kwargs;
     const char *generation_config;
-    const char *stop[TSR_MAX_STOPS];
-    int32_t stop_count;
+    tsr_option_list stop;
     int64_t max_tokens;
     double temperature; /* NaN: not given */
     double top_p;       /* NaN: not given */
@@ -67,7 +72,25 @@ typedef struct tsr_config {
     int64_t steps;
 
     const char *target; /* plan */
-    int64_t ranks;
+    int64_t ranks;      /* and serve, where 0 starts none */
+
+    const char *host; /* serve */
+    int64_t port;     /* 0: any that is free */
+    tsr_option_list served_model_name;
+    tsr_option_list api_key;
+    const char *ssl_certfile;
+    const char *ssl_keyfile;
+    const char *cors_origin;
+    int64_t max_queue; /* 0: by what the engine runs at a time */
+    int64_t client_timeout;
+    int64_t sse_ping_interval; /* 0: none */
+    int64_t shutdown_timeout;
+    const char *metrics_compat;
+    bool strict_api;
+    const char *hostfile;
+    int64_t restarts;
+    int64_t restart_minutes;
+    const char *engine_socket;
 
     const char *backend;
     const char *activations;

@@ -62,6 +62,8 @@ static tsr_status run_command(const tsr_config *config, const tsr_launch_info *i
         return tsr_bench_command(config, info);
     case TSR_COMMAND_DOCTOR:
         return tsr_doctor_command(config, info, stdout);
+    case TSR_COMMAND_SERVE:
+        break;
     }
     return TSR_ERR_INTERNAL;
 }

@@ -12,7 +12,7 @@ typedef enum tsr_option_kind {
     TSR_OPTION_INTEGER, /* int64_t; 25.6k and 32K are understood */
     TSR_OPTION_SIZE,    /* int64_t bytes; 24G and 24GiB are understood */
     TSR_OPTION_NUMBER,  /* double */
-    TSR_OPTION_LIST,    /* const char *[TSR_MAX_STOPS], may be repeated */
+    TSR_OPTION_LIST,    /* tsr_option_list, may be repeated */
 } tsr_option_kind;
 
 typedef struct tsr_option_row {

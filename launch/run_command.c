@@ -45,7 +45,7 @@ tsr_status tsr_run_command_check(const tsr_config *config)
         tsr_log(TSR_LOG_ERROR, "--system belongs to --chat");
         return TSR_ERR_ARG;
     }
-    if (config->input != NULL && (config->stop_count || config->max_tokens || config->ignore_eos)) {
+    if (config->input != NULL && (config->stop.count || config->max_tokens || config->ignore_eos)) {
         tsr_log(TSR_LOG_ERROR, "--stop, --max-tokens and --ignore-eos are for one prompt; with "
                                "--input they belong into the body of each line");
         return TSR_ERR_ARG;
@@ -182,11 +182,11 @@ static json_t *body_of(const tsr_config *config)
         good = good && json_object_set(body, "messages", messages) == 0;
         json_decref(messages);
     }
-    for (int32_t i = 0; i < config->stop_count && good; i++) {
+    for (int32_t i = 0; i < config->stop.count && good; i++) {
         if (i == 0)
             good = json_object_set_new(body, "stop", json_array()) == 0;
         good = good && json_array_append_new(json_object_get(body, "stop"),
-                                             json_string(config->stop[i])) == 0;
+                                             json_string(config->stop.items[i])) == 0;
     }
     if (config->has_seed)
         good = good && json_object_set_new(body, "seed", json_integer(config->seed)) == 0;

@@ -100,7 +100,7 @@ VENDORS = [
     (r"utf8proc\.h", r"runtime/text/.*"),
     (r"xxhash\.h", r"proto/.*|runtime/base/file_mark\.c"),
     (r"hwloc\.h", r"launch/.*"),
-    (r"event2?/.*|event\.h", r"launch/.*"),
+    (r"event2?/.*|event\.h", r"launch/serve/.*"),
 ]
 
 # Words of the language that have one home.

@@ -52,13 +52,33 @@ static void values_and_units_are_read(void **state)
     assert_true(c.temperature == 0.5);
     assert_true(isnan(c.top_p));
     assert_true(c.has_seed && c.seed == 7);
-    assert_int_equal(c.stop_count, 2);
+    assert_int_equal(c.stop.count, 2);
     assert_true(c.ignore_eos);
     ASSERT_STATUS(TSR_OK, parse("tessera score dir --memory 2.5G", &c));
     assert_int_equal(c.memory, 2500000000LL);
     ASSERT_STATUS(TSR_OK, parse("tessera score dir --max-model-len 25.6k", &c));
     assert_int_equal(c.max_model_len, 25600);
     assert_false(c.has_seed);
+}
+
+static void a_server_has_its_options(void **state)
+{
+    (void)state;
+    tsr_config c;
+    ASSERT_STATUS(TSR_OK, parse("tessera serve dir", &c));
+    assert_string_equal(c.host, "127.0.0.1");
+    assert_int_equal(c.port, 8000);
+    assert_int_equal(c.ranks, 0);
+    assert_int_equal(c.api_key.count, 0);
+    ASSERT_STATUS(TSR_OK, parse("tessera serve dir --port 0 --api-key one --api-key two "
+                                "--served-model-name m --ranks 8 --max_queue 3",
+                                &c));
+    assert_int_equal(c.port, 0);
+    assert_int_equal(c.api_key.count, 2);
+    assert_string_equal(c.api_key.items[1], "two");
+    assert_int_equal(c.served_model_name.count, 1);
+    assert_int_equal(c.ranks, 8);
+    assert_int_equal(c.max_queue, 3);
 }
 
 static void underscores_are_dashes(void **state)
@@ -103,6 +123,8 @@ static void what_is_wrong_is_named(void **state)
         {"tessera run dir other", "other"},
         {"tessera run", "folder"},
         {"tessera inspect dir --chat hi", "--chat"},
+        {"tessera serve dir --port 65536", "--port 65536"},
+        {"tessera serve dir --api-key=", "--api-key"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         tsr_config c = {.max_tokens = 77};
@@ -192,6 +214,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(values_and_units_are_read),
+        cmocka_unit_test(a_server_has_its_options),
         cmocka_unit_test(underscores_are_dashes),
         cmocka_unit_test(the_environment_stands_behind_the_command_line),
         cmocka_unit_test(what_is_wrong_is_named),
