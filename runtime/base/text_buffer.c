@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static tsr_status reserve_text(tsr_text *text, size_t more)
+tsr_status tsr_text_reserve(tsr_text *text, size_t more)
 {
     if (more >= SIZE_MAX / 2 - text->count)
         return TSR_ERR_MEMORY;
@@ -30,7 +30,7 @@ static tsr_status reserve_text(tsr_text *text, size_t more)
 
 tsr_status tsr_text_add(tsr_text *text, const char *bytes, size_t count)
 {
-    const tsr_status st = reserve_text(text, count);
+    const tsr_status st = tsr_text_reserve(text, count);
     if (st != TSR_OK)
         return st;
     if (count > 0)
@@ -54,7 +54,7 @@ tsr_status tsr_text_add_format(tsr_text *text, const char *format, ...)
     const int needed = vsnprintf(NULL, 0, format, args);
     va_end(args);
 
-    const tsr_status st = needed < 0 ? TSR_ERR_INTERNAL : reserve_text(text, (size_t)needed);
+    const tsr_status st = needed < 0 ? TSR_ERR_INTERNAL : tsr_text_reserve(text, (size_t)needed);
     if (st == TSR_OK) {
         (void)vsnprintf(text->bytes + text->count, (size_t)needed + 1, format, again);
         text->count += (size_t)needed;

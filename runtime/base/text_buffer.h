@@ -22,6 +22,9 @@ TSR_MUST_USE tsr_status tsr_text_add_string(tsr_text *text, const char *string);
 __attribute__((format(printf, 2, 3))) TSR_MUST_USE tsr_status
 tsr_text_add_format(tsr_text *text, const char *format, ...);
 
+/* Makes room for `more` bytes and the zero byte behind those that are there. TSR_ERR_MEMORY */
+TSR_MUST_USE tsr_status tsr_text_reserve(tsr_text *text, size_t more);
+
 /* Empties it; the memory stays. */
 void tsr_text_clear(tsr_text *text);
 
