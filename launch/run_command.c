@@ -6,24 +6,15 @@
 #include "launch/job.h"
 #include "launch/output_path.h"
 #include "launch/prompt_session.h"
-#include "launch/request_prompt.h"
 #include "launch/run_report.h"
+#include "launch/text_side.h"
 #include "runtime/base/log.h"
-#include "runtime/text/tokenizer_config.h"
 
-#include <math.h>
 #include <signal.h>
-#include <stdlib.h>
-#include <string.h>
 
 typedef struct run {
     const tsr_config *config;
-    char *model_name; /* the folder's last part */
-    tsr_tokenizer *tokenizer;
-    tsr_chat_template *chat_template;
-    json_t *template_kwargs;
-    json_t *unknown_fields; /* of requests, named once each */
-    tsr_request_context context;
+    tsr_text_side text;
     tsr_batch_file *batch;      /* with --input */
     tsr_prompt_session session; /* with --prompt or --chat */
     tsr_run_report *report;     /* with --report */
@@ -61,105 +52,23 @@ tsr_status tsr_run_command_check(const tsr_config *config)
     return st == TSR_OK ? tsr_output_path_check(&report, config->folder, named, 2) : st;
 }
 
-static tsr_status read_template_kwargs(run *r)
-{
-    const char *text = r->config->template_kwargs;
-    if (text == NULL)
-        return TSR_OK;
-
-    json_error_t error;
-    r->template_kwargs = json_loads(text, JSON_REJECT_DUPLICATES, &error);
-    if (json_is_object(r->template_kwargs))
-        return TSR_OK;
-    tsr_log(TSR_LOG_ERROR, "--default-chat-template-kwargs: expected a JSON object: %s",
-            r->template_kwargs != NULL ? "this is another value" : error.text);
-    return TSR_ERR_ARG;
-}
-
-/* Command line before generation_config.json. */
-static tsr_generation_defaults defaults_of(const tsr_config *config,
-                                           const tsr_generation_defaults *file)
-{
-    tsr_generation_defaults d = {0};
-
-    if (strcmp(config->generation_config, "none") != 0)
-        d = *file;
-    if (!isnan(config->temperature)) {
-        d.has_temperature = true;
-        d.temperature = (float)config->temperature;
-    }
-    if (!isnan(config->top_p)) {
-        d.has_top_p = true;
-        d.top_p = (float)config->top_p;
-    }
-    if (config->top_k >= 0) {
-        d.has_top_k = true;
-        d.top_k = (int32_t)config->top_k;
-    }
-    return d;
-}
-
-/* Opens what there is to read and write text with; -1: no id of its own ends an answer. */
-static tsr_status open_text(run *r, const char *folder, int32_t *ret_eos)
-{
-    tsr_problems problems = {0};
-
-    tsr_status st = tsr_tokenizer_open(folder, &problems, &r->tokenizer);
-    if (st == TSR_OK)
-        st = tsr_tokenizer_config_read(folder, r->tokenizer, &problems, ret_eos);
-    /* a prompt goes to the model as it is: a template that we do not have is no reason to refuse */
-    if (st == TSR_OK && r->config->prompt == NULL)
-        st = tsr_chat_template_open(folder, &problems, &r->chat_template);
-    tsr_problems_log(&problems);
-    tsr_problems_close(&problems);
-    return st;
-}
-
-/* Sampling other than the checkpoint asks for would be another answer. */
-static tsr_status check_defaults(const tsr_generation_defaults *defaults)
-{
-    if (defaults->unserved[0] == '\0')
-        return TSR_OK;
-    tsr_log(TSR_LOG_ERROR,
-            "generation_config.json: not served: %s; --generation-config none samples without the "
-            "file's defaults",
-            defaults->unserved);
-    return TSR_ERR_CHECKPOINT;
-}
-
 static tsr_status prepare(void *context, const tsr_checkpoint *checkpoint, int32_t ranks,
                           tsr_job_needs *ret_needs)
 {
     run *r = context;
-    const tsr_generation_defaults defaults = defaults_of(r->config, &checkpoint->generation);
-    int32_t eos = -1;
 
     (void)ranks;
-    tsr_status st = check_defaults(&defaults);
-    if (st == TSR_OK)
-        st = open_text(r, checkpoint->folder, &eos);
-    if (st == TSR_OK)
-        st = read_template_kwargs(r);
+    /* a prompt goes to the model as it is: a template that we do not have is no reason to refuse */
+    const tsr_status st = tsr_text_side_open(r->config, checkpoint->folder, &checkpoint->generation,
+                                             r->config->prompt == NULL, &r->text);
     if (st != TSR_OK)
         return st;
+    const int32_t eos = r->text.eos;
     if (eos < 0 && checkpoint->model.eos_count == 0)
         tsr_log(TSR_LOG_WARN, "no file of the checkpoint names an end-of-sequence token: only "
                               "their length ends answers");
-
-    const char *slash = strrchr(checkpoint->folder, '/');
-    r->model_name = strdup(slash != NULL && slash[1] ? slash + 1 : checkpoint->folder);
-    r->unknown_fields = json_object();
-    if (r->model_name == NULL || r->unknown_fields == NULL)
-        return TSR_ERR_MEMORY;
-    r->context = (tsr_request_context){
-        .tokenizer = r->tokenizer,
-        .chat_template = r->chat_template,
-        .template_kwargs = r->template_kwargs,
-        .generation = defaults,
-        .unknown = r->unknown_fields,
-    };
     *ret_needs = (tsr_job_needs){
-        .token_ids = tsr_tokenizer_ids(r->tokenizer), .has_eos = eos >= 0, .eos = eos};
+        .token_ids = tsr_tokenizer_ids(r->text.tokenizer), .has_eos = eos >= 0, .eos = eos};
     return TSR_OK;
 }
 
@@ -216,14 +125,14 @@ static tsr_status open_session(run *r)
     }
 
     tsr_status st =
-        tsr_request_body_read(body, TSR_BODY_BY_CONTENT, &r->context, &generation, &refusal);
+        tsr_request_body_read(body, TSR_BODY_BY_CONTENT, &r->text.context, &generation, &refusal);
     if (st == TSR_ERR_ARG)
         tsr_log(TSR_LOG_ERROR, "%s", refusal.message);
     if (st == TSR_OK) {
-        if (r->config->max_tokens == 0 && r->context.generation.max_new_tokens == 0)
+        if (r->config->max_tokens == 0 && r->text.context.generation.max_new_tokens == 0)
             generation.request.max_tokens =
-                r->context.max_model_len - (int32_t)generation.prompts[0].count;
-        st = tsr_prompt_session_open(&generation, r->tokenizer, deadline_ms_of(r->config),
+                r->text.context.max_model_len - (int32_t)generation.prompts[0].count;
+        st = tsr_prompt_session_open(&generation, r->text.tokenizer, deadline_ms_of(r->config),
                                      &r->session);
     }
     json_decref(body);
@@ -241,12 +150,10 @@ static tsr_status begin(void *context, const tsr_plan *plan, tsr_source *ret_sou
         .output = r->config->output,
         .deadline_ms = deadline_ms_of(r->config),
         .resume = r->config->resume,
-        .context = &r->context,
-        .model = r->model_name,
+        .context = &r->text.context,
+        .model = r->text.model_name,
     };
-    r->context.max_model_len = plan->limits.max_model_len;
-    r->context.max_prompt_bytes =
-        tsr_request_prompt_most_bytes(r->tokenizer, r->context.max_model_len);
+    tsr_text_side_set_length(&r->text, plan->limits.max_model_len);
     st = r->config->input != NULL ? tsr_batch_file_open(&args, &r->batch) : open_session(r);
     if (st == TSR_OK && r->report != NULL)
         st = tsr_run_report_begin(r->report, plan);
@@ -342,10 +249,6 @@ tsr_status tsr_run_command(const tsr_config *config, const tsr_launch_info *info
     tsr_run_report_close(r.report);
     tsr_prompt_session_close(&r.session);
     tsr_batch_file_close(r.batch);
-    json_decref(r.template_kwargs);
-    json_decref(r.unknown_fields);
-    tsr_chat_template_close(r.chat_template);
-    tsr_tokenizer_close(r.tokenizer);
-    free(r.model_name);
+    tsr_text_side_close(&r.text);
     return st;
 }

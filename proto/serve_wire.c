@@ -325,8 +325,8 @@ tsr_status tsr_serve_message_read(const void *bytes, size_t count, tsr_serve_arr
     if (kind == 0 || kind >= KINDS)
         return malformed("its kind is not known");
     arrived.message.kind = (tsr_serve_kind)kind;
-    const tsr_status st = unpack(&kinds[kind], at + LENGTH_BYTES + KIND_BYTES,
-                                 length - KIND_BYTES, &arrived);
+    const tsr_status st =
+        unpack(&kinds[kind], at + LENGTH_BYTES + KIND_BYTES, length - KIND_BYTES, &arrived);
     if (st != TSR_OK)
         return st;
     *ret_arrived = arrived;

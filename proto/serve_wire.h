@@ -37,7 +37,7 @@ typedef enum tsr_serve_kind {
 typedef struct tsr_serve_submit {
     uint64_t id;
     uint64_t seed;
-    const int32_t *prompt; /* [prompt_count], the last `given` of them answered before */
+    const int32_t *prompt;   /* [prompt_count], the last `given` of them answered before */
     const int32_t *stop_ids; /* [stop_id_count] */
     int32_t prompt_count;
     int32_t stop_id_count;

@@ -94,8 +94,8 @@ static tsr_status take_read(tsr_serve_link *link, tsr_serve_arrived *ret_arrived
         *ret_any = false;
         return TSR_OK;
     }
-    const tsr_status st = tsr_serve_message_read(
-        link->in.bytes + link->taken, link->in.count - link->taken, ret_arrived, &used);
+    const tsr_status st = tsr_serve_message_read(link->in.bytes + link->taken,
+                                                 link->in.count - link->taken, ret_arrived, &used);
     if (st != TSR_OK)
         return st;
     link->taken += used;

@@ -11,7 +11,7 @@
 #include "proto/serve_wire.h"
 
 typedef struct tsr_serve_link {
-    int fd;       /* non-blocking; owned. -1: closed */
+    int fd; /* non-blocking; owned. -1: closed */
     tsr_text in;
     size_t taken; /* of in */
     tsr_text out;
