@@ -190,8 +190,8 @@ void tsr_mpi_stay_behind(tsr_comm *comm)
     for (int32_t turns = 0;
          (tsr_clock_ms() < until || tsr_ending_status() != TSR_OK) && hear(w, false) == TSR_OK;
          turns++) {
-        if (w->root_gone && tsr_ending_status() != TSR_OK)
-            return; /* the launcher has done so already */
+        if (tsr_ending_status() != TSR_OK && (w->root_gone || tsr_mpi_root_died()))
+            return; /* the launcher has done so already, and rank 0 writes nothing any more */
         if (w->root_gone && !gone)
             until = tsr_clock_ms() + LAUNCHER_MS + turn_ms;
         gone = w->root_gone;

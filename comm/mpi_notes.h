@@ -49,6 +49,9 @@ TSR_MUST_USE tsr_status tsr_mpi_next_note(tsr_mpi_world *w, tsr_mpi_note *ret_no
 /* mpi_world.c: whether notes can come already. */
 bool tsr_mpi_hears(const tsr_mpi_world *w);
 
+/* mpi_world.c: whether the process of rank 0 is known to have ended. Never waits. */
+bool tsr_mpi_root_died(void);
+
 void tsr_mpi_say_to_all(tsr_mpi_world *w, const tsr_mpi_note *words);
 
 /* TSR_ERR_PEER when the group has ended, as far as this rank has heard by now. */

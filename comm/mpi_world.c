@@ -73,6 +73,7 @@ static struct {
     bool started_here;
     int32_t open_groups;
     tsr_roll_call *roll_call;
+    bool root_was_seen; /* by its name in the roll call, which containers may hide */
 } process;
 
 static tsr_status mpi_status(int code, const char *call)
@@ -261,6 +262,11 @@ tsr_status tsr_mpi_next_note(tsr_mpi_world *w, tsr_mpi_note *ret_note, bool *ret
 bool tsr_mpi_hears(const tsr_mpi_world *w)
 {
     return w->notes->hearing != MPI_REQUEST_NULL;
+}
+
+bool tsr_mpi_root_died(void)
+{
+    return process.root_was_seen && tsr_roll_call_has_left(process.roll_call, 0);
 }
 
 bool tsr_mpi_waits_for(const tsr_mpi_requests *list, int32_t rank)
@@ -493,6 +499,7 @@ tsr_status tsr_mpi_world_connect(tsr_mpi_world *w)
         st = copy_world(w->base.deadline_ms, &notes->comm);
     if (st == TSR_OK && w->base.size > 1)
         st = await_note(notes);
+    process.root_was_seen = st == TSR_OK && !tsr_roll_call_has_left(process.roll_call, 0);
     return st;
 }
 

@@ -4,6 +4,7 @@
 #include "comm/call.h"
 #include "runtime/base/clock.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <stddef.h>
@@ -142,6 +143,22 @@ tsr_roll tsr_roll_call_ask(tsr_roll_call *call)
     }
     write_roll(call, &roll);
     return roll;
+}
+
+bool tsr_roll_call_has_left(const tsr_roll_call *call, int32_t rank)
+{
+    struct sockaddr_un at;
+
+    if (call == NULL || call->launched.local_size != call->launched.size)
+        return false;
+    const int probe = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (probe < 0)
+        return false;
+    const socklen_t bytes = address_of(call, rank, &at);
+    const bool refused =
+        connect(probe, (const struct sockaddr *)&at, bytes) != 0 && errno == ECONNREFUSED;
+    (void)close(probe);
+    return refused;
 }
 
 void tsr_roll_call_close(tsr_roll_call *call)

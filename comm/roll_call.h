@@ -32,6 +32,10 @@ typedef struct tsr_roll {
 /* Asks, and waits a moment for answers, giving its own meanwhile. NULL is allowed. */
 tsr_roll tsr_roll_call_ask(tsr_roll_call *call);
 
+/* Whether the process of a rank has ended: its name is gone. False where ranks are on several hosts,
+ * for it may be on another. Never waits; NULL is allowed. */
+bool tsr_roll_call_has_left(const tsr_roll_call *call, int32_t rank);
+
 void tsr_roll_call_close(tsr_roll_call *call);
 
 #endif

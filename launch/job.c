@@ -22,11 +22,14 @@
 #include "launch/ranks.h"
 #include "launch/signals.h"
 #include "runtime/base/log.h"
+#include "runtime/base/sizes.h"
 #include "runtime/model/model.h"
 #include "runtime/plan/targets.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+enum { ENDING_PART = 5, MOST_ENDING_MS = 2000 };
 
 typedef struct job {
     const tsr_config *config;
@@ -189,6 +192,14 @@ typedef struct rank_run {
     bool ran; /* the engine, to its end */
 } rank_run;
 
+/* A step's timeout is over when the job is: its last part is for ending. */
+static int32_t longest_wait_ms(const tsr_config *config)
+{
+    const int32_t ms = (int32_t)config->step_timeout * 1000;
+
+    return ms - tsr_smaller(ms / ENDING_PART, MOST_ENDING_MS);
+}
+
 static tsr_status run_engine(rank_run *r, tsr_model *model)
 {
     const tsr_config *config = r->job->config;
@@ -210,7 +221,7 @@ static tsr_status run_engine(rank_run *r, tsr_model *model)
 
     if (config->report != NULL)
         st = tsr_watch_begin(r->plan, model, &r->watch);
-    tsr_comm_set_deadline(r->comm, (int32_t)config->step_timeout * 1000);
+    tsr_comm_set_deadline(r->comm, longest_wait_ms(config));
     if (st == TSR_OK)
         st = tsr_engine_run(&args, r->coordinator ? &r->stats : NULL);
     if (st == TSR_OK && r->watch != NULL)

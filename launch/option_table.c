@@ -172,7 +172,7 @@ const tsr_option_row tsr_option_rows[] = {
     {"init-timeout", JOB | DOCTOR, TSR_OPTION_INTEGER, AT(init_timeout), 1, 86400, "SECONDS", "300",
      NULL, "longest wait for another rank, or for a file, until all weights are there"},
     {"step-timeout", JOB, TSR_OPTION_INTEGER, AT(step_timeout), 1, 86400, "SECONDS", "10", NULL,
-     "longest wait for another rank from then on"},
+     "from then on; when a rank hangs, the job is gone by then"},
     {"log-level", ALL, TSR_OPTION_CHOICE, AT(log_level), 0, 0, "LEVEL", "info",
      "error|warn|info|debug", "what is written to stderr"},
     {"help", ALL, TSR_OPTION_FLAG, AT(help), 0, 0, NULL, NULL, NULL, "this text"},

@@ -31,8 +31,8 @@ FAULTS = ["kill", "stop", "pause", "terminate", "digest", "version", "memory"]
 MOMENTS = ["start", "load", "prefill", "decode", "idle", "end"]
 TARGETS = [0, 2]
 QUICK = [
-    ("stop", "start", 2), ("kill", "load", 2), ("stop", "load", 2), ("stop", "decode", 2),
-    ("stop", "decode", 0), ("stop", "idle", 2), ("pause", "decode", 2), ("terminate", "decode", 2),
+    ("stop", "start", 2), ("kill", "load", 2), ("kill", "decode", 0), ("stop", "load", 2),
+    ("stop", "decode", 2), ("stop", "decode", 0), ("stop", "idle", 2), ("pause", "decode", 2), ("terminate", "decode", 2),
     ("terminate", "decode", 0), ("digest", "decode", 2), ("version", "start", 2),
     ("memory", "load", 2),
 ]
@@ -244,7 +244,9 @@ def expected_end(args, fault, moment):
     if fault == "terminate":
         return AFTER_DEATH_S, {TERMINATED} if moment != "end" else {TERMINATED, 0}
     if fault == "stop":
-        patience = args.init_timeout if moment in ("start", "load") else args.step_timeout
+        # A step's timeout keeps two seconds for ending, where it has ten
+        patience = args.init_timeout if moment in ("start", "load") else \
+            args.step_timeout - min(args.step_timeout / 5, 2)
         if moment == "end":
             patience = max(patience, 5)
         pause = PAUSE_MS / 1000 if moment in ("start", "end") else 0

@@ -73,10 +73,10 @@ static void a_stopped_rank_is_named_and_ends_the_job(void **state)
 {
     (void)state;
     assert_int_equal(lose(2, "STOP"), 8);
-    assert_said("err", "rank 2 did not come within 3000 ms");
+    assert_said("err", "rank 2 did not come within 2400 ms");
     assert_no_line_is_lost();
     assert_int_equal(lose(0, "STOP"), 8);
-    assert_said("err", "rank 0 did not come within 3000 ms");
+    assert_said("err", "rank 0 did not come within 2400 ms");
     assert_no_line_is_lost();
 }
 
