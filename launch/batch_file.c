@@ -18,6 +18,7 @@
 #include "launch/line_file.h"
 #include "launch/line_scan.h"
 #include "launch/output_file.h"
+#include "launch/signals.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 
@@ -211,41 +212,24 @@ static tsr_status find_line(tsr_batch_file *batch, int32_t wait_ms)
     return st == TSR_OK ? tsr_output_file_push(batch->out) : st;
 }
 
-static tsr_status next_request(void *context, int32_t wait_ms, tsr_request *ret_request,
-                               bool *ret_more, bool *ret_ended)
+/* The next prompt of the line that is being submitted. */
+static tsr_request next_prompt(tsr_batch_file *batch)
 {
-    tsr_batch_file *batch = context;
-
-    *ret_more = false;
-    const tsr_status st = find_line(batch, wait_ms);
-    if (st != TSR_OK)
-        return st;
-
     tsr_batch_line *line = batch->submitting;
-    const bool waits = tsr_output_file_waiting(batch->out) > 0;
-    *ret_ended = batch->ended && batch->live_count == 0 && !waits;
-    if (line == NULL) {
-        if (waits && wait_ms > 0)
-            (void)poll(NULL, 0, wait_ms < TURN_MS ? wait_ms : TURN_MS);
-        return TSR_OK;
-    }
-
     const size_t index = line->submitted++;
-    *ret_request = line->generation.request;
-    ret_request->id = (uint64_t)batch->submitting_slot << PROMPT_BITS | index;
-    ret_request->prompt = line->generation.prompts[index].ids;
-    ret_request->prompt_tokens = (int32_t)line->generation.prompts[index].count;
-    *ret_more = true;
+    tsr_request request = line->generation.request;
+
+    request.id = (uint64_t)batch->submitting_slot << PROMPT_BITS | index;
+    request.prompt = line->generation.prompts[index].ids;
+    request.prompt_tokens = (int32_t)line->generation.prompts[index].count;
     if (line->submitted == line->generation.prompt_count)
         batch->submitting = NULL;
-    return TSR_OK;
+    return request;
 }
 
 /* The prompts of failed lines that the engine still has. */
-static bool next_withdrawn(void *context, uint64_t *ret_id)
+static bool next_withdrawn(tsr_batch_file *batch, uint64_t *ret_id)
 {
-    tsr_batch_file *batch = context;
-
     for (size_t slot = 0; slot < MAX_LIVE && batch->failed_live > 0; slot++) {
         tsr_batch_line *line = batch->live[slot];
         while (line != NULL && line->number == 0 && line->withdrawn < line->submitted) {
@@ -256,6 +240,38 @@ static bool next_withdrawn(void *context, uint64_t *ret_id)
         }
     }
     return false;
+}
+
+/* Reads lines only where there is room for one. */
+static tsr_status ask_for_prompt(void *context, const tsr_question *question, tsr_wish *ret_wish)
+{
+    tsr_batch_file *batch = context;
+    const int32_t wait_ms = question->wait_ms;
+
+    if (next_withdrawn(batch, &ret_wish->cancel)) {
+        ret_wish->kind = TSR_WISH_CANCEL;
+        return TSR_OK;
+    }
+    if (tsr_signals_drain()) {
+        ret_wish->kind = TSR_WISH_DRAIN;
+        return TSR_OK;
+    }
+    if (!question->room)
+        return tsr_output_file_push(batch->out);
+    const tsr_status st = find_line(batch, wait_ms);
+    if (st != TSR_OK)
+        return st;
+    if (batch->submitting != NULL) {
+        ret_wish->kind = TSR_WISH_REQUEST;
+        ret_wish->request = next_prompt(batch);
+        return TSR_OK;
+    }
+    const bool waits = tsr_output_file_waiting(batch->out) > 0;
+    if (batch->ended && batch->live_count == 0 && !waits)
+        ret_wish->kind = TSR_WISH_END;
+    else if (waits && wait_ms > 0)
+        (void)poll(NULL, 0, wait_ms < TURN_MS ? wait_ms : TURN_MS);
+    return TSR_OK;
 }
 
 /* The engine would not take one prompt, or not end it: the whole line fails, answers of its other
@@ -338,7 +354,7 @@ static tsr_status take_batch_token(void *context, const tsr_output *output, bool
 
 tsr_source tsr_batch_file_source(tsr_batch_file *batch)
 {
-    return (tsr_source){.next = next_request, .withdrawn = next_withdrawn, .context = batch};
+    return (tsr_source){.ask = ask_for_prompt, .context = batch};
 }
 
 tsr_sink tsr_batch_file_sink(tsr_batch_file *batch)

@@ -4,6 +4,7 @@
  */
 #include "launch/bench_run.h"
 
+#include "launch/signals.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/sizes.h"
@@ -168,20 +169,23 @@ static tsr_request next_prompt(tsr_bench_run *run)
     };
 }
 
-static tsr_status next_request(void *context, int32_t wait_ms, tsr_request *ret_request,
-                               bool *ret_more, bool *ret_ended)
+/* There is always a case under way, or none ever again. */
+static tsr_status ask_for_prompt(void *context, const tsr_question *question, tsr_wish *ret_wish)
 {
     tsr_bench_run *run = context;
     tsr_status st = TSR_OK;
 
-    (void)wait_ms; /* there is always a case under way, or none ever again */
-    *ret_ended = run->at == run->cases->count;
-    *ret_more = !*ret_ended && run->submitted < case_of(run)->prompts;
-    if (!*ret_more)
+    if (run->at == run->cases->count)
+        ret_wish->kind = TSR_WISH_END;
+    else if (tsr_signals_drain())
+        ret_wish->kind = TSR_WISH_DRAIN;
+    else if (question->room && run->submitted < case_of(run)->prompts)
+        ret_wish->kind = TSR_WISH_REQUEST;
+    if (ret_wish->kind != TSR_WISH_REQUEST)
         return TSR_OK;
     if (run->submitted == 0 && run->round < TIMED && !case_of(run)->decode)
         st = look_at_next(run);
-    *ret_request = next_prompt(run);
+    ret_wish->request = next_prompt(run);
     if (run->submitted == 1)
         run->since_ns = tsr_clock_ns();
     return st;
@@ -265,7 +269,7 @@ static tsr_status take_token(void *context, const tsr_output *output, bool *ret_
 
 tsr_source tsr_bench_run_source(tsr_bench_run *run)
 {
-    return (tsr_source){.next = next_request, .context = run};
+    return (tsr_source){.ask = ask_for_prompt, .context = run};
 }
 
 tsr_sink tsr_bench_run_sink(tsr_bench_run *run)

@@ -20,7 +20,6 @@
 #include "launch/precision_map.h"
 #include "launch/progress.h"
 #include "launch/ranks.h"
-#include "launch/signals.h"
 #include "runtime/base/log.h"
 #include "runtime/base/sizes.h"
 #include "runtime/model/model.h"
@@ -207,7 +206,6 @@ static tsr_status run_engine(rank_run *r, tsr_model *model)
         .spread = spread_of(config->spread),
         .seed = config->has_seed ? (uint64_t)config->seed : 0,
         .prefill_chunk = (int32_t)config->prefill_chunk,
-        .drain = tsr_signals_drain(),
     };
     const tsr_engine_args args = {
         .plan = r->plan,

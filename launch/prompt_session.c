@@ -3,6 +3,7 @@
  * it is out, so that a slow reader holds up no rank. */
 #include "launch/prompt_session.h"
 
+#include "launch/signals.h"
 #include "runtime/base/log.h"
 
 #include <poll.h>
@@ -24,22 +25,27 @@ tsr_status tsr_prompt_session_open(tsr_generation *generation, const tsr_tokeniz
                                 g->stop_count, g->include_stop, &session->stream);
 }
 
-static tsr_status next_request(void *context, int32_t wait_ms, tsr_request *ret_request,
-                               bool *ret_more, bool *ret_ended)
+static tsr_status ask_for_prompt(void *context, const tsr_question *question, tsr_wish *ret_wish)
 {
     tsr_prompt_session *session = context;
+    const bool written = tsr_output_file_waiting(session->out) == 0;
 
-    *ret_more = !session->submitted;
-    *ret_ended = session->finish != TSR_FINISH_NONE && tsr_output_file_waiting(session->out) == 0;
-    if (*ret_ended)
+    if (session->finish != TSR_FINISH_NONE && written) {
+        ret_wish->kind = TSR_WISH_END;
         return TSR_OK;
+    }
     if (session->submitted) {
-        (void)poll(NULL, 0, wait_ms < TURN_MS ? wait_ms : TURN_MS);
+        (void)poll(NULL, 0, question->wait_ms < TURN_MS ? question->wait_ms : TURN_MS);
         return tsr_output_file_push(session->out);
     }
-    *ret_request = session->generation.request;
-    ret_request->prompt = session->generation.prompts[0].ids;
-    ret_request->prompt_tokens = (int32_t)session->generation.prompts[0].count;
+    if (tsr_signals_drain()) {
+        ret_wish->kind = TSR_WISH_DRAIN;
+        return TSR_OK;
+    }
+    ret_wish->kind = TSR_WISH_REQUEST;
+    ret_wish->request = session->generation.request;
+    ret_wish->request.prompt = session->generation.prompts[0].ids;
+    ret_wish->request.prompt_tokens = (int32_t)session->generation.prompts[0].count;
     session->submitted = true;
     return TSR_OK;
 }
@@ -83,7 +89,7 @@ static tsr_status take_prompt_token(void *context, const tsr_output *output, boo
 
 tsr_source tsr_prompt_session_source(tsr_prompt_session *session)
 {
-    return (tsr_source){.next = next_request, .context = session};
+    return (tsr_source){.ask = ask_for_prompt, .context = session};
 }
 
 tsr_sink tsr_prompt_session_sink(tsr_prompt_session *session)

@@ -5,6 +5,7 @@
 #include "launch/job.h"
 #include "launch/logits_file.h"
 #include "launch/output_path.h"
+#include "launch/signals.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 
@@ -56,17 +57,19 @@ static tsr_status prepare(void *context, const tsr_checkpoint *checkpoint, int32
     return st;
 }
 
-static tsr_status next_sequence(void *context, int32_t wait_ms, tsr_request *ret_request,
-                                bool *ret_more, bool *ret_ended)
+static tsr_status ask_for_sequence(void *context, const tsr_question *question, tsr_wish *ret_wish)
 {
     score *s = context;
 
-    (void)wait_ms; /* a file never lets one wait */
-    *ret_more = s->next < s->tokens.count;
-    *ret_ended = !*ret_more;
-    if (!*ret_more)
+    if (s->next == s->tokens.count)
+        ret_wish->kind = TSR_WISH_END;
+    else if (tsr_signals_drain())
+        ret_wish->kind = TSR_WISH_DRAIN;
+    else if (question->room)
+        ret_wish->kind = TSR_WISH_REQUEST;
+    if (ret_wish->kind != TSR_WISH_REQUEST)
         return TSR_OK;
-    *ret_request = (tsr_request){
+    ret_wish->request = (tsr_request){
         .id = s->next,
         .prompt = s->tokens.sequences[s->next].ids,
         .prompt_tokens = s->tokens.sequences[s->next].count,
@@ -110,7 +113,7 @@ static tsr_status begin(void *context, const tsr_plan *plan, tsr_source *ret_sou
         tsr_logits_file_open(s->config->out, &s->tokens, plan->model.vocab, &s->out);
     if (st != TSR_OK)
         return st;
-    *ret_source = (tsr_source){.next = next_sequence, .context = s};
+    *ret_source = (tsr_source){.ask = ask_for_sequence, .context = s};
     *ret_sink = (tsr_sink){.token = take_score_token, .logits = take_logits, .context = s};
     return TSR_OK;
 }

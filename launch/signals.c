@@ -15,7 +15,7 @@
 /* mpirun kills a second after it has sent SIGTERM. */
 enum { GRACE_US = 900000, WHO_BYTES = 24, LINE_BYTES = 80, ANY_SIGNAL = 128 };
 
-static volatile int drain;
+static atomic_bool drain;
 static char lines[3][LINE_BYTES]; /* of SIGHUP, SIGINT, SIGTERM */
 static atomic_bool is_loud = true;
 static atomic_bool has_to_keep;
@@ -24,7 +24,7 @@ static atomic_int leaving; /* an exit code; 0: not leaving */
 static void ask_to_drain(int number)
 {
     (void)number;
-    drain = 1;
+    atomic_store(&drain, true);
 }
 
 /* In one piece, so that lines of several ranks stay whole. */
@@ -142,7 +142,7 @@ void tsr_signals_leave(int code)
     atomic_store(&leaving, code);
 }
 
-const volatile int *tsr_signals_drain(void)
+bool tsr_signals_drain(void)
 {
-    return &drain;
+    return atomic_load(&drain);
 }

@@ -35,7 +35,7 @@ bool tsr_signals_are_loud(void);
  * but for SIGINT after a moment, which is rank 0's. */
 void tsr_signals_leave(int code);
 
-/* Nonzero: drain. */
-const volatile int *tsr_signals_drain(void);
+/* True once SIGUSR1 has come. */
+bool tsr_signals_drain(void);
 
 #endif

@@ -2,7 +2,7 @@
  * Rank 0's loop. Step N+1 is planned, sent and launched before step N is landed, where the device
  * takes two; what ends a request then takes effect one step late, which the scheduler plans for.
  *
- *   take requests -> schedule N+1 -> broadcast -> launch N+1 -> land N -> absorb N -> give tokens
+ *   hear source -> schedule N+1 -> broadcast -> launch N+1 -> land N -> absorb N -> give tokens
  *
  * An idle engine waits in the source, for as long as the other ranks may wait for a step.
  */
@@ -28,7 +28,8 @@ typedef struct coordinator {
     tsr_rank_step *rank_step;
     const tsr_engine_args *args;
     tsr_scheduler *scheduler;
-    bool ended; /* nothing more comes from the source */
+    bool ended;  /* nothing more comes from the source */
+    bool drains; /* no more requests are taken from it */
     int64_t first_step_ns;
     int64_t last_step_ns;
 } coordinator;
@@ -38,50 +39,76 @@ static tsr_status give(const coordinator *c, const tsr_output *output, bool *ret
     return c->args->sink->token(c->args->sink->context, output, ret_cancel);
 }
 
+static tsr_status refuse(const coordinator *c, const tsr_request *request, tsr_status cause,
+                         const char *why)
+{
+    const tsr_output output = {.id = request->id,
+                               .token = -1,
+                               .finish = TSR_FINISH_REFUSED,
+                               .prompt_tokens = request->prompt_tokens,
+                               .refusal = why,
+                               .cause = cause};
+    bool cancel = false;
+
+    return give(c, &output, &cancel);
+}
+
 static tsr_status submit(coordinator *c, const tsr_request *request)
 {
     const char *refusal = NULL;
-    bool cancel = false;
 
+    if (c->drains)
+        return refuse(c, request, TSR_ERR_CAPACITY, "the engine takes no more requests: it drains");
+    if (!tsr_scheduler_has_room(c->scheduler))
+        return refuse(c, request, TSR_ERR_CAPACITY, "the queue is full; ask again later");
     const tsr_status st = tsr_scheduler_submit(c->scheduler, request, tsr_clock_ns(), &refusal);
     if (st == TSR_OK && refusal == NULL)
         return TSR_OK;
     if (st != TSR_OK && st != TSR_ERR_MEMORY)
         return st;
-
-    const tsr_output output = {.id = request->id,
-                               .token = -1,
-                               .finish = TSR_FINISH_REFUSED,
-                               .prompt_tokens = request->prompt_tokens,
-                               .refusal = st == TSR_OK ? refusal : tsr_status_text(st),
-                               .cause = st};
-    return give(c, &output, &cancel);
+    return refuse(c, request, st, st == TSR_OK ? refusal : tsr_status_text(st));
 }
 
-static bool draining(const coordinator *c)
+static tsr_status cancel_request(const coordinator *c, uint64_t id)
 {
-    return c->args->options->drain != NULL && *c->args->options->drain != 0;
-}
-
-/* Ends what the source does not want any more. */
-static tsr_status drop_withdrawn(coordinator *c)
-{
-    const tsr_source *source = c->args->source;
-    tsr_status st = TSR_OK;
+    tsr_output last;
     bool cancel = false;
-    uint64_t id = 0;
 
-    while (st == TSR_OK && source->withdrawn != NULL && source->withdrawn(source->context, &id)) {
-        tsr_output last;
-        if (tsr_scheduler_cancel(c->scheduler, id, &last))
-            st = give(c, &last, &cancel);
-    }
-    return st;
+    if (!tsr_scheduler_cancel(c->scheduler, id, &last))
+        return TSR_OK;
+    return give(c, &last, &cancel);
 }
 
-/* Takes what the source has, as far as there is room and for as long as the ranks may wait; an idle
- * engine waits for the first request until `idle_ms` are over. */
-static tsr_status take_requests(coordinator *c)
+/* Grants what the source wants; *ret_more true: there may be more at once. */
+static tsr_status grant(coordinator *c, const tsr_wish *wish, bool *ret_more)
+{
+    *ret_more = wish->kind == TSR_WISH_REQUEST || wish->kind == TSR_WISH_CANCEL;
+    switch (wish->kind) {
+    case TSR_WISH_REQUEST:
+        return submit(c, &wish->request);
+    case TSR_WISH_CANCEL:
+        return cancel_request(c, wish->cancel);
+    case TSR_WISH_DRAIN:
+        c->drains = true;
+        return TSR_OK;
+    case TSR_WISH_END:
+        c->ended = true;
+        return TSR_OK;
+    case TSR_WISH_NOTHING:
+    default:
+        return TSR_OK;
+    }
+}
+
+/* True when nothing is left to do, nor will be. */
+static bool is_done(const coordinator *c)
+{
+    return (c->ended || c->drains) && tsr_scheduler_idle(c->scheduler);
+}
+
+/* Hears what the source wants, for as long as the ranks may wait; an idle engine waits for it until
+ * `idle_ms` are over. */
+static tsr_status hear_source(coordinator *c)
 {
     const tsr_source *source = c->args->source;
     const int32_t idle_ms =
@@ -90,19 +117,16 @@ static tsr_status take_requests(coordinator *c)
     const int64_t until_ms = start_ms + idle_ms;
     const int64_t enough_ms = start_ms + ADMISSION_MS;
 
-    while (!c->ended && tsr_scheduler_wants_more(c->scheduler)) {
+    while (!c->ended && !is_done(c)) {
         const int64_t left_ms = tsr_scheduler_idle(c->scheduler) ? until_ms - tsr_clock_ms() : 0;
-        tsr_request request;
+        const tsr_question question = {.room = !c->drains && tsr_scheduler_has_room(c->scheduler),
+                                       .wait_ms = left_ms > 0 ? (int32_t)left_ms : 0};
+        tsr_wish wish = {0};
         bool more = false;
 
-        if (draining(c)) {
-            c->ended = true;
-            return TSR_OK;
-        }
-        tsr_status st = source->next(source->context, left_ms > 0 ? (int32_t)left_ms : 0, &request,
-                                     &more, &c->ended);
-        if (st == TSR_OK && more)
-            st = submit(c, &request);
+        tsr_status st = source->ask(source->context, &question, &wish);
+        if (st == TSR_OK)
+            st = grant(c, &wish, &more);
         if (st != TSR_OK)
             return st;
         if (!more && left_ms <= 0)
@@ -159,15 +183,12 @@ static tsr_status take_logits(void *context, uint32_t entry, int32_t first_posit
 
 static tsr_status give_output(coordinator *c, const tsr_output *output)
 {
-    tsr_output last;
     bool cancel = false;
 
     const tsr_status st = give(c, output, &cancel);
     if (st != TSR_OK || !cancel || output->finish != TSR_FINISH_NONE)
         return st;
-    if (!tsr_scheduler_cancel(c->scheduler, output->id, &last))
-        return TSR_OK;
-    return give(c, &last, &cancel);
+    return cancel_request(c, output->id);
 }
 
 static tsr_status give_outputs(coordinator *c, uint32_t token_rows)
@@ -186,7 +207,7 @@ static tsr_status give_outputs(coordinator *c, uint32_t token_rows)
 /* Plans, sends and launches the next step. */
 static tsr_status start_step(coordinator *c)
 {
-    const bool stop = c->ended && tsr_scheduler_idle(c->scheduler);
+    const bool stop = is_done(c);
     void *buffer = tsr_rank_step_buffer(c->rank_step);
     tsr_step_plan step;
 
@@ -233,9 +254,7 @@ tsr_status tsr_coordinator_run(tsr_rank_step *rank_step, tsr_engine_stats *ret_s
     while (st == TSR_OK && !stopped) {
         st = tsr_ending_status();
         if (st == TSR_OK)
-            st = drop_withdrawn(&c);
-        if (st == TSR_OK)
-            st = take_requests(&c);
+            st = hear_source(&c);
         if (st == TSR_OK)
             st = start_step(&c);
         while (st == TSR_OK && tsr_rank_step_due(rank_step))

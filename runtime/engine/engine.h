@@ -21,19 +21,37 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Where requests come from. Called on rank 0 only, between steps. */
+/* What an engine tells its source when it asks. */
+typedef struct tsr_question {
+    bool room; /* a request would be taken now; one that comes without is refused */
+    int32_t
+        wait_ms; /* the source may take so long to answer: an idle engine has time; 0: none, others
+                        wait for the next step */
+} tsr_question;
+
+/* What a source may answer. */
+typedef enum tsr_wish_kind {
+    TSR_WISH_NOTHING, /* now; an idle engine asks again at once */
+    TSR_WISH_REQUEST, /* take this one */
+    TSR_WISH_CANCEL, /* end a request, wherever it is, with TSR_FINISH_CANCELLED unless it has ended by
+                         itself */
+    TSR_WISH_DRAIN, /* take no more, finish those taken, then stop; the source is asked on between
+                         steps, and may cancel. May be answered again and again */
+    TSR_WISH_END,   /* nothing ever again: finish those taken, then stop */
+} tsr_wish_kind;
+
+typedef struct tsr_wish {
+    tsr_wish_kind kind;
+    tsr_request
+        request;     /* with TSR_WISH_REQUEST; what it points to stays until the next question */
+    uint64_t cancel; /* with TSR_WISH_CANCEL: the request's id */
+} tsr_wish;
+
+/* Where requests come from. Called on rank 0 only, between steps: again and again until it has
+ * nothing. */
 typedef struct tsr_source {
-    /*
-     * The next request, if there is one now. *ret_request stays valid until the next call.
-     *   *ret_more false: none now
-     *   *ret_ended true: none ever again; the engine drains and stops
-     * An idle engine calls it in a loop: it may block for up to `wait_ms`.
-     */
-    tsr_status (*next)(void *context, int32_t wait_ms, tsr_request *ret_request, bool *ret_more,
-                       bool *ret_ended);
-    /* The next request that is not wanted any more, called between steps until it is false: each
-     * ends with TSR_FINISH_CANCELLED, unless it has ended by itself. May be NULL. */
-    bool (*withdrawn)(void *context, uint64_t *ret_id);
+    /* *ret_wish is all zero: nothing. */
+    tsr_status (*ask)(void *context, const tsr_question *question, tsr_wish *ret_wish);
     void *context;
 } tsr_source;
 
@@ -57,7 +75,6 @@ typedef struct tsr_engine_options {
                               for */
     int32_t idle_ms;       /* an idle engine sends an empty step this often, so that a lost rank is
                               noticed; below the group's deadline; 0: 250 */
-    const volatile int *drain; /* nonzero: take no more requests, finish those taken; may be NULL */
 } tsr_engine_options;
 
 /* What one rank runs with. All of it is borrowed. */
@@ -71,7 +88,7 @@ typedef struct tsr_engine_args {
 } tsr_engine_args;
 
 /*
- * Collective. Runs until the source has ended and every request is finished. On ranks other than 0
+ * Collective. Runs until the source has ended or drains and every request is finished. On ranks other than 0
  * `ret_stats` is NULL; on rank 0 it may be.
  *
  * On error the group is spent and every rank returns the status of whoever gave up first, as far

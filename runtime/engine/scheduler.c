@@ -178,7 +178,7 @@ void tsr_scheduler_close(tsr_scheduler *scheduler)
     tsr_arena_close(scheduler->memory);
 }
 
-bool tsr_scheduler_wants_more(const tsr_scheduler *scheduler)
+bool tsr_scheduler_has_room(const tsr_scheduler *scheduler)
 {
     return scheduler->queue.count < scheduler->shape.ranks * scheduler->shape.slots;
 }

@@ -46,7 +46,7 @@ TSR_MUST_USE tsr_status tsr_scheduler_open(const tsr_plan *plan,
                                            tsr_scheduler **ret_scheduler);
 
 /* True while the queue is shorter than what all ranks hold: more would only wait. */
-bool tsr_scheduler_wants_more(const tsr_scheduler *scheduler);
+bool tsr_scheduler_has_room(const tsr_scheduler *scheduler);
 
 /* True when no request is waiting or running and no step is in flight. */
 bool tsr_scheduler_idle(const tsr_scheduler *scheduler);

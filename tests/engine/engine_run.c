@@ -24,7 +24,8 @@ typedef struct desk {
     int32_t looked;        /* requests given since the source last gave nothing */
     int64_t idle_since_ms; /* 0: it has more to give */
     int32_t outputs;
-    volatile int drain;
+    int32_t cancelled; /* of the setup's */
+    bool drains;
 } desk;
 
 typedef struct rank_run {
@@ -40,28 +41,54 @@ static int32_t or_default(int32_t value, int32_t otherwise)
     return value != 0 ? value : otherwise;
 }
 
-static tsr_status next(void *context, int32_t wait_ms, tsr_request *ret_request, bool *ret_more,
-                       bool *ret_ended)
+/* The next request that is to be cancelled, NULL when none is. */
+static const run_cancel *next_cancel(const desk *d)
+{
+    const run_setup *setup = d->setup;
+
+    if (d->cancelled == (int32_t)(sizeof(setup->cancel) / sizeof(setup->cancel[0])))
+        return NULL;
+    return setup->cancel[d->cancelled].outputs > 0 ? &setup->cancel[d->cancelled] : NULL;
+}
+
+static bool cancels(desk *d, tsr_wish *wish)
+{
+    const run_cancel *next = next_cancel(d);
+
+    if (next == NULL || d->outputs < next->outputs)
+        return false;
+    *wish = (tsr_wish){.kind = TSR_WISH_CANCEL, .cancel = next->id};
+    d->cancelled++;
+    return true;
+}
+
+static tsr_status ask(void *context, const tsr_question *question, tsr_wish *ret_wish)
 {
     desk *d = context;
     const run_setup *setup = d->setup;
     int32_t *given = &d->result->given;
+    const bool more = *given < d->count && (setup->at_once == 0 || d->looked < setup->at_once);
 
-    (void)wait_ms;
-    *ret_more = *given < d->count && (setup->at_once == 0 || d->looked < setup->at_once);
-    *ret_ended = false;
-    if (*ret_more) {
-        *ret_request = d->requests[(*given)++];
+    if (cancels(d, ret_wish))
+        return TSR_OK;
+    if (d->drains) {
+        ret_wish->kind = TSR_WISH_DRAIN;
+        return TSR_OK;
+    }
+    if (more && (question->room || setup->ignores_room)) {
+        ret_wish->kind = TSR_WISH_REQUEST;
+        ret_wish->request = d->requests[(*given)++];
         d->looked++;
-        d->drain = setup->drain_after > 0 && *given >= setup->drain_after;
+        d->drains = setup->drain_after > 0 && *given >= setup->drain_after;
         return TSR_OK;
     }
     d->looked = 0;
-    if (*given < d->count)
+    if (*given < d->count || next_cancel(d) != NULL)
         return TSR_OK;
     if (d->idle_since_ms == 0)
         d->idle_since_ms = tsr_clock_ms();
-    *ret_ended = tsr_clock_ms() - d->idle_since_ms >= setup->idle_for_ms;
+    if (tsr_clock_ms() - d->idle_since_ms >= setup->idle_for_ms)
+        ret_wish->kind = TSR_WISH_END;
     return setup->source_fails;
 }
 
@@ -162,13 +189,12 @@ static void run_rank(rank_run *r, const tsr_plan *plan)
     static const tsr_sink sink_of = {.token = token, .logits = logits};
     const bool coordinates = tsr_comm_rank(r->comm) == 0;
     tsr_engine_options options = r->setup->options;
-    tsr_source source = {.next = next, .context = r->desk};
+    tsr_source source = {.ask = ask, .context = r->desk};
     tsr_sink sink = sink_of;
     tsr_device *device = NULL;
     tsr_model *model = NULL;
 
     sink.context = r->desk;
-    options.drain = &r->desk->drain;
     r->status = open_device(r, plan, &device);
     const tsr_model_args opening = {
         .plan = plan,

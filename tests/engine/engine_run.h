@@ -37,6 +37,12 @@ typedef enum run_device {
     RUN_STUCK, /* a device that no step ever comes back from */
 } run_device;
 
+/* The source cancels a request once so many outputs have come. */
+typedef struct run_cancel {
+    int32_t outputs; /* 0: there is none */
+    uint64_t id;
+} run_cancel;
+
 /* How to run. Zero stands for the default of each field. */
 typedef struct run_setup {
     run_device device;
@@ -57,6 +63,8 @@ typedef struct run_setup {
     int32_t idle_for_ms;        /* time that the source gives nothing before it ends */
     int32_t cancel_after;       /* tokens after which request 0 is cancelled; 0: never */
     int32_t drain_after;        /* requests after which the engine is told to drain; 0: never */
+    run_cancel cancel[3];       /* in this order */
+    bool ignores_room;          /* the source gives requests even where there is no room */
     tsr_status source_fails;    /* once the requests are given */
     tsr_status sink_fails;      /* at the third token */
     void (*each_output)(

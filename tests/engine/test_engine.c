@@ -102,6 +102,48 @@ static void a_cancelled_request_ends_once_and_the_others_go_on(void **state)
     engine_run_same("the other", &whole.answer[1], &r.answer[1], r.vocab);
 }
 
+/* One runs, one is at its prompt, one waits; and the source cancels while it drains, too. */
+static void the_source_cancels_wherever_a_request_is(void **state)
+{
+    (void)state;
+    const run_setup plain = {.ranks = 2, .max_num_seqs = 1};
+    run_setup cancelling = {.ranks = 2,
+                            .max_num_seqs = 1,
+                            .cancel = {{1, 1}, {2, 2}, {5, 0}},
+                            .options = {.prefill_chunk = 1}};
+    static run_result whole;
+    static run_result r;
+    const tsr_request requests[] = {greedy(0, 2, 9), greedy(1, 12, 9), greedy(2, 5, 9),
+                                    greedy(3, 5, 9)};
+
+    run(&plain, requests, 4, TSR_OK, &whole);
+    for (int32_t drains = 0; drains < 2; drains++) {
+        cancelling.drain_after = drains * 4;
+        run(&cancelling, requests, 4, TSR_OK, &r);
+        for (int32_t i = 0; i < 3; i++) {
+            assert_int_equal(TSR_FINISH_CANCELLED, r.answer[i].finish);
+            assert_int_equal(1, r.answer[i].ends);
+        }
+        assert_in_range(r.answer[0].tokens, 2, 8);
+        assert_int_equal(0, r.answer[1].tokens);
+        assert_int_equal(0, r.answer[2].tokens);
+        engine_run_same("the other", &whole.answer[3], &r.answer[3], r.vocab);
+    }
+}
+
+static void a_request_that_comes_without_room_is_refused(void **state)
+{
+    (void)state;
+    const run_setup setup = {.max_num_seqs = 1, .ignores_room = true};
+    static run_result r;
+    const tsr_request requests[] = {greedy(0, 5, 3), greedy(1, 5, 3)};
+
+    run(&setup, requests, 2, TSR_OK, &r);
+    assert_int_equal(3, r.answer[0].tokens);
+    assert_int_equal(TSR_FINISH_REFUSED, r.answer[1].finish);
+    assert_string_equal("the queue is full; ask again later", r.answer[1].refusal);
+}
+
 static void a_refused_request_is_told_why_and_stops_nothing(void **state)
 {
     (void)state;
@@ -239,6 +281,8 @@ int main(void)
         cmocka_unit_test(stop_ids_and_eos_end_an_answer_with_their_token),
         cmocka_unit_test(ignore_eos_goes_on_where_the_models_eos_ends),
         cmocka_unit_test(a_cancelled_request_ends_once_and_the_others_go_on),
+        cmocka_unit_test(the_source_cancels_wherever_a_request_is),
+        cmocka_unit_test(a_request_that_comes_without_room_is_refused),
         cmocka_unit_test(a_refused_request_is_told_why_and_stops_nothing),
         cmocka_unit_test(ids_beyond_the_tokenizers_are_never_sampled),
         cmocka_unit_test(a_seeded_request_says_the_same_in_any_company),

@@ -193,7 +193,7 @@ static void submit_some(load *l)
 {
     int32_t count = pick(l, 0, 3);
 
-    while (count-- > 0 && l->submitted < l->requests && tsr_scheduler_wants_more(l->scheduler)) {
+    while (count-- > 0 && l->submitted < l->requests && tsr_scheduler_has_room(l->scheduler)) {
         const char *refusal;
         ASSERT_STATUS(TSR_OK, tsr_scheduler_submit(l->scheduler, &l->want[l->submitted].request, 0,
                                                    &refusal));

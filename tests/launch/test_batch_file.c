@@ -62,21 +62,28 @@ static void read_answers(void)
     (void)fclose(in);
 }
 
+static tsr_wish ask(tsr_batch_file *batch, bool room, int32_t wait_ms)
+{
+    const tsr_source source = tsr_batch_file_source(batch);
+    const tsr_question question = {.room = room, .wait_ms = wait_ms};
+    tsr_wish wish = {0};
+
+    ASSERT_STATUS(TSR_OK, source.ask(source.context, &question, &wish));
+    return wish;
+}
+
 /* Takes every request there is; their number. */
 static size_t take_all(tsr_batch_file *batch, uint64_t ids[MAX_ANSWERS])
 {
-    const tsr_source source = tsr_batch_file_source(batch);
-    tsr_request request;
     size_t count = 0;
-    bool more = true;
-    bool ended = false;
+    tsr_wish wish;
 
-    while (more) {
-        ASSERT_STATUS(TSR_OK, source.next(source.context, WAIT_MS, &request, &more, &ended));
-        if (more)
-            ids[count++] = request.id;
+    for (;;) {
+        wish = ask(batch, true, WAIT_MS);
+        if (wish.kind != TSR_WISH_REQUEST)
+            return count;
+        ids[count++] = wish.request.id;
     }
-    return count;
 }
 
 static void give(tsr_batch_file *batch, uint64_t id, tsr_finish finish, tsr_status cause)
@@ -256,13 +263,10 @@ static void many_bad_lines_do_not_hold_up_a_step(void **state)
     (void)remove(output);
 
     tsr_batch_file *batch = open_batch(false);
-    const tsr_source source = tsr_batch_file_source(batch);
-    tsr_request request;
     int turns = 0;
-    bool more = false;
-    for (bool ended = false; !ended; turns++) {
-        ASSERT_STATUS(TSR_OK, source.next(source.context, 0, &request, &more, &ended));
-        assert_false(more);
+    for (tsr_wish_kind kind = TSR_WISH_NOTHING; kind != TSR_WISH_END; turns++) {
+        kind = ask(batch, true, 0).kind;
+        assert_true(kind == TSR_WISH_NOTHING || kind == TSR_WISH_END);
     }
     assert_in_range(turns, 2, BAD / 2);
     tsr_batch_counts counts;
@@ -277,35 +281,32 @@ static void prompts_beside_one_that_is_refused_stop(void **state)
     const char *line = "{\"custom_id\":\"1\",\"body\":{\"prompt\":[\"a\",\"b\",\"c\",\"d\"]}}\n"
                        "{\"custom_id\":\"2\",\"body\":{\"prompt\":\"a\"}}\n";
     tsr_batch_counts counts;
-    tsr_request request;
     uint64_t ids[3] = {0};
-    uint64_t withdrawn = 0;
-    bool more = false;
-    bool ended = false;
+    tsr_wish wish;
 
     put(line);
     (void)remove(output);
     tsr_batch_file *batch = open_batch(false);
-    const tsr_source source = tsr_batch_file_source(batch);
     for (size_t i = 0; i < 3; i++) {
-        ASSERT_STATUS(TSR_OK, source.next(source.context, 0, &request, &more, &ended));
-        assert_true(more);
-        ids[i] = request.id;
+        wish = ask(batch, true, 0);
+        assert_int_equal(TSR_WISH_REQUEST, wish.kind);
+        ids[i] = wish.request.id;
     }
-    assert_false(source.withdrawn(source.context, &withdrawn));
+    assert_int_equal(TSR_WISH_NOTHING, ask(batch, false, 0).kind);
     give(batch, ids[0], TSR_FINISH_LENGTH, TSR_OK);
     give(batch, ids[2], TSR_FINISH_REFUSED, TSR_ERR_MEMORY);
-    assert_true(source.withdrawn(source.context, &withdrawn));
-    assert_true(withdrawn == ids[1]);
-    assert_false(source.withdrawn(source.context, &withdrawn));
+    wish = ask(batch, false, 0);
+    assert_int_equal(TSR_WISH_CANCEL, wish.kind);
+    assert_true(wish.cancel == ids[1]);
+    assert_int_equal(TSR_WISH_NOTHING, ask(batch, false, 0).kind);
 
     /* the fourth never begins, and the line goes with its last */
-    ASSERT_STATUS(TSR_OK, source.next(source.context, 0, &request, &more, &ended));
-    assert_true(more && request.id >> 16 != ids[0] >> 16);
+    wish = ask(batch, true, 0);
+    assert_int_equal(TSR_WISH_REQUEST, wish.kind);
+    assert_true(wish.request.id >> 16 != ids[0] >> 16);
     give(batch, ids[1], TSR_FINISH_CANCELLED, TSR_OK);
-    give(batch, request.id, TSR_FINISH_LENGTH, TSR_OK);
-    ASSERT_STATUS(TSR_OK, source.next(source.context, 0, &request, &more, &ended));
-    assert_true(ended && !more);
+    give(batch, wish.request.id, TSR_FINISH_LENGTH, TSR_OK);
+    assert_int_equal(TSR_WISH_END, ask(batch, true, 0).kind);
     ASSERT_STATUS(TSR_OK, tsr_batch_file_finish(batch, TSR_OK, &counts));
     tsr_batch_file_close(batch);
     read_answers();
