@@ -134,6 +134,13 @@ TSR_MUST_USE tsr_status tsr_exchange_return(tsr_exchange *exchange, tsr_stream s
 TSR_MUST_USE tsr_status tsr_exchange_wait(tsr_exchange *exchange, tsr_stream stream);
 
 /*
+ * For whom this rank has waited since the exchange was opened: [size] nanoseconds from the start of
+ * each wait until all that a rank had to send was here. Waits for several overlap. NULL where no
+ * host sees rows come: on a device, and in a group of one.
+ */
+const int64_t *tsr_exchange_waited_ns(const tsr_exchange *exchange);
+
+/*
  * Never waits. TSR_OK while all is well, also when rows are under way; else TSR_ERR_PEER or what is
  * wrong with the exchange itself, and the group has ended. For a caller that waits for a device,
  * which cannot hear of it.

@@ -36,6 +36,7 @@ static void lay_out(tsr_host_exchange *x, const tsr_exchange_shape *shape, int32
     x->row_first = tsr_exchange_block_take(block, n + 1, sizeof(int32_t));
     x->answer_first = tsr_exchange_block_take(block, n + 1, sizeof(int32_t));
     x->slot_ranks = tsr_exchange_block_take(block, arrivals * slots, sizeof(int32_t));
+    x->waited_ns = tsr_exchange_block_take(block, n, sizeof(int64_t));
 
     x->staged_rows = tsr_exchange_block_take(block, copies, shape->row_bytes);
     x->staged_ranks = tsr_exchange_block_take(block, copies * slots, sizeof(int32_t));
@@ -79,7 +80,9 @@ tsr_status tsr_host_exchange_init(tsr_host_exchange *x, tsr_comm *comm, const ts
     memset(x->send_ranks, 0xff,
            (size_t)shape->max_tokens * (size_t)shape->slots * sizeof(*x->send_ranks));
     x->base = tsr_exchange_base(comm, ops, shape);
+    memset(x->waited_ns, 0, (size_t)comm->size * sizeof(*x->waited_ns));
     x->base.buffers = buffers_of(x);
+    x->base.waited_ns = x->waited_ns;
     return TSR_OK;
 }
 

@@ -8,6 +8,7 @@
 #include "comm/exchange_block.h"
 #include "comm/exchange_ops.h"
 #include "comm/exchange_plan.h"
+#include "runtime/base/sizes.h"
 
 /* Writable faces of the buffers, and the books of one exchange. First member of a host exchange. */
 typedef struct tsr_host_exchange {
@@ -29,6 +30,7 @@ typedef struct tsr_host_exchange {
     int32_t *row_first;    /* [ranks + 1] of the arrived rows */
     int32_t *answer_first; /* [ranks + 1] of the answers given here */
     int32_t *slot_ranks;   /* [arrived_capacity, slots] as the senders wrote them */
+    int64_t *waited_ns;    /* [ranks] */
 
     unsigned char *staged_rows;    /* [max_tokens * min(slots, ranks), row_bytes] by rank */
     int32_t *staged_ranks;         /* [max_tokens * min(slots, ranks), slots] by rank */
@@ -63,6 +65,13 @@ TSR_MUST_USE tsr_status tsr_host_exchange_init(tsr_host_exchange *x, tsr_comm *c
  * TSR_ERR_CAPACITY  more arrive together than the shape allows
  */
 TSR_MUST_USE tsr_status tsr_host_exchange_place(tsr_host_exchange *x);
+
+/* A wait that began at began_ns has had all of a rank at came_ns. */
+static inline void tsr_host_exchange_waited(tsr_host_exchange *x, int32_t rank, int64_t began_ns,
+                                            int64_t came_ns)
+{
+    x->waited_ns[rank] += tsr_larger_64(came_ns - began_ns, 0);
+}
 
 /* After slot_ranks and rows have arrived: numbers the answers. */
 void tsr_host_exchange_number(tsr_host_exchange *x);

@@ -11,6 +11,7 @@
 
 #include "comm/exchange_host.h"
 #include "comm/local_table.h"
+#include "runtime/base/clock.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -89,10 +90,13 @@ static tsr_status local_wait(tsr_exchange *exchange, tsr_stream stream)
 {
     (void)stream;
     tsr_host_exchange *x = tsr_host_exchange_of(exchange);
+    const int64_t began_ns = tsr_clock_ns();
     tsr_status st = tsr_local_meet(exchange->comm);
     if (st != TSR_OK)
         return st;
 
+    for (int32_t r = 0; r < exchange->comm->size; r++)
+        tsr_host_exchange_waited(x, r, began_ns, tsr_local_sat_ns(exchange->comm, r));
     if (exchange->phase == TSR_PHASE_DISPATCHED)
         st = fetch_rows(x);
     else

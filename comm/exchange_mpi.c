@@ -17,6 +17,7 @@
 #include "comm/exchange_host.h"
 #include "comm/mpi_meeting.h"
 #include "comm/mpi_notes.h"
+#include "runtime/base/clock.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,7 @@ typedef struct mpi_exchange {
     tsr_host_exchange host; /* first member */
     tsr_mpi_meeting *meeting;
     tsr_mpi_requests *flow; /* rows, slot ranks and answers */
+    int64_t *came_ns;       /* [size] when each rank's last message came, whatever it was */
 } mpi_exchange;
 
 static mpi_exchange *mpi_exchange_of(tsr_exchange *exchange)
@@ -158,6 +160,7 @@ static tsr_status mpi_wait(tsr_exchange *exchange, tsr_stream stream)
     mpi_exchange *own = mpi_exchange_of(exchange);
     tsr_host_exchange *x = &own->host;
     const int64_t deadline = tsr_mpi_deadline(w);
+    const int64_t began_ns = tsr_clock_ns();
     const bool dispatched = exchange->phase == TSR_PHASE_DISPATCHED;
     const tsr_call call =
         tsr_call_of_exchange(exchange, dispatched ? TSR_CALL_DISPATCH : TSR_CALL_RETURN);
@@ -170,6 +173,8 @@ static tsr_status mpi_wait(tsr_exchange *exchange, tsr_stream stream)
     if (st != TSR_OK)
         return st;
 
+    for (int32_t r = 0; r < w->base.size; r++)
+        tsr_host_exchange_waited(x, r, began_ns, own->came_ns[r]);
     if (dispatched)
         tsr_host_exchange_number(x);
     else
@@ -181,6 +186,7 @@ static void exchange_free(mpi_exchange *x)
 {
     tsr_mpi_meeting_close(x->meeting);
     tsr_mpi_requests_close(x->flow);
+    free(x->came_ns);
     tsr_host_exchange_release(&x->host);
     free(x);
 }
@@ -217,6 +223,14 @@ tsr_status tsr_exchange_mpi_open(tsr_comm *comm, const tsr_exchange_shape *shape
         st = tsr_mpi_meeting_open(comm->size, &x->meeting);
     if (st == TSR_OK)
         st = tsr_mpi_requests_open(&x->flow);
+    if (st == TSR_OK) {
+        x->came_ns = calloc((size_t)comm->size, sizeof(*x->came_ns));
+        st = x->came_ns != NULL ? TSR_OK : TSR_ERR_MEMORY;
+    }
+    if (st == TSR_OK) {
+        tsr_mpi_requests_time(x->meeting->greetings, x->came_ns);
+        tsr_mpi_requests_time(x->flow, x->came_ns);
+    }
     if (st == TSR_OK)
         st = tsr_mpi_pass(w, w->meeting, tsr_call_of_open(&x->host.base));
     if (st != TSR_OK) {

@@ -51,7 +51,8 @@ struct tsr_exchange {
     tsr_comm *comm;
     tsr_exchange_shape shape;
     tsr_exchange_buffers buffers;
-    int32_t number; /* among the group's exchanges */
+    int32_t number;     /* among the group's exchanges */
+    int64_t *waited_ns; /* [size] in the exchange's memory; NULL: no host sees rows come */
     /* ---- */
     tsr_exchange_phase phase;
     uint64_t step;

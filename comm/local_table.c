@@ -19,6 +19,7 @@ typedef struct seat {
     bool done; /* has copied */
     tsr_call call;
     const void *data; /* for peers to read */
+    int64_t sat_ns;   /* since when it is taken */
 } seat;
 
 typedef struct member member;
@@ -103,10 +104,11 @@ static void wait_for_readers(group *g)
 tsr_status tsr_local_sit(tsr_comm *comm, const tsr_call *call, const void *data)
 {
     group *g = group_of(comm);
+    const seat own = {.taken = true, .call = *call, .data = data, .sat_ns = tsr_clock_ns()};
     lock(g);
     const bool spent = g->cause != TSR_OK;
     if (!spent) {
-        g->seats[comm->rank] = (seat){.taken = true, .call = *call, .data = data};
+        g->seats[comm->rank] = own;
         if (++g->taken == g->size)
             turn(g);
     }
@@ -173,6 +175,11 @@ tsr_status tsr_local_meet(tsr_comm *comm)
 const void *tsr_local_data(const tsr_comm *comm, int32_t rank)
 {
     return group_of(comm)->seats[rank].data;
+}
+
+int64_t tsr_local_sat_ns(const tsr_comm *comm, int32_t rank)
+{
+    return group_of(comm)->seats[rank].sat_ns;
 }
 
 /* The lock is held. */

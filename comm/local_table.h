@@ -37,6 +37,9 @@ TSR_MUST_USE tsr_status tsr_local_meet(tsr_comm *comm);
 /* What a rank put down; between meet and leave. */
 const void *tsr_local_data(const tsr_comm *comm, int32_t rank);
 
+/* When a rank sat down; between meet and leave. */
+int64_t tsr_local_sat_ns(const tsr_comm *comm, int32_t rank);
+
 /* Waits for all to have copied. TSR_ERR_TIMEOUT, TSR_ERR_PEER */
 TSR_MUST_USE tsr_status tsr_local_leave(tsr_comm *comm);
 

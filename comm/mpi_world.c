@@ -48,6 +48,7 @@ struct tsr_mpi_requests {
     int capacity;
     int pending;
     uint64_t meeting; /* whose greetings these are; 0: no meeting's */
+    int64_t *came_ns; /* [size] NULL: nobody asks */
 };
 
 struct tsr_mpi_lane {
@@ -114,6 +115,11 @@ void tsr_mpi_requests_close(tsr_mpi_requests *list)
         return;
     free_arrays(list);
     free(list);
+}
+
+void tsr_mpi_requests_time(tsr_mpi_requests *list, int64_t *came_ns)
+{
+    list->came_ns = came_ns;
 }
 
 uint64_t tsr_mpi_requests_greet(tsr_mpi_world *w, tsr_mpi_requests *list)
@@ -198,6 +204,7 @@ static tsr_status test(tsr_mpi_requests *list, const tsr_call *call, bool *ret_n
     const int code = MPI_Testsome(list->count, list->items, &count, list->finished, list->statuses);
     if (code != MPI_SUCCESS && code != MPI_ERR_IN_STATUS)
         return mpi_status(code, "MPI_Testsome");
+    const int64_t now = count > 0 && list->came_ns != NULL ? tsr_clock_ns() : 0;
 
     for (int n = 0; n < count; n++) {
         const MPI_Status *status = &list->statuses[n];
@@ -215,6 +222,8 @@ static tsr_status test(tsr_mpi_requests *list, const tsr_call *call, bool *ret_n
         if (bytes >= 0 && MPI_Get_count(status, MPI_BYTE, &bytes) == MPI_SUCCESS &&
             bytes != list->expected[i])
             return wrong_size(list, i, call);
+        if (now != 0 && list->expected[i] >= 0)
+            list->came_ns[list->peers[i]] = now;
         list->pending--;
     }
     *ret_news = count > 0;

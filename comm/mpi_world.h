@@ -94,6 +94,9 @@ TSR_MUST_USE tsr_status tsr_mpi_requests_open(tsr_mpi_requests **ret_list);
  * the memory they go from and to, by whoever asks tsr_mpi_is_pending. */
 void tsr_mpi_requests_close(tsr_mpi_requests *list);
 
+/* From now on came_ns[r] is when the last message of rank r on the list came. Borrowed. */
+void tsr_mpi_requests_time(tsr_mpi_requests *list, int64_t *came_ns);
+
 /* The messages that are now started on the list are greetings of the next meeting, whose number it
  * returns. */
 uint64_t tsr_mpi_requests_greet(tsr_mpi_world *w, tsr_mpi_requests *list);

@@ -28,6 +28,8 @@ static const char *const style =
     ".heat .most{padding-left:.7rem;color:#566273}.heat "
     ".l{text-align:right;padding-right:.6rem;color:#566273}"
     ".heat .h{width:1.15rem;height:1.15rem;border:1px solid #fff}"
+    ".pairs th{text-align:center;font-weight:500}.pairs .w{min-width:3.2rem;height:1.5rem;"
+    "padding:0 .4rem;border:1px solid #fff;text-align:right}"
     ".scroll{overflow-x:auto}"
     ".bar{display:inline-block;height:.75rem;background:#3b6ea8;vertical-align:middle}"
     ".bad{color:#9b1c1c;font-weight:600}.good{color:#1b6b36;font-weight:600}"

@@ -14,6 +14,9 @@
 
 enum { DEADLINE_MS = 60000, DEVICE_BYTES = 128, LIGHT = 246, SPAN = 200 };
 
+/* Of waits by pair: shades on which numbers are read; more ranks have no numbers. */
+enum { WRITTEN_SPAN = 140, MOST_WRITTEN = 16 };
+
 #define READ_BYTES ((uint64_t)256 << 20)
 
 struct tsr_run_report {
@@ -193,7 +196,70 @@ static void add_ranks(tsr_page *page, const tsr_run_report *r)
                      100 * share, 14 * share);
     }
     tsr_page_add(page, "</table>\n<p class=\"note\">A rank that waits little is the one that the "
-                       "others wait for. For whom each waits the exchange does not say.</p>\n");
+                       "others wait for.</p>\n");
+}
+
+/* The longest a rank has waited for another. */
+static int64_t longest_wait(const tsr_run_report *r)
+{
+    const size_t ranks = (size_t)r->plan->ranks;
+    int64_t most = 0;
+
+    for (size_t i = 0; i < ranks * ranks; i++)
+        most = tsr_larger_64(most, r->watch->waited_ns[i]);
+    return most;
+}
+
+static void add_waits_of(tsr_page *page, const tsr_run_report *r, int32_t rank, int64_t most)
+{
+    const int32_t ranks = r->plan->ranks;
+    const int64_t *ns = r->watch->waited_ns + (size_t)rank * (size_t)ranks;
+
+    tsr_page_add(page, "<tr><td class=\"l\">rank %d</td>", rank);
+    for (int32_t peer = 0; peer < ranks; peer++) {
+        const int shade = most > 0 ? LIGHT - (int)(WRITTEN_SPAN * ns[peer] / most) : LIGHT;
+        if (peer == rank) {
+            tsr_page_add(page, "<td></td>");
+            continue;
+        }
+        tsr_page_add(page,
+                     "<td class=\"w\" style=\"background:rgb(%d,%d,%d)\" title=\"rank %d waited "
+                     "%.1f ms for rank %d\">",
+                     shade, tsr_larger(shade, 60 + shade / 2), LIGHT - (LIGHT - shade) / 4, rank,
+                     (double)ns[peer] / 1e6, peer);
+        if (ranks <= MOST_WRITTEN)
+            tsr_page_add(page, "%.1f", (double)ns[peer] / 1e6);
+        tsr_page_add(page, "</td>");
+    }
+    tsr_page_add(page, "</tr>\n");
+}
+
+static void add_pairs(tsr_page *page, const tsr_run_report *r)
+{
+    const int32_t ranks = r->plan->ranks;
+
+    if (ranks == 1)
+        return;
+    tsr_page_add(page, "<h2>Waits by pair of ranks</h2>\n");
+    if (r->watch->waited_ns == NULL) {
+        tsr_page_add(page,
+                     "<p>Rows travel from GPU to GPU: for whom a rank waits no host sees.</p>\n");
+        return;
+    }
+    tsr_page_add(page,
+                 "<p>How long the rank of a row, in ms, waited for the rank of a column.</p>\n"
+                 "<div class=\"scroll\"><table class=\"heat pairs\"><tr><th></th>");
+    for (int32_t peer = 0; peer < ranks; peer++)
+        tsr_page_add(page, "<th>%d</th>", peer);
+    tsr_page_add(page, "</tr>\n");
+    const int64_t most = longest_wait(r);
+    for (int32_t rank = 0; rank < ranks; rank++)
+        add_waits_of(page, r, rank, most);
+    tsr_page_add(page,
+                 "</table></div>\n<p class=\"note\">From the start of each wait of the whole run "
+                 "until that rank's rows or answers were all there. Waits for several ranks "
+                 "overlap: a row's sum is more than the rank has waited. A dark column is a "
+                 "rank that is late.</p>\n");
 }
 
 /* A layer's experts, darker where more came; twice the mean is as dark as it gets. */
@@ -257,6 +323,7 @@ tsr_status tsr_run_report_write(tsr_run_report *report, const tsr_engine_stats *
     add_summary(&page, report, stats);
     add_stages(&page, report);
     add_ranks(&page, report);
+    add_pairs(&page, report);
     add_loads(&page, report);
     tsr_page_map(&page, &map);
     tsr_page_end(&page);

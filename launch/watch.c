@@ -11,10 +11,14 @@ tsr_status tsr_watch_begin(const tsr_plan *plan, tsr_model *model, tsr_watch **r
     if (w == NULL)
         return TSR_ERR_MEMORY;
     w->plan = plan;
+    w->model = model;
     w->cells = (size_t)plan->model.layers * (size_t)plan->model.experts;
     w->own.tokens = calloc(2 * w->cells, sizeof(int64_t));
     w->ns = calloc((size_t)plan->ranks, sizeof(*w->ns));
-    if (w->own.tokens == NULL || w->ns == NULL) {
+    if (tsr_model_waited_ns(model) != NULL)
+        w->waited_ns = calloc((size_t)plan->ranks * (size_t)plan->ranks, sizeof(*w->waited_ns));
+    if (w->own.tokens == NULL || w->ns == NULL ||
+        (w->waited_ns == NULL && tsr_model_waited_ns(model) != NULL)) {
         tsr_watch_close(w);
         return TSR_ERR_MEMORY;
     }
@@ -52,6 +56,11 @@ tsr_status tsr_watch_gather(tsr_watch *watch, tsr_comm *comm)
         bytes_of[r] = sizeof(watch->own.ns);
     if (st == TSR_OK)
         st = tsr_comm_gather(comm, 0, watch->own.ns, bytes_of, watch->ns);
+    for (int32_t r = 0; r < ranks && st == TSR_OK; r++)
+        bytes_of[r] = (size_t)ranks * sizeof(*watch->waited_ns);
+    if (st == TSR_OK && watch->waited_ns != NULL)
+        st =
+            tsr_comm_gather(comm, 0, tsr_model_waited_ns(watch->model), bytes_of, watch->waited_ns);
     for (int32_t r = 1; r < ranks && st == TSR_OK; r++)
         st = add_rank(watch, comm, r, bytes_of, counts);
     free(counts);
@@ -64,6 +73,7 @@ void tsr_watch_close(tsr_watch *watch)
     if (watch == NULL)
         return;
     free(watch->own.tokens);
+    free(watch->waited_ns);
     free(watch->ns);
     free(watch);
 }

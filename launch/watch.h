@@ -7,10 +7,13 @@
 #include "runtime/model/model.h"
 
 typedef struct tsr_watch {
-    const tsr_plan *plan; /* borrowed */
+    const tsr_plan *plan;   /* borrowed */
+    const tsr_model *model; /* borrowed */
     tsr_watched own; /* of this rank, until all are gathered: then the sums of all ranks stand in
                              tokens and reads of rank 0 */
     int64_t (*ns)[TSR_STAGES]; /* [ranks] on rank 0 */
+    int64_t *waited_ns;        /* [ranks, ranks] on rank 0: how long each, for whom; NULL: no host
+                                  sees it */
     size_t cells;              /* layers * E */
 } tsr_watch;
 

@@ -177,6 +177,9 @@ typedef struct tsr_watched {
  */
 TSR_MUST_USE tsr_status tsr_model_watch(tsr_model *model, tsr_watched *watched);
 
+/* For whom this rank has waited in its exchanges, as tsr_exchange_waited_ns. */
+const int64_t *tsr_model_waited_ns(const tsr_model *model);
+
 /*
  * Rows first_row ... of the logits of a flight that has landed and was not launched again. Waits as
  * tsr_model_land does.

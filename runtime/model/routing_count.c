@@ -49,6 +49,11 @@ tsr_status tsr_model_watch(tsr_model *model, tsr_watched *watched)
     return st;
 }
 
+const int64_t *tsr_model_waited_ns(const tsr_model *model)
+{
+    return tsr_exchange_waited_ns(model->ep.exchange);
+}
+
 /* Puts two gets' mark behind them and waits. */
 static tsr_status settle_gets(const tsr_model *m, tsr_stream s)
 {

@@ -10,8 +10,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-enum { TEXT_MS = 2000 };
+enum { TEXT_MS = 2000, LATE_MS = 200 };
 
 typedef enum routing_kind {
     RANDOM,
@@ -535,6 +536,36 @@ static void stages_of_a_step_count_from_0_and_are_told(void **state)
     ranks_run(DEADLINE_MS, text_body);
 }
 
+/* The last rank comes late to a dispatch: the others know that it was this one. */
+static void late_body(rank_run *run)
+{
+    const tsr_exchange_shape shape = {1, run->size, 1, 16, 16};
+    const struct timespec late = {.tv_nsec = (long)LATE_MS * 1000000};
+    const int64_t late_ns = (int64_t)LATE_MS * 1000000;
+    const tsr_stream s = run->rows.stream;
+    tsr_exchange *x = NULL;
+    RANK_STATUS(run, TSR_OK, tsr_exchange_open(run->comm, &shape, &x));
+    RANK_STATUS(run, TSR_OK, tsr_exchange_begin(x, 1, s));
+    if (rank_is_last(run))
+        (void)nanosleep(&late, NULL);
+    RANK_STATUS(run, TSR_OK, tsr_exchange_dispatch(x, 0, s));
+    RANK_STATUS(run, TSR_OK, tsr_exchange_wait(x, s));
+
+    const int64_t *waited_ns = tsr_exchange_waited_ns(x);
+    RANK_CHECK(run, (waited_ns == NULL) == (ranks_have_cards() || run->size == 1));
+    for (int32_t r = 0; waited_ns != NULL && r < run->size; r++) {
+        const bool for_the_late = r == run->size - 1 && !rank_is_last(run);
+        RANK_CHECK(run, for_the_late ? waited_ns[r] > late_ns / 2 : waited_ns[r] < late_ns);
+    }
+    tsr_exchange_close(x);
+}
+
+static void who_is_waited_for_is_known(void **state)
+{
+    (void)state;
+    ranks_run_several(DEADLINE_MS, late_body);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -549,6 +580,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(one_rank_copies_nothing),
         cmocka_unit_test(one_rank_takes_what_it_sends_and_answers),
         cmocka_unit_test(stages_of_a_step_count_from_0_and_are_told),
+        cmocka_unit_test(who_is_waited_for_is_known),
     };
     if (!ranks_begin(argc, argv))
         return 1;

@@ -139,6 +139,10 @@ def reported(program, data, folder):
         check(len([t for t in titles(page, "c") if t]) == 6 * 7, "42 cells of precision")
         check(len(page.cells["stage"]) >= 7, "stages have rows")
         check(sum("rank" in cell["class"] for cell in page.cells["n"]) == ranks, "ranks have rows")
+        pairs = titles(page, "w")
+        check(len(pairs) == ranks * (ranks - 1), f"each pair of ranks has a cell: {pairs}")
+        check(ranks == 1 or "Waits by pair of ranks" in page.text, "waits have a table")
+        check(all(re.fullmatch(r"rank \d waited \d+\.\d ms for rank \d", pair) for pair in pairs), pairs)
     plain = folder / "plain"
     run(program, "run", data / "demo-mixed", "--input", folder / "in", "--output", plain)
     answers.append(sorted(json.loads(line)["response"]["body"]["choices"][0]["text"]
