@@ -206,6 +206,7 @@ static tsr_status run_engine(rank_run *r, tsr_model *model)
         .spread = spread_of(config->spread),
         .seed = config->has_seed ? (uint64_t)config->seed : 0,
         .prefill_chunk = (int32_t)config->prefill_chunk,
+        .max_waiting = (int32_t)config->max_queue,
     };
     const tsr_engine_args args = {
         .plan = r->plan,

@@ -119,7 +119,9 @@ static tsr_status hear_source(coordinator *c)
 
     while (!c->ended && !is_done(c)) {
         const int64_t left_ms = tsr_scheduler_idle(c->scheduler) ? until_ms - tsr_clock_ms() : 0;
+        const tsr_engine_stats stats = tsr_scheduler_stats(c->scheduler);
         const tsr_question question = {.room = !c->drains && tsr_scheduler_has_room(c->scheduler),
+                                       .stats = &stats,
                                        .wait_ms = left_ms > 0 ? (int32_t)left_ms : 0};
         tsr_wish wish = {0};
         bool more = false;
@@ -211,7 +213,7 @@ static tsr_status start_step(coordinator *c)
     void *buffer = tsr_rank_step_buffer(c->rank_step);
     tsr_step_plan step;
 
-    tsr_status st = tsr_scheduler_schedule(c->scheduler, stop, buffer, &step);
+    tsr_status st = tsr_scheduler_schedule(c->scheduler, stop, tsr_clock_ns(), buffer, &step);
     if (st != TSR_OK)
         return st;
     const size_t bytes = tsr_step_plan_bytes(step.header->entries, step.header->blocks,
@@ -244,7 +246,8 @@ tsr_status tsr_coordinator_run(tsr_rank_step *rank_step, tsr_engine_stats *ret_s
     const tsr_engine_args *args = rank_step->args;
     const tsr_schedule_options options = {.spread = args->options->spread,
                                           .seed = args->options->seed,
-                                          .prefill_chunk = args->options->prefill_chunk};
+                                          .prefill_chunk = args->options->prefill_chunk,
+                                          .max_waiting = args->options->max_waiting};
     coordinator c = {.rank_step = rank_step, .args = args};
     bool stopped = false;
 

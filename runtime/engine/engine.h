@@ -24,9 +24,9 @@
 /* What an engine tells its source when it asks. */
 typedef struct tsr_question {
     bool room; /* a request would be taken now; one that comes without is refused */
-    int32_t
-        wait_ms; /* the source may take so long to answer: an idle engine has time; 0: none, others
-                        wait for the next step */
+    /* The source may take so long to answer: an idle engine has time. 0: others wait for the step. */
+    int32_t wait_ms;
+    const tsr_engine_stats *stats; /* so far, without times of the run */
 } tsr_question;
 
 /* What a source may answer. */
@@ -73,6 +73,7 @@ typedef struct tsr_engine_options {
     uint64_t seed;         /* of requests without one */
     int32_t prefill_chunk; /* most tokens of one sequence in one step; 0: what the step has room
                               for */
+    int32_t max_waiting;   /* requests in the queue; 0: as many as run at once */
     int32_t idle_ms;       /* an idle engine sends an empty step this often, so that a lost rank is
                               noticed; below the group's deadline; 0: 250 */
 } tsr_engine_options;

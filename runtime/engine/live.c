@@ -43,6 +43,22 @@ __attribute__((format(printf, 2, 3))) static bool refuse_request(char *refusal, 
     return true;
 }
 
+/* Outputs it was given before: ids of the model, and another one is to come. */
+static bool given_refused(const tsr_request *r, const tsr_live_bounds *b, char *refusal)
+{
+    if (r->given_tokens < 0 || (r->given_tokens > 0 && r->want_logits))
+        return refuse_request(refusal, "given: a scored prompt has no outputs");
+    if (r->given_tokens > 0 && r->given_tokens >= clipped_max_tokens(r, b->shape))
+        return refuse_request(refusal, "given: %d tokens, and at most %d were asked for",
+                              r->given_tokens, clipped_max_tokens(r, b->shape));
+    for (int32_t i = 0; i < r->given_tokens; i++) {
+        if (r->given[i] < 0 || r->given[i] >= b->vocab)
+            return refuse_request(refusal, "given: token %d is id %d, the model has ids 0 to %d", i,
+                                  r->given[i], b->vocab - 1);
+    }
+    return false;
+}
+
 static bool sampling_refused(const tsr_request *r, char *refusal)
 {
     if (!isfinite(r->temperature) || r->temperature < 0)
@@ -84,7 +100,8 @@ static bool prompt_refused(const tsr_request *r, const tsr_live_bounds *b, char 
 bool tsr_live_refused(const tsr_request *request, const tsr_live_bounds *bounds,
                       char refusal[TSR_REFUSAL_BYTES])
 {
-    if (sampling_refused(request, refusal) || prompt_refused(request, bounds, refusal))
+    if (sampling_refused(request, refusal) || prompt_refused(request, bounds, refusal) ||
+        given_refused(request, bounds, refusal))
         return true;
 
     const int32_t positions =
@@ -130,8 +147,11 @@ tsr_status tsr_live_open(const tsr_request *request, const tsr_live_bounds *boun
                        .blocks = block,
                        .stop_id_count = request->stop_id_count,
                        .prompt_tokens = request->prompt_tokens,
+                       .given_tokens = request->given_tokens,
+                       .priority = request->priority,
                        .max_tokens = max_tokens,
-                       .token_count = request->prompt_tokens,
+                       .token_count = request->prompt_tokens + request->given_tokens,
+                       .sampled = request->given_tokens,
                        .top_k = request->top_k,
                        .temperature = request->temperature,
                        .top_p = request->top_p,
@@ -139,10 +159,18 @@ tsr_status tsr_live_open(const tsr_request *request, const tsr_live_bounds *boun
                        .want_logits = request->want_logits,
                        .state = TSR_LIVE_WAITING};
     memcpy(token, request->prompt, (size_t)request->prompt_tokens * sizeof(*token));
+    if (request->given_tokens > 0)
+        memcpy(token + request->prompt_tokens, request->given,
+               (size_t)request->given_tokens * sizeof(*token));
     if (stops > 0)
         memcpy(stop, request->stop_ids, stops * sizeof(*stop));
     *ret_live = live;
     return TSR_OK;
+}
+
+bool tsr_live_before(const tsr_live *a, const tsr_live *b)
+{
+    return a->priority != b->priority ? a->priority < b->priority : a->order < b->order;
 }
 
 bool tsr_live_stops_at(const tsr_live *live, const tsr_model_facts *model, int32_t token)

@@ -6,7 +6,8 @@
  *
  * `length` counts positions that steps were planned for; it may run ahead of token_count, because a
  * step can be planned before the last one's tokens came back. A request whose blocks were taken
- * away begins at length 0 again, with all its tokens as prompt: `goal` of them.
+ * away begins at length 0 again, with all its tokens as prompt: `goal` of them. One that comes with
+ * outputs it was given before begins like that.
  */
 #ifndef TSR_RUNTIME_ENGINE_LIVE_H
 #define TSR_RUNTIME_ENGINE_LIVE_H
@@ -35,13 +36,17 @@ struct tsr_live {
     uint64_t order; /* of arrival */
     uint64_t seed;
     int64_t arrived_ns;
-    int32_t *tokens;   /* [prompt_tokens + max_tokens] */
-    int32_t *stop_ids; /* [stop_id_count] */
-    uint32_t *blocks;  /* [block_count] held on its rank, in order of position */
+    int64_t admitted_ns; /* first; 0: never */
+    int64_t first_ns;    /* of its first token here; 0: there is none */
+    int32_t *tokens;     /* [prompt_tokens + max_tokens] */
+    int32_t *stop_ids;   /* [stop_id_count] */
+    uint32_t *blocks;    /* [block_count] held on its rank, in order of position */
     int32_t stop_id_count;
     int32_t block_count;
     int32_t prompt_tokens;
-    int32_t max_tokens; /* 0 when scored */
+    int32_t given_tokens; /* outputs it came with */
+    int32_t priority;
+    int32_t max_tokens; /* 0 when scored; those given count */
     int32_t token_count;
     int32_t top_k;
     float temperature;
@@ -80,6 +85,9 @@ bool tsr_live_refused(const tsr_request *request, const tsr_live_bounds *bounds,
  * leaves. TSR_ERR_MEMORY */
 TSR_MUST_USE tsr_status tsr_live_open(const tsr_request *request, const tsr_live_bounds *bounds,
                                       tsr_live **ret_live);
+
+/* True when `a` goes before `b`: by priority, then by arrival. */
+bool tsr_live_before(const tsr_live *a, const tsr_live *b);
 
 /* True when `token` ends the request, by the model's eos or its own stop ids. */
 bool tsr_live_stops_at(const tsr_live *live, const tsr_model_facts *model, int32_t token);

@@ -11,11 +11,16 @@
 typedef struct tsr_request {
     uint64_t id;           /* the source's own, unique among live requests */
     const int32_t *prompt; /* [prompt_tokens]; copied by the engine */
+    /* [given_tokens] outputs it had before, from an engine that is gone: fewer than max_tokens. It goes
+     * on behind them, with the same bits, and the sink is not told of them again; copied. */
+    const int32_t *given;
     int32_t prompt_tokens; /* >= 1 */
-    int32_t max_tokens;    /* >= 1 unless want_logits; clipped to the room the context leaves */
-    float temperature;     /* 0: greedy */
-    float top_p;           /* (0, 1] */
-    int32_t top_k;         /* 0: all */
+    int32_t given_tokens;
+    int32_t max_tokens; /* >= 1 unless want_logits; clipped to the room the context leaves */
+    int32_t priority;   /* lower goes first; by arrival among equals */
+    float temperature;  /* 0: greedy */
+    float top_p;        /* (0, 1] */
+    int32_t top_k;      /* 0: all */
     int32_t stop_id_count;
     const int32_t *stop_ids; /* [stop_id_count] end the request besides the model's eos; copied */
     uint64_t seed;
@@ -44,10 +49,12 @@ typedef struct tsr_output {
     float logprob; /* of `token` */
     tsr_finish finish;
     int32_t prompt_tokens;
-    int32_t output_tokens; /* so far, this one included */
+    int32_t output_tokens; /* so far, this one and those given before included */
     const char *refusal;   /* one line, only with TSR_FINISH_REFUSED and TSR_FINISH_FAILED; valid
                               during the call */
     tsr_status cause;      /* with TSR_FINISH_REFUSED; TSR_OK where the request is at fault */
+    int64_t queued_ns;     /* from its arrival until it was first admitted; 0: it never was */
+    int64_t first_ns;      /* from its arrival until its first token here; 0: there is none */
 } tsr_output;
 
 /* How a new request finds its rank. The bits do not depend on it. */
@@ -67,6 +74,11 @@ typedef struct tsr_engine_stats {
     int64_t first_token_ns_sum; /* from submission to first token, over first_tokens requests */
     uint64_t first_tokens;
     int64_t run_ns; /* from the first step to the last */
+    /* as things stand */
+    int32_t running;
+    int32_t waiting;
+    uint64_t kv_blocks_used; /* of all ranks */
+    uint64_t kv_blocks;
 } tsr_engine_stats;
 
 #endif

@@ -58,16 +58,20 @@ static void put_before(tsr_live_list *list, tsr_live *live, tsr_live *next)
 
 void tsr_live_list_append(tsr_live_list *list, tsr_live *live)
 {
-    put_before(list, live, NULL);
+    tsr_live *previous = list->last;
+
+    while (previous != NULL && previous->priority > live->priority)
+        previous = previous->previous;
+    put_before(list, live, previous != NULL ? previous->next : list->first);
 }
 
 void tsr_live_list_insert(tsr_live_list *list, tsr_live *live)
 {
-    tsr_live *next = list->first;
+    tsr_live *previous = list->last;
 
-    while (next != NULL && next->order < live->order)
-        next = next->next;
-    put_before(list, live, next);
+    while (previous != NULL && tsr_live_before(live, previous))
+        previous = previous->previous;
+    put_before(list, live, previous != NULL ? previous->next : list->first);
 }
 
 /* Everything a scheduler holds, taken once. False when the host has no memory. */
@@ -180,7 +184,9 @@ void tsr_scheduler_close(tsr_scheduler *scheduler)
 
 bool tsr_scheduler_has_room(const tsr_scheduler *scheduler)
 {
-    return scheduler->queue.count < scheduler->shape.ranks * scheduler->shape.slots;
+    const int32_t limit = scheduler->options.max_waiting;
+    return scheduler->queue.count <
+           (limit > 0 ? limit : scheduler->shape.ranks * scheduler->shape.slots);
 }
 
 bool tsr_scheduler_idle(const tsr_scheduler *scheduler)
@@ -240,6 +246,19 @@ void tsr_scheduler_detach(tsr_scheduler *scheduler, tsr_live *live)
     load->release[live->slot] = true;
 }
 
+static tsr_output output_of(const tsr_live *live, int32_t token, tsr_finish finish)
+{
+    return (tsr_output){
+        .id = live->id,
+        .token = token,
+        .finish = finish,
+        .prompt_tokens = live->prompt_tokens,
+        .output_tokens = live->token_count - live->prompt_tokens,
+        .queued_ns = live->admitted_ns != 0 ? live->admitted_ns - live->arrived_ns : 0,
+        .first_ns = live->first_ns != 0 ? live->first_ns - live->arrived_ns : 0,
+    };
+}
+
 /* The request's last output; it is freed by reap. */
 static tsr_output end(tsr_scheduler *s, tsr_live *live, tsr_finish finish)
 {
@@ -248,11 +267,7 @@ static tsr_output end(tsr_scheduler *s, tsr_live *live, tsr_finish finish)
     else
         tsr_live_list_remove(&s->queue, live);
     live->state = TSR_LIVE_ENDED;
-    return (tsr_output){.id = live->id,
-                        .token = -1,
-                        .finish = finish,
-                        .prompt_tokens = live->prompt_tokens,
-                        .output_tokens = live->token_count - live->prompt_tokens};
+    return output_of(live, -1, finish);
 }
 
 static tsr_live *find(const tsr_live_list *list, uint64_t id)
@@ -334,21 +349,18 @@ static tsr_output absorb_token(tsr_scheduler *s, tsr_live *live, const tsr_token
 {
     if (row->token == TSR_NO_TOKEN)
         return absorb_failure(s, live);
-    if (live->token_count == live->prompt_tokens) {
+    if (live->first_ns == 0) {
+        live->first_ns = now_ns;
         s->stats.first_token_ns_sum += now_ns - live->arrived_ns;
         s->stats.first_tokens++;
     }
     live->tokens[live->token_count++] = row->token;
     s->stats.output_tokens++;
 
-    const int32_t outputs = live->token_count - live->prompt_tokens;
-    tsr_output output = {.id = live->id,
-                         .prompt_tokens = live->prompt_tokens,
-                         .output_tokens = outputs,
-                         .finish = TSR_FINISH_NONE};
+    tsr_output output = output_of(live, row->token, TSR_FINISH_NONE);
     if (tsr_live_stops_at(live, &s->plan->model, row->token))
         output = end(s, live, TSR_FINISH_STOP);
-    else if (outputs == live->max_tokens)
+    else if (output.output_tokens == live->max_tokens)
         output = end(s, live, TSR_FINISH_LENGTH);
     output.token = row->token;
     output.logprob = row->logprob;
@@ -387,5 +399,14 @@ tsr_status tsr_scheduler_absorb(tsr_scheduler *scheduler, const tsr_token_row *r
 
 tsr_engine_stats tsr_scheduler_stats(const tsr_scheduler *scheduler)
 {
-    return scheduler->stats;
+    tsr_engine_stats stats = scheduler->stats;
+
+    stats.waiting = scheduler->queue.count;
+    for (int32_t r = 0; r < scheduler->shape.ranks; r++) {
+        const tsr_rank_load *load = &scheduler->load[r];
+        stats.running += load->running.count;
+        stats.kv_blocks += (uint64_t)load->blocks.total;
+        stats.kv_blocks_used += (uint64_t)(load->blocks.total - load->blocks.count);
+    }
+    return stats;
 }

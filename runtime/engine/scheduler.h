@@ -5,7 +5,8 @@
  *   submit --> queue --> schedule --> a step plan ... its tokens --> absorb --> outputs
  *
  * A step gives every running sequence that generates one token, then fills what is left of each
- * rank's tokens with prompts, oldest request first, then admits from the queue in order of arrival.
+ * rank's tokens with prompts, oldest request first, then admits from the queue. In each of these a
+ * lower priority goes first, and the order of arrival decides among equals.
  *
  * schedule needs no token of the step before: a caller may plan one step ahead and absorb later;
  * what ends then takes effect one step late.
@@ -38,6 +39,7 @@ typedef struct tsr_schedule_options {
     tsr_spread spread;
     uint64_t seed;         /* requests without a seed draw theirs from it, in order of arrival */
     int32_t prefill_chunk; /* most tokens of one prompt in one step; 0: what there is room for */
+    int32_t max_waiting;   /* requests in the queue; 0: as many as all ranks run at once */
 } tsr_schedule_options;
 
 /* `plan` is borrowed. TSR_ERR_CAPACITY, logged; TSR_ERR_MEMORY */
@@ -45,7 +47,7 @@ TSR_MUST_USE tsr_status tsr_scheduler_open(const tsr_plan *plan,
                                            const tsr_schedule_options *options,
                                            tsr_scheduler **ret_scheduler);
 
-/* True while the queue is shorter than what all ranks hold: more would only wait. */
+/* True while the queue is shorter than its limit. */
 bool tsr_scheduler_has_room(const tsr_scheduler *scheduler);
 
 /* True when no request is waiting or running and no step is in flight. */
@@ -76,8 +78,8 @@ bool tsr_scheduler_fail(tsr_scheduler *scheduler, uint64_t id, const char *why,
  *
  * TSR_ERR_INTERNAL, logged: too many steps in flight, or a step that does not hold
  */
-TSR_MUST_USE tsr_status tsr_scheduler_schedule(tsr_scheduler *scheduler, bool stop, void *buffer,
-                                               tsr_step_plan *ret_step);
+TSR_MUST_USE tsr_status tsr_scheduler_schedule(tsr_scheduler *scheduler, bool stop, int64_t now_ns,
+                                               void *buffer, tsr_step_plan *ret_step);
 
 /* Of the oldest step in flight: the request that entry `entry` belongs to. False when its results
  * are no longer wanted. */
@@ -102,7 +104,8 @@ TSR_MUST_USE tsr_status tsr_scheduler_absorb(tsr_scheduler *scheduler, const tsr
                                              uint32_t row_count, int64_t now_ns,
                                              tsr_absorbed *ret_absorbed);
 
-/* Counted so far; steps are those with tokens, times of a run are not the scheduler's. */
+/* Counted so far, and how things stand; steps are those with tokens, times of a run are not the
+ * scheduler's. */
 tsr_engine_stats tsr_scheduler_stats(const tsr_scheduler *scheduler);
 
 /* NULL is allowed. */

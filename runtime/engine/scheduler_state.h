@@ -19,7 +19,7 @@ typedef struct tsr_live_list {
 /* One rank, as the coordinator sees it. */
 typedef struct tsr_rank_load {
     tsr_kv_blocks blocks;
-    tsr_live_list running; /* in order of admission */
+    tsr_live_list running; /* by priority, then in order of admission */
     tsr_live **slot;       /* [slots] who has it, NULL: free */
     bool *release;         /* [slots] the next step says that the sequence is gone */
     int32_t tokens_left;   /* of the step being planned */
@@ -47,7 +47,8 @@ struct tsr_scheduler {
     tsr_step_shape shape;
     tsr_step_state state;
     tsr_rank_load *load; /* [ranks] */
-    tsr_live_list queue; /* by order of arrival */
+    tsr_live_list queue; /* by priority, then in order of arrival */
+    int64_t now_ns;      /* as the step being planned was told */
     tsr_noted_step flight[TSR_STEPS_IN_FLIGHT];
     int32_t flights;
     int32_t oldest_flight;
@@ -61,7 +62,7 @@ struct tsr_scheduler {
 /* Takes `live` out of `list`. */
 void tsr_live_list_remove(tsr_live_list *list, tsr_live *live);
 
-/* Puts `live` behind the last, or before the first that arrived later. */
+/* Puts `live` behind the last of its priority, or before the first that arrived later. */
 void tsr_live_list_append(tsr_live_list *list, tsr_live *live);
 void tsr_live_list_insert(tsr_live_list *list, tsr_live *live);
 

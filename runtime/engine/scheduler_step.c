@@ -3,7 +3,7 @@
  *
  *   decide   every running sequence that generates   1 token each     may take others' blocks
  *            prompts under way, oldest first         what is left     of free blocks
- *            the queue, in order of arrival          what is left     where the prompt fits
+ *            the queue, in its order                 what is left     where the prompt fits
  *   lay out  releases and entries by rank and slot, new block ids, admissions
  *
  * Nothing here asks which token came out, so that a step is planned while the last one computes:
@@ -56,7 +56,7 @@ static void give_tokens(tsr_scheduler *s, tsr_live *live, int32_t tokens)
     load->rows_left -= rows;
 }
 
-/* Takes the blocks of the request admitted last on this rank; it will run again. */
+/* Takes the blocks of the last on this rank, by priority and admission; it will run again. */
 static void preempt_last(tsr_scheduler *s, tsr_rank_load *load)
 {
     tsr_live *live = load->running.last;
@@ -74,7 +74,7 @@ static bool generates(const tsr_live *live)
     return !live->want_logits && live->length >= live->goal && live->sampled < live->max_tokens;
 }
 
-/* Those who lose their blocks were admitted later, so they have no tokens of this step yet. */
+/* Those who lose their blocks come later, so they have no tokens of this step yet. */
 static void decide_decode(tsr_scheduler *s, tsr_rank_load *load)
 {
     tsr_live *next;
@@ -197,11 +197,13 @@ static void admit(tsr_scheduler *s, tsr_rank_load *load, tsr_live *live)
     live->slot = slot;
     live->length = 0;
     live->goal = live->token_count;
+    if (live->admitted_ns == 0)
+        live->admitted_ns = s->now_ns;
     live->step.admitted = true;
     s->next_rank = (live->rank + 1) % s->shape.ranks;
 }
 
-/* In order of arrival: who cannot be taken now is not overtaken. A request that lost its blocks
+/* In order of the queue: who cannot be taken now is not overtaken. A request that lost its blocks
  * waits for its tokens still in flight. */
 static void decide_admissions(tsr_scheduler *s)
 {
@@ -333,7 +335,7 @@ static void fill_step(tsr_scheduler *s, const tsr_step_plan *step, tsr_noted_ste
     noted->count = c.entries;
 }
 
-tsr_status tsr_scheduler_schedule(tsr_scheduler *scheduler, bool stop, void *buffer,
+tsr_status tsr_scheduler_schedule(tsr_scheduler *scheduler, bool stop, int64_t now_ns, void *buffer,
                                   tsr_step_plan *ret_step)
 {
     tsr_scheduler *s = scheduler;
@@ -344,6 +346,7 @@ tsr_status tsr_scheduler_schedule(tsr_scheduler *scheduler, bool stop, void *buf
                 s->state.epoch);
         return TSR_ERR_INTERNAL;
     }
+    s->now_ns = now_ns;
     decide(s);
     const cursor count = count_step(s);
     if (tsr_step_plan_lay_out(buffer, s->shape.step_bytes, count.entries, count.blocks,

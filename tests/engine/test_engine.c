@@ -144,6 +144,77 @@ static void a_request_that_comes_without_room_is_refused(void **state)
     assert_string_equal("the queue is full; ask again later", r.answer[1].refusal);
 }
 
+/* What another engine said of `whole` up to every place is given to this one, all at once. */
+static void go_on_everywhere(const run_setup *setup, const tsr_request *request)
+{
+    enum { TOKENS = 10 };
+    static run_result whole;
+    static run_result r;
+    tsr_request cut[TOKENS];
+
+    run(setup, request, 1, TSR_OK, &whole);
+    const run_answer *all = &whole.answer[0];
+    assert_int_equal(TOKENS, all->tokens);
+    for (int32_t i = 0; i < TOKENS; i++) {
+        cut[i] = *request;
+        cut[i].id = (uint64_t)i;
+        cut[i].given = all->token;
+        cut[i].given_tokens = i;
+    }
+    run(setup, cut, TOKENS, TSR_OK, &r);
+    for (int32_t i = 0; i < TOKENS; i++) {
+        const run_answer *rest = &r.answer[i];
+        assert_int_equal(TOKENS - i, rest->tokens);
+        assert_memory_equal(all->token + i, rest->token, (size_t)rest->tokens * sizeof(int32_t));
+        assert_memory_equal(all->logprob + i, rest->logprob, (size_t)rest->tokens * sizeof(float));
+        assert_int_equal(all->finish, rest->finish);
+        assert_int_equal(TOKENS, rest->output_tokens);
+    }
+    assert_int_equal(TOKENS * (TOKENS + 1) / 2, r.stats.output_tokens);
+}
+
+static void a_request_goes_on_from_what_it_was_given(void **state)
+{
+    (void)state;
+    for (int32_t i = 0; i < 4; i++) {
+        const run_setup setup = {.ranks = i % 2 == 0 ? 1 : 4};
+        tsr_request request = greedy(0, 6, 10);
+        request.temperature = i < 2 ? 0.0F : 1.5F;
+        request.has_seed = true;
+        request.seed = 7;
+        go_on_everywhere(&setup, &request);
+    }
+}
+
+/* The third token that is new is made a stop id, or max_tokens ends the answer, or the context. */
+static void what_was_given_counts_where_an_answer_ends(void **state)
+{
+    (void)state;
+    const run_setup setup = {.ranks = 2};
+    static run_result whole;
+    static run_result r;
+    tsr_request request = greedy(0, 6, 12);
+
+    request.temperature = 3.0F;
+    request.has_seed = true;
+    run(&setup, &request, 1, TSR_OK, &whole);
+    const int32_t *said = whole.answer[0].token;
+    request.given = said;
+    request.given_tokens = 4;
+    request.stop_ids = &said[6];
+    request.stop_id_count = 1;
+    run(&setup, &request, 1, TSR_OK, &r);
+    assert_int_equal(TSR_FINISH_STOP, r.answer[0].finish);
+    assert_in_range(r.answer[0].tokens, 1, 3);
+    request.given_tokens = 11;
+    run(&setup, &request, 1, TSR_OK, &r);
+    assert_int_equal(1, r.answer[0].tokens);
+    request.given_tokens = 12;
+    run(&setup, &request, 1, TSR_OK, &r);
+    assert_int_equal(TSR_FINISH_REFUSED, r.answer[0].finish);
+    assert_string_equal("given: 12 tokens, and at most 12 were asked for", r.answer[0].refusal);
+}
+
 static void a_refused_request_is_told_why_and_stops_nothing(void **state)
 {
     (void)state;
@@ -283,6 +354,8 @@ int main(void)
         cmocka_unit_test(a_cancelled_request_ends_once_and_the_others_go_on),
         cmocka_unit_test(the_source_cancels_wherever_a_request_is),
         cmocka_unit_test(a_request_that_comes_without_room_is_refused),
+        cmocka_unit_test(a_request_goes_on_from_what_it_was_given),
+        cmocka_unit_test(what_was_given_counts_where_an_answer_ends),
         cmocka_unit_test(a_refused_request_is_told_why_and_stops_nothing),
         cmocka_unit_test(ids_beyond_the_tokenizers_are_never_sampled),
         cmocka_unit_test(a_seeded_request_says_the_same_in_any_company),

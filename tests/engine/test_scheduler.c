@@ -70,7 +70,7 @@ static void submit(bench *b, tsr_request request, int64_t now)
 
 static void plan_step(bench *b)
 {
-    ASSERT_STATUS(TSR_OK, tsr_scheduler_schedule(b->scheduler, false, b->buffer, &b->step));
+    ASSERT_STATUS(TSR_OK, tsr_scheduler_schedule(b->scheduler, false, 0, b->buffer, &b->step));
     sim_follow(&b->sim, &b->step);
 }
 
@@ -219,6 +219,64 @@ static void the_request_admitted_last_gives_its_blocks_and_runs_again(void **sta
     assert_int_equal(9, counts[0]);
     assert_int_equal(9, counts[1]);
     assert_memory_equal(tokens[0], tokens[1], 9 * sizeof(int32_t));
+    bench_close(&b);
+}
+
+/* Runs what was submitted to its end; the ids in the order in which they ended. */
+static void run_all(bench *b, uint64_t *ended)
+{
+    while (!tsr_scheduler_idle(b->scheduler)) {
+        step(b);
+        for (int32_t i = 0; i < b->outputs; i++) {
+            if (b->output[i].finish != TSR_FINISH_NONE)
+                *ended++ = b->output[i].id;
+        }
+    }
+}
+
+static void a_lower_priority_goes_first_and_arrival_decides_among_equals(void **state)
+{
+    (void)state;
+    static const uint64_t expected[] = {3, 1, 4, 2};
+    static const int32_t priority[] = {0, 5, -1, 0};
+    tsr_engine_limits limits = roomy;
+    uint64_t ended[4] = {0};
+    bench b = {0};
+
+    limits.max_num_seqs = 1;
+    bench_open(&b, 1, &limits, (tsr_schedule_options){.max_waiting = 4});
+    for (uint64_t id = 1; id <= 4; id++) {
+        tsr_request request = plain(id, 3, 2);
+        request.priority = priority[id - 1];
+        assert_true(tsr_scheduler_has_room(b.scheduler));
+        submit(&b, request, 0);
+    }
+    assert_false(tsr_scheduler_has_room(b.scheduler));
+    assert_int_equal(4, tsr_scheduler_stats(b.scheduler).waiting);
+    run_all(&b, ended);
+    assert_memory_equal(expected, ended, sizeof(expected));
+    bench_close(&b);
+}
+
+/* As above, but the one that came first is of less importance. */
+static void who_matters_least_gives_its_blocks(void **state)
+{
+    (void)state;
+    static const uint64_t expected[] = {1, 0};
+    tsr_engine_limits limits = roomy;
+    tsr_request request = plain(0, 4, 9);
+    uint64_t ended[2] = {0};
+    bench b = {0};
+
+    limits.kv_blocks = 4;
+    request.priority = 1;
+    bench_open(&b, 1, &limits, (tsr_schedule_options){0});
+    submit(&b, request, 0);
+    step(&b);
+    submit(&b, plain(1, 4, 9), 0);
+    run_all(&b, ended);
+    assert_in_range(tsr_scheduler_stats(b.scheduler).preemptions, 1, 9);
+    assert_memory_equal(expected, ended, sizeof(expected));
     bench_close(&b);
 }
 
@@ -440,7 +498,8 @@ static void a_step_is_planned_before_the_last_ones_tokens_are_known(void **state
         memcpy(rows[i], b.sim.row, sizeof(rows[i]));
     }
     log_lines_clear(&lines);
-    ASSERT_STATUS(TSR_ERR_INTERNAL, tsr_scheduler_schedule(b.scheduler, false, b.buffer, &third));
+    ASSERT_STATUS(TSR_ERR_INTERNAL,
+                  tsr_scheduler_schedule(b.scheduler, false, 0, b.buffer, &third));
 
     /* The first token ends it; what the second step sampled is dropped; then it is released. */
     ASSERT_STATUS(TSR_OK, tsr_scheduler_absorb(b.scheduler, rows[0], 1, 0, &absorbed));
@@ -583,6 +642,8 @@ int main(void)
         cmocka_unit_test(no_more_sequences_are_admitted_than_one_step_can_serve),
         cmocka_unit_test(rows_of_logits_never_exceed_the_limit_of_a_rank),
         cmocka_unit_test(the_request_admitted_last_gives_its_blocks_and_runs_again),
+        cmocka_unit_test(a_lower_priority_goes_first_and_arrival_decides_among_equals),
+        cmocka_unit_test(who_matters_least_gives_its_blocks),
         cmocka_unit_test(a_request_that_can_never_run_is_refused_in_one_line),
         cmocka_unit_test(a_request_of_exactly_all_blocks_runs),
         cmocka_unit_test(answers_end_at_the_end_of_the_context),
