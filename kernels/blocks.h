@@ -32,6 +32,7 @@
 #include "kernels/device.h"
 #include "kernels/experts.h"
 #include "runtime/base/model_facts.h"
+#include "runtime/base/token_logprob.h"
 
 #include <stdbool.h>
 
@@ -203,6 +204,11 @@ typedef struct tsr_combine_block {
 TSR_MUST_USE tsr_status tsr_block_combine(tsr_device *device, const tsr_combine_block *b,
                                           tsr_stream s);
 
+typedef enum tsr_sample_flags {
+    TSR_SAMPLE_FORCED = 1, /* the token is the one that stands in the text: only how probable it is
+                              is asked. None where the text does not go so far */
+} tsr_sample_flags;
+
 /* How one row of logits becomes a token, and where that goes. */
 typedef struct tsr_sample_row {
     uint64_t seed;         /* of the request */
@@ -214,19 +220,22 @@ typedef struct tsr_sample_row {
     int32_t logit_row;     /* rows may be sampled in any order, and more than once */
     int32_t slot;          /* text[slot, position] becomes the token, where the text goes so far */
     int32_t position;
+    int32_t top_count; /* 0..TSR_MOST_TOP of the most probable ids that are told ... */
+    int32_t first_top; /* ... at top[first_top ...] */
+    uint32_t flags;    /* tsr_sample_flags */
 } tsr_sample_row;
 
 /* A logit of the allowed ids is NaN or infinite: there is no next token. */
 enum { TSR_NO_TOKEN = -1 };
 
-/* What came of it. */
-typedef struct tsr_sampled {
-    int32_t token; /* or TSR_NO_TOKEN */
-    float logprob; /* log softmax of the token over the allowed ids, at temperature 1; 0 if none */
-} tsr_sampled;
+/* What came of it: the token, or TSR_NO_TOKEN, and its log softmax over the allowed ids at
+ * temperature 1; 0 if there is none, -INFINITY of a forced id that is not allowed. */
+typedef tsr_token_logprob tsr_sampled;
 
 typedef struct tsr_predict_block {
     tsr_sampled *sampled;      /* [samples] */
+    tsr_token_logprob *top;    /* [tops] the allowed ids of the largest logits, in order, the lower
+                                  of equals first; TSR_NO_TOKEN where there are no more */
     float *logits;             /* [rows, V] */
     const void *x;             /* [T, H] */
     const int32_t *x_row;      /* [rows] rows of x whose logits are computed */
@@ -236,6 +245,7 @@ typedef struct tsr_predict_block {
     tsr_text_table text;
     int32_t rows;
     int32_t samples;
+    int32_t tops;    /* that `top` has room for */
     int32_t allowed; /* ids >= allowed are never chosen (padding of the vocabulary) */
     float eps;
 } tsr_predict_block;

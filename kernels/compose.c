@@ -251,11 +251,13 @@ tsr_status tsr_compose_predict(tsr_device *device, const tsr_predict_block *b, t
 {
     const tsr_sample_args sample = {
         .sampled = b->sampled,
+        .top = b->top,
         .logits = b->logits,
         .row = b->row,
         .text = b->text,
         .rows = b->rows,
         .samples = b->samples,
+        .tops = b->tops,
         .vocab = b->head->out,
         .allowed = b->allowed,
     };

@@ -63,6 +63,10 @@ static void say_predict(const tsr_fault *f)
     else if (f->kind == TSR_FAULT_LOGIT_ROW)
         tsr_log(TSR_LOG_ERROR, "predict: sample %" PRId32 " is of logits %" PRId32 " of %" PRId32,
                 f->row, f->value, f->limit);
+    else if (f->kind == TSR_FAULT_TOP)
+        tsr_log(TSR_LOG_ERROR,
+                "predict: sample %" PRId32 " tells of ids up to %" PRId32 " of %" PRId32, f->row,
+                f->value, f->limit);
     else
         tsr_log(TSR_LOG_ERROR, "predict: sample %" PRId32 " goes to slot %" PRId32 " of %" PRId32,
                 f->row, f->value, f->limit);

@@ -122,9 +122,15 @@ static bool release_holds(const tsr_step_bounds *b, const tsr_step_entry *e)
 
 static bool tokens_hold(const tsr_step_bounds *b, const tsr_step_entry *e, uint32_t i)
 {
-    const uint64_t known = TSR_ENTRY_SAMPLE | TSR_ENTRY_LOGITS | TSR_ENTRY_RELEASE;
+    const uint32_t top = (uint32_t)TSR_ENTRY_TOP_MASK << TSR_ENTRY_TOP_SHIFT;
+    const uint32_t score_top = (uint32_t)TSR_ENTRY_TOP_MASK << TSR_ENTRY_SCORE_TOP_SHIFT;
+    const uint32_t known =
+        TSR_ENTRY_SAMPLE | TSR_ENTRY_LOGITS | TSR_ENTRY_RELEASE | TSR_ENTRY_SCORE | top | score_top;
+    const uint64_t most_top[2] = {0, TSR_MOST_TOP};
 
     if (!agree(b, "unknown flags of an entry", 0, e->flags & ~known) ||
+        !field_within(b, "top of entry", i, most_top, tsr_entry_top(e->flags)) ||
+        !field_within(b, "top of scores of entry", i, most_top, tsr_entry_score_top(e->flags)) ||
         !field_within(b, "tokens of entry", i, (uint64_t[]){1, b->max_batched_tokens}, e->tokens))
         return false;
     return field_within(b, "end of entry", i, (uint64_t[]){1, b->max_model_len},

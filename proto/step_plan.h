@@ -16,6 +16,7 @@
 #define TSR_PROTO_STEP_PLAN_H
 
 #include "runtime/base/status.h"
+#include "runtime/base/token_logprob.h"
 
 #include <assert.h>
 #include <stdbool.h>
@@ -49,6 +50,11 @@ typedef enum tsr_entry_flags {
     TSR_ENTRY_LOGITS = 2, /* the logits of every row are sent to the coordinator */
     TSR_ENTRY_RELEASE =
         4, /* no tokens: the sequence is forgotten, its blocks may be reused from this step on */
+    TSR_ENTRY_SCORE = 8, /* how probable the next token of every row is, which the prompt has; that
+                            of the last row is none where it is not there and not sampled either */
+    TSR_ENTRY_TOP_SHIFT = 8,        /* 5 bits: most probable ids told with a sampled token */
+    TSR_ENTRY_SCORE_TOP_SHIFT = 16, /* 5 bits: the same with each scored one */
+    TSR_ENTRY_TOP_MASK = 31,
 } tsr_entry_flags;
 
 /* `tokens` positions of one sequence, from first_position. */
@@ -126,18 +132,54 @@ static inline bool tsr_step_entry_computes(const tsr_step_entry *entry)
 /* Rows of logits that an entry asks for. */
 static inline uint32_t tsr_step_entry_logit_rows(const tsr_step_entry *entry)
 {
-    if ((entry->flags & TSR_ENTRY_LOGITS) != 0)
+    if ((entry->flags & (TSR_ENTRY_LOGITS | TSR_ENTRY_SCORE)) != 0)
         return entry->tokens;
     return (entry->flags & TSR_ENTRY_SAMPLE) != 0 ? 1 : 0;
 }
 
-/* What a rank sends back for every entry with TSR_ENTRY_SAMPLE, in the order of the entries. */
+static inline uint32_t tsr_entry_top(uint32_t flags)
+{
+    return flags >> TSR_ENTRY_TOP_SHIFT & TSR_ENTRY_TOP_MASK;
+}
+
+static inline uint32_t tsr_entry_score_top(uint32_t flags)
+{
+    return flags >> TSR_ENTRY_SCORE_TOP_SHIFT & TSR_ENTRY_TOP_MASK;
+}
+
+/* Tokens that come back of an entry of these flags: scored ones, then a sampled one. */
+static inline uint32_t tsr_entry_results(uint32_t flags, uint32_t tokens)
+{
+    if ((flags & TSR_ENTRY_SCORE) != 0)
+        return tokens;
+    return (flags & TSR_ENTRY_SAMPLE) != 0 ? 1 : 0;
+}
+
+/* Most probable ids that come back with them, in the same order. */
+static inline uint32_t tsr_entry_tops(uint32_t flags, uint32_t tokens)
+{
+    const uint32_t sampled = (flags & TSR_ENTRY_SAMPLE) != 0 ? 1 : 0;
+    const uint32_t scored = tsr_entry_results(flags, tokens) - sampled;
+
+    return sampled * tsr_entry_top(flags) + scored * tsr_entry_score_top(flags);
+}
+
+/* What a rank sends back for every result of an entry, in the order of the entries; behind all of
+ * them, where any was asked for, come the most probable ids (tsr_token_logprob). */
 typedef struct tsr_token_row {
     uint32_t slot;
-    int32_t token; /* -1: its logits are not finite */
+    int32_t token; /* -1: its logits are not finite; or the row stands for no token */
     float logprob;
     uint32_t reserved;
 } tsr_token_row;
 static_assert(sizeof(tsr_token_row) == 16, "token rows travel as they lie in memory");
+
+/* All that came back of a step; a view. */
+typedef struct tsr_step_results {
+    const tsr_token_row *row;     /* [rows] */
+    const tsr_token_logprob *top; /* [tops] */
+    uint32_t rows;
+    uint32_t tops;
+} tsr_step_results;
 
 #endif

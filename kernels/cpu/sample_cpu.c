@@ -2,9 +2,11 @@
  * From a row of logits to a token, which goes to whoever asked and into the text:
  *
  *   logits [rows, V] --logit_row--> x [V] --> token --> sampled[i]
- *                                               '-----> text[slot, position]
+ *                                    |          '-----> text[slot, position]
+ *                                    '--> the largest of x --> top[first_top ...]
  *
  *   not finite      a logit of the allowed ids is NaN or infinite: TSR_NO_TOKEN, id 0 in the text
+ *   forced          the token that stands in the text
  *   temperature 0   the largest allowed logit, the lower id of equals
  *   otherwise       p = exp((logit - max) / temperature);
  *                   the top_k largest (exactly k, the lower id of equals first);
@@ -79,8 +81,15 @@ static int32_t largest(const float *x, int32_t count)
     return 0;
 }
 
-/* log softmax of one id over `count` logits. */
-static float log_probability(const float *x, int32_t count, int32_t id, float peak)
+/* What the log softmax of any id takes: x - peak - log_sum. */
+typedef struct softmax {
+    const float *x; /* [count] allowed, then those that are not */
+    double log_sum;
+    float peak;
+    int32_t count;
+} softmax;
+
+static softmax softmax_of(const float *x, int32_t count, float peak)
 {
     const lanes most = lanes_set(peak);
     lanes sum = lanes_set(0.0F);
@@ -89,7 +98,16 @@ static float log_probability(const float *x, int32_t count, int32_t id, float pe
         const int n = count - i < LANES ? count - i : LANES;
         sum = lanes_add(sum, lanes_exp(lanes_sub(lanes_load_part(x + i, n, -INFINITY), most)));
     }
-    return (float)((double)(x[id] - peak) - log((double)lanes_sum(sum)));
+    return (softmax){x, log((double)lanes_sum(sum)), peak, count};
+}
+
+static tsr_token_logprob log_probability(const softmax *s, int32_t id)
+{
+    if (id < 0)
+        return (tsr_token_logprob){.token = TSR_NO_TOKEN};
+    if (id >= s->count)
+        return (tsr_token_logprob){id, -INFINITY};
+    return (tsr_token_logprob){id, (float)((double)(s->x[id] - s->peak) - s->log_sum)};
 }
 
 /* p = exp((x - peak) / temperature), up to 15 more elements written. */
@@ -198,15 +216,40 @@ static void write_text(const tsr_text_table *text, const tsr_sample_row *row, in
             token == TSR_NO_TOKEN ? 0 : token;
 }
 
+/* Of no softmax there are none. */
+static void tell_top(const softmax *s, const tsr_sample_row *row, int32_t *id,
+                     tsr_token_logprob *top)
+{
+    const int32_t there = s == NULL ? 0 : row->top_count < s->count ? row->top_count : s->count;
+
+    if (there > 0)
+        tsr_top(s->x, s->count, there, id);
+    for (int32_t i = 0; i < row->top_count; i++)
+        top[i] = i < there ? log_probability(s, id[i]) : (tsr_token_logprob){.token = TSR_NO_TOKEN};
+}
+
+static int32_t forced_token(const tsr_text_table *text, const tsr_sample_row *row)
+{
+    if (row->position < 0 || row->position >= text->positions)
+        return TSR_NO_TOKEN;
+    return text->ids[(size_t)row->slot * (size_t)text->positions + (size_t)row->position];
+}
+
 static tsr_sampled sample_row(const tsr_sample_args *a, const tsr_sample_row *row, float *work)
 {
     const float *x = a->logits + (size_t)row->logit_row * (size_t)a->vocab;
+    tsr_token_logprob *top = row->top_count > 0 ? a->top + row->first_top : NULL;
 
-    if (!all_finite(x, a->allowed))
+    if (!all_finite(x, a->allowed)) {
+        tell_top(NULL, row, NULL, top);
         return (tsr_sampled){.token = TSR_NO_TOKEN};
+    }
     const int32_t best = largest(x, a->allowed);
-    const int32_t token = choose_token(x, a->allowed, row, best, work);
-    return (tsr_sampled){.token = token, .logprob = log_probability(x, a->allowed, token, x[best])};
+    const softmax s = softmax_of(x, a->allowed, x[best]);
+    tell_top(&s, row, (int32_t *)(void *)work, top);
+    if ((row->flags & TSR_SAMPLE_FORCED) != 0)
+        return log_probability(&s, forced_token(&a->text, row));
+    return log_probability(&s, choose_token(x, a->allowed, row, best, work));
 }
 
 static void sample_share(const void *context, int32_t thread, int32_t threads)
@@ -219,7 +262,8 @@ static void sample_share(const void *context, int32_t thread, int32_t threads)
     for (int64_t i = mine.first; i < mine.last; i++) {
         const tsr_sample_row *row = &a->row[i];
         a->sampled[i] = sample_row(a, row, work);
-        write_text(&a->text, row, a->sampled[i].token);
+        if ((row->flags & TSR_SAMPLE_FORCED) == 0)
+            write_text(&a->text, row, a->sampled[i].token);
     }
 }
 
@@ -236,6 +280,13 @@ static tsr_fault sample_fault(const tsr_sample_args *a, int32_t i)
     if (written && (row->slot < 0 || row->slot >= a->text.slots)) {
         return (tsr_fault){
             .kind = TSR_FAULT_SLOT, .row = i, .value = row->slot, .limit = a->text.slots};
+    }
+    if (row->top_count < 0 || row->top_count > TSR_MOST_TOP ||
+        (row->top_count > 0 && (row->first_top < 0 || row->first_top > a->tops - row->top_count))) {
+        return (tsr_fault){.kind = TSR_FAULT_TOP,
+                           .row = i,
+                           .value = row->first_top + row->top_count,
+                           .limit = a->tops};
     }
     return (tsr_fault){.kind = TSR_FAULT_NONE};
 }

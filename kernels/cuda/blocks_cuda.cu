@@ -156,11 +156,13 @@ tsr_status tsr_block_predict_cuda(tsr_device *device, const tsr_predict_block *b
     tsr_status st = b->rows > 0 ? logits(device, b, s) : TSR_OK;
 
     sample.sampled = b->sampled;
+    sample.top = b->top;
     sample.logits = b->logits;
     sample.row = b->row;
     sample.text = b->text;
     sample.rows = b->rows;
     sample.samples = b->samples;
+    sample.tops = b->tops;
     sample.vocab = b->head->out;
     sample.allowed = b->allowed;
     if (b->samples > 0 && st == TSR_OK)

@@ -3,7 +3,8 @@
  * a slice of the row in its shared memory:
  *
  *   logits [rows, V] --logit_row--> | slice 0 | slice 1 | .. | --> token --> sampled[i]
- *                                                                    '-----> text[slot, position]
+ *                                               |                    '-----> text[slot, position]
+ *                                               '--> the largest --> top[first_top ...]
  *
  * Nothing is sorted. A logit has a key whose unsigned order is its own; what is left of the
  * vocabulary is always all ids above an edge, and some at it, the lower ones first:
@@ -382,15 +383,60 @@ static __device__ int32_t choose(sample_team *t, const weighed_row &r, const tsr
     return all ? draw_from_all(t, r, u) : draw_from_top(t, r, row, u);
 }
 
-/* log softmax of one id. */
-static __device__ float log_probability(sample_team *t, const weighed_row &r, int32_t id)
+/* What the log softmax of any id takes: x - peak - log_sum. */
+static __device__ double log_sum_of(sample_team *t, const weighed_row &r)
 {
     double sum = 0.0;
 
     for (int32_t i = (int32_t)threadIdx.x; i < r.count; i += SAMPLE_THREADS)
         sum += (double)expf(r.x[i] - r.peak);
-    sum = sum_of_all(t, sum);
-    return (float)((double)(r.whole[id] - r.peak) - log(sum));
+    return log(sum_of_all(t, sum));
+}
+
+static __device__ tsr_token_logprob log_probability(const weighed_row &r, double log_sum,
+                                                    int32_t id)
+{
+    tsr_token_logprob p = {id, 0.0F};
+
+    if (id < 0)
+        p.token = TSR_NO_TOKEN;
+    else if (id >= r.ids)
+        p.logprob = -INFINITY;
+    else
+        p.logprob = (float)((double)(r.whole[id] - r.peak) - log_sum);
+    return p;
+}
+
+static __device__ bool is_first(void)
+{
+    return threadIdx.x == 0 && blockIdx.x % SAMPLE_CTAS == 0;
+}
+
+/* The largest, one after the other: each the largest below the last. None where the row is not
+ * finite. */
+static __device__ void tell_top(sample_team *t, const weighed_row &r, double log_sum,
+                                bool is_finite, const tsr_sample_row &row, tsr_token_logprob *top)
+{
+    uint64_t last = UINT64_MAX;
+
+    for (int32_t n = 0; n < row.top_count; n++) {
+        uint64_t most = 0;
+        for (int32_t i = (int32_t)threadIdx.x; i < r.count && is_finite; i += SAMPLE_THREADS) {
+            const uint64_t x = (uint64_t)key_of(r.x[i]) << KEY_BITS | ~(uint32_t)(r.first + i);
+            most = x < last ? max(most, x) : most;
+        }
+        last = most_of_all(t, most);
+        if (is_first())
+            top[n] =
+                log_probability(r, log_sum, last == 0 ? TSR_NO_TOKEN : (int32_t) ~(uint32_t)last);
+    }
+}
+
+static __device__ int32_t forced_token(const tsr_text_table &text, const tsr_sample_row &row)
+{
+    if (row.position < 0 || row.position >= text.positions)
+        return TSR_NO_TOKEN;
+    return text.ids[(int64_t)row.slot * text.positions + row.position];
 }
 
 /* The slice of this CTA, in `room` where it has the bytes, else where it is. */
@@ -419,6 +465,8 @@ static __device__ void write(const tsr_sample_args &a, const tsr_sample_row &row
                              tsr_sampled sampled)
 {
     a.sampled[sample] = sampled;
+    if ((row.flags & TSR_SAMPLE_FORCED) != 0)
+        return;
     /* Where the text goes so far: a last token may come just behind it. What has no token gets an
      * id all the same, for a step that is under way already reads one. */
     if (row.position >= 0 && row.position < a.text.positions)
@@ -443,12 +491,19 @@ static __global__ void __launch_bounds__(SAMPLE_THREADS)
     const tsr_sample_row row = a.row[sample];
     weighed_row r = row_of(a, row, is_held ? room : NULL, slice);
     const int32_t best = largest(&team, r);
-    if (best != TSR_NO_TOKEN) {
+    const bool is_finite = best != TSR_NO_TOKEN;
+    double log_sum = 0.0;
+    if (is_finite) {
         r.peak = r.whole[best];
-        sampled.token = choose(&team, r, row, best);
-        sampled.logprob = log_probability(&team, r, sampled.token);
+        log_sum = log_sum_of(&team, r);
     }
-    if (threadIdx.x == 0 && blockIdx.x % SAMPLE_CTAS == 0)
+    tell_top(&team, r, log_sum, is_finite, row, a.top + row.first_top);
+    if (is_finite) {
+        const bool is_forced = (row.flags & TSR_SAMPLE_FORCED) != 0;
+        sampled = log_probability(
+            r, log_sum, is_forced ? forced_token(a.text, row) : choose(&team, r, row, best));
+    }
+    if (is_first())
         write(a, row, sample, sampled);
 }
 
@@ -467,6 +522,12 @@ static __device__ tsr_fault fault_of(const tsr_sample_args &a, int32_t i)
         fault.kind = TSR_FAULT_SLOT;
         fault.value = row.slot;
         fault.limit = a.text.slots;
+    } else if (row.top_count < 0 || row.top_count > TSR_MOST_TOP ||
+               (row.top_count > 0 &&
+                (row.first_top < 0 || row.first_top > a.tops - row.top_count))) {
+        fault.kind = TSR_FAULT_TOP;
+        fault.value = row.first_top + row.top_count;
+        fault.limit = a.tops;
     }
     return fault;
 }

@@ -193,14 +193,16 @@ static tsr_status give_output(coordinator *c, const tsr_output *output)
     return cancel_request(c, output->id);
 }
 
-static tsr_status give_outputs(coordinator *c, uint32_t token_rows)
+static tsr_status give_outputs(coordinator *c, const tsr_step_results *results)
 {
+    const tsr_sink *sink = c->args->sink;
     tsr_absorbed absorbed;
 
-    tsr_status st = tsr_scheduler_absorb(c->scheduler, c->rank_step->arrived, token_rows,
-                                         tsr_clock_ns(), &absorbed);
+    tsr_status st = tsr_scheduler_absorb(c->scheduler, results, tsr_clock_ns(), &absorbed);
     if (st != TSR_OK)
         return st;
+    for (int32_t i = 0; i < absorbed.scored && st == TSR_OK && sink->scores != NULL; i++)
+        st = sink->scores(sink->context, &absorbed.scores[i]);
     for (int32_t i = 0; i < absorbed.count && st == TSR_OK; i++)
         st = give_output(c, &absorbed.output[i]);
     return st;
@@ -232,7 +234,7 @@ static tsr_status finish_step(coordinator *c, bool *ret_stop)
 
     tsr_status st = tsr_rank_step_land(c->rank_step, &taker, &landed);
     if (st == TSR_OK)
-        st = give_outputs(c, landed.token_rows);
+        st = give_outputs(c, &landed.results);
     if (st != TSR_OK)
         return st;
     if (landed.computed)

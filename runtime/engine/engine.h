@@ -65,6 +65,8 @@ typedef struct tsr_sink {
      * be NULL. */
     tsr_status (*logits)(void *context, uint64_t id, int32_t first_position, int32_t rows,
                          const float *logits);
+    /* Of requests that ask for them. May be NULL. */
+    tsr_status (*scores)(void *context, const tsr_prompt_scores *scores);
     void *context;
 } tsr_sink;
 

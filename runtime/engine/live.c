@@ -67,8 +67,10 @@ static bool sampling_refused(const tsr_request *r, char *refusal)
         return refuse_request(refusal, "top_p: must be above 0 and at most 1");
     if (r->top_k < 0)
         return refuse_request(refusal, "top_k: must be 0 (all) or more");
-    if (!r->want_logits && r->max_tokens < 1)
-        return refuse_request(refusal, "max_tokens: must be at least 1");
+    if (r->max_tokens < 0)
+        return refuse_request(refusal, "max_tokens: must be 0 (the prompt alone) or more");
+    if (r->top < 0 || r->top > TSR_MOST_TOP || r->score_top < 0 || r->score_top > TSR_MOST_TOP)
+        return refuse_request(refusal, "logprobs: must be 0 to %d", TSR_MOST_TOP);
     if (r->stop_id_count < 0)
         return refuse_request(refusal, "stop_token_ids: a negative number of ids");
     return false;
@@ -84,7 +86,7 @@ static bool prompt_refused(const tsr_request *r, const tsr_live_bounds *b, char 
         return refuse_request(refusal,
                               "prompt: %d tokens do not fit into a context of %d (--max-model-len)",
                               r->prompt_tokens, context);
-    if (!r->want_logits && r->prompt_tokens == context)
+    if (!r->want_logits && r->max_tokens > 0 && r->prompt_tokens == context)
         return refuse_request(refusal,
                               "prompt: %d tokens leave no room to answer in a context of %d "
                               "(--max-model-len)",
@@ -157,6 +159,9 @@ tsr_status tsr_live_open(const tsr_request *request, const tsr_live_bounds *boun
                        .top_p = request->top_p,
                        .ignore_eos = request->ignore_eos,
                        .want_logits = request->want_logits,
+                       .score_prompt = request->score_prompt && !request->want_logits,
+                       .score_top = request->score_top,
+                       .top = request->top,
                        .state = TSR_LIVE_WAITING};
     memcpy(token, request->prompt, (size_t)request->prompt_tokens * sizeof(*token));
     if (request->given_tokens > 0)

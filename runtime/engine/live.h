@@ -46,20 +46,23 @@ struct tsr_live {
     int32_t prompt_tokens;
     int32_t given_tokens; /* outputs it came with */
     int32_t priority;
-    int32_t max_tokens; /* 0 when scored; those given count */
+    int32_t max_tokens; /* 0 when nothing is sampled; those given count */
     int32_t token_count;
     int32_t top_k;
     float temperature;
     float top_p;
     bool ignore_eos;
     bool want_logits;
+    bool score_prompt;
+    int32_t score_top;
+    int32_t top;
     tsr_live_state state;
     int32_t rank; /* while running */
     int32_t slot;
     int32_t length;
     int32_t goal;
     int32_t sampled;   /* outputs planned */
-    int32_t scored;    /* rows of logits planned */
+    int32_t scored;    /* positions whose logits or scores are planned */
     int32_t in_flight; /* steps planned that have not come back */
     struct {           /* its part of the step being planned */
         int32_t tokens;

@@ -25,7 +25,8 @@ tsr_status tsr_rank_batch_count(const tsr_rank_state *state, const tsr_step_plan
         n.tokens += (int32_t)e->tokens;
         n.blocks += state->sequence[e->slot].block_count;
         n.logit_rows += (int32_t)tsr_step_entry_logit_rows(e);
-        n.samples += (e->flags & TSR_ENTRY_SAMPLE) != 0;
+        n.samples += (int32_t)tsr_entry_results(e->flags, e->tokens);
+        n.tops += (int32_t)tsr_entry_tops(e->flags, e->tokens);
     }
     if (n.logit_rows > state->shape.logit_rows) {
         tsr_log(TSR_LOG_ERROR,
@@ -58,6 +59,38 @@ static void add_rows(const tsr_rank_state *state, const tsr_step_entry *e, tsr_b
     n->tokens += (int32_t)e->tokens;
 }
 
+/* A sample of the slot from this row of logits; its place in the text is the caller's. */
+static tsr_sample_row *add_sample(tsr_sample_row sample, uint32_t top_count, tsr_batch *b,
+                                  tsr_batch_sizes *n)
+{
+    tsr_sample_row *added = &b->sample[n->samples++];
+
+    sample.top_count = (int32_t)top_count;
+    sample.first_top = n->tops;
+    n->tops += sample.top_count;
+    *added = sample;
+    return added;
+}
+
+/* Rows whose next token the prompt has; behind a prompt that is not sampled there is none. */
+static void add_scores(const tsr_rank_state *state, const tsr_step_entry *e, tsr_batch *b,
+                       tsr_batch_sizes *n)
+{
+    const bool sampled = (e->flags & TSR_ENTRY_SAMPLE) != 0;
+    const int32_t known = state->sequence[e->slot].known;
+
+    for (int32_t i = 0; i < (int32_t)e->tokens - (sampled ? 1 : 0); i++) {
+        const int32_t next = (int32_t)e->first_position + i + 1;
+        const tsr_sample_row row = {
+            .logit_row = n->logit_rows - (int32_t)e->tokens + i,
+            .slot = (int32_t)e->slot,
+            .position = next < known ? next : -1,
+            .flags = TSR_SAMPLE_FORCED,
+        };
+        (void)add_sample(row, tsr_entry_score_top(e->flags), b, n);
+    }
+}
+
 /* The entry's rows are the last of the batch so far. */
 static void add_logits(const tsr_rank_state *state, const tsr_step_entry *e, tsr_batch *b,
                        tsr_batch_sizes *n)
@@ -66,11 +99,13 @@ static void add_logits(const tsr_rank_state *state, const tsr_step_entry *e, tsr
 
     for (int32_t i = 0; i < rows; i++)
         b->logit_row[n->logit_rows++] = n->tokens - rows + i;
+    if ((e->flags & TSR_ENTRY_SCORE) != 0)
+        add_scores(state, e, b, n);
     if ((e->flags & TSR_ENTRY_SAMPLE) == 0)
         return;
 
-    tsr_sample_row *sample = &b->sample[n->samples++];
-    *sample = state->sequence[e->slot].sampling;
+    tsr_sample_row *sample =
+        add_sample(state->sequence[e->slot].sampling, tsr_entry_top(e->flags), b, n);
     sample->output_index = e->output_index;
     sample->logit_row = n->logit_rows - 1;
     sample->slot = (int32_t)e->slot;

@@ -191,6 +191,8 @@ static tsr_status check_tokens(const tsr_rank_state *s, const tsr_step_entry *e)
         return disagree(s, e->slot, "it is given positions whose tokens are not known here");
     if ((e->flags & TSR_ENTRY_SAMPLE) != 0 && end < known)
         return disagree(s, e->slot, "a token is sampled inside its prompt");
+    if ((e->flags & TSR_ENTRY_SCORE) != 0 && end > known)
+        return disagree(s, e->slot, "positions behind its prompt are scored");
     return TSR_OK;
 }
 

@@ -8,22 +8,30 @@
 
 #include <stdlib.h>
 
-static tsr_status take_step_memory(tsr_rank_step *s)
+static tsr_status take_result_memory(tsr_rank_step *s)
 {
     const tsr_step_shape *shape = &s->state.shape;
-    const size_t slots = (size_t)shape->slots;
+    const size_t rows = (size_t)shape->logit_rows;
     const size_t ranks = (size_t)shape->ranks;
     const bool coordinates = s->rank == 0;
+    const size_t arrived = coordinates ? ranks * rows : 1;
     const size_t staged = (size_t)tsr_model_staged_rows(s->args->model) * (size_t)s->vocab;
 
-    s->sent = calloc(slots, sizeof(*s->sent));
-    s->arrived = calloc(coordinates ? ranks * slots : 1, sizeof(*s->arrived));
+    s->sent = calloc(rows, sizeof(*s->sent));
+    s->arrived = calloc(arrived, sizeof(*s->arrived));
+    s->arrived_top = calloc(arrived * TSR_MOST_TOP, sizeof(*s->arrived_top));
     s->arrived_logits = calloc(coordinates && ranks > 1 ? staged : 1, sizeof(*s->arrived_logits));
     s->bytes_of = calloc(ranks, sizeof(*s->bytes_of));
-    if (s->sent == NULL || s->arrived == NULL || s->arrived_logits == NULL || s->bytes_of == NULL)
+    if (s->sent == NULL || s->arrived == NULL || s->arrived_top == NULL ||
+        s->arrived_logits == NULL || s->bytes_of == NULL)
         return TSR_ERR_MEMORY;
+    return TSR_OK;
+}
+
+static tsr_status take_buffers(tsr_rank_step *s)
+{
     for (int32_t f = 0; f < s->flights; f++) {
-        s->flight[f].buffer = calloc(1, shape->step_bytes);
+        s->flight[f].buffer = calloc(1, s->state.shape.step_bytes);
         if (s->flight[f].buffer == NULL)
             return TSR_ERR_MEMORY;
     }
@@ -42,7 +50,9 @@ tsr_status tsr_rank_step_open(const tsr_engine_args *args, tsr_rank_step *ret_st
     tsr_status st = tsr_rank_state_open(args->plan, s.rank, &s.state);
     if (st != TSR_OK)
         return st;
-    st = take_step_memory(&s);
+    st = take_result_memory(&s);
+    if (st == TSR_OK)
+        st = take_buffers(&s);
     if (st != TSR_OK) {
         tsr_rank_step_close(&s);
         return st;
@@ -59,6 +69,7 @@ void tsr_rank_step_close(tsr_rank_step *rank_step)
         free(s->flight[f].buffer);
     free(s->sent);
     free(s->arrived);
+    free(s->arrived_top);
     free(s->arrived_logits);
     free(s->bytes_of);
     tsr_rank_state_close(&s->state);
@@ -95,6 +106,7 @@ static tsr_status launch_batch(tsr_rank_step *s, int32_t number)
         return st;
     tsr_rank_batch_fill(&s->state, &flight->step, &batch);
     flight->samples = count.samples;
+    flight->tops = count.tops;
     return tsr_model_launch(s->args->model, number, &facts);
 }
 
@@ -106,6 +118,7 @@ tsr_status tsr_rank_step_launch(tsr_rank_step *rank_step, size_t bytes)
     tsr_rank_flight *flight = &s->flight[number];
 
     flight->samples = 0;
+    flight->tops = 0;
     tsr_status st = tsr_step_plan_open(flight->buffer, bytes, &bounds, &flight->step);
     if (st == TSR_OK)
         st = tsr_rank_state_apply(&s->state, &flight->step);
@@ -125,29 +138,51 @@ bool tsr_rank_step_due(const tsr_rank_step *rank_step)
     return s->out == s->flights || !computes(&s->flight[(s->oldest + s->out - 1) % s->flights]);
 }
 
-/* Every rank knows from the step how many tokens each of them sends. */
-static tsr_status gather_tokens(tsr_rank_step *s, const tsr_rank_flight *flight,
-                                uint32_t *ret_token_rows)
+/* Brings what each rank sends of every entry, as the step tells all of them, to rank 0. Nothing is
+ * exchanged where nobody sends. */
+static tsr_status gather_parts(tsr_rank_step *s, const tsr_rank_flight *flight,
+                               uint32_t (*count_of)(uint32_t flags, uint32_t tokens), size_t bytes,
+                               const void *sent, void *arrived)
 {
     const tsr_step_plan *step = &flight->step;
-    uint32_t rows = 0;
+    bool any = false;
 
     for (int32_t r = 0; r < s->state.shape.ranks; r++)
         s->bytes_of[r] = 0;
     for (uint32_t i = 0; i < step->header->entries; i++) {
-        if ((step->entry[i].flags & TSR_ENTRY_SAMPLE) == 0)
-            continue;
-        s->bytes_of[step->entry[i].rank] += sizeof(tsr_token_row);
-        rows++;
+        const tsr_step_entry *e = &step->entry[i];
+        const uint32_t count = count_of(e->flags, e->tokens);
+        s->bytes_of[e->rank] += bytes * count;
+        any = any || count > 0;
     }
-    *ret_token_rows = s->rank == 0 ? rows : 0;
-    if (rows == 0)
+    if (!any)
         return TSR_OK;
-    return tsr_comm_gather(s->args->comm, 0, flight->samples > 0 ? s->sent : NULL, s->bytes_of,
-                           s->rank == 0 ? s->arrived : NULL);
+    return tsr_comm_gather(s->args->comm, 0, s->bytes_of[s->rank] > 0 ? sent : NULL, s->bytes_of,
+                           s->rank == 0 ? arrived : NULL);
 }
 
-/* Makes this rank's tokens ready to send: one for each sampled entry, in order of the entries. */
+static tsr_status gather_results(tsr_rank_step *s, int32_t number, tsr_step_results *ret_results)
+{
+    const tsr_rank_flight *flight = &s->flight[number];
+    const tsr_step_plan *step = &flight->step;
+    tsr_step_results results = {.row = s->arrived, .top = s->arrived_top};
+
+    tsr_status st =
+        gather_parts(s, flight, tsr_entry_results, sizeof(*s->sent), s->sent, s->arrived);
+    if (st == TSR_OK)
+        st = gather_parts(s, flight, tsr_entry_tops, sizeof(*s->arrived_top),
+                          tsr_model_top(s->args->model, number), s->arrived_top);
+    if (st != TSR_OK || s->rank != 0)
+        return st;
+    for (uint32_t i = 0; i < step->header->entries; i++) {
+        results.rows += tsr_entry_results(step->entry[i].flags, step->entry[i].tokens);
+        results.tops += tsr_entry_tops(step->entry[i].flags, step->entry[i].tokens);
+    }
+    *ret_results = results;
+    return TSR_OK;
+}
+
+/* Makes this rank's tokens ready to send: those of each entry, in order of the entries. */
 static void collect_tokens(tsr_rank_step *s, const tsr_rank_flight *flight,
                            const tsr_sampled *sampled)
 {
@@ -156,11 +191,11 @@ static void collect_tokens(tsr_rank_step *s, const tsr_rank_flight *flight,
 
     for (uint32_t i = 0; i < step->header->entries; i++) {
         const tsr_step_entry *e = &step->entry[i];
-        if (e->rank != (uint32_t)s->rank || (e->flags & TSR_ENTRY_SAMPLE) == 0)
-            continue;
-        s->sent[count] = (tsr_token_row){
-            .slot = e->slot, .token = sampled[count].token, .logprob = sampled[count].logprob};
-        count++;
+        const uint32_t results =
+            e->rank == (uint32_t)s->rank ? tsr_entry_results(e->flags, e->tokens) : 0;
+        for (uint32_t n = 0; n < results; n++, count++)
+            s->sent[count] = (tsr_token_row){
+                .slot = e->slot, .token = sampled[count].token, .logprob = sampled[count].logprob};
     }
 }
 
@@ -235,7 +270,7 @@ static tsr_status gather_logits(tsr_rank_step *s, int32_t number, const tsr_logi
 }
 
 static tsr_status land_batch(tsr_rank_step *s, int32_t number, const tsr_logits_taker *taker,
-                             uint32_t *ret_token_rows)
+                             tsr_step_results *ret_results)
 {
     const tsr_rank_flight *flight = &s->flight[number];
     const tsr_sampled *sampled = NULL;
@@ -243,7 +278,7 @@ static tsr_status land_batch(tsr_rank_step *s, int32_t number, const tsr_logits_
     tsr_status st = tsr_model_land(s->args->model, number, &sampled);
     if (st == TSR_OK) {
         collect_tokens(s, flight, sampled);
-        st = gather_tokens(s, flight, ret_token_rows);
+        st = gather_results(s, number, ret_results);
     }
     if (st == TSR_OK)
         st = gather_logits(s, number, taker);
@@ -259,7 +294,7 @@ tsr_status tsr_rank_step_land(tsr_rank_step *rank_step, const tsr_logits_taker *
     tsr_landed_step landed = {.computed = computes(flight),
                               .stop = (flight->step.header->flags & TSR_STEP_STOP) != 0};
 
-    const tsr_status st = landed.computed ? land_batch(s, number, taker, &landed.token_rows)
+    const tsr_status st = landed.computed ? land_batch(s, number, taker, &landed.results)
                                           : tsr_comm_barrier(s->args->comm);
     if (st != TSR_OK)
         return st;

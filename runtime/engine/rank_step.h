@@ -26,7 +26,8 @@ typedef struct tsr_logits_taker {
 typedef struct tsr_rank_flight {
     void *buffer; /* [shape.step_bytes] */
     tsr_step_plan step;
-    int32_t samples; /* of this rank */
+    int32_t samples; /* of this rank, as are the next */
+    int32_t tops;
 } tsr_rank_flight;
 
 /* A rank's part of every step. All memory is taken when it is opened. */
@@ -36,13 +37,14 @@ typedef struct tsr_rank_step {
     int32_t vocab;
     tsr_rank_state state;
     tsr_rank_flight flight[TSR_MAX_FLIGHTS];
-    int32_t flights;        /* the model's */
-    int32_t oldest;         /* of those under way */
-    int32_t out;            /* under way */
-    tsr_token_row *sent;    /* [slots] */
-    tsr_token_row *arrived; /* rank 0: [ranks * slots] */
-    float *arrived_logits;  /* rank 0: [staged_rows, V] of another rank */
-    size_t *bytes_of;       /* [ranks] */
+    int32_t flights;                /* the model's */
+    int32_t oldest;                 /* of those under way */
+    int32_t out;                    /* under way */
+    tsr_token_row *sent;            /* [logit_rows] */
+    tsr_token_row *arrived;         /* rank 0: [ranks * logit_rows] */
+    tsr_token_logprob *arrived_top; /* rank 0: [ranks * logit_rows * TSR_MOST_TOP] */
+    float *arrived_logits;          /* rank 0: [staged_rows, V] of another rank */
+    size_t *bytes_of;               /* [ranks] */
 } tsr_rank_step;
 
 /* Close with tsr_rank_step_close. TSR_ERR_CAPACITY, logged; TSR_ERR_MEMORY */
@@ -64,9 +66,9 @@ bool tsr_rank_step_due(const tsr_rank_step *rank_step);
 
 /* What came of a step. */
 typedef struct tsr_landed_step {
-    uint32_t token_rows; /* that arrived at rank 0, in order of the entries; elsewhere 0 */
-    bool computed;       /* it had tokens on some rank */
-    bool stop;           /* it was the last one */
+    tsr_step_results results; /* that arrived at rank 0, in order of the entries; elsewhere none */
+    bool computed;            /* it had tokens on some rank */
+    bool stop;                /* it was the last one */
 } tsr_landed_step;
 
 /*

@@ -3,6 +3,7 @@
 #define TSR_RUNTIME_ENGINE_REQUEST_H
 
 #include "runtime/base/status.h"
+#include "runtime/base/token_logprob.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -16,7 +17,7 @@ typedef struct tsr_request {
     const int32_t *given;
     int32_t prompt_tokens; /* >= 1 */
     int32_t given_tokens;
-    int32_t max_tokens; /* >= 1 unless want_logits; clipped to the room the context leaves */
+    int32_t max_tokens; /* 0: the prompt alone; clipped to the room the context leaves */
     int32_t priority;   /* lower goes first; by arrival among equals */
     float temperature;  /* 0: greedy */
     float top_p;        /* (0, 1] */
@@ -26,7 +27,10 @@ typedef struct tsr_request {
     uint64_t seed;
     bool has_seed; /* false: the coordinator draws one */
     bool ignore_eos;
-    bool want_logits; /* score: the logits of every prompt position, nothing is sampled */
+    bool want_logits;  /* score: the logits of every prompt position, nothing is sampled */
+    bool score_prompt; /* how probable each token of the prompt was: tsr_prompt_scores */
+    int32_t score_top; /* 0..TSR_MOST_TOP most probable ids at each of them */
+    int32_t top;       /* 0..TSR_MOST_TOP the same of each output */
 } tsr_request;
 
 typedef enum tsr_finish {
@@ -39,14 +43,17 @@ typedef enum tsr_finish {
 } tsr_finish;
 
 /*
- * One token of one request. Room for logprobs from the start.
+ * One token of one request.
  *
  * Every request ends with exactly one output whose finish is not TSR_FINISH_NONE.
  */
 typedef struct tsr_output {
     uint64_t id;
-    int32_t token; /* -1 when there is none (cancelled, refused, failed, scored) */
-    float logprob; /* of `token` */
+    int32_t token;     /* -1 when there is none (cancelled, refused, failed, scored) */
+    float logprob;     /* of `token`: log softmax of the logits as they are, at temperature 1 */
+    int32_t top_count; /* as many as were asked for, where there is a token */
+    const tsr_token_logprob *top; /* [top_count] the largest logits, in order; valid during the
+                                     call. Token -1: the model has no more ids */
     tsr_finish finish;
     int32_t prompt_tokens;
     int32_t output_tokens; /* so far, this one and those given before included */
@@ -56,6 +63,19 @@ typedef struct tsr_output {
     int64_t queued_ns;     /* from its arrival until it was first admitted; 0: it never was */
     int64_t first_ns;      /* from its arrival until its first token here; 0: there is none */
 } tsr_output;
+
+/*
+ * How probable tokens of a prompt were, each behind those before it; so there is none of the first.
+ * Ascending, and all of them before the first output. Valid during the call.
+ */
+typedef struct tsr_prompt_scores {
+    uint64_t id;
+    int32_t first_position; /* of token[0] in the prompt, from 1 */
+    int32_t count;
+    int32_t top_count;              /* of each */
+    const tsr_token_logprob *token; /* [count] */
+    const tsr_token_logprob *top;   /* [count, top_count] as in tsr_output */
+} tsr_prompt_scores;
 
 /* How a new request finds its rank. The bits do not depend on it. */
 typedef enum tsr_spread {

@@ -15,6 +15,7 @@
 
 #include "kernels/blocks.h"
 #include "runtime/base/log.h"
+#include "runtime/base/sizes.h"
 #include "runtime/engine/scheduler_state.h"
 
 #include <inttypes.h>
@@ -83,7 +84,9 @@ static bool take_scheduler_memory(tsr_scheduler *s)
 
     s->load = tsr_arena_array(s->memory, ranks, sizeof(*s->load));
     s->outputs = tsr_arena_array(s->memory, entries, sizeof(*s->outputs));
-    if (s->load == NULL || s->outputs == NULL)
+    s->scores = tsr_arena_array(s->memory, entries, sizeof(*s->scores));
+    s->scored = tsr_arena_array(s->memory, ranks * (size_t)s->shape.logit_rows, sizeof(*s->scored));
+    if (s->load == NULL || s->outputs == NULL || s->scores == NULL || s->scored == NULL)
         return false;
     for (size_t i = 0; i < TSR_STEPS_IN_FLIGHT; i++) {
         s->flight[i].note = tsr_arena_array(s->memory, entries, sizeof(tsr_step_note));
@@ -318,21 +321,25 @@ bool tsr_scheduler_owner(const tsr_scheduler *scheduler, uint32_t entry, uint64_
     return true;
 }
 
-/* True when the rows answer the notes, one for each sampled entry; there may be no token. */
-static bool rows_hold(const tsr_scheduler *s, const tsr_noted_step *step, const tsr_token_row *rows,
-                      uint32_t row_count)
+/* True when the results answer the notes; of any row there may be no token. */
+static bool results_hold(const tsr_scheduler *s, const tsr_noted_step *step,
+                         const tsr_step_results *results)
 {
-    uint32_t used = 0;
+    uint32_t rows = 0;
+    uint32_t tops = 0;
 
     for (uint32_t i = 0; i < step->count; i++) {
-        if ((step->note[i].flags & TSR_ENTRY_SAMPLE) == 0)
-            continue;
-        if (used == row_count || rows[used].slot != step->note[i].slot ||
-            rows[used].token < TSR_NO_TOKEN || rows[used].token >= s->plan->model.vocab)
-            return false;
-        used++;
+        const tsr_step_note *note = &step->note[i];
+        const uint32_t end = rows + tsr_entry_results(note->flags, (uint32_t)note->tokens);
+        for (; rows < end; rows++) {
+            const tsr_token_row *row = &results->row[rows];
+            if (rows == results->rows || row->slot != note->slot || row->token < TSR_NO_TOKEN ||
+                row->token >= s->plan->model.vocab)
+                return false;
+        }
+        tops += tsr_entry_tops(note->flags, (uint32_t)note->tokens);
     }
-    return used == row_count;
+    return rows == results->rows && tops == results->tops;
 }
 
 static tsr_output absorb_failure(tsr_scheduler *s, tsr_live *live)
@@ -367,33 +374,85 @@ static tsr_output absorb_token(tsr_scheduler *s, tsr_live *live, const tsr_token
     return output;
 }
 
-tsr_status tsr_scheduler_absorb(tsr_scheduler *scheduler, const tsr_token_row *rows,
-                                uint32_t row_count, int64_t now_ns, tsr_absorbed *ret_absorbed)
+/* Scored tokens of a prompt, the first of the note's rows. False when one of them has no score. */
+static bool absorb_scores(tsr_scheduler *s, const tsr_step_note *note, const tsr_step_results *at,
+                          tsr_absorbed *absorbed)
+{
+    const tsr_live *live = note->live;
+    const int32_t first = note->end - note->tokens + 1;
+    const int32_t count = tsr_smaller(note->end, live->prompt_tokens - 1) - first + 1;
+    tsr_token_logprob *token = s->scored;
+
+    for (int32_t i = 0; i < absorbed->scored; i++)
+        token += absorbed->scores[i].count;
+    for (int32_t i = 0; i < count; i++) {
+        if (at->row[i].token == TSR_NO_TOKEN)
+            return false;
+        token[i] = (tsr_token_logprob){at->row[i].token, at->row[i].logprob};
+    }
+    if (count > 0)
+        s->scores[absorbed->scored++] =
+            (tsr_prompt_scores){.id = live->id,
+                                .first_position = first,
+                                .count = count,
+                                .top_count = (int32_t)tsr_entry_score_top(note->flags),
+                                .token = token,
+                                .top = at->top};
+    return true;
+}
+
+/* What a step's results for one request come to; they begin at `at`. */
+static void absorb_note(tsr_scheduler *s, const tsr_step_note *note, const tsr_step_results *at,
+                        int64_t now_ns, tsr_absorbed *absorbed)
+{
+    const uint32_t tokens = (uint32_t)note->tokens;
+    const bool sampled = (note->flags & TSR_ENTRY_SAMPLE) != 0;
+    tsr_live *live = note->live;
+    tsr_output *output = &s->outputs[absorbed->count];
+
+    if ((note->flags & TSR_ENTRY_SCORE) != 0 && !absorb_scores(s, note, at, absorbed)) {
+        *output = absorb_failure(s, live);
+        absorbed->count++;
+    } else if (sampled) {
+        const uint32_t top = tsr_entry_top(note->flags);
+        *output =
+            absorb_token(s, live, at->row + tsr_entry_results(note->flags, tokens) - 1, now_ns);
+        if (output->token != TSR_NO_TOKEN) {
+            output->top_count = (int32_t)top;
+            output->top = at->top + tsr_entry_tops(note->flags, tokens) - top;
+        }
+        absorbed->count++;
+    } else if (live->max_tokens == 0 && note->end == live->prompt_tokens) {
+        *output = end(s, live, TSR_FINISH_LENGTH);
+        absorbed->count++;
+    }
+}
+
+tsr_status tsr_scheduler_absorb(tsr_scheduler *scheduler, const tsr_step_results *results,
+                                int64_t now_ns, tsr_absorbed *ret_absorbed)
 {
     if (scheduler->flights == 0 ||
-        !rows_hold(scheduler, &scheduler->flight[scheduler->oldest_flight], rows, row_count)) {
+        !results_hold(scheduler, &scheduler->flight[scheduler->oldest_flight], results)) {
         tsr_log(TSR_LOG_ERROR,
                 "step %" PRIu64 ": the %" PRIu32 " tokens that came back do not answer it; the "
                 "ranks no longer agree, start the job again",
-                scheduler->state.epoch - (uint64_t)scheduler->flights, row_count);
+                scheduler->state.epoch - (uint64_t)scheduler->flights, results->rows);
         return TSR_ERR_MISMATCH;
     }
 
     const tsr_noted_step *step = land(scheduler);
-    int32_t count = 0;
+    tsr_step_results at = *results;
+    tsr_absorbed absorbed = {.output = scheduler->outputs, .scores = scheduler->scores};
     for (uint32_t i = 0; i < step->count; i++) {
         const tsr_step_note *note = &step->note[i];
-        const bool sampled = (note->flags & TSR_ENTRY_SAMPLE) != 0;
-        const bool wanted = note->live != NULL && note->live->state != TSR_LIVE_ENDED;
 
-        if (wanted && sampled)
-            scheduler->outputs[count++] = absorb_token(scheduler, note->live, rows, now_ns);
-        else if (wanted && note->live->want_logits && note->end == note->live->prompt_tokens)
-            scheduler->outputs[count++] = end(scheduler, note->live, TSR_FINISH_LENGTH);
-        rows += sampled;
+        if (note->live != NULL && note->live->state != TSR_LIVE_ENDED)
+            absorb_note(scheduler, note, &at, now_ns, &absorbed);
+        at.row += tsr_entry_results(note->flags, (uint32_t)note->tokens);
+        at.top += tsr_entry_tops(note->flags, (uint32_t)note->tokens);
     }
     reap_all(step);
-    *ret_absorbed = (tsr_absorbed){.output = scheduler->outputs, .count = count};
+    *ret_absorbed = absorbed;
     return TSR_OK;
 }
 

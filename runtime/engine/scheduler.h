@@ -88,20 +88,21 @@ bool tsr_scheduler_owner(const tsr_scheduler *scheduler, uint32_t entry, uint64_
 /* What a step's results come to. */
 typedef struct tsr_absorbed {
     /* [count], each of another request. Valid until the next absorb: whoever is told of them may
-     * submit, cancel and fail requests meanwhile, which changes none of them. */
+     * submit, cancel and fail requests meanwhile, which changes none of them. Most probable ids lie
+     * where the results have them. */
     const tsr_output *output;
+    const tsr_prompt_scores *scores; /* [scored] the same; to be told first */
     int32_t count;
+    int32_t scored;
 } tsr_absorbed;
 
 /*
  * Takes the results of the oldest step in flight.
  *
- *   rows  [row_count] of every entry with TSR_ENTRY_SAMPLE, in the order of the entries
- *
- * TSR_ERR_MISMATCH, logged: rows that do not answer the step
+ * TSR_ERR_MISMATCH, logged: results that do not answer the step
  */
-TSR_MUST_USE tsr_status tsr_scheduler_absorb(tsr_scheduler *scheduler, const tsr_token_row *rows,
-                                             uint32_t row_count, int64_t now_ns,
+TSR_MUST_USE tsr_status tsr_scheduler_absorb(tsr_scheduler *scheduler,
+                                             const tsr_step_results *results, int64_t now_ns,
                                              tsr_absorbed *ret_absorbed);
 
 /* Counted so far, and how things stand; steps are those with tokens, times of a run are not the

@@ -32,6 +32,7 @@ typedef struct tsr_step_note {
     tsr_live *live; /* NULL: a release */
     uint32_t slot;
     uint32_t flags;
+    int32_t tokens;
     int32_t end; /* position behind the entry's last */
 } tsr_step_note;
 
@@ -52,8 +53,10 @@ struct tsr_scheduler {
     tsr_noted_step flight[TSR_STEPS_IN_FLIGHT];
     int32_t flights;
     int32_t oldest_flight;
-    int32_t next_rank;   /* of round robin */
-    tsr_output *outputs; /* [shape.entries] */
+    int32_t next_rank;         /* of round robin */
+    tsr_output *outputs;       /* [shape.entries] */
+    tsr_prompt_scores *scores; /* [shape.entries] */
+    tsr_token_logprob *scored; /* [ranks * logit_rows] what they point to */
     tsr_engine_stats stats;
     uint64_t arrivals;
     char refusal[TSR_REFUSAL_BYTES];

@@ -29,6 +29,17 @@ static int32_t missing_blocks(const tsr_scheduler *s, const tsr_live *live, int3
     return tsr_pieces(positions, s->shape.block_tokens) - live->block_count;
 }
 
+/* True while every position of its prompt takes a row of logits. */
+static bool scores(const tsr_live *live)
+{
+    return live->want_logits || (live->score_prompt && live->scored < live->prompt_tokens);
+}
+
+static uint32_t score_flags(const tsr_live *live)
+{
+    return TSR_ENTRY_SCORE | (uint32_t)live->score_top << TSR_ENTRY_SCORE_TOP_SHIFT;
+}
+
 /* Gives `tokens` positions of this step to a running request, for which its rank has blocks. */
 static void give_tokens(tsr_scheduler *s, tsr_live *live, int32_t tokens)
 {
@@ -43,14 +54,15 @@ static void give_tokens(tsr_scheduler *s, tsr_live *live, int32_t tokens)
     }
     live->length += tokens;
     live->step.tokens = tokens;
-    if (live->want_logits && first >= live->scored) {
-        live->step.flags = TSR_ENTRY_LOGITS;
+    if (scores(live) && first >= live->scored) {
+        live->step.flags = live->want_logits ? TSR_ENTRY_LOGITS : score_flags(live);
         live->scored = live->length;
         rows = tokens;
-    } else if (!live->want_logits && live->length >= live->goal) {
-        live->step.flags = TSR_ENTRY_SAMPLE;
+    }
+    if (live->max_tokens > 0 && live->length >= live->goal) {
+        live->step.flags |= TSR_ENTRY_SAMPLE | (uint32_t)live->top << TSR_ENTRY_TOP_SHIFT;
         live->sampled++;
-        rows = 1;
+        rows = tsr_larger(rows, 1);
     }
     load->tokens_left -= tokens;
     load->rows_left -= rows;
@@ -71,7 +83,7 @@ static void preempt_last(tsr_scheduler *s, tsr_rank_load *load)
 /* True when its prompt is through and another token is to come. */
 static bool generates(const tsr_live *live)
 {
-    return !live->want_logits && live->length >= live->goal && live->sampled < live->max_tokens;
+    return live->length >= live->goal && live->sampled < live->max_tokens;
 }
 
 /* Those who lose their blocks come later, so they have no tokens of this step yet. */
@@ -103,11 +115,13 @@ static int32_t chunk_of(const tsr_scheduler *s, const tsr_live *live)
         chunk = tsr_smaller(chunk, s->options.prefill_chunk);
     if (chunk > held - live->length)
         chunk = (int32_t)(held - live->length);
-    if (live->want_logits) {
-        /* Rows that were sent before it lost its blocks are not sent again. */
-        const bool again = live->length < live->scored;
-        return tsr_smaller(chunk, again ? live->scored - live->length : load->rows_left);
-    }
+    /* Rows that were sent before it lost its blocks are not sent again. */
+    if (scores(live) && live->length < live->scored)
+        return tsr_smaller(chunk, live->scored - live->length);
+    if (scores(live))
+        return tsr_smaller(tsr_smaller(chunk, live->prompt_tokens - live->length), load->rows_left);
+    if (live->max_tokens == 0)
+        return chunk;
     /* The last token of a prompt is sampled, which takes a row; without one it waits. */
     return chunk == remaining && load->rows_left == 0 ? chunk - 1 : chunk;
 }
@@ -302,8 +316,11 @@ static void fill_live(tsr_live *live, const tsr_step_plan *step, cursor *c, tsr_
     if (live->step.tokens == 0)
         return;
 
-    noted->note[c->entries] = (tsr_step_note){
-        .live = live, .slot = (uint32_t)live->slot, .flags = live->step.flags, .end = live->length};
+    noted->note[c->entries] = (tsr_step_note){.live = live,
+                                              .slot = (uint32_t)live->slot,
+                                              .flags = live->step.flags,
+                                              .tokens = live->step.tokens,
+                                              .end = live->length};
     live->in_flight++;
     step->entry[c->entries++] = (tsr_step_entry){
         .rank = (uint32_t)live->rank,

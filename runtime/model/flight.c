@@ -7,12 +7,17 @@ static tsr_status take_host_memory(const tsr_plan *plan, tsr_device *device, tsr
 {
     const tsr_batch_sizes most = tsr_batch_most(&plan->limits);
     void *results = NULL;
+    void *top = NULL;
     tsr_status st = tsr_device_host_alloc(device, tsr_batch_bytes(&most), &f->image);
     if (st == TSR_OK)
         st = tsr_device_host_alloc(
             device, tsr_step_array_bytes(TSR_STEP_SAMPLED, &plan->model, &plan->limits, 1),
             &results);
+    if (st == TSR_OK)
+        st = tsr_device_host_alloc(
+            device, tsr_step_array_bytes(TSR_STEP_TOP, &plan->model, &plan->limits, 1), &top);
     f->results = results;
+    f->top_results = top;
     return st;
 }
 
@@ -23,6 +28,7 @@ tsr_status tsr_flight_open(const tsr_plan *plan, const tsr_step *step, int32_t n
         .device = step->device,
         .block = step->array[TSR_STEP_BATCH][number],
         .sampled = step->array[TSR_STEP_SAMPLED][number],
+        .top = step->array[TSR_STEP_TOP][number],
         .logits = step->array[TSR_STEP_LOGITS][number],
     };
     tsr_status st = take_host_memory(plan, step->device, &f);
@@ -49,6 +55,7 @@ tsr_status tsr_flight_lay_out(tsr_flight *flight, const tsr_plan *plan,
 {
     const tsr_batch_sizes most = tsr_batch_most(&plan->limits);
     if (!count_within("samples", count->samples, most.samples) ||
+        !count_within("tops", count->tops, most.tops) ||
         !count_within("sequences", count->sequences, most.sequences) ||
         !count_within("tokens", count->tokens, most.tokens) ||
         !count_within("logit_rows", count->logit_rows, most.logit_rows) ||
@@ -121,7 +128,10 @@ tsr_status tsr_flight_put(const tsr_flight *flight, const tsr_plan *plan,
 tsr_status tsr_flight_get(const tsr_flight *flight, tsr_stream stream)
 {
     const size_t bytes = (size_t)flight->batch.count.samples * sizeof(*flight->results);
+    const size_t top_bytes = (size_t)flight->batch.count.tops * sizeof(*flight->top_results);
     tsr_status st = tsr_device_get(flight->device, flight->results, flight->sampled, bytes, stream);
+    if (st == TSR_OK && top_bytes > 0)
+        st = tsr_device_get(flight->device, flight->top_results, flight->top, top_bytes, stream);
     if (st == TSR_OK)
         st = tsr_device_mark(flight->device, flight->mark, stream);
     return st;
@@ -132,6 +142,7 @@ void tsr_flight_close(tsr_flight *flight)
     if (flight->device == NULL)
         return;
     tsr_device_mark_close(flight->device, flight->mark);
+    tsr_device_host_free(flight->device, flight->top_results);
     tsr_device_host_free(flight->device, flight->results);
     tsr_device_host_free(flight->device, flight->image);
     *flight = (tsr_flight){0};

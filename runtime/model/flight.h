@@ -5,7 +5,7 @@
  *                |            |                    ^
  *   stream     put          put, each to text     get   mark
  *                v            v                    |
- *   device   batch        text [slot]     sampled, logits
+ *   device   batch        text [slot]     sampled, top, logits
  */
 #ifndef TSR_RUNTIME_MODEL_FLIGHT_H
 #define TSR_RUNTIME_MODEL_FLIGHT_H
@@ -18,14 +18,16 @@
 #include <stdbool.h>
 
 typedef struct tsr_flight {
-    tsr_batch batch;      /* in `image` */
-    tsr_batch on_device;  /* the same views of the device's copy; it has no prompts */
-    void *image;          /* host memory of the device, as is the next one */
-    tsr_sampled *results; /* [max_num_seqs] */
-    void *block;          /* device memory, as are the next two */
-    tsr_sampled *sampled; /* [max_num_seqs] */
-    float *logits;        /* [logit_rows, V] */
-    tsr_mark *mark;       /* behind everything */
+    tsr_batch batch;                /* in `image` */
+    tsr_batch on_device;            /* the same views of the device's copy; it has no prompts */
+    void *image;                    /* host memory of the device, as is the next one */
+    tsr_sampled *results;           /* [logit_rows] */
+    tsr_token_logprob *top_results; /* [logit_rows * TSR_MOST_TOP] */
+    void *block;                    /* device memory, as are the next three */
+    tsr_sampled *sampled;           /* [logit_rows] */
+    tsr_token_logprob *top;         /* [logit_rows * TSR_MOST_TOP] */
+    float *logits;                  /* [logit_rows, V] */
+    tsr_mark *mark;                 /* behind everything */
     tsr_device *device;
     uint64_t epoch;
     int32_t rounds; /* exchanges of each layer */

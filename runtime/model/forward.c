@@ -78,6 +78,7 @@ static tsr_status predict(const tsr_model *m, const tsr_flight *f, const tsr_bat
     const int32_t ids = m->plan->token_ids;
     const tsr_predict_block block = {
         .sampled = f->sampled,
+        .top = f->top,
         .logits = f->logits,
         .x = tsr_step_shared_array(&m->step, TSR_STEP_RESIDUAL),
         .x_row = b->logit_row,
@@ -87,6 +88,7 @@ static tsr_status predict(const tsr_model *m, const tsr_flight *f, const tsr_bat
         .text = text_of(m),
         .rows = b->count.logit_rows,
         .samples = b->count.samples,
+        .tops = m->plan->limits.logit_rows * TSR_MOST_TOP,
         .allowed = ids > 0 && ids < vocab ? ids : vocab,
         .eps = m->plan->model.norm_eps,
     };

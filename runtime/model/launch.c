@@ -127,6 +127,11 @@ tsr_status tsr_model_land(tsr_model *model, int32_t flight, const tsr_sampled **
     return ended(model, st);
 }
 
+const tsr_token_logprob *tsr_model_top(const tsr_model *model, int32_t flight)
+{
+    return model->flight[flight].top_results;
+}
+
 int32_t tsr_model_staged_rows(const tsr_model *model)
 {
     return tsr_staged_rows(&model->plan->model, &model->plan->limits);

@@ -106,6 +106,10 @@ TSR_MUST_USE tsr_status tsr_model_launch(tsr_model *model, int32_t flight,
 TSR_MUST_USE tsr_status tsr_model_land(tsr_model *model, int32_t flight,
                                        const tsr_sampled **ret_sampled);
 
+/* Of a flight that has landed and was not launched again: the most probable ids of its samples, in
+ * host memory until it is launched. */
+const tsr_token_logprob *tsr_model_top(const tsr_model *model, int32_t flight);
+
 /* Rows of logits that tsr_model_logits brings at once; the same on every rank. */
 int32_t tsr_model_staged_rows(const tsr_model *model);
 

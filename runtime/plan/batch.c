@@ -45,7 +45,8 @@ tsr_batch_sizes tsr_batch_most(const tsr_engine_limits *limits)
     const int64_t blocks =
         (int64_t)limits->max_num_seqs * tsr_pieces(limits->max_model_len, limits->kv_block_tokens);
     return (tsr_batch_sizes){
-        .samples = limits->max_num_seqs,
+        .samples = limits->logit_rows,
+        .tops = limits->logit_rows * TSR_MOST_TOP,
         .sequences = limits->max_num_seqs,
         .tokens = limits->max_batched_tokens,
         .logit_rows = limits->logit_rows,

@@ -18,7 +18,8 @@
 
 /* How many of each a step brings. */
 typedef struct tsr_batch_sizes {
-    int32_t samples;
+    int32_t samples; /* and rows that are scored */
+    int32_t tops;    /* most probable ids that are told with them: of no array in the image */
     int32_t sequences;
     int32_t tokens;
     int32_t logit_rows;

@@ -100,6 +100,9 @@ static tsr_status token(void *context, const tsr_output *output, bool *ret_cance
     if (output->token >= 0) {
         assert_in_range(a->tokens, 0, RUN_TOKENS - 1);
         a->token[a->tokens] = output->token;
+        assert_int_equal(d->requests[output->id].top, output->top_count);
+        for (int32_t n = 0; n < output->top_count; n++)
+            a->top[a->tokens][n] = output->top[n];
         a->logprob[a->tokens++] = output->logprob;
     }
     a->output_tokens = output->output_tokens;
@@ -127,6 +130,24 @@ static tsr_status logits(void *context, uint64_t id, int32_t first_position, int
     assert_non_null(a->logits);
     memcpy(a->logits + (size_t)a->logit_rows * row, values, (size_t)rows * row * sizeof(float));
     a->logit_rows += rows;
+    return TSR_OK;
+}
+
+static tsr_status scores(void *context, const tsr_prompt_scores *s)
+{
+    desk *d = context;
+    run_answer *a = &d->result->answer[s->id];
+
+    assert_int_equal(a->scored + 1, s->first_position);
+    assert_int_equal(d->requests[s->id].score_top, s->top_count);
+    assert_int_equal(0, a->tokens);
+    for (int32_t i = 0; i < s->count; i++) {
+        const int32_t position = s->first_position + i;
+        a->score[position] = s->token[i];
+        for (int32_t n = 0; n < s->top_count; n++)
+            a->score_top[position][n] = s->top[i * s->top_count + n];
+    }
+    a->scored += s->count;
     return TSR_OK;
 }
 
@@ -186,7 +207,7 @@ static tsr_status open_device(const rank_run *r, const tsr_plan *plan, tsr_devic
 
 static void run_rank(rank_run *r, const tsr_plan *plan)
 {
-    static const tsr_sink sink_of = {.token = token, .logits = logits};
+    static const tsr_sink sink_of = {.token = token, .logits = logits, .scores = scores};
     const bool coordinates = tsr_comm_rank(r->comm) == 0;
     tsr_engine_options options = r->setup->options;
     tsr_source source = {.ask = ask, .context = r->desk};
@@ -279,6 +300,16 @@ void engine_run_ended(const run_setup *setup, const run_result *result, tsr_stat
     }
 }
 
+static bool same_ids(const tsr_token_logprob *a, const tsr_token_logprob *b, size_t count)
+{
+    size_t i = 0;
+
+    while (i < count && a[i].token == b[i].token &&
+           memcmp(&a[i].logprob, &b[i].logprob, sizeof(float)) == 0)
+        i++;
+    return i == count;
+}
+
 void engine_run_same(const char *what, const run_answer *a, const run_answer *b, int32_t vocab)
 {
     const size_t tokens = (size_t)a->tokens;
@@ -291,6 +322,11 @@ void engine_run_same(const char *what, const run_answer *a, const run_answer *b,
         fail_msg("%s: other tokens", what);
     if (memcmp(a->logprob, b->logprob, tokens * sizeof(*a->logprob)) != 0)
         fail_msg("%s: other logprobs", what);
+    if (!same_ids(a->top[0], b->top[0], RUN_TOKENS * TSR_MOST_TOP))
+        fail_msg("%s: other most probable ids", what);
+    if (a->scored != b->scored || !same_ids(a->score, b->score, RUN_MODEL_LEN) ||
+        !same_ids(a->score_top[0], b->score_top[0], RUN_MODEL_LEN * TSR_MOST_TOP))
+        fail_msg("%s: other scores of the prompt", what);
     if (values > 0 && memcmp(a->logits, b->logits, values * sizeof(*a->logits)) != 0)
         fail_msg("%s: other logits", what);
 }

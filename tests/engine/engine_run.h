@@ -20,6 +20,10 @@ typedef struct run_answer {
     int32_t token[RUN_TOKENS];
     float logprob[RUN_TOKENS];
     int32_t tokens;
+    tsr_token_logprob top[RUN_TOKENS][TSR_MOST_TOP]; /* of each token */
+    tsr_token_logprob score[RUN_MODEL_LEN];          /* by position in the prompt, from 1 */
+    tsr_token_logprob score_top[RUN_MODEL_LEN][TSR_MOST_TOP];
+    int32_t scored;
     float *logits; /* [logit_rows, V] */
     int32_t logit_rows;
     tsr_finish finish;

@@ -143,17 +143,61 @@ static void compute(const sim *s, int32_t rank, const tsr_batch *b, uint64_t *ha
     }
 }
 
+float sim_logprob(uint64_t hash)
+{
+    return -(float)(hash >> 40);
+}
+
+tsr_token_logprob sim_top(uint64_t hash, int32_t n)
+{
+    const tsr_token_logprob top = {(int32_t)(mix(hash, (uint64_t)n) >> 8) % SIM_VOCAB,
+                                   sim_logprob(hash) - (float)n};
+    return top;
+}
+
+/* The token of a row: drawn, or the one that stands there. */
+static int32_t token_of_row(const sim *s, int32_t rank, const tsr_sample_row *row, uint64_t hash)
+{
+    const bool written = row->position >= 0 && row->position < s->plan.limits.max_model_len;
+    int32_t *text = text_of(s, rank, row->slot);
+
+    if ((row->flags & TSR_SAMPLE_FORCED) != 0)
+        return written ? text[row->position] : TSR_NO_TOKEN;
+    const int32_t token = token_of(hash, row->seed, row->output_index) % SIM_VOCAB;
+    if (written)
+        text[row->position] = token;
+    return token;
+}
+
 static void sample(sim *s, int32_t rank, const tsr_batch *b, const uint64_t *hash_of)
 {
+    const uint32_t first_top = s->tops;
+
     for (int32_t i = 0; i < b->count.samples; i++) {
         const tsr_sample_row *row = &b->sample[i];
         const uint64_t hash = hash_of[b->logit_row[row->logit_row]];
-        const int32_t token = token_of(hash, row->seed, row->output_index) % SIM_VOCAB;
-        if (row->position < s->plan.limits.max_model_len)
-            text_of(s, rank, row->slot)[row->position] = token;
+
         assert_in_range(s->rows, 0, SIM_ROWS - 1);
-        s->row[s->rows++] = (tsr_token_row){.slot = (uint32_t)row->slot, .token = token};
+        s->row[s->rows++] = (tsr_token_row){.slot = (uint32_t)row->slot,
+                                            .token = token_of_row(s, rank, row, hash),
+                                            .logprob = sim_logprob(hash)};
+        assert_int_equal(s->tops, first_top + (uint32_t)row->first_top);
+        for (int32_t n = 0; n < row->top_count; n++)
+            s->top[s->tops++] = sim_top(hash, n);
     }
+    assert_int_equal(b->count.tops, s->tops - first_top);
+}
+
+tsr_status sim_absorb(tsr_scheduler *scheduler, const tsr_token_row *rows, uint32_t count,
+                      tsr_absorbed *ret_absorbed)
+{
+    const tsr_step_results results = {.row = rows, .rows = count};
+    return tsr_scheduler_absorb(scheduler, &results, 0, ret_absorbed);
+}
+
+tsr_step_results sim_results(const sim *s)
+{
+    return (tsr_step_results){.row = s->row, .top = s->top, .rows = s->rows, .tops = s->tops};
 }
 
 /* This rank's share of the step, in memory of the test's own. */
@@ -198,6 +242,7 @@ void sim_follow(sim *s, const tsr_step_plan *step)
     uint64_t hash_of[SIM_ROWS];
 
     s->rows = 0;
+    s->tops = 0;
     s->scores = 0;
     for (int32_t r = 0; r < s->plan.ranks; r++) {
         const tsr_step_bounds bounds = tsr_rank_state_bounds(&s->state[r]);

@@ -32,7 +32,9 @@ typedef struct sim {
     int32_t *cache[SIM_RANKS]; /* [kv_blocks, block_tokens] */
     /* of the last step that was followed */
     tsr_token_row row[SIM_ROWS];
+    tsr_token_logprob top[SIM_ROWS * TSR_MOST_TOP];
     uint32_t rows;
+    uint32_t tops;
     sim_score score[SIM_ROWS];
     uint32_t scores;
     bool stopped;
@@ -47,6 +49,17 @@ void sim_close(sim *s);
 
 /* Every rank opens its own copy of the step, follows it and computes. */
 void sim_follow(sim *s, const tsr_step_plan *step);
+
+/* What came of it, until the next one is followed. */
+tsr_step_results sim_results(const sim *s);
+
+/* The scheduler absorbs these rows. */
+tsr_status sim_absorb(tsr_scheduler *scheduler, const tsr_token_row *rows, uint32_t count,
+                      tsr_absorbed *ret_absorbed);
+
+/* How probable a token is behind a cache of this hash, and the n-th most probable one. */
+float sim_logprob(uint64_t hash);
+tsr_token_logprob sim_top(uint64_t hash, int32_t n);
 
 /* True when every slot of every rank is free and no block is held. */
 bool sim_empty(const sim *s);

@@ -4,6 +4,7 @@
 #include "tests/engine/engine_run.h"
 #include "tests/log_lines.h"
 
+#include <math.h>
 #include <string.h>
 
 static log_lines lines;
@@ -232,6 +233,76 @@ static void a_refused_request_is_told_why_and_stops_nothing(void **state)
     assert_int_equal(2, r.stats.first_tokens);
 }
 
+/* Against the logits of the same positions: log softmax of the token and of the largest, in order. */
+static void assert_scores(const float *x, int32_t vocab, tsr_token_logprob token,
+                          const tsr_token_logprob *top, int32_t top_count)
+{
+    double sum = 0.0;
+
+    for (int32_t i = 0; i < vocab; i++)
+        sum += exp((double)x[i]);
+    assert_true(fabs((double)x[token.token] - log(sum) - (double)token.logprob) < 1e-5);
+    for (int32_t n = 0; n < top_count; n++) {
+        int32_t larger = 0;
+        for (int32_t i = 0; i < vocab; i++)
+            larger += x[i] > x[top[n].token] || (x[i] == x[top[n].token] && i < top[n].token);
+        assert_int_equal(n, larger);
+        assert_true(fabs((double)x[top[n].token] - log(sum) - (double)top[n].logprob) < 1e-5);
+    }
+}
+
+/* A prompt and what was said after it, once as a request, once as a prompt whose logits are wanted.
+ * In one piece and in many, alone and with few rows of logits for several. */
+static void scores_of_a_prompt_are_those_of_its_logits(void **state)
+{
+    (void)state;
+    const run_setup plain = {.ranks = 1};
+    const run_setup tight = {.ranks = 2, .logit_rows = 3, .options = {.prefill_chunk = 5}};
+    static run_result whole;
+    static run_result logits;
+    static run_result r;
+    tsr_request requests[4];
+
+    for (uint64_t i = 0; i < 4; i++) {
+        requests[i] = greedy(i, 12 - (int32_t)i, 7);
+        requests[i].score_prompt = i != 1;
+        requests[i].score_top = (int32_t)i;
+        requests[i].top = i == 2 ? 0 : TSR_MOST_TOP - (int32_t)i;
+    }
+    requests[3].max_tokens = 0;
+    run(&plain, requests, 4, TSR_OK, &whole);
+    run(&tight, requests, 4, TSR_OK, &r);
+    for (int32_t i = 0; i < 4; i++)
+        engine_run_same("few rows of logits", &whole.answer[i], &r.answer[i], r.vocab);
+    assert_int_equal(0, whole.answer[3].tokens);
+    assert_int_equal(TSR_FINISH_LENGTH, whole.answer[3].finish);
+
+    int32_t said[19];
+    memcpy(said, prompt, sizeof(prompt));
+    memcpy(said + 12, whole.answer[0].token, 7 * sizeof(*said));
+    tsr_request all = greedy(0, 19, 0);
+    all.prompt = said;
+    all.want_logits = true;
+    run(&plain, &all, 1, TSR_OK, &logits);
+    const float *x = logits.answer[0].logits;
+    for (int32_t i = 0; i < 4; i++) {
+        const run_answer *a = &whole.answer[i];
+        assert_int_equal(i == 1 ? 0 : 11 - i, a->scored);
+        for (int32_t p = 1; p <= a->scored; p++) {
+            assert_int_equal(prompt[p], a->score[p].token);
+            assert_scores(x + (ptrdiff_t)(p - 1) * r.vocab, r.vocab, a->score[p], a->score_top[p],
+                          i);
+        }
+    }
+    for (int32_t n = 0; n < 7; n++) {
+        const run_answer *a = &whole.answer[0];
+        const tsr_token_logprob token = {a->token[n], a->logprob[n]};
+        assert_memory_equal(&token, &a->top[n][0], sizeof(token)); /* the largest, to the bit */
+        assert_scores(x + (ptrdiff_t)(11 + n) * r.vocab, r.vocab, token, a->top[n], TSR_MOST_TOP);
+    }
+    engine_run_close(&logits);
+}
+
 static void ids_beyond_the_tokenizers_are_never_sampled(void **state)
 {
     (void)state;
@@ -357,6 +428,7 @@ int main(void)
         cmocka_unit_test(a_request_goes_on_from_what_it_was_given),
         cmocka_unit_test(what_was_given_counts_where_an_answer_ends),
         cmocka_unit_test(a_refused_request_is_told_why_and_stops_nothing),
+        cmocka_unit_test(scores_of_a_prompt_are_those_of_its_logits),
         cmocka_unit_test(ids_beyond_the_tokenizers_are_never_sampled),
         cmocka_unit_test(a_seeded_request_says_the_same_in_any_company),
         cmocka_unit_test(requests_without_a_seed_follow_from_the_engines_seed),

@@ -77,8 +77,8 @@ static void plan_step(bench *b)
 static void absorb(bench *b, int64_t now)
 {
     tsr_absorbed absorbed;
-    ASSERT_STATUS(TSR_OK,
-                  tsr_scheduler_absorb(b->scheduler, b->sim.row, b->sim.rows, now, &absorbed));
+    const tsr_step_results results = sim_results(&b->sim);
+    ASSERT_STATUS(TSR_OK, tsr_scheduler_absorb(b->scheduler, &results, now, &absorbed));
     assert_in_range(absorbed.count, 0, MOST_OUTPUTS);
     b->outputs = absorbed.count;
     for (int32_t i = 0; i < absorbed.count; i++)
@@ -317,7 +317,7 @@ static void a_request_that_can_never_run_is_refused_in_one_line(void **state)
     assert_refused(r, "prompt: 32 tokens leave no room to answer");
     assert_refused(plain(1, 0, 1), "prompt: it has no tokens");
     assert_refused(plain(1, 10, 8), "17 positions take 5 KV blocks, a rank has 4");
-    assert_refused(plain(1, 10, 0), "max_tokens");
+    assert_refused(plain(1, 10, -1), "max_tokens");
     r = plain(1, 2, 1);
     r.prompt = beyond;
     assert_refused(r, "prompt: token 1 is id 40, the model has ids 0 to 39");
@@ -502,11 +502,11 @@ static void a_step_is_planned_before_the_last_ones_tokens_are_known(void **state
                   tsr_scheduler_schedule(b.scheduler, false, 0, b.buffer, &third));
 
     /* The first token ends it; what the second step sampled is dropped; then it is released. */
-    ASSERT_STATUS(TSR_OK, tsr_scheduler_absorb(b.scheduler, rows[0], 1, 0, &absorbed));
+    ASSERT_STATUS(TSR_OK, sim_absorb(b.scheduler, rows[0], 1, &absorbed));
     assert_int_equal(1, absorbed.count);
     assert_int_equal(TSR_FINISH_STOP, absorbed.output[0].finish);
     assert_false(tsr_scheduler_idle(b.scheduler));
-    ASSERT_STATUS(TSR_OK, tsr_scheduler_absorb(b.scheduler, rows[1], 1, 0, &absorbed));
+    ASSERT_STATUS(TSR_OK, sim_absorb(b.scheduler, rows[1], 1, &absorbed));
     assert_int_equal(0, absorbed.count);
     plan_step(&b);
     assert_entry(&b, 0, (tsr_step_entry){.flags = TSR_ENTRY_RELEASE});
@@ -524,7 +524,7 @@ static void a_request_without_a_next_token_fails_alone(void **state)
     submit(&b, plain(2, 4, 8), 0);
     plan_step(&b);
     b.sim.row[0].token = -1;
-    ASSERT_STATUS(TSR_OK, tsr_scheduler_absorb(b.scheduler, b.sim.row, 2, 0, &absorbed));
+    ASSERT_STATUS(TSR_OK, sim_absorb(b.scheduler, b.sim.row, 2, &absorbed));
     assert_int_equal(2, absorbed.count);
     assert_int_equal(TSR_FINISH_FAILED, absorbed.output[0].finish);
     assert_non_null(strstr(absorbed.output[0].refusal, "NaN"));
@@ -533,7 +533,7 @@ static void a_request_without_a_next_token_fails_alone(void **state)
     assert_entry(&b, 0, (tsr_step_entry){.flags = TSR_ENTRY_RELEASE});
 
     b.sim.row[0].token = -2;
-    ASSERT_STATUS(TSR_ERR_MISMATCH, tsr_scheduler_absorb(b.scheduler, b.sim.row, 1, 0, &absorbed));
+    ASSERT_STATUS(TSR_ERR_MISMATCH, sim_absorb(b.scheduler, b.sim.row, 1, &absorbed));
     bench_close(&b);
 }
 
@@ -598,16 +598,16 @@ static void tokens_that_do_not_answer_the_step_are_refused(void **state)
     submit(&b, plain(1, 2, 4), 0);
     plan_step(&b);
     log_lines_clear(&lines);
-    ASSERT_STATUS(TSR_ERR_MISMATCH, tsr_scheduler_absorb(b.scheduler, b.sim.row, 0, 0, &absorbed));
+    ASSERT_STATUS(TSR_ERR_MISMATCH, sim_absorb(b.scheduler, b.sim.row, 0, &absorbed));
     assert_true(log_lines_say(&lines, "step 1"));
     b.sim.row[0].slot = 1;
-    ASSERT_STATUS(TSR_ERR_MISMATCH, tsr_scheduler_absorb(b.scheduler, b.sim.row, 1, 0, &absorbed));
+    ASSERT_STATUS(TSR_ERR_MISMATCH, sim_absorb(b.scheduler, b.sim.row, 1, &absorbed));
     b.sim.row[0].slot = 0;
     b.sim.row[0].token = SIM_VOCAB;
-    ASSERT_STATUS(TSR_ERR_MISMATCH, tsr_scheduler_absorb(b.scheduler, b.sim.row, 1, 0, &absorbed));
+    ASSERT_STATUS(TSR_ERR_MISMATCH, sim_absorb(b.scheduler, b.sim.row, 1, &absorbed));
     b.sim.row[0].token = SIM_VOCAB - 1;
-    ASSERT_STATUS(TSR_OK, tsr_scheduler_absorb(b.scheduler, b.sim.row, 1, 0, &absorbed));
-    ASSERT_STATUS(TSR_ERR_MISMATCH, tsr_scheduler_absorb(b.scheduler, b.sim.row, 0, 0, &absorbed));
+    ASSERT_STATUS(TSR_OK, sim_absorb(b.scheduler, b.sim.row, 1, &absorbed));
+    ASSERT_STATUS(TSR_ERR_MISMATCH, sim_absorb(b.scheduler, b.sim.row, 0, &absorbed));
     bench_close(&b);
 }
 

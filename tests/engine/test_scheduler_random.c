@@ -23,6 +23,7 @@ typedef struct expected {
     int32_t outputs;
     tsr_finish finish;
     int32_t got;       /* tokens, or rows when scored */
+    int32_t scored;    /* tokens of the prompt */
     int32_t cancel_at; /* tokens after which it is cancelled, -1: never */
     tsr_finish got_finish;
 } expected;
@@ -85,8 +86,12 @@ static void draw_request(load *l, expected *e, uint64_t id)
                                .want_logits = pick(l, 0, 4) == 0};
     for (int32_t i = 0; i < e->request.prompt_tokens; i++)
         e->prompt[i] = pick(l, 0, SIM_VOCAB - 1);
+    e->request.score_prompt = pick(l, 0, 3) == 0;
+    e->request.score_top = pick(l, 0, 2);
+    e->request.top = pick(l, 0, 3) == 0 ? pick(l, 1, TSR_MOST_TOP) : 0;
     if (!e->request.want_logits)
-        e->request.max_tokens = pick(l, 1, most - e->request.prompt_tokens);
+        e->request.max_tokens =
+            pick(l, e->request.score_prompt ? 0 : 1, most - e->request.prompt_tokens);
     e->cancel_at = pick(l, 0, 7) == 0 ? pick(l, 1, 5) : -1;
     expect_alone(e, context);
 }
@@ -117,6 +122,42 @@ static void draw_load(load *l, uint64_t seed)
         draw_request(l, &l->want[i], (uint64_t)i);
 }
 
+static void assert_like(tsr_token_logprob wanted, tsr_token_logprob got)
+{
+    assert_memory_equal(&wanted, &got, sizeof(got));
+}
+
+/* Of the prompt and the outputs before the n-th. */
+static uint64_t hash_before(const expected *e, int32_t n)
+{
+    int32_t tokens[2 * MOST_TOKENS];
+    const size_t prompt = (size_t)e->request.prompt_tokens;
+
+    memcpy(tokens, e->prompt, prompt * sizeof(*tokens));
+    memcpy(tokens + prompt, e->output, (size_t)n * sizeof(*tokens));
+    return sim_hash(tokens, (int32_t)prompt + n);
+}
+
+/* Each once, ascending, behind exactly the prompt before it. */
+static void take_prompt_scores(load *l, const tsr_prompt_scores *s)
+{
+    expected *e = &l->want[s->id];
+
+    assert_true(e->request.score_prompt);
+    assert_int_equal(TSR_FINISH_NONE, e->got_finish);
+    assert_int_equal(e->request.score_top, s->top_count);
+    assert_int_equal(e->scored + 1, s->first_position);
+    for (int32_t i = 0; i < s->count; i++) {
+        const int32_t position = s->first_position + i;
+        const uint64_t hash = sim_hash(e->prompt, position);
+        assert_in_range(position, 1, e->request.prompt_tokens - 1);
+        assert_like((tsr_token_logprob){e->prompt[position], sim_logprob(hash)}, s->token[i]);
+        for (int32_t n = 0; n < s->top_count; n++)
+            assert_like(sim_top(hash, n), s->top[i * s->top_count + n]);
+    }
+    e->scored += s->count;
+}
+
 static void take_output(load *l, const tsr_output *o)
 {
     expected *e = &l->want[o->id];
@@ -129,6 +170,12 @@ static void take_output(load *l, const tsr_output *o)
         return;
     assert_in_range(e->got, 0, e->outputs - 1);
     assert_int_equal(e->output[e->got], o->token);
+    assert_int_equal(e->request.top, o->top_count);
+    assert_int_equal(
+        e->request.score_prompt && !e->request.want_logits ? e->request.prompt_tokens - 1 : 0,
+        e->scored);
+    for (int32_t n = 0; n < o->top_count; n++)
+        assert_like(sim_top(hash_before(e, e->got), n), o->top[n]);
     e->got++;
     assert_int_equal(e->got, o->output_tokens);
 }
@@ -164,7 +211,9 @@ static void take_scores(load *l, const sim_score *score, uint32_t scores)
 /* Results of a step, kept while the next one is planned ahead. */
 typedef struct results {
     tsr_token_row row[SIM_ROWS];
+    tsr_token_logprob top[SIM_ROWS * TSR_MOST_TOP];
     uint32_t rows;
+    uint32_t tops;
     sim_score score[SIM_ROWS];
     uint32_t scores;
 } results;
@@ -173,16 +222,21 @@ static void keep(results *kept, const sim *s)
 {
     memcpy(kept->row, s->row, sizeof(kept->row));
     memcpy(kept->score, s->score, sizeof(kept->score));
+    memcpy(kept->top, s->top, s->tops * sizeof(*kept->top));
     kept->rows = s->rows;
+    kept->tops = s->tops;
     kept->scores = s->scores;
 }
 
 static void absorb(load *l, const results *r)
 {
+    const tsr_step_results all = {.row = r->row, .top = r->top, .rows = r->rows, .tops = r->tops};
     tsr_absorbed absorbed;
 
     take_scores(l, r->score, r->scores);
-    ASSERT_STATUS(TSR_OK, tsr_scheduler_absorb(l->scheduler, r->row, r->rows, 0, &absorbed));
+    ASSERT_STATUS(TSR_OK, tsr_scheduler_absorb(l->scheduler, &all, 0, &absorbed));
+    for (int32_t i = 0; i < absorbed.scored; i++)
+        take_prompt_scores(l, &absorbed.scores[i]);
     for (int32_t i = 0; i < absorbed.count; i++) {
         take_output(l, &absorbed.output[i]);
         cancel_if_asked(l, absorbed.output[i].id); /* the others stay as they are */
@@ -248,6 +302,8 @@ static void assert_all_came(const load *l)
             continue;
         assert_int_equal(e->finish, e->got_finish);
         assert_int_equal(e->request.want_logits ? e->request.prompt_tokens : e->outputs, e->got);
+        if (e->request.score_prompt && !e->request.want_logits)
+            assert_int_equal(e->request.prompt_tokens - 1, e->scored);
     }
 }
 

@@ -1,7 +1,7 @@
 /*
  * Sampling: which tokens can come, how often, and where they go.
  */
-#include "tests/kernels/samples.h"
+#include "tests/kernels/sample_case.h"
 
 #include "tests/test.h"
 
@@ -13,52 +13,11 @@ static const tsr_stream stream = {NULL};
 
 enum { V = 40, DRAWS = 4000 };
 
-/* What is sampled from, on the host; row i is of logits i unless it says otherwise. */
-typedef struct sample_case {
-    const float *logits; /* [rows, vocab] */
-    const tsr_sample_row *row;
-    int32_t rows;
-    int32_t samples;
-    int32_t vocab;
-    int32_t allowed;
-} sample_case;
-
-static void sample(tsr_device *device, const sample_case *c, tsr_sampled *ret)
-{
-    const size_t bytes = (size_t)c->samples * sizeof(*ret);
-    const size_t logit_bytes = (size_t)c->rows * (size_t)c->vocab * sizeof(float);
-    const tsr_sample_args a = {
-        .sampled = sample_room(device, bytes),
-        .logits = sample_put(device, c->logits, logit_bytes),
-        .row = sample_put(device, c->row, (size_t)c->samples * sizeof(*c->row)),
-        .rows = c->rows,
-        .samples = c->samples,
-        .vocab = c->vocab,
-        .allowed = c->allowed,
-    };
-
-    ASSERT_STATUS(TSR_OK, device->ops->sample(device, &a, stream));
-    ASSERT_STATUS(TSR_OK, tsr_device_fault(device));
-    sample_get(device, ret, a.sampled, bytes);
-}
-
-static tsr_sample_row row_of(uint64_t seed, uint64_t output_index, float temperature, float top_p,
-                             int32_t top_k)
-{
-    return (tsr_sample_row){
-        .seed = seed,
-        .output_index = output_index,
-        .temperature = temperature,
-        .top_p = top_p,
-        .top_k = top_k,
-    };
-}
-
 /* One row of one device. */
 static int32_t sample_one(tsr_device *device, const float *logits, int32_t vocab,
                           const tsr_sample_row *row)
 {
-    const sample_case c = {logits, row, 1, 1, vocab, vocab};
+    const sample_case c = case_of(logits, row, 1, 1, vocab, vocab);
     tsr_sampled out;
 
     sample(device, &c, &out);
@@ -100,34 +59,13 @@ static void padding_ids_are_never_chosen_nor_counted(void **state)
             static const float temperature[] = {100.0F, 1.0F, 0.0F};
             const tsr_sample_row row =
                 row_of(7, n, temperature[n % 3], n % 4 ? 1.0F : 0.9F, n % 5 ? 0 : 35);
-            const sample_case c = {logits, &row, 1, 1, V, ALLOWED};
+            const sample_case c = case_of(logits, &row, 1, 1, V, ALLOWED);
             sample(device, &c, &out);
             assert_in_range(out.token, 0, ALLOWED - 1);
             assert_true(fabs((double)out.logprob + log((double)ALLOWED)) < 1e-6);
         }
         sample_close(device);
     }
-}
-
-/* Rows of every kind at once. */
-static void fill_rows(sample_random *r, tsr_sample_row *row, int32_t rows)
-{
-    for (int32_t i = 0; i < rows; i++) {
-        row[i] = (tsr_sample_row){
-            .seed = sample_u32(r),
-            .output_index = (uint64_t)i,
-            .temperature = i % 4 == 0 ? 0.0F : 0.3F * (float)(i % 7 + 1),
-            .top_p = i % 3 == 0 ? 1.0F : 0.2F * (float)(i % 5 + 1),
-            .top_k = i % 2 == 0 ? 0 : i,
-            .logit_row = i,
-        };
-    }
-}
-
-static void assert_sampled(int i, const tsr_sampled *expected, const tsr_sampled *got)
-{
-    assert_int_equal(expected->token, got->token);
-    sample_assert_like(i, &expected->logprob, &got->logprob, 1);
 }
 
 static void every_device_samples_the_same_alone_and_in_a_batch(void **state)
@@ -144,7 +82,7 @@ static void every_device_samples_the_same_alone_and_in_a_batch(void **state)
     fill_rows(&r, row, ROWS);
     for (int i = 0; i < SAMPLE_DEVICES; i++) {
         tsr_device *device = sample_device(i, &sample_shape);
-        sample_case c = {logits, row, ROWS, ROWS, VOCAB, ALLOWED};
+        sample_case c = case_of(logits, row, ROWS, ROWS, VOCAB, ALLOWED);
         if (device == NULL)
             continue;
         sample(device, &c, i == 0 ? first : out);
@@ -182,8 +120,8 @@ static void rows_are_sampled_in_any_order_and_again(void **state)
         shuffled[i] = row[(i * 17 + 5) % ROWS];
     for (int i = 0; i < SAMPLE_DEVICES; i++) {
         tsr_device *device = sample_device(i, &sample_shape);
-        const sample_case plain = {logits, row, ROWS, ROWS, VOCAB, VOCAB};
-        const sample_case other = {logits, shuffled, ROWS, SAMPLES, VOCAB, VOCAB};
+        const sample_case plain = case_of(logits, row, ROWS, ROWS, VOCAB, VOCAB);
+        const sample_case other = case_of(logits, shuffled, ROWS, SAMPLES, VOCAB, VOCAB);
         if (device == NULL)
             continue;
         sample(device, &plain, in_order);
@@ -249,7 +187,7 @@ static void the_logprob_is_the_log_softmax_at_temperature_1(void **state)
     for (int i = 0; i < VOCAB; i++)
         sum += exp((double)logits[i]);
     tsr_device *device = sample_device(0, &sample_shape);
-    const sample_case c = {logits, &row, 1, 1, VOCAB, VOCAB};
+    const sample_case c = case_of(logits, &row, 1, 1, VOCAB, VOCAB);
     sample(device, &c, &out);
     const double expected = (double)logits[out.token] - log(sum);
     /* sums err by 192 2^-24, the difference of logits by 2^-20 */
@@ -261,9 +199,9 @@ static void the_logprob_is_the_log_softmax_at_temperature_1(void **state)
 static void seen_of(tsr_device *device, const float *logits, int32_t vocab, tsr_sample_row row,
                     int32_t *count)
 {
-    tsr_sample_row rows[DRAWS];
+    tsr_sample_row rows[DRAWS] = {{0}};
     tsr_sampled out[DRAWS];
-    const sample_case c = {logits, rows, 1, DRAWS, vocab, vocab};
+    const sample_case c = case_of(logits, rows, 1, DRAWS, vocab, vocab);
 
     memset(count, 0, (size_t)vocab * sizeof(*count));
     for (int n = 0; n < DRAWS; n++) {
@@ -405,7 +343,8 @@ static void a_row_that_is_not_finite_has_no_token(void **state)
                 logits[r * V + 5] = 60.0F;
             }
             logits[V + at] = wrong[n % 3];
-            sample(device, &(sample_case){logits, row, ROWS, ROWS, V, ALLOWED}, out);
+            const sample_case c = case_of(logits, row, ROWS, ROWS, V, ALLOWED);
+            sample(device, &c, out);
             assert_int_equal(5, out[0].token);
             assert_int_equal(at < ALLOWED ? TSR_NO_TOKEN : 5, out[1].token);
             assert_true(out[1].logprob == 0.0F || at == ALLOWED);
