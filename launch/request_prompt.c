@@ -318,8 +318,8 @@ static tsr_status template_variables(const json_t *body, const tsr_request_conte
     return TSR_OK;
 }
 
-static tsr_status read_messages(const json_t *body, const tsr_request_context *context,
-                                tsr_generation *generation, tsr_refusal *ret_refusal)
+tsr_status tsr_request_prompt_render(const json_t *body, const tsr_request_context *context,
+                                     tsr_text *text, tsr_refusal *ret_refusal)
 {
     if (context->chat_template == NULL)
         return tsr_refuse(ret_refusal, "unsupported_parameter", "messages",
@@ -330,21 +330,29 @@ static tsr_status read_messages(const json_t *body, const tsr_request_context *c
     if (st != TSR_OK)
         return st;
 
-    tsr_text text = {0};
     tsr_problems problems = {0};
-    st = tsr_chat_template_render(context->chat_template, variables, &problems, &text);
+    st = tsr_chat_template_render(context->chat_template, variables, &problems, text);
     if (st == TSR_ERR_ARG)
         st = tsr_refuse(ret_refusal, "invalid_value", "messages", "chat template: %s",
                         problems.count > 0 ? problems.items[0].text : "refused");
+    tsr_problems_close(&problems);
+    json_decref(variables);
+    return st;
+}
+
+static tsr_status read_messages(const json_t *body, const tsr_request_context *context,
+                                tsr_generation *generation, tsr_refusal *ret_refusal)
+{
+    tsr_text text = {0};
+
+    tsr_status st = tsr_request_prompt_render(body, context, &text, ret_refusal);
     if (st == TSR_OK) {
         generation->prompts = calloc(1, sizeof(*generation->prompts));
         st = generation->prompts != NULL ? add_text(context, text.bytes != NULL ? text.bytes : "",
                                                     text.count, generation, ret_refusal)
                                          : TSR_ERR_MEMORY;
     }
-    tsr_problems_close(&problems);
     tsr_text_close(&text);
-    json_decref(variables);
     return st;
 }
 

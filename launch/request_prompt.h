@@ -14,4 +14,9 @@ TSR_MUST_USE tsr_status tsr_request_prompt_read(const json_t *body,
                                                 tsr_generation *generation,
                                                 tsr_refusal *ret_refusal);
 
+/* Appends what the chat template makes of body.messages. Errors as tsr_request_body_read. */
+TSR_MUST_USE tsr_status tsr_request_prompt_render(const json_t *body,
+                                                  const tsr_request_context *context,
+                                                  tsr_text *text, tsr_refusal *ret_refusal);
+
 #endif

@@ -67,7 +67,7 @@ ARROWS = {
 PUBLIC_HEADERS = {
     "comm": {"comm.h", "exchange.h"},
     "kernels": {"blocks.h", "device.h", "experts.h"},
-    "proto": {"admission.h", "plan.h", "step_plan.h", "step_state.h"},
+    "proto": {"admission.h", "plan.h", "serve_wire.h", "step_plan.h", "step_state.h"},
     "runtime/checkpoint": {"checkpoint.h", "module_name.h", "safetensors.h"},
     "runtime/plan": {
         "algos.h",
@@ -81,7 +81,7 @@ PUBLIC_HEADERS = {
         "targets.h",
     },
     "runtime/model": {"model.h"},
-    "runtime/engine": {"engine.h"},
+    "runtime/engine": {"engine.h", "request.h"},
     "runtime/synthetic": {"synthetic.h"},
     "runtime/text": {"chat_template.h", "detokenizer.h", "stop_strings.h", "tokenizer.h",
                      "tokenizer_config.h", "utf8.h"},
@@ -101,6 +101,7 @@ VENDORS = [
     (r"xxhash\.h", r"proto/.*|runtime/base/file_mark\.c"),
     (r"hwloc\.h", r"launch/.*"),
     (r"event2?/.*|event\.h", r"launch/serve/.*"),
+    (r"openssl/.*", r"launch/serve/http_tls\.c"),
 ]
 
 # Words of the language that have one home.

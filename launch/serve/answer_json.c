@@ -1,0 +1,151 @@
+/* Objects are written field by field in the order that clients print them in. */
+#include "launch/serve/answer_json.h"
+
+#include "launch/serve/gateway_parts.h"
+
+#include <string.h>
+
+static const char *reason_of(const tsr_choice *choice)
+{
+    return choice->finish == TSR_FINISH_STOP || choice->stream.matched >= 0 ? "stop" : "length";
+}
+
+/* The stop string or stop id that ended it; null for the model's own end or a length. */
+static void add_stop_reason(const tsr_choice *choice, tsr_json_text *json)
+{
+    const tsr_generation *g = &choice->answer->generation;
+
+    if (choice->stream.matched >= 0) {
+        tsr_json_add_word(json, g->stops[choice->stream.matched]);
+        return;
+    }
+    for (int32_t i = 0; i < g->request.stop_id_count; i++) {
+        if (choice->finish == TSR_FINISH_STOP && g->request.stop_ids[i] == choice->last_token) {
+            tsr_json_add(json, "%d", choice->last_token);
+            return;
+        }
+    }
+    tsr_json_add(json, "null");
+}
+
+static void add_unsent(const tsr_choice *choice, tsr_json_text *json)
+{
+    const tsr_text *text = &choice->stream.text;
+    const size_t unsent = text->count - choice->sent;
+    tsr_json_add_string(json, unsent > 0 ? text->bytes + choice->sent : "", unsent);
+}
+
+/* {"id":..., up to "choices":[ */
+static void add_front(const tsr_answer *answer, const char *object, tsr_json_text *json)
+{
+    tsr_json_add(json, "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", answer->id,
+                 object, (long long)answer->created);
+    tsr_json_add_word(json, answer->gateway->model_name);
+    tsr_json_add(json, ",\"system_fingerprint\":\"tessera-%s-ep%d\",\"choices\":[", TSR_VERSION,
+                 answer->gateway->facts.ranks);
+}
+
+/* Prompts count once, whatever number of answers each has. */
+static void add_usage(const tsr_answer *answer, tsr_json_text *json)
+{
+    long long prompt = 0;
+    long long output = 0;
+
+    for (size_t i = 0; i < answer->generation.prompt_count; i++)
+        prompt += (long long)answer->generation.prompts[i].count;
+    for (size_t i = 0; i < answer->choice_count; i++)
+        output += answer->choices[i].output_tokens;
+    tsr_json_add(json, "{\"prompt_tokens\":%lld,\"completion_tokens\":%lld,\"total_tokens\":%lld}",
+                 prompt, output, prompt + output);
+}
+
+static void add_whole_choice(const tsr_choice *choice, tsr_json_text *json)
+{
+    tsr_json_add(json, "{\"index\":%d,", choice->index);
+    if (choice->answer->generation.chat) {
+        tsr_json_add(json, "\"message\":{\"role\":\"assistant\",\"content\":");
+        add_unsent(choice, json);
+        tsr_json_add(json, "},");
+    } else {
+        tsr_json_add(json, "\"text\":");
+        add_unsent(choice, json);
+        tsr_json_add(json, ",");
+    }
+    tsr_json_add(json,
+                 "\"logprobs\":null,\"finish_reason\":\"%s\",\"stop_reason\":", reason_of(choice));
+    add_stop_reason(choice, json);
+    tsr_json_add(json, "}");
+}
+
+void tsr_answer_add_whole(const tsr_answer *answer, tsr_json_text *json)
+{
+    add_front(answer, answer->generation.chat ? "chat.completion" : "text_completion", json);
+    for (size_t i = 0; i < answer->choice_count; i++) {
+        if (i > 0)
+            tsr_json_add(json, ",");
+        add_whole_choice(&answer->choices[i], json);
+    }
+    tsr_json_add(json, "],\"usage\":");
+    add_usage(answer, json);
+    tsr_json_add(json, "}");
+}
+
+static void begin_chunk(const tsr_answer *answer, tsr_json_text *json)
+{
+    tsr_json_add(json, "data: ");
+    add_front(answer, answer->generation.chat ? "chat.completion.chunk" : "text_completion", json);
+}
+
+/* What an event says of usage: nothing unless it was asked for, then null where it is not the last,
+ * unless it was asked for in each. */
+static void end_chunk(const tsr_answer *answer, bool last, tsr_json_text *json)
+{
+    tsr_json_add(json, "]");
+    if (answer->include_usage || answer->continuous_usage) {
+        tsr_json_add(json, ",\"usage\":");
+        if (last || answer->continuous_usage)
+            add_usage(answer, json);
+        else
+            tsr_json_add(json, "null");
+    }
+    tsr_json_add(json, "}\n\n");
+}
+
+static void add_piece(const tsr_choice *choice, tsr_chunk_kind kind, tsr_json_text *json)
+{
+    if (!choice->answer->generation.chat) {
+        tsr_json_add(json, "\"text\":");
+        add_unsent(choice, json);
+    } else if (kind == TSR_CHUNK_ROLE) {
+        tsr_json_add(json, "\"delta\":{\"role\":\"assistant\",\"content\":\"\"}");
+    } else if (kind == TSR_CHUNK_TEXT) {
+        tsr_json_add(json, "\"delta\":{\"content\":");
+        add_unsent(choice, json);
+        tsr_json_add(json, "}");
+    } else {
+        tsr_json_add(json, "\"delta\":{}");
+    }
+}
+
+void tsr_answer_add_chunk(const tsr_answer *answer, const tsr_choice *choice, tsr_chunk_kind kind,
+                          tsr_json_text *json)
+{
+    begin_chunk(answer, json);
+    tsr_json_add(json, "{\"index\":%d,", choice->index);
+    add_piece(choice, kind, json);
+    tsr_json_add(json, ",\"logprobs\":null,\"finish_reason\":");
+    if (kind == TSR_CHUNK_END) {
+        tsr_json_add(json, "\"%s\",\"stop_reason\":", reason_of(choice));
+        add_stop_reason(choice, json);
+    } else {
+        tsr_json_add(json, "null");
+    }
+    tsr_json_add(json, "}");
+    end_chunk(answer, false, json);
+}
+
+void tsr_answer_add_usage_chunk(const tsr_answer *answer, tsr_json_text *json)
+{
+    begin_chunk(answer, json);
+    end_chunk(answer, true, json);
+}
