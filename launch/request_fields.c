@@ -5,21 +5,8 @@
  */
 #include "launch/request_fields.h"
 
-#include "runtime/base/known_fields.h"
+#include "runtime/base/field_rows.h"
 #include "runtime/base/log.h"
-
-#define READ(name)                                                                                 \
-    {                                                                                              \
-        name, TSR_FIELD_READ, NULL                                                                 \
-    }
-#define IGNORED(name)                                                                              \
-    {                                                                                              \
-        name, TSR_FIELD_IGNORED, NULL                                                              \
-    }
-#define NEUTRAL(name, words)                                                                       \
-    {                                                                                              \
-        name, TSR_FIELD_NEUTRAL, words                                                             \
-    }
 
 static const tsr_known_field rows[] = {
     /* what is asked */
@@ -171,7 +158,7 @@ static const tsr_known_field rows[] = {
     IGNORED("xtc_threshold"),
 };
 
-static const tsr_field_table table = {rows, sizeof(rows) / sizeof(rows[0])};
+static const tsr_field_table table = TABLE(rows);
 
 /* Names beyond these are not remembered, nor logged: bodies may hold any number of them. */
 enum { NAMES_SAID = 32 };

@@ -5,22 +5,7 @@
  */
 #include "runtime/checkpoint/file_fields.h"
 
-#define READ(name)                                                                                 \
-    {                                                                                              \
-        name, TSR_FIELD_READ, NULL                                                                 \
-    }
-#define IGNORED(name)                                                                              \
-    {                                                                                              \
-        name, TSR_FIELD_IGNORED, NULL                                                              \
-    }
-#define NEUTRAL(name, words)                                                                       \
-    {                                                                                              \
-        name, TSR_FIELD_NEUTRAL, words                                                             \
-    }
-#define TABLE(rows)                                                                                \
-    {                                                                                              \
-        rows, sizeof(rows) / sizeof((rows)[0])                                                     \
-    }
+#include "runtime/base/field_rows.h"
 
 static const tsr_known_field config_rows[] = {
     READ("architectures"),

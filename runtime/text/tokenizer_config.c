@@ -2,28 +2,15 @@
  * of its own there. It is served where both say the same. */
 #include "runtime/text/tokenizer_config.h"
 
+#include "runtime/base/field_rows.h"
 #include "runtime/base/file.h"
 #include "runtime/base/json_file.h"
-#include "runtime/base/known_fields.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { MOST_BYTES = 64 * 1024 * 1024, PATH_BYTES = 4096, DECIMAL = 10 };
-
-#define READ(name)                                                                                 \
-    {                                                                                              \
-        name, TSR_FIELD_READ, NULL                                                                 \
-    }
-#define IGNORED(name)                                                                              \
-    {                                                                                              \
-        name, TSR_FIELD_IGNORED, NULL                                                              \
-    }
-#define NEUTRAL(name, words)                                                                       \
-    {                                                                                              \
-        name, TSR_FIELD_NEUTRAL, words                                                             \
-    }
 
 static const tsr_known_field rows[] = {
     READ("added_tokens_decoder"),
@@ -67,7 +54,7 @@ static const tsr_known_field rows[] = {
     IGNORED("tokenizer_file"),
     IGNORED("truncation_side"),
 };
-static const tsr_field_table table = {rows, sizeof(rows) / sizeof(rows[0])};
+static const tsr_field_table table = TABLE(rows);
 
 typedef struct reader {
     const char *path;

@@ -2,22 +2,9 @@
  * neither when they encode one text. */
 #include "runtime/text/tokenizer_fields.h"
 
-#include "runtime/base/known_fields.h"
+#include "runtime/base/field_rows.h"
 
 #include <stdint.h>
-
-#define READ(name)                                                                                 \
-    {                                                                                              \
-        name, TSR_FIELD_READ, NULL                                                                 \
-    }
-#define IGNORED(name)                                                                              \
-    {                                                                                              \
-        name, TSR_FIELD_IGNORED, NULL                                                              \
-    }
-#define TABLE(rows)                                                                                \
-    {                                                                                              \
-        rows, sizeof(rows) / sizeof((rows)[0])                                                     \
-    }
 
 static const tsr_known_field file_rows[] = {
     READ("added_tokens"), READ("decoder"),        READ("model"),
