@@ -19,7 +19,7 @@
 enum {
     MOST_BODY_BYTES = 64 << 20,
     MOST_QUEUED_BYTES = 4 << 20, /* of a stream; some 20,000 tokens of one choice */
-    TICK_MS = 1000,
+    TICK_MS = 250,
     DRAIN_TICK_MS = 50,
     LAST_BYTES_NS = 2000000000, /* for the ends of answers to be taken, in the end */
     LEAST_QUEUE = 256,

@@ -23,7 +23,7 @@ struct tsr_gateway {
     tsr_http_server *server;
     tsr_http_tls *tls;
     tsr_engine_link *link; /* NULL until attached */
-    struct event *tick;    /* once a second, while draining more often */
+    struct event *tick;    /* while the loop runs */
     struct event *end;     /* of a drain, at its deadline */
     tsr_access_keys keys;
     char fields[256];       /* header lines of every answer */
