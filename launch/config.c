@@ -128,10 +128,11 @@ static void read_launcher(const launcher_row *row, tsr_launch_info *info)
     info->local_size = environment_number(row->local_size, 0);
 }
 
-tsr_launch_info tsr_launch_info_read(void)
+tsr_launch_info tsr_launch_info_read(char *const *arguments)
 {
     const bool colour = getenv("NO_COLOR") == NULL;
-    tsr_launch_info info = {.colour_out = colour && isatty(STDOUT_FILENO),
+    tsr_launch_info info = {.arguments = arguments,
+                            .colour_out = colour && isatty(STDOUT_FILENO),
                             .colour_err = colour && isatty(STDERR_FILENO),
                             .local_rank = -1};
 

@@ -137,6 +137,8 @@ static tsr_status make_plan(const job *j, const tsr_backend *backend,
         st = tsr_plan_build(checkpoint, &request, &problems, ret_plan, &fits);
     }
     tsr_problems_log(&problems);
+    if (st == TSR_OK && fits && j->hooks->planned != NULL)
+        st = j->hooks->planned(j->hooks->context, *ret_plan, &request);
     if (st == TSR_OK && fits && tsr_log_enabled(TSR_LOG_INFO)) {
         tsr_precision_map_print(*ret_plan, j->info->colour_err, stderr);
         tsr_path_report_print(*ret_plan, &request, stderr);
@@ -244,14 +246,29 @@ static tsr_status open_model(const rank_run *r, tsr_device *device, const tsr_lo
     return tsr_model_open(&args, ret_model);
 }
 
+/* Who is told how much of the weights is there. */
+typedef struct loading {
+    tsr_progress progress;
+    const tsr_job_hooks *hooks;
+} loading;
+
+static void report_loading(void *context, uint64_t bytes, uint64_t total)
+{
+    loading *l = context;
+
+    tsr_progress_report(&l->progress, bytes, total);
+    if (l->hooks->loading != NULL)
+        l->hooks->loading(l->hooks->context, bytes, total);
+}
+
 /* Weights, then the engine. Everything that this opens is closed again. */
 static tsr_status serve_plan(rank_run *r)
 {
     const tsr_plan *plan = r->plan;
     const tsr_config *config = r->job->config;
     const tsr_job_hooks *hooks = r->job->hooks;
-    tsr_progress progress;
-    const tsr_load_progress report = {.report = tsr_progress_report, .context = &progress};
+    loading told = {.hooks = hooks};
+    const tsr_load_progress report = {.report = report_loading, .context = &told};
     tsr_device *device = NULL;
     tsr_model *model = NULL;
 
@@ -265,7 +282,7 @@ static tsr_status serve_plan(rank_run *r)
         tsr_exchange_use_memory(r->comm, &memory);
     if (st == TSR_OK && r->coordinator && hooks->opened != NULL)
         st = hooks->opened(hooks->context, device);
-    progress = tsr_progress_start();
+    told.progress = tsr_progress_start();
     if (st == TSR_OK)
         st = open_model(r, device, &report, &model);
     if (st == TSR_OK && r->coordinator && hooks->loaded != NULL)

@@ -11,6 +11,7 @@
 #include "proto/plan.h"
 #include "runtime/checkpoint/checkpoint.h"
 #include "runtime/engine/engine.h"
+#include "runtime/plan/plan_build.h"
 
 /* What the ids and lengths of a job's requests ask of the plan. */
 typedef struct tsr_job_needs {
@@ -30,11 +31,15 @@ typedef struct tsr_job_hooks {
     /* Before there is a plan for so many ranks. */
     tsr_status (*prepare)(void *context, const tsr_checkpoint *checkpoint, int32_t ranks,
                           tsr_job_needs *ret_needs);
+    /* There is a plan that fits; `request` is what it was built for. May be NULL. */
+    tsr_status (*planned)(void *context, const tsr_plan *plan, const tsr_plan_request *request);
     /* Before weights are read. */
     tsr_status (*begin)(void *context, const tsr_plan *plan, tsr_source *ret_source,
                         tsr_sink *ret_sink);
     /* The device of rank 0 is open and holds nothing yet. May be NULL. */
     tsr_status (*opened)(void *context, tsr_device *device);
+    /* Now and then while weights are read. May be NULL. */
+    void (*loading)(void *context, uint64_t bytes, uint64_t total);
     /* All weights are there, on every rank. May be NULL. */
     tsr_status (*loaded)(void *context, tsr_model *model);
     /* What all ranks have seen of their steps, where the command line asks for a report; there until

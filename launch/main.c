@@ -8,6 +8,7 @@
 #include "launch/plan_request.h"
 #include "launch/run_command.h"
 #include "launch/score_command.h"
+#include "launch/serve/serve_command.h"
 #include "launch/signals.h"
 #include "runtime/base/log.h"
 
@@ -62,7 +63,7 @@ static tsr_status run_command(const tsr_config *config, const tsr_launch_info *i
         return tsr_bench_command(config, info);
     case TSR_COMMAND_DOCTOR:
         return tsr_doctor_command(config, info, stdout);
-    case TSR_COMMAND_SERVE:
+    case TSR_COMMAND_SERVE: /* has a code of its own */
         break;
     }
     return TSR_ERR_INTERNAL;
@@ -81,6 +82,8 @@ static tsr_status check_command(const tsr_config *config, const tsr_launch_info 
         return tsr_run_command_check(config);
     if (config->command == TSR_COMMAND_BENCH)
         return tsr_bench_command_check(config);
+    if (config->command == TSR_COMMAND_SERVE)
+        return tsr_serve_command_check(config, info);
     return config->command == TSR_COMMAND_SCORE ? tsr_score_command_check(config) : TSR_OK;
 }
 
@@ -120,7 +123,7 @@ int main(int argc, char **argv)
 {
     tsr_signals_watch();
     const struct timespec a_while = {.tv_sec = 5};
-    const tsr_launch_info info = tsr_launch_info_read();
+    const tsr_launch_info info = tsr_launch_info_read(argv);
     tsr_config config;
 
     ignore_write_signals();
@@ -146,6 +149,11 @@ int main(int argc, char **argv)
         return tsr_status_exit_code(flush_output(TSR_OK));
     }
     tsr_log_set_level(info.rank == 0 ? level_of(config.log_level) : TSR_LOG_WARN);
+    if (config.command == TSR_COMMAND_SERVE) {
+        int code = 0;
+        tsr_serve_command(&config, &info, &code);
+        return code;
+    }
     st = flush_output(run_command(&config, &info));
     const bool alone = config.command == TSR_COMMAND_INSPECT || config.command == TSR_COMMAND_PLAN;
     if (alone && st == TSR_ERR_MEMORY && !tsr_log_has_error())

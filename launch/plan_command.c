@@ -3,6 +3,7 @@
 #include "launch/plan_command.h"
 
 #include "launch/path_report.h"
+#include "launch/plan_json.h"
 #include "launch/precision_map.h"
 #include "launch/problem_list.h"
 #include "runtime/plan/byte_count.h"
@@ -89,58 +90,6 @@ static tsr_status print_text(const proposal *x, bool colour, FILE *out)
     return tsr_print_end(out);
 }
 
-static json_t *limits_json(const tsr_engine_limits *l)
-{
-    return json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i}", "max_model_len", l->max_model_len,
-                     "max_num_seqs", l->max_num_seqs, "max_batched_tokens", l->max_batched_tokens,
-                     "exchange_tokens", l->exchange_tokens, "kv_block_tokens", l->kv_block_tokens,
-                     "kv_blocks", l->kv_blocks, "logit_rows", l->logit_rows, "threads", l->threads);
-}
-
-static json_t *ranks_json(const tsr_plan *plan)
-{
-    json_t *list = json_array();
-
-    for (int32_t rank = 0; rank < plan->ranks; rank++) {
-        const tsr_rank_budget *b = &plan->budget[rank];
-        (void)json_array_append_new(
-            list,
-            json_pack("{s:i, s:I, s:I, s:I, s:I, s:I}", "rank", rank, "weights_bytes",
-                      (json_int_t)b->weights_bytes, "kv_bytes", (json_int_t)b->kv_bytes,
-                      "workspace_bytes", (json_int_t)b->workspace_bytes, "buffers_bytes",
-                      (json_int_t)b->buffers_bytes, "loading_bytes", (json_int_t)b->loading_bytes));
-    }
-    return list;
-}
-
-/* A layer's experts are alike: the first one speaks for them. */
-static json_t *layers_json(const proposal *x)
-{
-    json_t *list = json_array();
-    json_t *modules = NULL;
-    int32_t layer = -1;
-
-    for (int32_t i = 0; i < x->plan->linear_count; i++) {
-        const tsr_linear_plan *l = &x->plan->linears[i];
-        char path[192];
-        if (l->layer < 0 || l->expert > 0)
-            continue;
-        if (modules == NULL || l->layer != layer) {
-            layer = l->layer;
-            modules = json_object();
-            (void)json_array_append_new(
-                list, json_pack("{s:i, s:o}", "layer", layer, "modules", modules));
-        }
-        tsr_path_describe(l, x->request, sizeof(path), path);
-        (void)json_object_set_new(modules, tsr_role_name(l->role),
-                                  json_pack("{s:s, s:s, s:s, s:s}", "algo", tsr_algo_name(l->algo),
-                                            "weights", tsr_weight_format_name(l->format),
-                                            "activations", tsr_activation_name(l->activation),
-                                            "path", path));
-    }
-    return list;
-}
-
 static tsr_status print_json(const proposal *x, FILE *out)
 {
     json_t *json = json_pack("{s:s, s:b}", "folder", x->folder, "fits", x->fits);
@@ -151,11 +100,9 @@ static tsr_status print_json(const proposal *x, FILE *out)
                                   json_integer((json_int_t)x->request->memory_bytes));
         (void)json_object_set_new(json, "workspace_is_estimate",
                                   json_boolean(!x->request->target->exact_workspace));
-        (void)json_object_set_new(json, "kv_format",
-                                  json_string(tsr_kv_format_name(x->plan->kv_format)));
-        (void)json_object_set_new(json, "limits", limits_json(&x->plan->limits));
-        (void)json_object_set_new(json, "ranks", ranks_json(x->plan));
-        (void)json_object_set_new(json, "layers", layers_json(x));
+        json_t *plan = tsr_plan_json(x->plan, x->request);
+        (void)json_object_update(json, plan);
+        json_decref(plan);
     }
     (void)json_object_set_new(json, "problems", tsr_problem_list_json(&x->problems));
     return tsr_json_print(json, out);

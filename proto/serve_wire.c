@@ -42,6 +42,7 @@ static void pack_submit(const tsr_serve_message *m, wire *w)
     w->submit.n_stop_ids = (size_t)s->stop_id_count;
     LEND(w->submit.stop_ids, s->stop_ids);
     w->submit.ignore_eos = s->ignore_eos;
+    w->submit.priority = s->priority;
 }
 
 /* True when all are ids: not negative. */
@@ -78,6 +79,7 @@ static const char *read_submit(const void *unpacked, tsr_serve_message *m)
         .top_p = s->top_p,
         .top_k = (int32_t)s->top_k,
         .ignore_eos = s->ignore_eos,
+        .priority = s->priority,
     };
     return NULL;
 }
@@ -166,6 +168,8 @@ static void pack_output(const tsr_serve_message *m, wire *w)
     w->output.output_tokens = (uint32_t)o->output_tokens;
     w->output.cause = (uint32_t)o->cause;
     LEND(w->output.refusal, o->refusal);
+    w->output.queued_ns = (uint64_t)o->queued_ns;
+    w->output.first_ns = (uint64_t)o->first_ns;
 }
 
 static const char *read_output(const void *unpacked, tsr_serve_message *m)
@@ -173,7 +177,8 @@ static const char *read_output(const void *unpacked, tsr_serve_message *m)
     const Tessera__ServeOutput *o = unpacked;
 
     if (o->token < -1 || o->finish > INT32_MAX || o->prompt_tokens > INT32_MAX ||
-        o->output_tokens > INT32_MAX || o->cause > INT32_MAX)
+        o->output_tokens > INT32_MAX || o->cause > INT32_MAX || o->queued_ns > INT64_MAX ||
+        o->first_ns > INT64_MAX)
         return "a count is out of range";
     m->output = (tsr_serve_output){
         .id = o->id,
@@ -184,6 +189,8 @@ static const char *read_output(const void *unpacked, tsr_serve_message *m)
         .output_tokens = (int32_t)o->output_tokens,
         .cause = (int32_t)o->cause,
         .refusal = o->refusal,
+        .queued_ns = (int64_t)o->queued_ns,
+        .first_ns = (int64_t)o->first_ns,
     };
     return NULL;
 }
@@ -239,8 +246,8 @@ typedef struct kind_row {
 static const kind_row kinds[] = {
     [TSR_SERVE_SUBMIT] = {&tessera__serve_submit__descriptor, pack_submit, read_submit},
     [TSR_SERVE_CANCEL] = {&tessera__serve_cancel__descriptor, pack_cancel, read_cancel},
-    [TSR_SERVE_DRAIN] = {NULL, NULL, NULL},
     [TSR_SERVE_END] = {NULL, NULL, NULL},
+    [TSR_SERVE_DRAIN] = {NULL, NULL, NULL},
     [TSR_SERVE_HELLO] = {&tessera__serve_hello__descriptor, pack_hello, read_hello},
     [TSR_SERVE_LOADING] = {&tessera__serve_loading__descriptor, pack_loading, read_loading},
     [TSR_SERVE_READY] = {&tessera__serve_ready__descriptor, pack_ready, read_ready},

@@ -3,8 +3,8 @@
  *
  *   | length 4 | kind 1 | protobuf message of serve.proto | length 4 | ...
  *
- *   gateway   submit, cancel, drain, end  -->  engine
- *   gateway   <--  hello, loading, ready, output, load  engine
+ *   gateway   submit, cancel, end  -->  engine
+ *   gateway   <--  hello, loading, ready, output, load, drain  engine
  *
  * A length counts kind and message, is in the byte order of the machine that both are on, and is
  * bounded. serve_wire.c is the only file that knows protobuf-c.
@@ -25,8 +25,9 @@ enum { TSR_SERVE_VERSION = 1, TSR_SERVE_MOST_BYTES = 64 << 20 };
 typedef enum tsr_serve_kind {
     TSR_SERVE_SUBMIT = 1,
     TSR_SERVE_CANCEL,
-    TSR_SERVE_DRAIN, /* take no more, finish those taken, then end */
-    TSR_SERVE_END,   /* at once */
+    TSR_SERVE_END, /* finish what is there and go */
+    TSR_SERVE_DRAIN, /* the engine was asked to: the gateway is to take no more, and to end it when all
+                        are finished */
     TSR_SERVE_HELLO,
     TSR_SERVE_LOADING,
     TSR_SERVE_READY,
@@ -43,6 +44,7 @@ typedef struct tsr_serve_submit {
     int32_t stop_id_count;
     int32_t given;
     int32_t max_tokens;
+    int32_t priority;
     float temperature;
     float top_p;
     int32_t top_k;
@@ -77,7 +79,9 @@ typedef struct tsr_serve_output {
     int32_t prompt_tokens;
     int32_t output_tokens;
     int32_t cause;
-    const char *refusal; /* "" : none */
+    const char *refusal; /* "": none */
+    int64_t queued_ns;
+    int64_t first_ns;
 } tsr_serve_output;
 
 typedef struct tsr_serve_load {

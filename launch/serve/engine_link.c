@@ -27,7 +27,7 @@ struct tsr_engine_link {
     void *gone_context;
     int64_t heard_ms;
     bool is_ready;
-    bool is_said_hello;
+    bool has_said_hello;
 };
 
 tsr_status tsr_engine_link_open(struct event_base *base, const tsr_engine_events *events,
@@ -61,6 +61,7 @@ size_t tsr_engine_link_live(const tsr_engine_link *link)
 void tsr_engine_link_detach(tsr_engine_link *link, const char *why)
 {
     const tsr_engine_gone gone = link->gone;
+    const bool was_ready = link->is_ready;
 
     if (link->socket.fd < 0)
         return;
@@ -73,14 +74,13 @@ void tsr_engine_link_detach(tsr_engine_link *link, const char *why)
         r->sent = false;
     link->events.lost(link->events.context, why);
     if (gone != NULL)
-        gone(link->gone_context, why);
+        gone(link->gone_context, was_ready);
 }
 
 /* Sends what waits, and asks to be told when there is room where the socket is full. */
 static void push(tsr_engine_link *link)
 {
-    if (tsr_serve_link_push(&link->socket) != TSR_OK)
-        return; /* whoever reads finds out, behind what the engine wrote before it went */
+    tsr_serve_link_push(&link->socket);
     if (tsr_serve_link_waiting(&link->socket))
         (void)event_add(link->writable, NULL);
 }
@@ -116,11 +116,21 @@ static tsr_status send_request(tsr_engine_link *link, tsr_live_request *r)
                    .temperature = q->temperature,
                    .top_p = q->top_p,
                    .top_k = q->top_k,
-                   .ignore_eos = q->ignore_eos},
+                   .ignore_eos = q->ignore_eos,
+                   .priority = q->priority},
     };
     const tsr_status st = add(link, &message);
     r->sent = st == TSR_OK;
     return st;
+}
+
+/* A message that cannot be added leaves an engine that hears nothing any more. */
+static void say_end(tsr_engine_link *link)
+{
+    static const tsr_serve_message message = {.kind = TSR_SERVE_END};
+
+    if (link->socket.fd >= 0)
+        (void)add(link, &message);
 }
 
 static void end_request(tsr_engine_link *link, tsr_live_request *r, const tsr_output *how)
@@ -169,6 +179,8 @@ static tsr_status take_output(tsr_engine_link *link, const tsr_serve_output *o)
         .output_tokens = o->output_tokens,
         .refusal = o->refusal[0] != '\0' ? o->refusal : NULL,
         .cause = (tsr_status)o->cause,
+        .queued_ns = o->queued_ns,
+        .first_ns = o->first_ns,
     };
 
     if (r == NULL)
@@ -186,8 +198,8 @@ static tsr_status take_output(tsr_engine_link *link, const tsr_serve_output *o)
 
 static tsr_status take_hello(tsr_engine_link *link, const tsr_serve_hello *hello)
 {
-    link->is_said_hello = hello->version == TSR_SERVE_VERSION;
-    if (link->is_said_hello)
+    link->has_said_hello = hello->version == TSR_SERVE_VERSION;
+    if (link->has_said_hello)
         return TSR_OK;
     tsr_log(TSR_LOG_ERROR, "the engine is %s and speaks version %u; this gateway speaks %d",
             hello->program, hello->version, TSR_SERVE_VERSION);
@@ -198,7 +210,7 @@ static tsr_status take(tsr_engine_link *link, const tsr_serve_message *m)
 {
     const tsr_engine_events *events = &link->events;
 
-    if (!link->is_said_hello && m->kind != TSR_SERVE_HELLO)
+    if (!link->has_said_hello && m->kind != TSR_SERVE_HELLO)
         return TSR_ERR_MISMATCH;
     switch (m->kind) {
     case TSR_SERVE_HELLO:
@@ -213,9 +225,11 @@ static tsr_status take(tsr_engine_link *link, const tsr_serve_message *m)
     case TSR_SERVE_LOAD:
         events->load(events->context, &m->load);
         return TSR_OK;
+    case TSR_SERVE_DRAIN:
+        events->drain(events->context);
+        return TSR_OK;
     case TSR_SERVE_SUBMIT:
     case TSR_SERVE_CANCEL:
-    case TSR_SERVE_DRAIN:
     case TSR_SERVE_END:
         break;
     }
@@ -224,16 +238,11 @@ static tsr_status take(tsr_engine_link *link, const tsr_serve_message *m)
 
 static const char *why_gone(tsr_status st)
 {
-    switch (st) {
-    case TSR_ERR_PEER:
+    if (st == TSR_ERR_PEER)
         return "the engine has ended";
-    case TSR_ERR_MISMATCH:
-        return "the engine says what cannot be understood";
-    case TSR_ERR_CAPACITY:
+    if (st == TSR_ERR_CAPACITY)
         return "the engine has not read for too long";
-    default:
-        return tsr_status_text(st);
-    }
+    return tsr_status_text(st);
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *context)
@@ -280,7 +289,7 @@ tsr_status tsr_engine_link_attach(tsr_engine_link *link, int fd, tsr_engine_gone
     }
     link->gone = gone;
     link->gone_context = context;
-    link->is_said_hello = false;
+    link->has_said_hello = false;
     link->heard_ms = tsr_clock_ms();
     return TSR_OK;
 }
@@ -312,22 +321,14 @@ void tsr_engine_link_cancel(tsr_engine_link *link, uint64_t id)
         tsr_engine_link_detach(link, why_gone(TSR_ERR_CAPACITY));
 }
 
-static void say(tsr_engine_link *link, tsr_serve_kind kind)
-{
-    const tsr_serve_message message = {.kind = kind};
-
-    if (link->socket.fd >= 0 && add(link, &message) != TSR_OK)
-        tsr_engine_link_detach(link, why_gone(TSR_ERR_CAPACITY));
-}
-
-void tsr_engine_link_drain(tsr_engine_link *link)
-{
-    say(link, TSR_SERVE_DRAIN);
-}
-
 void tsr_engine_link_end(tsr_engine_link *link)
 {
-    say(link, TSR_SERVE_END);
+    for (tsr_live_request *r = link->live.first; r != NULL;) {
+        const uint64_t id = r->request.id;
+        r = r->next;
+        tsr_engine_link_cancel(link, id);
+    }
+    say_end(link);
 }
 
 void tsr_engine_link_fail(tsr_engine_link *link, tsr_status cause, const char *why)

@@ -13,7 +13,7 @@
 #define TSR_LAUNCH_SERVE_ENGINE_LINK_H
 
 #include "proto/serve_wire.h"
-#include "runtime/engine/request.h"
+#include "runtime/engine/engine.h"
 
 #include <event2/event.h>
 
@@ -41,6 +41,8 @@ typedef struct tsr_engine_events {
      * with TSR_FINISH_FAILED and a `cause` that is not TSR_OK. */
     void (*output)(void *context, const tsr_output *output);
     void (*load)(void *context, const tsr_engine_load *load);
+    /* A launcher has asked the engine to drain: no more requests are to be taken. */
+    void (*drain)(void *context);
     /* The engine is gone: a pause, or, after tsr_engine_link_fail, the end. */
     void (*lost)(void *context, const char *why);
     void *context;
@@ -51,8 +53,8 @@ TSR_MUST_USE tsr_status tsr_engine_link_open(struct event_base *base,
                                              const tsr_engine_events *events,
                                              tsr_engine_link **ret_link);
 
-/* Whoever looks after the engine is told when it is gone; why is one line. */
-typedef void (*tsr_engine_gone)(void *context, const char *why);
+/* Whoever looks after the engine is told when it is gone, and whether it had been ready. */
+typedef void (*tsr_engine_gone)(void *context, bool was_ready);
 
 /* Takes the socket of a new engine over; there is none attached. TSR_ERR_MEMORY, TSR_ERR_INTERNAL */
 TSR_MUST_USE tsr_status tsr_engine_link_attach(tsr_engine_link *link, int fd, tsr_engine_gone gone,
@@ -76,10 +78,7 @@ TSR_MUST_USE tsr_status tsr_engine_link_submit(tsr_engine_link *link, const tsr_
  * where there is none of that id. Not during the call where no engine is attached. */
 void tsr_engine_link_cancel(tsr_engine_link *link, uint64_t id);
 
-/* The engine finishes what it has, then goes. */
-void tsr_engine_link_drain(tsr_engine_link *link);
-
-/* The engine goes at once. */
+/* Cancels what lives, and the engine goes. */
 void tsr_engine_link_end(tsr_engine_link *link);
 
 /* Ends every live request: no engine will come back. */

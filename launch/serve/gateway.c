@@ -226,12 +226,18 @@ static void on_lost(void *context, const char *why)
         gateway->state = TSR_GATEWAY_LOADING;
 }
 
+static void on_drain(void *context)
+{
+    tsr_gateway_drain(context);
+}
+
 tsr_engine_events tsr_gateway_events(tsr_gateway *gateway)
 {
     return (tsr_engine_events){.loading = on_loading,
                                .ready = on_ready,
                                .output = on_output,
                                .load = on_load,
+                               .drain = on_drain,
                                .lost = on_lost,
                                .context = gateway};
 }

@@ -37,10 +37,9 @@ bool tsr_serve_link_waiting(const tsr_serve_link *link)
     return link->out.count > 0;
 }
 
-tsr_status tsr_serve_link_push(tsr_serve_link *link)
+void tsr_serve_link_push(tsr_serve_link *link)
 {
     size_t sent = 0;
-    tsr_status st = TSR_OK;
 
     while (sent < link->out.count) {
         const ssize_t n =
@@ -50,12 +49,10 @@ tsr_status tsr_serve_link_push(tsr_serve_link *link)
         } else if (errno == EAGAIN) {
             break;
         } else if (errno != EINTR) {
-            st = TSR_ERR_PEER;
-            break;
+            sent = link->out.count;
         }
     }
     tsr_text_drop(&link->out, sent);
-    return st;
 }
 
 /* Waits until something can be read, or everything that waits could be written meanwhile. */

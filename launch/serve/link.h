@@ -25,8 +25,9 @@ TSR_MUST_USE tsr_status tsr_serve_link_open(int fd, tsr_serve_link *ret_link);
  * for so long that it must be taken for lost */
 TSR_MUST_USE tsr_status tsr_serve_link_add(tsr_serve_link *link, const tsr_serve_message *message);
 
-/* Writes what the socket takes. TSR_ERR_PEER: the other end is gone */
-TSR_MUST_USE tsr_status tsr_serve_link_push(tsr_serve_link *link);
+/* Writes what the socket takes. Where the other end is gone all of it is dropped: whoever takes finds
+ * out, behind what the other end wrote before it went. */
+void tsr_serve_link_push(tsr_serve_link *link);
 
 /* True when messages wait for the socket. */
 bool tsr_serve_link_waiting(const tsr_serve_link *link);

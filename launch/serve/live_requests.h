@@ -3,7 +3,7 @@
 #ifndef TSR_LAUNCH_SERVE_LIVE_REQUESTS_H
 #define TSR_LAUNCH_SERVE_LIVE_REQUESTS_H
 
-#include "runtime/engine/request.h"
+#include "runtime/engine/engine.h"
 
 #include <stddef.h>
 
