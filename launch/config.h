@@ -57,6 +57,8 @@ typedef struct tsr_config {
     int64_t seed;
     bool has_seed;
     bool ignore_eos;
+    bool prefix_caching;
+    bool no_prefix_caching;
 
     const char *tokens; /* score */
     const char *out;

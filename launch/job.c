@@ -201,6 +201,16 @@ static int32_t longest_wait_ms(const tsr_config *config)
     return ms - tsr_smaller(ms / ENDING_PART, MOST_ENDING_MS);
 }
 
+/* A host has memory only where it was touched: a short run touches no more than it needs. */
+static bool shares_prefixes(const rank_run *r)
+{
+    const tsr_config *config = r->job->config;
+    const bool serves = config->command == TSR_COMMAND_SERVE;
+    const bool runs_on_card = config->command == TSR_COMMAND_RUN && !r->backend->host;
+
+    return !config->no_prefix_caching && (config->prefix_caching || serves || runs_on_card);
+}
+
 static tsr_status run_engine(rank_run *r, tsr_model *model)
 {
     const tsr_config *config = r->job->config;
@@ -208,6 +218,7 @@ static tsr_status run_engine(rank_run *r, tsr_model *model)
         .spread = spread_of(config->spread),
         .seed = config->has_seed ? (uint64_t)config->seed : 0,
         .prefill_chunk = (int32_t)config->prefill_chunk,
+        .prefix_cache = shares_prefixes(r),
         .max_waiting = (int32_t)config->max_queue,
     };
     const tsr_engine_args args = {

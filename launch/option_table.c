@@ -165,6 +165,12 @@ const tsr_option_row tsr_option_rows[] = {
     {"spread", JOB, TSR_OPTION_CHOICE, AT(spread), 0, 0, "HOW", "least-loaded",
      "least-loaded|round-robin|first",
      "how requests find their rank; the bits do not depend on it"},
+    {"enable-prefix-caching", RUN | SERVE, TSR_OPTION_FLAG, AT(prefix_caching), 0, 0, NULL, NULL,
+     NULL,
+     "prompts share keys and values of what they begin with: the default of serve, and of run on "
+     "GPUs; the bits do not depend on it"},
+    {"no-enable-prefix-caching", RUN | SERVE, TSR_OPTION_FLAG, AT(no_prefix_caching), 0, 0, NULL,
+     NULL, NULL, "every prompt is computed whole"},
     {"prefill-chunk", REQUESTS, TSR_OPTION_INTEGER, AT(prefill_chunk), 1, MILLION, "N", NULL, NULL,
      "prompt tokens of one sequence in one step; all that fit when not given"},
     {"expect-world-size", JOB | DOCTOR, TSR_OPTION_INTEGER, AT(expect_world_size), 1, 65536, "N",

@@ -124,8 +124,8 @@ static bool tokens_hold(const tsr_step_bounds *b, const tsr_step_entry *e, uint3
 {
     const uint32_t top = (uint32_t)TSR_ENTRY_TOP_MASK << TSR_ENTRY_TOP_SHIFT;
     const uint32_t score_top = (uint32_t)TSR_ENTRY_TOP_MASK << TSR_ENTRY_SCORE_TOP_SHIFT;
-    const uint32_t known =
-        TSR_ENTRY_SAMPLE | TSR_ENTRY_LOGITS | TSR_ENTRY_RELEASE | TSR_ENTRY_SCORE | top | score_top;
+    const uint32_t known = TSR_ENTRY_SAMPLE | TSR_ENTRY_LOGITS | TSR_ENTRY_RELEASE |
+                           TSR_ENTRY_SCORE | TSR_ENTRY_RESUME | top | score_top;
     const uint64_t most_top[2] = {0, TSR_MOST_TOP};
 
     if (!agree(b, "unknown flags of an entry", 0, e->flags & ~known) ||

@@ -52,6 +52,9 @@ typedef enum tsr_entry_flags {
         4, /* no tokens: the sequence is forgotten, its blocks may be reused from this step on */
     TSR_ENTRY_SCORE = 8, /* how probable the next token of every row is, which the prompt has; that
                             of the last row is none where it is not there and not sampled either */
+    TSR_ENTRY_RESUME =
+        16, /* the first of its sequence, which begins behind positions that others have
+                              computed: its blocks hold them */
     TSR_ENTRY_TOP_SHIFT = 8,        /* 5 bits: most probable ids told with a sampled token */
     TSR_ENTRY_SCORE_TOP_SHIFT = 16, /* 5 bits: the same with each scored one */
     TSR_ENTRY_TOP_MASK = 31,
@@ -66,7 +69,7 @@ typedef struct tsr_step_entry {
     uint32_t tokens;
     uint32_t output_index; /* of the token to sample: 0 for a request's first */
     uint32_t first_block;  /* newly given blocks: step blocks[first_block ...] are appended to the
-                              block table */
+                              block table; of a RESUME, those up to first_position are others' too */
     uint32_t block_count;
 } tsr_step_entry;
 static_assert(sizeof(tsr_step_entry) == 32, "step entries travel as they lie in memory");

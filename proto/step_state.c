@@ -36,9 +36,10 @@ tsr_status tsr_step_state_apply(tsr_step_state *state, const tsr_step_plan *step
     for (uint32_t i = 0; i < step->header->entries; i++) {
         const tsr_step_entry *e = &step->entry[i];
         uint32_t *length = &state->length[(size_t)e->rank * state->max_num_seqs + e->slot];
-        const uint32_t after = tsr_step_entry_computes(e) ? *length + e->tokens : 0;
+        const bool resumes = (e->flags & TSR_ENTRY_RESUME) != 0 && *length == 0;
+        const uint32_t after = tsr_step_entry_computes(e) ? e->first_position + e->tokens : 0;
 
-        if (tsr_step_entry_computes(e) && e->first_position != *length) {
+        if (tsr_step_entry_computes(e) && e->first_position != *length && !resumes) {
             tsr_log(TSR_LOG_ERROR,
                     "step %" PRIu64 " on rank %" PRIu32 ": first_position of rank %" PRIu32
                     " slot %" PRIu32 ": expected %" PRIu32 ", got %" PRIu32

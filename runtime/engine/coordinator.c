@@ -249,6 +249,7 @@ tsr_status tsr_coordinator_run(tsr_rank_step *rank_step, tsr_engine_stats *ret_s
     const tsr_schedule_options options = {.spread = args->options->spread,
                                           .seed = args->options->seed,
                                           .prefill_chunk = args->options->prefill_chunk,
+                                          .prefix_cache = args->options->prefix_cache,
                                           .max_waiting = args->options->max_waiting};
     coordinator c = {.rank_step = rank_step, .args = args};
     bool stopped = false;

@@ -75,8 +75,9 @@ typedef struct tsr_engine_options {
     uint64_t seed;         /* of requests without one */
     int32_t prefill_chunk; /* most tokens of one sequence in one step; 0: what the step has room
                               for */
-    int32_t max_waiting;   /* requests in the queue; 0: as many as run at once */
-    int32_t idle_ms;       /* an idle engine sends an empty step this often, so that a lost rank is
+    bool prefix_cache; /* a prompt holds the blocks of what it begins with, where they are there */
+    int32_t max_waiting; /* requests in the queue; 0: as many as run at once */
+    int32_t idle_ms;     /* an idle engine sends an empty step this often, so that a lost rank is
                               noticed; below the group's deadline; 0: 250 */
 } tsr_engine_options;
 

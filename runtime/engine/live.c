@@ -1,7 +1,7 @@
 /*
  * A request's copy, and the reasons to refuse one.
  *
- *   one arena | tsr_live | prompt and max_tokens | stop ids | ids of all blocks it may ever hold |
+ *   one arena | tsr_live | prompt and max_tokens | stop ids | ids and keys of all blocks it may hold |
  *
  * All of it is measured and taken at submission, since a running step takes no memory. Refused is
  * only what could never run, on an empty rank and alone; what does not fit today waits. The last
@@ -129,14 +129,17 @@ tsr_status tsr_live_open(const tsr_request *request, const tsr_live_bounds *boun
     tsr_arena *memory;
 
     const tsr_status st =
-        tsr_arena_open(sizeof(tsr_live) + (tokens + stops + blocks) * 4 + 256, &memory);
+        tsr_arena_open(sizeof(tsr_live) + (tokens + stops + blocks) * sizeof(int32_t) +
+                           blocks * sizeof(tsr_block_key) + 320,
+                       &memory);
     if (st != TSR_OK)
         return st;
     tsr_live *live = tsr_arena_alloc(memory, sizeof(*live));
     int32_t *token = tsr_arena_array(memory, tokens, sizeof(*token));
     int32_t *stop = tsr_arena_array(memory, stops, sizeof(*stop));
     uint32_t *block = tsr_arena_array(memory, blocks, sizeof(*block));
-    if (live == NULL || token == NULL || stop == NULL || block == NULL) {
+    tsr_block_key *key = tsr_arena_array(memory, blocks, sizeof(*key));
+    if (live == NULL || token == NULL || stop == NULL || block == NULL || key == NULL) {
         tsr_arena_close(memory);
         return TSR_ERR_MEMORY;
     }
@@ -147,6 +150,9 @@ tsr_status tsr_live_open(const tsr_request *request, const tsr_live_bounds *boun
                        .tokens = token,
                        .stop_ids = stop,
                        .blocks = block,
+                       .keys = key,
+                       .key_room = (int32_t)blocks,
+                       .salt = request->cache_salt,
                        .stop_id_count = request->stop_id_count,
                        .prompt_tokens = request->prompt_tokens,
                        .given_tokens = request->given_tokens,

@@ -7,13 +7,15 @@
  * `length` counts positions that steps were planned for; it may run ahead of token_count, because a
  * step can be planned before the last one's tokens came back. A request whose blocks were taken
  * away begins at length 0 again, with all its tokens as prompt: `goal` of them. One that comes with
- * outputs it was given before begins like that.
+ * outputs it was given before begins like that. One that begins behind a prefix that its rank knows has
+ * its length from the beginning.
  */
 #ifndef TSR_RUNTIME_ENGINE_LIVE_H
 #define TSR_RUNTIME_ENGINE_LIVE_H
 
 #include "runtime/base/arena.h"
 #include "runtime/base/status.h"
+#include "runtime/engine/kv_blocks.h"
 #include "runtime/engine/request.h"
 #include "runtime/engine/step_shape.h"
 
@@ -41,6 +43,12 @@ struct tsr_live {
     int32_t *tokens;     /* [prompt_tokens + max_tokens] */
     int32_t *stop_ids;   /* [stop_id_count] */
     uint32_t *blocks;    /* [block_count] held on its rank, in order of position */
+    tsr_block_key *keys; /* [key_count] of the blocks that its tokens fill; prefix.h */
+    uint64_t salt;
+    int32_t key_count;
+    int32_t key_room;
+    int32_t known; /* leading blocks that others may hold too */
+    int32_t cached_tokens;
     int32_t stop_id_count;
     int32_t block_count;
     int32_t prompt_tokens;
@@ -56,6 +64,8 @@ struct tsr_live {
     bool score_prompt;
     int32_t score_top;
     int32_t top;
+    bool begun;        /* an entry has told its rank of its blocks */
+    bool begun_before; /* here or before it lost its blocks */
     tsr_live_state state;
     int32_t rank; /* while running */
     int32_t slot;

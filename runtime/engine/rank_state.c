@@ -1,9 +1,9 @@
 /*
  * The sequences of one rank, moved on by steps. A step says what changes, never how things stand:
  *
- *   1  RELEASE slot 3            sequence[3].known = 0      block_owner of its blocks = -1
+ *   1  RELEASE slot 3            sequence[3].known = 0      one holder less for its blocks
  *   2  admission to slot 3       known = 12, sampled = 0    its ids wait for the batch
- *   3  tokens of slot 3, of 5    sampled++                  block_owner of its new blocks = slot
+ *   3  tokens of slot 3, of 5    sampled++                  one holder more for its new blocks
  *
  * In this order, because one step may take a slot and its blocks from one sequence and give them to
  * another. What the coordinator has computed is checked here again: a rank that lost its place
@@ -27,19 +27,17 @@ static bool take_sequences(tsr_rank_state *s)
     const size_t blocks = (size_t)s->shape.sequence_blocks;
 
     s->sequence = calloc(slots, sizeof(*s->sequence));
-    s->block_owner = calloc((size_t)s->shape.kv_blocks, sizeof(*s->block_owner));
+    s->block = calloc((size_t)s->shape.kv_blocks, sizeof(*s->block));
     s->block_memory = calloc(slots * blocks, sizeof(*s->block_memory));
     s->prompt = calloc(slots, sizeof(*s->prompt));
     s->prompt_id = calloc((size_t)s->shape.prompt_ids, sizeof(*s->prompt_id));
     s->arrived_tokens = calloc(tokens, sizeof(*s->arrived_tokens));
-    if (s->sequence == NULL || s->block_owner == NULL || s->block_memory == NULL ||
-        s->prompt == NULL || s->prompt_id == NULL || s->arrived_tokens == NULL)
+    if (s->sequence == NULL || s->block == NULL || s->block_memory == NULL || s->prompt == NULL ||
+        s->prompt_id == NULL || s->arrived_tokens == NULL)
         return false;
 
     for (size_t i = 0; i < slots; i++)
         s->sequence[i].blocks = s->block_memory + i * blocks;
-    for (int32_t i = 0; i < s->shape.kv_blocks; i++)
-        s->block_owner[i] = -1;
     return true;
 }
 
@@ -65,7 +63,7 @@ void tsr_rank_state_close(tsr_rank_state *state)
 {
     tsr_step_state_close(&state->steps);
     free(state->sequence);
-    free(state->block_owner);
+    free(state->block);
     free(state->block_memory);
     free(state->prompt);
     free(state->prompt_id);
@@ -105,7 +103,7 @@ static tsr_status release(tsr_rank_state *s, const tsr_step_entry *e)
     if (q->known == 0)
         return disagree(s, e->slot, "released, but holds no sequence");
     for (int32_t i = 0; i < q->block_count; i++)
-        s->block_owner[q->blocks[i]] = -1;
+        s->block[q->blocks[i]].holders--;
     q->known = 0;
     q->block_count = 0;
     return TSR_OK;
@@ -156,23 +154,64 @@ static tsr_status admit_all(tsr_rank_state *s, const tsr_step_plan *step)
     return st;
 }
 
+/* Leading blocks of an entry that hold what steps before this one have computed; all of these are full. */
+static tsr_status check_shared(const tsr_rank_state *s, const tsr_step_plan *step,
+                               const tsr_step_entry *e, uint32_t *ret_shared)
+{
+    const uint32_t block_tokens = (uint32_t)s->shape.block_tokens;
+    const uint32_t shared = e->first_position / block_tokens;
+
+    *ret_shared = 0;
+    if ((e->flags & TSR_ENTRY_RESUME) == 0)
+        return TSR_OK;
+    if (s->sequence[e->slot].block_count > 0 || e->first_position % block_tokens != 0 ||
+        shared > e->block_count)
+        return disagree(s, e->slot, "it resumes where no block begins, or has begun before");
+    for (uint32_t i = 0; i < shared; i++) {
+        const tsr_rank_block *block = &s->block[step->block[e->first_block + i]];
+        if (block->full_at == 0 || block->full_at == s->steps.epoch)
+            return disagree(s, e->slot, "it resumes behind a block that no step has filled");
+    }
+    *ret_shared = shared;
+    return TSR_OK;
+}
+
+/* Blocks that the entry's positions fill can be shared from the next step on. */
+static void note_full(tsr_rank_state *s, const tsr_step_entry *e)
+{
+    const tsr_sequence *q = &s->sequence[e->slot];
+    const int32_t block_tokens = s->shape.block_tokens;
+    const int32_t end = (int32_t)(e->first_position + e->tokens) / block_tokens;
+
+    for (int32_t i = (int32_t)e->first_position / block_tokens; i < end; i++)
+        s->block[q->blocks[i]].full_at = s->steps.epoch;
+}
+
 /* New blocks of an entry, which then cover exactly its positions. */
 static tsr_status add_blocks(tsr_rank_state *s, const tsr_step_plan *step, const tsr_step_entry *e)
 {
     tsr_sequence *q = &s->sequence[e->slot];
     const int32_t end = (int32_t)(e->first_position + e->tokens);
+    uint32_t shared = 0;
+
+    const tsr_status st = check_shared(s, step, e, &shared);
+    if (st != TSR_OK)
+        return st;
 
     if (e->block_count > (uint32_t)(s->shape.sequence_blocks - q->block_count))
         return disagree(s, e->slot, "it is given more blocks than a sequence may have");
     for (uint32_t i = 0; i < e->block_count; i++) {
         const uint32_t block = step->block[e->first_block + i];
-        if (s->block_owner[block] >= 0)
+        if (i >= shared && s->block[block].holders > 0)
             return disagree(s, e->slot, "it is given a block that a sequence holds");
-        s->block_owner[block] = (int32_t)e->slot;
+        if (i >= shared)
+            s->block[block].full_at = 0;
+        s->block[block].holders++;
         q->blocks[q->block_count++] = (int32_t)block;
     }
     if (q->block_count != tsr_pieces(end, s->shape.block_tokens))
         return disagree(s, e->slot, "its blocks are not those that its positions take");
+    note_full(s, e);
     return TSR_OK;
 }
 

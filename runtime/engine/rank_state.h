@@ -33,13 +33,19 @@ typedef struct tsr_sequence {
     tsr_sample_row sampling; /* output_index is the entry's */
 } tsr_sequence;
 
+/* One KV block. */
+typedef struct tsr_rank_block {
+    uint64_t full_at; /* epoch of the step that filled it; 0: none has */
+    int32_t holders;  /* sequences */
+} tsr_rank_block;
+
 typedef struct tsr_rank_state {
     const tsr_plan *plan; /* borrowed */
     tsr_step_shape shape;
     uint32_t rank;
     tsr_step_state steps;    /* lengths of all ranks' sequences */
     tsr_sequence *sequence;  /* [shape.slots] */
-    int32_t *block_owner;    /* [shape.kv_blocks] slot that holds it, -1: none */
+    tsr_rank_block *block;   /* [shape.kv_blocks] */
     int32_t *block_memory;   /* behind the sequences' blocks */
     tsr_prompt *prompt;      /* [prompts] that the last step admitted here */
     int32_t *prompt_id;      /* [prompt_ids] theirs, one after the other */

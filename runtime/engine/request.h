@@ -25,7 +25,8 @@ typedef struct tsr_request {
     int32_t stop_id_count;
     const int32_t *stop_ids; /* [stop_id_count] end the request besides the model's eos; copied */
     uint64_t seed;
-    bool has_seed; /* false: the coordinator draws one */
+    uint64_t cache_salt; /* shares keys and values with requests of the same salt only */
+    bool has_seed;       /* false: the coordinator draws one */
     bool ignore_eos;
     bool want_logits;  /* score: the logits of every prompt position, nothing is sampled */
     bool score_prompt; /* how probable each token of the prompt was: tsr_prompt_scores */
@@ -60,6 +61,7 @@ typedef struct tsr_output {
     const char *refusal;   /* one line, only with TSR_FINISH_REFUSED and TSR_FINISH_FAILED; valid
                               during the call */
     tsr_status cause;      /* with TSR_FINISH_REFUSED; TSR_OK where the request is at fault */
+    int32_t cached_tokens; /* of the prompt, that were not computed when it first ran */
     int64_t queued_ns;     /* from its arrival until it was first admitted; 0: it never was */
     int64_t first_ns;      /* from its arrival until its first token here; 0: there is none */
 } tsr_output;
@@ -91,6 +93,8 @@ typedef struct tsr_engine_stats {
     uint64_t prompt_tokens;
     uint64_t output_tokens;
     uint64_t preemptions;
+    uint64_t prefix_queries;    /* tokens of prompts that might have been shared ... */
+    uint64_t prefix_hits;       /* ... and that were */
     int64_t first_token_ns_sum; /* from submission to first token, over first_tokens requests */
     uint64_t first_tokens;
     int64_t run_ns; /* from the first step to the last */

@@ -16,10 +16,12 @@
 #include "kernels/blocks.h"
 #include "runtime/base/log.h"
 #include "runtime/base/sizes.h"
+#include "runtime/engine/prefix.h"
 #include "runtime/engine/scheduler_state.h"
 
 #include <inttypes.h>
 #include <string.h>
+#include <sys/random.h>
 
 /* Of its memory, which grows to what it needs while it is opened. */
 enum { FIRST_BYTES = 65536 };
@@ -95,12 +97,12 @@ static bool take_scheduler_memory(tsr_scheduler *s)
     }
     for (size_t r = 0; r < ranks; r++) {
         tsr_rank_load *load = &s->load[r];
-        uint32_t *blocks = tsr_arena_array(s->memory, (size_t)s->shape.kv_blocks, sizeof(*blocks));
         load->slot = tsr_arena_array(s->memory, slots, sizeof(tsr_live *));
+        load->prompts = tsr_arena_array(s->memory, slots, sizeof(tsr_live *));
         load->release = tsr_arena_array(s->memory, slots, sizeof(bool));
-        if (blocks == NULL || load->slot == NULL || load->release == NULL)
+        if (load->slot == NULL || load->prompts == NULL || load->release == NULL ||
+            !tsr_kv_blocks_open(s->memory, s->shape.kv_blocks, &load->blocks))
             return false;
-        load->blocks = tsr_kv_blocks_over(blocks, s->shape.kv_blocks);
     }
     return true;
 }
@@ -120,6 +122,8 @@ tsr_status tsr_scheduler_open(const tsr_plan *plan, const tsr_schedule_options *
     if (s == NULL)
         goto undo_memory;
     *s = (tsr_scheduler){.plan = plan, .memory = memory, .options = *options, .shape = shape};
+    if (getrandom(&s->key_seed, sizeof(s->key_seed), 0) != (ssize_t)sizeof(s->key_seed))
+        s->key_seed = options->seed; /* an early kernel has none yet */
     if (!take_scheduler_memory(s))
         goto undo_memory;
     if (tsr_step_state_open((uint32_t)shape.ranks, (uint32_t)shape.slots, &s->state) != TSR_OK)
@@ -227,6 +231,7 @@ tsr_status tsr_scheduler_submit(tsr_scheduler *scheduler, const tsr_request *req
     if (st != TSR_OK)
         return st;
 
+    tsr_prefix_read(scheduler, live);
     live->order = order;
     live->arrived_ns = now_ns;
     if (!request->has_seed)
@@ -245,6 +250,7 @@ void tsr_scheduler_detach(tsr_scheduler *scheduler, tsr_live *live)
     tsr_live_list_remove(&load->running, live);
     tsr_kv_blocks_give(&load->blocks, live->block_count, live->blocks);
     live->block_count = 0;
+    live->known = 0;
     load->slot[live->slot] = NULL;
     load->release[live->slot] = true;
 }
@@ -257,6 +263,7 @@ static tsr_output output_of(const tsr_live *live, int32_t token, tsr_finish fini
         .finish = finish,
         .prompt_tokens = live->prompt_tokens,
         .output_tokens = live->token_count - live->prompt_tokens,
+        .cached_tokens = live->cached_tokens,
         .queued_ns = live->admitted_ns != 0 ? live->admitted_ns - live->arrived_ns : 0,
         .first_ns = live->first_ns != 0 ? live->first_ns - live->arrived_ns : 0,
     };
@@ -281,7 +288,8 @@ static tsr_live *find(const tsr_live_list *list, uint64_t id)
     return live;
 }
 
-/* False when there is no live request of that id. */
+/* What is wrong with one that fails may be in its keys and values. False when there is no live request
+ * of that id. */
 static bool end_one(tsr_scheduler *scheduler, uint64_t id, tsr_finish finish,
                     tsr_output *ret_output)
 {
@@ -291,6 +299,8 @@ static bool end_one(tsr_scheduler *scheduler, uint64_t id, tsr_finish finish,
         live = find(&scheduler->load[r].running, id);
     if (live == NULL)
         return false;
+    if (finish == TSR_FINISH_FAILED && live->state == TSR_LIVE_RUNNING)
+        tsr_prefix_forget(scheduler, live);
     *ret_output = end(scheduler, live, finish);
     reap(live);
     return true;
@@ -344,6 +354,8 @@ static bool results_hold(const tsr_scheduler *s, const tsr_noted_step *step,
 
 static tsr_output absorb_failure(tsr_scheduler *s, tsr_live *live)
 {
+    if (live->state == TSR_LIVE_RUNNING)
+        tsr_prefix_forget(s, live);
     tsr_output output = end(s, live, TSR_FINISH_FAILED);
     output.refusal = "a logit is NaN or infinite, so there is no next token: a weight or a scale "
                      "of the checkpoint is damaged, or an activation overflows";
@@ -362,6 +374,9 @@ static tsr_output absorb_token(tsr_scheduler *s, tsr_live *live, const tsr_token
         s->stats.first_tokens++;
     }
     live->tokens[live->token_count++] = row->token;
+    tsr_prefix_read(s, live);
+    if (live->state == TSR_LIVE_RUNNING)
+        tsr_prefix_note(s, live);
     s->stats.output_tokens++;
 
     tsr_output output = output_of(live, row->token, TSR_FINISH_NONE);

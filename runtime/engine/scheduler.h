@@ -39,6 +39,7 @@ typedef struct tsr_schedule_options {
     tsr_spread spread;
     uint64_t seed;         /* requests without a seed draw theirs from it, in order of arrival */
     int32_t prefill_chunk; /* most tokens of one prompt in one step; 0: what there is room for */
+    bool prefix_cache;     /* prefix.h */
     int32_t max_waiting;   /* requests in the queue; 0: as many as all ranks run at once */
 } tsr_schedule_options;
 

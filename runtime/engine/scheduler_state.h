@@ -1,5 +1,5 @@
-/* What the scheduler remembers. Private to its two files: scheduler.c (requests and results) and
- * scheduler_step.c (the next step). */
+/* What the scheduler remembers. Private to its files: scheduler.c (requests and results),
+ * scheduler_step.c (the next step) and prefix.c (what a prompt need not compute). */
 #ifndef TSR_RUNTIME_ENGINE_SCHEDULER_STATE_H
 #define TSR_RUNTIME_ENGINE_SCHEDULER_STATE_H
 
@@ -21,6 +21,7 @@ typedef struct tsr_rank_load {
     tsr_kv_blocks blocks;
     tsr_live_list running; /* by priority, then in order of admission */
     tsr_live **slot;       /* [slots] who has it, NULL: free */
+    tsr_live **prompts;    /* [slots] of the step being planned: whose prompts are under way */
     bool *release;         /* [slots] the next step says that the sequence is gone */
     int32_t tokens_left;   /* of the step being planned */
     int32_t rows_left;
@@ -53,6 +54,9 @@ struct tsr_scheduler {
     tsr_noted_step flight[TSR_STEPS_IN_FLIGHT];
     int32_t flights;
     int32_t oldest_flight;
+    /* blocks that sequences may still begin behind in the step being planned */
+    int32_t shared_left;
+    uint64_t key_seed;
     int32_t next_rank;         /* of round robin */
     tsr_output *outputs;       /* [shape.entries] */
     tsr_prompt_scores *scores; /* [shape.entries] */

@@ -2,8 +2,8 @@
  * The next step: who computes what, then the plan that says so.
  *
  *   decide   every running sequence that generates   1 token each     may take others' blocks
- *            prompts under way, oldest first         what is left     of free blocks
- *            the queue, in its order                 what is left     where the prompt fits
+ *            the queue, in its order                 none yet         where the prompt fits
+ *            prompts under way, shortest first       what is left     of free blocks
  *   lay out  releases and entries by rank and slot, new block ids, admissions
  *
  * Nothing here asks which token came out, so that a step is planned while the last one computes:
@@ -12,16 +12,22 @@
  *                  planned: length 6, sampled 2    back: token_count 5      step n+1, on the way
  *                  planned: length 6, sampled 2    back: token_count 6      step n has come back
  *
- * A long prompt takes what is left, never the token that another sequence is due in this step. The
- * order of entries is the order in which all ranks' tokens and logits come back.
+ * A prompt takes what is left, never the token that another sequence is due in this step. Of prompts the
+ * one with the least to compute goes first, so that a short one need not wait for a long one; but half of
+ * what is left is the oldest's, which so is never held up for long. The order of entries is the order in which all ranks' tokens and logits come back.
  */
 #include "proto/admission.h"
 #include "runtime/base/log.h"
 #include "runtime/base/sizes.h"
+#include "runtime/engine/prefix.h"
 #include "runtime/engine/scheduler_state.h"
 
 #include <inttypes.h>
 #include <string.h>
+
+/* What a running sequence is taken to compute beside a new one, in tokens: what must be spared for a
+ * request to go where more of them run. */
+enum { SEQUENCE_TOKENS = 256 };
 
 /* Blocks it must be given to reach `positions`. */
 static int32_t missing_blocks(const tsr_scheduler *s, const tsr_live *live, int32_t positions)
@@ -40,6 +46,25 @@ static uint32_t score_flags(const tsr_live *live)
     return TSR_ENTRY_SCORE | (uint32_t)live->score_top << TSR_ENTRY_SCORE_TOP_SHIFT;
 }
 
+/* Its first entry names all blocks it has, those it shares too. */
+static void begin(tsr_scheduler *s, tsr_live *live)
+{
+    const bool again = live->begun_before;
+
+    live->begun = true;
+    live->begun_before = true;
+    live->step.blocks = live->block_count;
+    if (live->length > 0) {
+        live->step.flags = TSR_ENTRY_RESUME;
+        s->shared_left -= live->known;
+    }
+    if (again || !tsr_prefix_allowed(s, live))
+        return;
+    live->cached_tokens = tsr_smaller(live->length, live->prompt_tokens);
+    s->stats.prefix_queries += (uint64_t)live->token_count;
+    s->stats.prefix_hits += (uint64_t)live->length;
+}
+
 /* Gives `tokens` positions of this step to a running request, for which its rank has blocks. */
 static void give_tokens(tsr_scheduler *s, tsr_live *live, int32_t tokens)
 {
@@ -48,14 +73,16 @@ static void give_tokens(tsr_scheduler *s, tsr_live *live, int32_t tokens)
     const int32_t blocks = missing_blocks(s, live, first + tokens);
     int32_t rows = 0;
 
+    if (!live->begun)
+        begin(s, live);
     if (blocks > 0 && tsr_kv_blocks_take(&load->blocks, blocks, live->blocks + live->block_count)) {
         live->block_count += blocks;
-        live->step.blocks = blocks;
+        live->step.blocks += blocks;
     }
     live->length += tokens;
     live->step.tokens = tokens;
     if (scores(live) && first >= live->scored) {
-        live->step.flags = live->want_logits ? TSR_ENTRY_LOGITS : score_flags(live);
+        live->step.flags |= live->want_logits ? TSR_ENTRY_LOGITS : score_flags(live);
         live->scored = live->length;
         rows = tokens;
     }
@@ -103,13 +130,13 @@ static void decide_decode(tsr_scheduler *s, tsr_rank_load *load)
     }
 }
 
-/* Tokens of its prompt that this step has room for. */
-static int32_t chunk_of(const tsr_scheduler *s, const tsr_live *live)
+/* Tokens of its prompt that there is room for, of `most`. */
+static int32_t chunk_of(const tsr_scheduler *s, const tsr_live *live, int32_t most)
 {
     const tsr_rank_load *load = &s->load[live->rank];
     const int64_t held = ((int64_t)live->block_count + load->blocks.count) * s->shape.block_tokens;
     const int32_t remaining = live->goal - live->length;
-    int32_t chunk = tsr_smaller(remaining, load->tokens_left);
+    int32_t chunk = tsr_smaller(remaining, most);
 
     if (s->options.prefill_chunk > 0)
         chunk = tsr_smaller(chunk, s->options.prefill_chunk);
@@ -126,13 +153,61 @@ static int32_t chunk_of(const tsr_scheduler *s, const tsr_live *live)
     return chunk == remaining && load->rows_left == 0 ? chunk - 1 : chunk;
 }
 
-static void decide_prompt(tsr_scheduler *s, tsr_live *live)
+static int32_t remaining_of(const tsr_live *live)
 {
-    if (live->length >= live->goal || live->step.tokens > 0)
-        return;
-    const int32_t chunk = chunk_of(s, live);
-    if (chunk > 0)
-        give_tokens(s, live, chunk);
+    return live->goal - live->length;
+}
+
+/* Prompts under way on a rank, by priority, then by what they have yet to compute; those that have not
+ * begun now hold what they may. Returns how many. */
+static int32_t collect_prompts(tsr_scheduler *s, tsr_rank_load *load)
+{
+    int32_t count = 0;
+
+    for (tsr_live *live = load->running.first; live != NULL; live = live->next) {
+        if (live->length >= live->goal)
+            continue;
+        if (!live->begun)
+            tsr_prefix_take(s, live);
+        int32_t at = count++;
+        for (; at > 0 && load->prompts[at - 1]->priority == live->priority &&
+               remaining_of(load->prompts[at - 1]) > remaining_of(live);
+             at--)
+            load->prompts[at] = load->prompts[at - 1];
+        load->prompts[at] = live;
+    }
+    return count;
+}
+
+/* True when a prompt has to wait for another step. */
+static bool waits(const tsr_scheduler *s, const tsr_live *live)
+{
+    return !live->begun && (live->known > s->shared_left || tsr_prefix_waits(s, live));
+}
+
+/* The prompt that has been on a rank for the longest, NULL when there is none that can go on. */
+static const tsr_live *oldest_prompt(const tsr_scheduler *s, const tsr_rank_load *load)
+{
+    const tsr_live *live = load->running.first;
+
+    while (live != NULL && (live->length >= live->goal || waits(s, live)))
+        live = live->next;
+    return live;
+}
+
+static void decide_prompts(tsr_scheduler *s, tsr_rank_load *load)
+{
+    const int32_t count = collect_prompts(s, load);
+    const tsr_live *oldest = oldest_prompt(s, load);
+    int32_t kept = oldest != NULL ? chunk_of(s, oldest, (load->tokens_left + 1) / 2) : 0;
+
+    for (int32_t i = 0; i < count; i++) {
+        tsr_live *live = load->prompts[i];
+        kept = live == oldest ? 0 : kept;
+        const int32_t chunk = waits(s, live) ? 0 : chunk_of(s, live, load->tokens_left - kept);
+        if (chunk > 0)
+            give_tokens(s, live, chunk);
+    }
 }
 
 /* Blocks that prompts under way on a rank have yet to take. */
@@ -146,25 +221,32 @@ static int32_t promised_blocks(const tsr_scheduler *s, const tsr_rank_load *load
     return blocks;
 }
 
-/* Whether a rank takes a waiting request now. Beside others it leaves each of them one more block,
- * so that it is not sent away again at once. */
-static bool takes(const tsr_scheduler *s, const tsr_rank_load *load, const tsr_live *live)
-{
-    const int32_t needed = tsr_pieces(live->token_count, s->shape.block_tokens);
+/* What a request would meet on a rank. */
+typedef struct rank_fit {
+    int64_t cost; /* in tokens: of the others' steps, less those that it need not compute */
+    int32_t free; /* blocks that nobody holds or was promised */
+} rank_fit;
 
+/* Whether a rank takes a waiting request now. Beside others it leaves each of them one more block, so
+ * that it is not sent away again at once. */
+static bool takes(const tsr_scheduler *s, const tsr_rank_load *load, const tsr_live *live,
+                  rank_fit *ret_fit)
+{
     if (load->running.count == s->shape.slots || load->tokens_left == 0 || load->rows_left == 0 ||
         load->preempted)
         return false;
-    if (load->running.count == 0)
-        return needed <= load->blocks.count;
-    return needed + load->running.count <= load->blocks.count - promised_blocks(s, load);
+    const tsr_prefix_match match = tsr_prefix_match_of(s, load, live);
+    const int32_t needed = tsr_pieces(live->token_count, s->shape.block_tokens) - match.held;
+    const int32_t free = load->blocks.count - promised_blocks(s, load);
+    *ret_fit = (rank_fit){.cost = (int64_t)load->running.count * SEQUENCE_TOKENS -
+                                  (int64_t)match.coming * s->shape.block_tokens,
+                          .free = free};
+    return needed + load->running.count <= free;
 }
 
-static bool lighter(const tsr_rank_load *a, const tsr_rank_load *b)
+static bool lighter(const rank_fit *a, const rank_fit *b)
 {
-    if (a->running.count != b->running.count)
-        return a->running.count < b->running.count;
-    return a->blocks.count > b->blocks.count;
+    return a->cost != b->cost ? a->cost < b->cost : a->free > b->free;
 }
 
 /* The rank that takes a waiting request, NULL when none does now. */
@@ -173,13 +255,18 @@ static tsr_rank_load *choose_rank(tsr_scheduler *s, const tsr_live *live)
     const int32_t ranks = s->shape.ranks;
     const int32_t start = s->options.spread == TSR_SPREAD_ROUND_ROBIN ? s->next_rank : 0;
     tsr_rank_load *best = NULL;
+    rank_fit best_fit = {0};
 
     for (int32_t i = 0; i < ranks; i++) {
         tsr_rank_load *load = &s->load[(start + i) % ranks];
-        if (!takes(s, load, live))
+        rank_fit fit;
+        if (!takes(s, load, live, &fit))
             continue;
-        if (best == NULL || (s->options.spread == TSR_SPREAD_LEAST_LOADED && lighter(load, best)))
+        if (best == NULL ||
+            (s->options.spread == TSR_SPREAD_LEAST_LOADED && lighter(&fit, &best_fit))) {
             best = load;
+            best_fit = fit;
+        }
     }
     return best;
 }
@@ -209,8 +296,9 @@ static void admit(tsr_scheduler *s, tsr_rank_load *load, tsr_live *live)
     live->state = TSR_LIVE_RUNNING;
     live->rank = (int32_t)(load - s->load);
     live->slot = slot;
-    live->length = 0;
+    live->begun = false;
     live->goal = live->token_count;
+    tsr_prefix_take(s, live);
     if (live->admitted_ns == 0)
         live->admitted_ns = s->now_ns;
     live->step.admitted = true;
@@ -230,7 +318,6 @@ static void decide_admissions(tsr_scheduler *s)
             return;
         room -= bytes;
         admit(s, load, live);
-        decide_prompt(s, live);
     }
 }
 
@@ -244,10 +331,21 @@ static void decide(tsr_scheduler *s)
         for (tsr_live *live = load->running.first; live != NULL; live = live->next)
             memset(&live->step, 0, sizeof(live->step));
         decide_decode(s, load);
-        for (tsr_live *live = load->running.first; live != NULL; live = live->next)
-            decide_prompt(s, live);
     }
     decide_admissions(s);
+    for (int32_t r = 0; r < s->shape.ranks; r++)
+        decide_prompts(s, &s->load[r]);
+}
+
+/* What this step fills is known from the next one on. */
+static void note_filled(tsr_scheduler *s)
+{
+    for (int32_t r = 0; r < s->shape.ranks; r++) {
+        for (tsr_live *live = s->load[r].running.first; live != NULL; live = live->next) {
+            if (live->step.tokens > 0)
+                tsr_prefix_note(s, live);
+        }
+    }
 }
 
 /* What is counted before, and filled in while, a step is laid out. */
@@ -364,6 +462,7 @@ tsr_status tsr_scheduler_schedule(tsr_scheduler *scheduler, bool stop, int64_t n
         return TSR_ERR_INTERNAL;
     }
     s->now_ns = now_ns;
+    s->shared_left = s->shape.shared_blocks;
     decide(s);
     const cursor count = count_step(s);
     if (tsr_step_plan_lay_out(buffer, s->shape.step_bytes, count.entries, count.blocks,
@@ -373,6 +472,7 @@ tsr_status tsr_scheduler_schedule(tsr_scheduler *scheduler, bool stop, int64_t n
     }
 
     fill_step(s, &step, &s->flight[(s->oldest_flight + s->flights) % TSR_STEPS_IN_FLIGHT]);
+    note_filled(s);
     s->flights++;
     step.header->epoch = s->state.epoch;
     step.header->plan_digest = s->plan->digest;

@@ -8,6 +8,7 @@
 #include "runtime/plan/batch.h"
 
 /* Room for more admissions in a step than the one that must fit. */
+enum { MORE_SHARED_BLOCKS = 4096 }; /* and for more sequences that begin behind known blocks */
 enum { MORE_ADMISSIONS_BYTES = 5 * TSR_MORE_PROMPT_IDS }; /* an id takes up to 5 bytes */
 
 static bool limits_hold(const tsr_plan *plan)
@@ -45,11 +46,14 @@ tsr_status tsr_step_shape_of(const tsr_plan *plan, tsr_step_shape *ret_shape)
     shape.prompt_ids = tsr_batch_most(l).prompt_ids;
     shape.sequence_blocks = tsr_pieces(l->max_model_len, shape.block_tokens);
 
+    shape.shared_blocks = shape.sequence_blocks + MORE_SHARED_BLOCKS;
+
     /* A sequence that brings n tokens begins at most n / block_tokens + 1 blocks. */
     const uint64_t ranks = (uint64_t)shape.ranks;
     const uint64_t entries = 2 * ranks * (uint64_t)shape.slots;
     const uint64_t blocks =
-        ranks * ((uint64_t)(l->max_batched_tokens / l->kv_block_tokens) + (uint64_t)shape.slots);
+        ranks * ((uint64_t)(l->max_batched_tokens / l->kv_block_tokens) + (uint64_t)shape.slots) +
+        (uint64_t)shape.shared_blocks;
     const uint64_t admissions =
         tsr_admission_max_bytes((uint32_t)l->max_model_len) + MORE_ADMISSIONS_BYTES;
     if (!counts_hold(entries, blocks, admissions)) {

@@ -24,6 +24,7 @@ typedef struct tsr_step_shape {
     int32_t kv_blocks;
     int32_t sequence_blocks;  /* of a sequence of max_model_len */
     uint32_t entries;         /* most of a step: every slot released and taken again */
+    int32_t shared_blocks;    /* known ones, that sequences of a step begin behind */
     uint32_t blocks;          /* most that a step gives */
     uint32_t admission_bytes; /* most of a step: at least one admission of max_model_len */
     int32_t prompt_ids;       /* most that the admissions of a step hold */

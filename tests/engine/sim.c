@@ -71,7 +71,7 @@ bool sim_empty(const sim *s)
                 return false;
         }
         for (int32_t i = 0; i < state->shape.kv_blocks; i++) {
-            if (state->block_owner[i] >= 0)
+            if (state->block[i].holders != 0)
                 return false;
         }
     }

@@ -107,10 +107,109 @@ static void the_same_bits_however_requests_are_served(void **state)
     engine_run_close(&reference);
 }
 
+enum { ALIKE = 8, PROMPT = 21, SAID = 13 };
+
+/* Answers to one prompt; what goes on behind the first of them; a prompt that leaves early; one that
+ * ends where a block does; and one that is scored. */
+static void make_alike(int32_t prompts[ALIKE][RUN_TOKENS], tsr_request *requests,
+                       const run_answer *first)
+{
+    for (int32_t i = 0; i < ALIKE; i++) {
+        for (int32_t t = 0; t < PROMPT; t++)
+            prompts[i][t] = (t * t * 7 + t * 29) % 500;
+        requests[i] = (tsr_request){.id = (uint64_t)i,
+                                    .prompt = prompts[i],
+                                    .prompt_tokens = PROMPT,
+                                    .max_tokens = SAID + i,
+                                    .temperature = i % 2 == 0 ? 0.0F : 1.5F,
+                                    .top_p = 1.0F,
+                                    .has_seed = true,
+                                    .seed = (uint64_t)i,
+                                    .ignore_eos = true};
+    }
+    memcpy(prompts[4] + PROMPT, first->token, SAID * sizeof(int32_t));
+    prompts[4][PROMPT + SAID] = 77;
+    requests[4].prompt_tokens = PROMPT + SAID + 1;
+    prompts[5][9] += 1;
+    requests[6].prompt_tokens = 16;
+    requests[7].want_logits = true;
+}
+
+/* Blocks of 4 positions; with so few that sequences lose theirs, what is known is lost too. */
+static const way sharing[] = {
+    {.name = "1 rank", .setup = {.block_tokens = 4}},
+    {.name = "1 rank, one after the other", .setup = {.block_tokens = 4, .max_num_seqs = 1}},
+    {.name = "1 rank, chunks of 5, arriving two by two",
+     .setup = {.block_tokens = 4, .at_once = 2, .options = {.prefill_chunk = 5}}},
+    {.name = "4 ranks, arriving one by one",
+     .setup = {.ranks = 4, .block_tokens = 4, .at_once = 1}},
+    {.name = "2 ranks, 7 tokens a step",
+     .setup = {.ranks = 2, .block_tokens = 4, .max_batched_tokens = 7}},
+    {.name = "1 rank, few blocks",
+     .setup = {.block_tokens = 4, .kv_blocks = FEW_BLOCKS + 3},
+     .preempts = true},
+    {.name = "2 ranks, few blocks, all on the first",
+     .setup = {.ranks = 2,
+               .block_tokens = 4,
+               .kv_blocks = FEW_BLOCKS + 3,
+               .at_once = 1,
+               .options = {.spread = TSR_SPREAD_FIRST}},
+     .preempts = true},
+    {.name = "1 rank, three are cancelled",
+     .setup = {.block_tokens = 4, .at_once = 1, .cancel = {{1, 1}, {7, 0}, {20, 5}}}},
+};
+
+static void assert_the_same_but_for_cancelled(const way *w, run_device device,
+                                              const run_result *reference, const run_result *other)
+{
+    for (int32_t q = 0; q < ALIKE; q++) {
+        const run_answer *answer = &other->answer[q];
+        char what[160];
+        (void)snprintf(what, sizeof(what), "device %d, %s, request %d", (int)device, w->name, q);
+        if (answer->finish != TSR_FINISH_CANCELLED)
+            engine_run_same(what, &reference->answer[q], answer, reference->vocab);
+        else if (memcmp(answer->token, reference->answer[q].token,
+                        (size_t)answer->tokens * sizeof(int32_t)) != 0)
+            fail_msg("%s: other tokens before it was cancelled", what);
+    }
+}
+
+static void the_same_bits_whoever_has_computed_a_prefix(void **state)
+{
+    (void)state;
+    static int32_t prompts[ALIKE][RUN_TOKENS];
+    static run_result reference;
+    static run_result other;
+    tsr_request requests[ALIKE];
+    const run_setup alone = {0};
+    const int32_t count = (int32_t)(sizeof(sharing) / sizeof(sharing[0]));
+
+    make_alike(prompts, requests, &reference.answer[0]);
+    engine_run(&alone, requests, 1, &reference);
+    make_alike(prompts, requests, &reference.answer[0]);
+    engine_run(&alone, requests, ALIKE, &reference);
+    assert_int_equal(0, reference.stats.prefix_queries);
+    for (int32_t i = 0; i < count * RUN_DEVICES; i++) {
+        const way *w = &sharing[i % count];
+        run_setup setup = w->setup;
+        setup.device = (run_device)(i / count);
+        setup.options.prefix_cache = true;
+        engine_run(&setup, requests, ALIKE, &other);
+        engine_run_ended(&setup, &other, TSR_OK);
+        assert_in_range(other.stats.prefix_hits, 16, other.stats.prefix_queries);
+        if (w->preempts)
+            assert_in_range(other.stats.preemptions, 1, 100);
+        assert_the_same_but_for_cancelled(w, setup.device, &reference, &other);
+        engine_run_close(&other);
+    }
+    engine_run_close(&reference);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_same_bits_however_requests_are_served),
+        cmocka_unit_test(the_same_bits_whoever_has_computed_a_prefix),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,133 +2,38 @@
 #include "tests/test.h"
 
 #include "proto/admission.h"
-#include "tests/engine/sim.h"
+#include "tests/engine/scheduler_bench.h"
 #include "tests/log_lines.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-enum { MOST_OUTPUTS = 64 };
-
 static log_lines lines;
-static const int32_t prompt[] = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3,
-                                 2, 3, 8, 4, 6, 2, 6, 4, 3, 3, 8, 3, 2, 7, 9, 5};
-
-typedef struct bench {
-    sim sim;
-    tsr_scheduler *scheduler;
-    void *buffer;
-    tsr_step_plan step; /* the last one */
-    tsr_output output[MOST_OUTPUTS];
-    int32_t outputs; /* of the last step */
-} bench;
-
-static const tsr_engine_limits roomy = {.max_model_len = 32,
-                                        .max_num_seqs = 4,
-                                        .max_batched_tokens = 16,
-                                        .kv_block_tokens = 4,
-                                        .kv_blocks = 32,
-                                        .logit_rows = 16};
-
-static void bench_open(bench *b, int32_t ranks, const tsr_engine_limits *limits,
-                       tsr_schedule_options options)
-{
-    const tsr_plan plan = sim_plan(ranks, limits);
-
-    sim_open(&b->sim, &plan);
-    ASSERT_STATUS(TSR_OK, tsr_scheduler_open(&b->sim.plan, &options, &b->scheduler));
-    b->buffer = malloc(b->sim.state[0].shape.step_bytes);
-    assert_non_null(b->buffer);
-}
-
-static void bench_close(bench *b)
-{
-    tsr_scheduler_close(b->scheduler);
-    sim_close(&b->sim);
-    free(b->buffer);
-}
-
-/* A greedy request of the first `prompt_tokens` tokens that no eos ends. */
-static tsr_request plain(uint64_t id, int32_t prompt_tokens, int32_t max_tokens)
-{
-    return (tsr_request){.id = id,
-                         .prompt = prompt,
-                         .prompt_tokens = prompt_tokens,
-                         .max_tokens = max_tokens,
-                         .top_p = 1.0F,
-                         .has_seed = true,
-                         .ignore_eos = true};
-}
-
-static void submit(bench *b, tsr_request request, int64_t now)
-{
-    const char *refusal;
-    ASSERT_STATUS(TSR_OK, tsr_scheduler_submit(b->scheduler, &request, now, &refusal));
-    if (refusal != NULL)
-        fail_msg("refused: %s", refusal);
-}
-
-static void plan_step(bench *b)
-{
-    ASSERT_STATUS(TSR_OK, tsr_scheduler_schedule(b->scheduler, false, 0, b->buffer, &b->step));
-    sim_follow(&b->sim, &b->step);
-}
-
-static void absorb(bench *b, int64_t now)
-{
-    tsr_absorbed absorbed;
-    const tsr_step_results results = sim_results(&b->sim);
-    ASSERT_STATUS(TSR_OK, tsr_scheduler_absorb(b->scheduler, &results, now, &absorbed));
-    assert_in_range(absorbed.count, 0, MOST_OUTPUTS);
-    b->outputs = absorbed.count;
-    for (int32_t i = 0; i < absorbed.count; i++)
-        b->output[i] = absorbed.output[i];
-}
-
-static void step(bench *b)
-{
-    plan_step(b);
-    absorb(b, 0);
-}
-
-static void assert_entry(const bench *b, uint32_t index, tsr_step_entry expected)
-{
-    const tsr_step_entry *e = &b->step.entry[index];
-
-    assert_in_range(index, 0, b->step.header->entries - 1);
-    assert_int_equal(expected.rank, e->rank);
-    assert_int_equal(expected.slot, e->slot);
-    assert_int_equal(expected.flags, e->flags);
-    assert_int_equal(expected.first_position, e->first_position);
-    assert_int_equal(expected.tokens, e->tokens);
-    assert_int_equal(expected.output_index, e->output_index);
-}
-
 static void a_prompt_is_cut_into_chunks_and_only_its_last_row_is_sampled(void **state)
 {
     (void)state;
     bench b = {0};
 
-    bench_open(&b, 1, &roomy, (tsr_schedule_options){.prefill_chunk = 3});
-    submit(&b, plain(1, 7, 2), 0);
-    step(&b);
-    assert_entry(&b, 0, (tsr_step_entry){.tokens = 3});
+    bench_open(&b, 1, &bench_roomy, (tsr_schedule_options){.prefill_chunk = 3});
+    bench_submit(&b, bench_request(1, 7, 2), 0);
+    bench_step(&b);
+    bench_entry_is(&b, 0, (tsr_step_entry){.tokens = 3});
     assert_int_equal(1, b.step.header->blocks);
-    step(&b);
-    assert_entry(&b, 0, (tsr_step_entry){.first_position = 3, .tokens = 3});
+    bench_step(&b);
+    bench_entry_is(&b, 0, (tsr_step_entry){.first_position = 3, .tokens = 3});
     assert_int_equal(0, b.outputs);
-    step(&b);
-    assert_entry(&b, 0,
-                 (tsr_step_entry){.first_position = 6, .tokens = 1, .flags = TSR_ENTRY_SAMPLE});
+    bench_step(&b);
+    bench_entry_is(&b, 0,
+                   (tsr_step_entry){.first_position = 6, .tokens = 1, .flags = TSR_ENTRY_SAMPLE});
     assert_int_equal(1, b.outputs);
-    step(&b);
-    assert_entry(
+    bench_step(&b);
+    bench_entry_is(
         &b, 0,
         (tsr_step_entry){
             .first_position = 7, .tokens = 1, .output_index = 1, .flags = TSR_ENTRY_SAMPLE});
     assert_int_equal(TSR_FINISH_LENGTH, b.output[0].finish);
-    step(&b);
-    assert_entry(&b, 0, (tsr_step_entry){.flags = TSR_ENTRY_RELEASE});
+    bench_step(&b);
+    bench_entry_is(&b, 0, (tsr_step_entry){.flags = TSR_ENTRY_RELEASE});
     assert_int_equal(0, b.step.header->max_rank_tokens);
     assert_true(tsr_scheduler_idle(b.scheduler) && sim_empty(&b.sim));
     bench_close(&b);
@@ -137,22 +42,22 @@ static void a_prompt_is_cut_into_chunks_and_only_its_last_row_is_sampled(void **
 static void sequences_that_generate_come_before_prompts(void **state)
 {
     (void)state;
-    tsr_engine_limits limits = roomy;
+    tsr_engine_limits limits = bench_roomy;
     bench b = {0};
 
     limits.max_batched_tokens = 5;
     bench_open(&b, 1, &limits, (tsr_schedule_options){0});
-    submit(&b, plain(1, 4, 20), 0);
-    step(&b);
-    submit(&b, plain(2, 14, 1), 0);
+    bench_submit(&b, bench_request(1, 4, 20), 0);
+    bench_step(&b);
+    bench_submit(&b, bench_request(2, 14, 1), 0);
     for (uint32_t i = 0; i < 3; i++) {
-        step(&b);
-        assert_entry(&b, 0,
-                     (tsr_step_entry){.first_position = 4 + i,
-                                      .tokens = 1,
-                                      .output_index = 1 + i,
-                                      .flags = TSR_ENTRY_SAMPLE});
-        assert_entry(&b, 1, (tsr_step_entry){.slot = 1, .first_position = 4 * i, .tokens = 4});
+        bench_step(&b);
+        bench_entry_is(&b, 0,
+                       (tsr_step_entry){.first_position = 4 + i,
+                                        .tokens = 1,
+                                        .output_index = 1 + i,
+                                        .flags = TSR_ENTRY_SAMPLE});
+        bench_entry_is(&b, 1, (tsr_step_entry){.slot = 1, .first_position = 4 * i, .tokens = 4});
     }
     bench_close(&b);
 }
@@ -160,16 +65,16 @@ static void sequences_that_generate_come_before_prompts(void **state)
 static void no_more_sequences_are_admitted_than_one_step_can_serve(void **state)
 {
     (void)state;
-    tsr_engine_limits limits = roomy;
+    tsr_engine_limits limits = bench_roomy;
     bench b = {0};
 
     limits.max_batched_tokens = 2;
     bench_open(&b, 1, &limits, (tsr_schedule_options){0});
     for (uint64_t id = 0; id < 4; id++)
-        submit(&b, plain(id, 1, 4), 0);
-    step(&b);
+        bench_submit(&b, bench_request(id, 1, 4), 0);
+    bench_step(&b);
     assert_int_equal(2, b.outputs);
-    step(&b);
+    bench_step(&b);
     assert_int_equal(2, b.outputs);
     bench_close(&b);
 }
@@ -177,20 +82,20 @@ static void no_more_sequences_are_admitted_than_one_step_can_serve(void **state)
 static void rows_of_logits_never_exceed_the_limit_of_a_rank(void **state)
 {
     (void)state;
-    tsr_engine_limits limits = roomy;
-    tsr_request score = plain(1, 9, 0);
+    tsr_engine_limits limits = bench_roomy;
+    tsr_request score = bench_request(1, 9, 0);
     bench b = {0};
 
     limits.logit_rows = 4;
     score.want_logits = true;
     bench_open(&b, 1, &limits, (tsr_schedule_options){0});
-    submit(&b, score, 0);
-    step(&b);
-    assert_entry(&b, 0, (tsr_step_entry){.tokens = 4, .flags = TSR_ENTRY_LOGITS});
-    step(&b);
-    step(&b);
-    assert_entry(&b, 0,
-                 (tsr_step_entry){.first_position = 8, .tokens = 1, .flags = TSR_ENTRY_LOGITS});
+    bench_submit(&b, score, 0);
+    bench_step(&b);
+    bench_entry_is(&b, 0, (tsr_step_entry){.tokens = 4, .flags = TSR_ENTRY_LOGITS});
+    bench_step(&b);
+    bench_step(&b);
+    bench_entry_is(&b, 0,
+                   (tsr_step_entry){.first_position = 8, .tokens = 1, .flags = TSR_ENTRY_LOGITS});
     assert_int_equal(1, b.outputs);
     assert_int_equal(-1, b.output[0].token);
     assert_int_equal(TSR_FINISH_LENGTH, b.output[0].finish);
@@ -201,17 +106,17 @@ static void rows_of_logits_never_exceed_the_limit_of_a_rank(void **state)
 static void the_request_admitted_last_gives_its_blocks_and_runs_again(void **state)
 {
     (void)state;
-    tsr_engine_limits limits = roomy;
+    tsr_engine_limits limits = bench_roomy;
     bench b = {0};
     int32_t tokens[2][32] = {{0}};
     int32_t counts[2] = {0};
 
     limits.kv_blocks = 4;
     bench_open(&b, 1, &limits, (tsr_schedule_options){0});
-    submit(&b, plain(0, 4, 9), 0);
-    submit(&b, plain(1, 4, 9), 0);
+    bench_submit(&b, bench_request(0, 4, 9), 0);
+    bench_submit(&b, bench_request(1, 4, 9), 0);
     while (!tsr_scheduler_idle(b.scheduler)) {
-        step(&b);
+        bench_step(&b);
         for (int32_t i = 0; i < b.outputs; i++)
             tokens[b.output[i].id][counts[b.output[i].id]++] = b.output[i].token;
     }
@@ -222,68 +127,10 @@ static void the_request_admitted_last_gives_its_blocks_and_runs_again(void **sta
     bench_close(&b);
 }
 
-/* Runs what was submitted to its end; the ids in the order in which they ended. */
-static void run_all(bench *b, uint64_t *ended)
-{
-    while (!tsr_scheduler_idle(b->scheduler)) {
-        step(b);
-        for (int32_t i = 0; i < b->outputs; i++) {
-            if (b->output[i].finish != TSR_FINISH_NONE)
-                *ended++ = b->output[i].id;
-        }
-    }
-}
-
-static void a_lower_priority_goes_first_and_arrival_decides_among_equals(void **state)
-{
-    (void)state;
-    static const uint64_t expected[] = {3, 1, 4, 2};
-    static const int32_t priority[] = {0, 5, -1, 0};
-    tsr_engine_limits limits = roomy;
-    uint64_t ended[4] = {0};
-    bench b = {0};
-
-    limits.max_num_seqs = 1;
-    bench_open(&b, 1, &limits, (tsr_schedule_options){.max_waiting = 4});
-    for (uint64_t id = 1; id <= 4; id++) {
-        tsr_request request = plain(id, 3, 2);
-        request.priority = priority[id - 1];
-        assert_true(tsr_scheduler_has_room(b.scheduler));
-        submit(&b, request, 0);
-    }
-    assert_false(tsr_scheduler_has_room(b.scheduler));
-    assert_int_equal(4, tsr_scheduler_stats(b.scheduler).waiting);
-    run_all(&b, ended);
-    assert_memory_equal(expected, ended, sizeof(expected));
-    bench_close(&b);
-}
-
-/* As above, but the one that came first is of less importance. */
-static void who_matters_least_gives_its_blocks(void **state)
-{
-    (void)state;
-    static const uint64_t expected[] = {1, 0};
-    tsr_engine_limits limits = roomy;
-    tsr_request request = plain(0, 4, 9);
-    uint64_t ended[2] = {0};
-    bench b = {0};
-
-    limits.kv_blocks = 4;
-    request.priority = 1;
-    bench_open(&b, 1, &limits, (tsr_schedule_options){0});
-    submit(&b, request, 0);
-    step(&b);
-    submit(&b, plain(1, 4, 9), 0);
-    run_all(&b, ended);
-    assert_in_range(tsr_scheduler_stats(b.scheduler).preemptions, 1, 9);
-    assert_memory_equal(expected, ended, sizeof(expected));
-    bench_close(&b);
-}
-
 /* Submits to a rank of 4 blocks of 4 positions, and expects a line that says `what`. */
 static void assert_refused(tsr_request request, const char *what)
 {
-    tsr_engine_limits limits = roomy;
+    tsr_engine_limits limits = bench_roomy;
     bench b = {0};
     const char *refusal;
 
@@ -297,8 +144,8 @@ static void assert_refused(tsr_request request, const char *what)
     assert_true(tsr_scheduler_idle(b.scheduler));
 
     /* Nothing else stops. */
-    submit(&b, plain(9, 3, 1), 0);
-    step(&b);
+    bench_submit(&b, bench_request(9, 3, 1), 0);
+    bench_step(&b);
     assert_int_equal(1, b.outputs);
     bench_close(&b);
 }
@@ -309,28 +156,28 @@ static void a_request_that_can_never_run_is_refused_in_one_line(void **state)
     static const int32_t beyond[] = {1, SIM_VOCAB};
     static const int32_t negative[] = {-1};
     static const int32_t many[33] = {0};
-    tsr_request r = plain(1, 33, 1);
+    tsr_request r = bench_request(1, 33, 1);
 
     r.prompt = many;
     assert_refused(r, "prompt: 33 tokens do not fit into a context of 32");
     r.prompt_tokens = 32;
     assert_refused(r, "prompt: 32 tokens leave no room to answer");
-    assert_refused(plain(1, 0, 1), "prompt: it has no tokens");
-    assert_refused(plain(1, 10, 8), "17 positions take 5 KV blocks, a rank has 4");
-    assert_refused(plain(1, 10, -1), "max_tokens");
-    r = plain(1, 2, 1);
+    assert_refused(bench_request(1, 0, 1), "prompt: it has no tokens");
+    assert_refused(bench_request(1, 10, 8), "17 positions take 5 KV blocks, a rank has 4");
+    assert_refused(bench_request(1, 10, -1), "max_tokens");
+    r = bench_request(1, 2, 1);
     r.prompt = beyond;
     assert_refused(r, "prompt: token 1 is id 40, the model has ids 0 to 39");
-    r = plain(1, 1, 1);
+    r = bench_request(1, 1, 1);
     r.prompt = negative;
     assert_refused(r, "prompt: token 0 is id -1");
-    r = plain(1, 1, 1);
+    r = bench_request(1, 1, 1);
     r.temperature = NAN;
     assert_refused(r, "temperature");
-    r = plain(1, 1, 1);
+    r = bench_request(1, 1, 1);
     r.top_p = 0;
     assert_refused(r, "top_p");
-    r = plain(1, 1, 1);
+    r = bench_request(1, 1, 1);
     r.top_k = -1;
     assert_refused(r, "top_k");
 }
@@ -338,14 +185,14 @@ static void a_request_that_can_never_run_is_refused_in_one_line(void **state)
 static void a_request_of_exactly_all_blocks_runs(void **state)
 {
     (void)state;
-    tsr_engine_limits limits = roomy;
+    tsr_engine_limits limits = bench_roomy;
     bench b = {0};
 
     limits.kv_blocks = 4;
     bench_open(&b, 1, &limits, (tsr_schedule_options){0});
-    submit(&b, plain(1, 10, 7), 0);
+    bench_submit(&b, bench_request(1, 10, 7), 0);
     while (!tsr_scheduler_idle(b.scheduler))
-        step(&b);
+        bench_step(&b);
     assert_int_equal(7, tsr_scheduler_stats(b.scheduler).output_tokens);
     bench_close(&b);
 }
@@ -355,10 +202,10 @@ static void answers_end_at_the_end_of_the_context(void **state)
     (void)state;
     bench b = {0};
 
-    bench_open(&b, 1, &roomy, (tsr_schedule_options){0});
-    submit(&b, plain(1, 30, 1000), 0);
+    bench_open(&b, 1, &bench_roomy, (tsr_schedule_options){0});
+    bench_submit(&b, bench_request(1, 30, 1000), 0);
     while (!tsr_scheduler_idle(b.scheduler))
-        step(&b);
+        bench_step(&b);
     assert_int_equal(TSR_FINISH_LENGTH, b.output[0].finish);
     assert_int_equal(2, b.output[0].output_tokens);
     bench_close(&b);
@@ -369,10 +216,10 @@ static tsr_output run_alone(tsr_request request)
 {
     bench b = {0};
 
-    bench_open(&b, 1, &roomy, (tsr_schedule_options){0});
-    submit(&b, request, 0);
+    bench_open(&b, 1, &bench_roomy, (tsr_schedule_options){0});
+    bench_submit(&b, request, 0);
     do {
-        step(&b);
+        bench_step(&b);
     } while (b.outputs == 0 || b.output[0].finish == TSR_FINISH_NONE);
     bench_close(&b);
     return b.output[0];
@@ -382,10 +229,10 @@ static void eos_and_stop_ids_end_a_request_and_ignore_eos_only_spares_the_eos(vo
 {
     (void)state;
     int32_t second[8];
-    tsr_request r = plain(1, 4, 8);
+    tsr_request r = bench_request(1, 4, 8);
 
     /* What it would say: its second token is made a stop id, and then the model's eos. */
-    memcpy(second, prompt, 4 * sizeof(*prompt));
+    memcpy(second, bench_prompt, 4 * sizeof(*bench_prompt));
     second[4] = sim_next_token(second, 4, 0, 0);
     const int32_t stop = sim_next_token(second, 5, 0, 1);
     assert_int_not_equal(stop, second[4]);
@@ -400,7 +247,7 @@ static void eos_and_stop_ids_end_a_request_and_ignore_eos_only_spares_the_eos(vo
     int32_t first[4] = {1, 2, 3, 0};
     while (sim_next_token(first, 4, 0, 0) != 0)
         first[3]++;
-    r = plain(1, 4, 3);
+    r = bench_request(1, 4, 3);
     r.prompt = first;
     assert_int_equal(3, run_alone(r).output_tokens);
     r.ignore_eos = false;
@@ -414,10 +261,10 @@ static int32_t rank_of_first_entries(tsr_spread spread, int32_t *ranks, int32_t 
     bench b = {0};
     int32_t entries;
 
-    bench_open(&b, 3, &roomy, (tsr_schedule_options){.spread = spread});
+    bench_open(&b, 3, &bench_roomy, (tsr_schedule_options){.spread = spread});
     for (int32_t id = 0; id < count; id++)
-        submit(&b, plain((uint64_t)id, id == 0 ? 15 : 2, 4), 0);
-    step(&b);
+        bench_submit(&b, bench_request((uint64_t)id, id == 0 ? 15 : 2, 4), 0);
+    bench_step(&b);
     entries = (int32_t)b.step.header->entries;
     for (int32_t i = 0; i < entries; i++)
         ranks[i] = (int32_t)b.step.entry[i].rank;
@@ -463,13 +310,13 @@ static void a_request_without_a_seed_draws_one_by_its_place_of_arrival(void **st
 
     for (int run = 0; run < 2; run++) {
         bench b = {0};
-        bench_open(&b, 1, &roomy, (tsr_schedule_options){.seed = 42});
+        bench_open(&b, 1, &bench_roomy, (tsr_schedule_options){.seed = 42});
         for (uint64_t id = 0; id < 3; id++) {
-            tsr_request r = plain(id, 3, 1);
+            tsr_request r = bench_request(id, 3, 1);
             r.has_seed = run == 1 && id == 1;
             r.seed = 4711;
-            submit(&b, r, 0);
-            step(&b);
+            bench_submit(&b, r, 0);
+            bench_step(&b);
             seeds[run][id] = admitted_seed(&b);
         }
         bench_close(&b);
@@ -487,14 +334,14 @@ static void a_step_is_planned_before_the_last_ones_tokens_are_known(void **state
     tsr_absorbed absorbed;
     tsr_step_plan third;
 
-    bench_open(&b, 1, &roomy, (tsr_schedule_options){0});
-    tsr_request r = plain(1, 4, 8);
-    const int32_t stop = sim_next_token(prompt, 4, 0, 0);
+    bench_open(&b, 1, &bench_roomy, (tsr_schedule_options){0});
+    tsr_request r = bench_request(1, 4, 8);
+    const int32_t stop = sim_next_token(bench_prompt, 4, 0, 0);
     r.stop_ids = &stop;
     r.stop_id_count = 1;
-    submit(&b, r, 0);
+    bench_submit(&b, r, 0);
     for (int i = 0; i < 2; i++) {
-        plan_step(&b);
+        bench_plan(&b);
         memcpy(rows[i], b.sim.row, sizeof(rows[i]));
     }
     log_lines_clear(&lines);
@@ -508,8 +355,8 @@ static void a_step_is_planned_before_the_last_ones_tokens_are_known(void **state
     assert_false(tsr_scheduler_idle(b.scheduler));
     ASSERT_STATUS(TSR_OK, sim_absorb(b.scheduler, rows[1], 1, &absorbed));
     assert_int_equal(0, absorbed.count);
-    plan_step(&b);
-    assert_entry(&b, 0, (tsr_step_entry){.flags = TSR_ENTRY_RELEASE});
+    bench_plan(&b);
+    bench_entry_is(&b, 0, (tsr_step_entry){.flags = TSR_ENTRY_RELEASE});
     bench_close(&b);
 }
 
@@ -519,18 +366,18 @@ static void a_request_without_a_next_token_fails_alone(void **state)
     bench b = {0};
     tsr_absorbed absorbed;
 
-    bench_open(&b, 1, &roomy, (tsr_schedule_options){0});
-    submit(&b, plain(1, 4, 8), 0);
-    submit(&b, plain(2, 4, 8), 0);
-    plan_step(&b);
+    bench_open(&b, 1, &bench_roomy, (tsr_schedule_options){0});
+    bench_submit(&b, bench_request(1, 4, 8), 0);
+    bench_submit(&b, bench_request(2, 4, 8), 0);
+    bench_plan(&b);
     b.sim.row[0].token = -1;
     ASSERT_STATUS(TSR_OK, sim_absorb(b.scheduler, b.sim.row, 2, &absorbed));
     assert_int_equal(2, absorbed.count);
     assert_int_equal(TSR_FINISH_FAILED, absorbed.output[0].finish);
     assert_non_null(strstr(absorbed.output[0].refusal, "NaN"));
     assert_int_equal(TSR_FINISH_NONE, absorbed.output[1].finish);
-    plan_step(&b);
-    assert_entry(&b, 0, (tsr_step_entry){.flags = TSR_ENTRY_RELEASE});
+    bench_plan(&b);
+    bench_entry_is(&b, 0, (tsr_step_entry){.flags = TSR_ENTRY_RELEASE});
 
     b.sim.row[0].token = -2;
     ASSERT_STATUS(TSR_ERR_MISMATCH, sim_absorb(b.scheduler, b.sim.row, 1, &absorbed));
@@ -544,26 +391,26 @@ static void a_cancelled_request_is_released_wherever_it_is(void **state)
     tsr_output last;
     uint64_t id;
 
-    bench_open(&b, 1, &roomy, (tsr_schedule_options){.prefill_chunk = 2});
-    submit(&b, plain(1, 6, 4), 0);
+    bench_open(&b, 1, &bench_roomy, (tsr_schedule_options){.prefill_chunk = 2});
+    bench_submit(&b, bench_request(1, 6, 4), 0);
     assert_true(tsr_scheduler_cancel(b.scheduler, 1, &last)); /* waiting */
     assert_int_equal(TSR_FINISH_CANCELLED, last.finish);
     assert_true(tsr_scheduler_idle(b.scheduler));
 
-    submit(&b, plain(2, 6, 4), 0);
-    step(&b);
+    bench_submit(&b, bench_request(2, 6, 4), 0);
+    bench_step(&b);
     assert_true(tsr_scheduler_cancel(b.scheduler, 2, &last)); /* in its prompt */
-    step(&b);
-    assert_entry(&b, 0, (tsr_step_entry){.flags = TSR_ENTRY_RELEASE});
+    bench_step(&b);
+    bench_entry_is(&b, 0, (tsr_step_entry){.flags = TSR_ENTRY_RELEASE});
 
-    submit(&b, plain(3, 2, 4), 0);
-    plan_step(&b);
+    bench_submit(&b, bench_request(3, 2, 4), 0);
+    bench_plan(&b);
     assert_true(tsr_scheduler_owner(b.scheduler, 0, &id));
     assert_true(tsr_scheduler_cancel(b.scheduler, 3, &last)); /* while a step computes */
     assert_false(tsr_scheduler_owner(b.scheduler, 0, &id));
-    absorb(&b, 0);
+    bench_absorb(&b, 0);
     assert_int_equal(0, b.outputs);
-    step(&b);
+    bench_step(&b);
     assert_true(sim_empty(&b.sim));
     assert_false(tsr_scheduler_cancel(b.scheduler, 3, &last));
     bench_close(&b);
@@ -572,19 +419,19 @@ static void a_cancelled_request_is_released_wherever_it_is(void **state)
 static void a_slot_and_its_blocks_change_hands_within_a_step(void **state)
 {
     (void)state;
-    tsr_engine_limits limits = roomy;
+    tsr_engine_limits limits = bench_roomy;
     bench b = {0};
 
     limits.max_num_seqs = 1;
     limits.kv_blocks = 1;
     bench_open(&b, 1, &limits, (tsr_schedule_options){0});
-    submit(&b, plain(1, 2, 1), 0);
-    submit(&b, plain(2, 3, 1), 0);
-    step(&b);
-    step(&b);
+    bench_submit(&b, bench_request(1, 2, 1), 0);
+    bench_submit(&b, bench_request(2, 3, 1), 0);
+    bench_step(&b);
+    bench_step(&b);
     assert_int_equal(2, b.step.header->entries);
-    assert_entry(&b, 0, (tsr_step_entry){.flags = TSR_ENTRY_RELEASE});
-    assert_entry(&b, 1, (tsr_step_entry){.tokens = 3, .flags = TSR_ENTRY_SAMPLE});
+    bench_entry_is(&b, 0, (tsr_step_entry){.flags = TSR_ENTRY_RELEASE});
+    bench_entry_is(&b, 1, (tsr_step_entry){.tokens = 3, .flags = TSR_ENTRY_SAMPLE});
     bench_close(&b);
 }
 
@@ -594,9 +441,9 @@ static void tokens_that_do_not_answer_the_step_are_refused(void **state)
     bench b = {0};
     tsr_absorbed absorbed;
 
-    bench_open(&b, 1, &roomy, (tsr_schedule_options){0});
-    submit(&b, plain(1, 2, 4), 0);
-    plan_step(&b);
+    bench_open(&b, 1, &bench_roomy, (tsr_schedule_options){0});
+    bench_submit(&b, bench_request(1, 2, 4), 0);
+    bench_plan(&b);
     log_lines_clear(&lines);
     ASSERT_STATUS(TSR_ERR_MISMATCH, sim_absorb(b.scheduler, b.sim.row, 0, &absorbed));
     assert_true(log_lines_say(&lines, "step 1"));
@@ -616,14 +463,14 @@ static void time_to_the_first_token_is_counted_from_submission(void **state)
     (void)state;
     bench b = {0};
 
-    bench_open(&b, 1, &roomy, (tsr_schedule_options){.prefill_chunk = 2});
-    submit(&b, plain(1, 4, 2), 100);
-    plan_step(&b);
-    absorb(&b, 150);
-    plan_step(&b);
-    absorb(&b, 170);
-    plan_step(&b);
-    absorb(&b, 500);
+    bench_open(&b, 1, &bench_roomy, (tsr_schedule_options){.prefill_chunk = 2});
+    bench_submit(&b, bench_request(1, 4, 2), 100);
+    bench_plan(&b);
+    bench_absorb(&b, 150);
+    bench_plan(&b);
+    bench_absorb(&b, 170);
+    bench_plan(&b);
+    bench_absorb(&b, 500);
     const tsr_engine_stats stats = tsr_scheduler_stats(b.scheduler);
     assert_int_equal(70, stats.first_token_ns_sum);
     assert_int_equal(1, stats.first_tokens);
@@ -642,8 +489,6 @@ int main(void)
         cmocka_unit_test(no_more_sequences_are_admitted_than_one_step_can_serve),
         cmocka_unit_test(rows_of_logits_never_exceed_the_limit_of_a_rank),
         cmocka_unit_test(the_request_admitted_last_gives_its_blocks_and_runs_again),
-        cmocka_unit_test(a_lower_priority_goes_first_and_arrival_decides_among_equals),
-        cmocka_unit_test(who_matters_least_gives_its_blocks),
         cmocka_unit_test(a_request_that_can_never_run_is_refused_in_one_line),
         cmocka_unit_test(a_request_of_exactly_all_blocks_runs),
         cmocka_unit_test(answers_end_at_the_end_of_the_context),

@@ -26,6 +26,7 @@ typedef struct expected {
     int32_t scored;    /* tokens of the prompt */
     int32_t cancel_at; /* tokens after which it is cancelled, -1: never */
     tsr_finish got_finish;
+    int32_t given; /* of `got`, that it came with */
 } expected;
 
 typedef struct load {
@@ -68,6 +69,22 @@ static void expect_alone(expected *e, int32_t max_model_len)
     }
 }
 
+/* Most prompts begin as an earlier one does: with its prompt and what it says. */
+static void begin_alike(load *l, int32_t index)
+{
+    const expected *earlier = &l->want[pick(l, 0, index - 1)];
+    expected *e = &l->want[index];
+    int32_t most = earlier->request.prompt_tokens + earlier->outputs;
+
+    if (most > e->request.prompt_tokens)
+        most = e->request.prompt_tokens;
+    const int32_t alike = pick(l, 0, 3) > 0 ? pick(l, most / 2, most) : 0;
+    for (int32_t i = 0; i < alike; i++) {
+        const int32_t said = i - earlier->request.prompt_tokens;
+        e->prompt[i] = said < 0 ? earlier->prompt[i] : earlier->output[said];
+    }
+}
+
 static void draw_request(load *l, expected *e, uint64_t id)
 {
     const int32_t context = l->shape.max_model_len;
@@ -86,6 +103,8 @@ static void draw_request(load *l, expected *e, uint64_t id)
                                .want_logits = pick(l, 0, 4) == 0};
     for (int32_t i = 0; i < e->request.prompt_tokens; i++)
         e->prompt[i] = pick(l, 0, SIM_VOCAB - 1);
+    if (id > 0)
+        begin_alike(l, (int32_t)id);
     e->request.score_prompt = pick(l, 0, 3) == 0;
     e->request.score_top = pick(l, 0, 2);
     e->request.top = pick(l, 0, 3) == 0 ? pick(l, 1, TSR_MOST_TOP) : 0;
@@ -93,7 +112,15 @@ static void draw_request(load *l, expected *e, uint64_t id)
         e->request.max_tokens =
             pick(l, e->request.score_prompt ? 0 : 1, most - e->request.prompt_tokens);
     e->cancel_at = pick(l, 0, 7) == 0 ? pick(l, 1, 5) : -1;
+    e->request.priority = pick(l, 0, 3) - 3;
+    e->request.cache_salt = pick(l, 0, 5) == 0;
     expect_alone(e, context);
+    if (e->outputs > 1 && pick(l, 0, 3) == 0) {
+        e->given = pick(l, 1, e->outputs - 1);
+        e->got = e->given;
+        e->request.given = e->output;
+        e->request.given_tokens = e->given;
+    }
 }
 
 static void draw_load(load *l, uint64_t seed)
@@ -111,7 +138,8 @@ static void draw_load(load *l, uint64_t seed)
                                       .threads = 1};
     const tsr_plan plan = sim_plan(pick(l, 1, SIM_RANKS), &limits);
     const tsr_schedule_options options = {.spread = (tsr_spread)pick(l, 0, 2),
-                                          .prefill_chunk = pick(l, 0, 1) ? pick(l, 1, 9) : 0};
+                                          .prefill_chunk = pick(l, 0, 1) ? pick(l, 1, 9) : 0,
+                                          .prefix_cache = pick(l, 0, 3) > 0};
 
     sim_open(&l->sim, &plan);
     l->shape = l->sim.state[0].shape;
@@ -257,7 +285,25 @@ static void submit_some(load *l)
     }
 }
 
-static void run_load(load *l, uint64_t *ret_steps, uint64_t *ret_preemptions)
+/* Over all loads. */
+typedef struct counted {
+    uint64_t steps;
+    uint64_t preemptions;
+    uint64_t queries;
+    uint64_t hits;
+} counted;
+
+static void count(const load *l, uint64_t steps, counted *c)
+{
+    const tsr_engine_stats stats = tsr_scheduler_stats(l->scheduler);
+
+    c->steps += steps;
+    c->preemptions += stats.preemptions;
+    c->queries += stats.prefix_queries;
+    c->hits += stats.prefix_hits;
+}
+
+static void run_load(load *l, counted *c)
 {
     void *buffer = malloc(l->shape.step_bytes);
     results *late = malloc(sizeof(*late));
@@ -286,8 +332,7 @@ static void run_load(load *l, uint64_t *ret_steps, uint64_t *ret_preemptions)
         }
         assert_in_range(++steps, 0, MOST_STEPS);
     }
-    *ret_steps += steps;
-    *ret_preemptions += tsr_scheduler_stats(l->scheduler).preemptions;
+    count(l, steps, c);
     free(late);
     free(buffer);
 }
@@ -305,28 +350,30 @@ static void assert_all_came(const load *l)
         if (e->request.score_prompt && !e->request.want_logits)
             assert_int_equal(e->request.prompt_tokens - 1, e->scored);
     }
+    assert_true(tsr_scheduler_stats(l->scheduler).kv_blocks_used == 0);
 }
 
 static void every_request_gives_what_it_gives_alone_under_any_load(void **state)
 {
     (void)state;
-    uint64_t steps = 0;
-    uint64_t preemptions = 0;
+    counted c = {0};
     load *l = malloc(sizeof(*l));
 
     assert_non_null(l);
     for (uint64_t seed = 1; seed <= 2000; seed++) {
         memset(l, 0, sizeof(*l));
         draw_load(l, seed);
-        run_load(l, &steps, &preemptions);
+        run_load(l, &c);
         assert_all_came(l);
         tsr_scheduler_close(l->scheduler);
         sim_close(&l->sim);
     }
     free(l);
-    print_message("%d steps, %d preemptions\n", (int)steps, (int)preemptions);
-    /* The loads are such that blocks do run out. */
-    assert_in_range(preemptions, 500, UINT64_MAX);
+    print_message("%d steps, %d preemptions, %d of %d tokens shared\n", (int)c.steps,
+                  (int)c.preemptions, (int)c.hits, (int)c.queries);
+    /* The loads are such that blocks do run out, and prompts do begin alike. */
+    assert_in_range(c.preemptions, 500, UINT64_MAX);
+    assert_in_range(c.hits, c.queries / 20, c.queries);
 }
 
 int main(void)

@@ -98,7 +98,7 @@ VENDORS = [
     (r"jansson\.h", r"(runtime/(base|checkpoint|synthetic|text)|launch)/.*"),
     (r"pcre2\.h", r"runtime/(checkpoint|text)/.*"),
     (r"utf8proc\.h", r"runtime/text/.*"),
-    (r"xxhash\.h", r"proto/.*|runtime/base/file_mark\.c"),
+    (r"xxhash\.h", r"proto/.*|runtime/base/file_mark\.c|runtime/engine/prefix\.c"),
     (r"hwloc\.h", r"launch/.*"),
     (r"event2?/.*|event\.h", r"launch/serve/.*"),
     (r"openssl/.*", r"launch/serve/http_tls\.c"),

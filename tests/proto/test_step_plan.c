@@ -164,7 +164,7 @@ static void a_wrong_field_of_an_entry_is_named(void **state)
 
     ENTRY_CASE(2, rank, 2, "rank of entry 2");
     ENTRY_CASE(2, slot, 4, "slot of entry 2");
-    ENTRY_CASE(2, flags, 16, "unknown flags");
+    ENTRY_CASE(2, flags, 1U << 31, "unknown flags");
     ENTRY_CASE(2, flags, 21 << TSR_ENTRY_TOP_SHIFT, "top of entry 2");
     ENTRY_CASE(2, flags, 21 << TSR_ENTRY_SCORE_TOP_SHIFT, "top of scores of entry 2");
     ENTRY_CASE(2, tokens, 0, "tokens of entry 2");
