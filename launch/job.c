@@ -219,7 +219,7 @@ static tsr_status run_engine(rank_run *r, tsr_model *model)
         .seed = config->has_seed ? (uint64_t)config->seed : 0,
         .prefill_chunk = (int32_t)config->prefill_chunk,
         .prefix_cache = shares_prefixes(r),
-        .max_waiting = (int32_t)config->max_queue,
+        .max_waiting = config->command == TSR_COMMAND_SERVE ? INT32_MAX : 0, /* the gateway's own */
     };
     const tsr_engine_args args = {
         .plan = r->plan,

@@ -85,6 +85,37 @@ static tsr_status read_sampling(const json_t *body, const tsr_request_context *c
     return TSR_OK;
 }
 
+/* Requests share with those of the same salt alone; it is told by 64 bits (FNV-1a, mixed at the end). */
+static uint64_t salt_of(const char *text)
+{
+    uint64_t h = 0xcbf29ce484222325U;
+
+    for (const char *c = text; *c != '\0'; c++)
+        h = (h ^ (unsigned char)*c) * 0x100000001b3U;
+    h = (h ^ (h >> 32)) * 0x9e3779b97f4a7c15U;
+    return h ^ (h >> 29);
+}
+
+/* When it is computed, and with whom it shares keys and values. */
+static tsr_status read_place(const json_t *body, tsr_request *request, tsr_refusal *ret_refusal)
+{
+    static const range priority_range = {"priority", INT32_MIN, INT32_MAX, true};
+    const json_t *salt = json_object_get(body, "cache_salt");
+    double priority = 0;
+
+    const tsr_status st = read_body_number(body, &priority_range, &priority, ret_refusal);
+    if (st != TSR_OK)
+        return st;
+    request->priority = (int32_t)priority;
+    if (salt == NULL || json_is_null(salt))
+        return TSR_OK;
+    if (!json_is_string(salt) || json_string_length(salt) == 0)
+        return tsr_refuse(ret_refusal, "invalid_value", "cache_salt",
+                          "cache_salt: expected a text that is not empty");
+    request->cache_salt = salt_of(json_string_value(salt));
+    return TSR_OK;
+}
+
 /* The room an answer has: what was asked for, or the rest of the context. */
 static tsr_status read_max_tokens(const json_t *body, const tsr_request_context *context,
                                   tsr_generation *generation, tsr_refusal *ret_refusal)
@@ -212,6 +243,8 @@ tsr_status tsr_request_body_read(const json_t *body, tsr_body_kind kind,
         st = tsr_request_fields_check(body, context, ret_refusal);
     if (st == TSR_OK)
         st = read_sampling(body, context, &g.request, ret_refusal);
+    if (st == TSR_OK)
+        st = read_place(body, &g.request, ret_refusal);
     if (st == TSR_OK)
         st = read_stops(body, &g, ret_refusal);
     if (st == TSR_OK)

@@ -111,6 +111,10 @@ static const tsr_known_field rows[] = {
     NEUTRAL("stop_regex", "empty"),
     NEUTRAL("stop_sequences", "empty"),
 
+    /* when it is computed, and with whom it shares what it begins with */
+    READ("priority"),
+    READ("cache_salt"),
+
     /* what comes back */
     READ("skip_special_tokens"),
     NEUTRAL("audio", "empty"),
@@ -127,7 +131,6 @@ static const tsr_known_field rows[] = {
     NEUTRAL("top_logprobs", "0"),
 
     IGNORED("cache_prompt"),
-    IGNORED("cache_salt"),
     IGNORED("dry_allowed_length"),
     IGNORED("dry_base"),
     IGNORED("dry_penalty_last_n"),
@@ -142,7 +145,6 @@ static const tsr_known_field rows[] = {
     IGNORED("model"),
     IGNORED("parallel_tool_calls"),
     IGNORED("prediction"),
-    IGNORED("priority"),
     IGNORED("prompt_cache_key"),
     IGNORED("prompt_cache_retention"),
     IGNORED("repeat_last_n"),

@@ -39,7 +39,8 @@ static void a_chat_becomes_what_its_template_says(void **state)
                                     "brief.\"},{\"role\":\"user\",\"content\":[{\"type\":"
                                     "\"text\",\"text\":\"one\"},{\"type\":\"text\",\"text\":"
                                     "\"two\"}]}],\"max_completion_tokens\":9,\"top_k\":-1,"
-                                    "\"seed\":-5,\"stop\":[\"x\",\"yz\"],\"unknown\":1}",
+                                    "\"seed\":-5,\"stop\":[\"x\",\"yz\"],\"unknown\":1,"
+                                    "\"priority\":-2,\"cache_salt\":\"ours\"}",
                                     &g, &refusal));
     ASSERT_STATUS(TSR_OK,
                   tsr_tokenizer_encode(context.tokenizer, text, sizeof(text) - 1, false, &wanted));
@@ -49,6 +50,8 @@ static void a_chat_becomes_what_its_template_says(void **state)
     assert_memory_equal(g.prompts[0].ids, wanted.ids, wanted.count * sizeof(int32_t));
     assert_int_equal(g.request.max_tokens, 9);
     assert_int_equal(g.request.top_k, 0);
+    assert_int_equal(g.request.priority, -2);
+    assert_true(g.request.cache_salt != 0);
     assert_true(g.request.has_seed && g.request.seed == (uint64_t)-5);
     assert_true(g.request.temperature == 0.25F);
     assert_true(g.request.top_p == 1.0F);
@@ -280,6 +283,8 @@ static void what_is_refused_is_named(void **state)
         {"{\"prompt\":\"a\",\"stop_token_ids\":[-1]}", "invalid_value", "stop_token_ids"},
         {"{\"prompt\":\"a\",\"seed\":1.5}", "invalid_value", "seed"},
         {"{\"prompt\":\"a\",\"ignore_eos\":1}", "invalid_value", "ignore_eos"},
+        {"{\"prompt\":\"a\",\"priority\":0.5}", "invalid_value", "priority"},
+        {"{\"prompt\":\"a\",\"cache_salt\":\"\"}", "invalid_value", "cache_salt"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         tsr_generation g = {.prompt_count = 42};
