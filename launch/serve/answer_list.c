@@ -31,7 +31,7 @@ static tsr_status grow(tsr_answer_list *list)
     if (count > MOST_SLOTS)
         return TSR_ERR_MEMORY;
 
-    tsr_choice **slots = realloc(list->slots, count * sizeof(list->slots[0]));
+    tsr_choice **slots = realloc(list->slots, count * sizeof(tsr_choice *));
     if (slots == NULL)
         return TSR_ERR_MEMORY;
     list->slots = slots;

@@ -49,10 +49,20 @@ bool tsr_gateway_has_model(const tsr_gateway *gateway, const char *name)
     return false;
 }
 
-void tsr_gateway_add_progress(const tsr_gateway *gateway, tsr_json_text *json)
+/* Of the weights, at the pace so far; below 0: there is none. */
+static double eta_s(const tsr_gateway *gateway)
 {
     const double seconds = (double)(tsr_clock_ns() - gateway->loading_since_ns) / 1e9;
     const double done = (double)gateway->loading_bytes;
+
+    if (gateway->loading_total == 0 || done <= 0)
+        return -1;
+    return ((double)gateway->loading_total - done) * seconds / done;
+}
+
+void tsr_gateway_add_progress(const tsr_gateway *gateway, tsr_json_text *json)
+{
+    const double left_s = eta_s(gateway);
 
     if (gateway->loading_total == 0) {
         tsr_json_add(json, "null");
@@ -61,8 +71,8 @@ void tsr_gateway_add_progress(const tsr_gateway *gateway, tsr_json_text *json)
     tsr_json_add(json, "{\"phase\":\"weights\",\"bytes\":%llu,\"total\":%llu,\"eta_s\":",
                  (unsigned long long)gateway->loading_bytes,
                  (unsigned long long)gateway->loading_total);
-    if (done > 0 && seconds > 0)
-        tsr_json_add(json, "%.1f}", ((double)gateway->loading_total - done) * seconds / done);
+    if (left_s >= 0)
+        tsr_json_add(json, "%.1f}", left_s);
     else
         tsr_json_add(json, "null}");
 }
@@ -121,6 +131,16 @@ static int32_t retry_after_s(const tsr_gateway *gateway, size_t waiting)
     return seconds > MOST_RETRY_S ? MOST_RETRY_S : (int32_t)seconds;
 }
 
+/* When the weights may be there. */
+static int32_t loading_retry_s(const tsr_gateway *gateway)
+{
+    const double seconds = eta_s(gateway);
+
+    if (seconds < 0)
+        return LOADING_RETRY_S;
+    return seconds < MOST_RETRY_S ? (int32_t)seconds + 1 : MOST_RETRY_S;
+}
+
 static bool refuse_state(tsr_gateway *gateway, tsr_http_exchange *exchange)
 {
     tsr_refusal refusal = {.code = "model_loading", .status = UNAVAILABLE};
@@ -142,7 +162,7 @@ static bool refuse_state(tsr_gateway *gateway, tsr_http_exchange *exchange)
     } else {
         (void)snprintf(refusal.message, sizeof(refusal.message), "Loading model");
     }
-    tsr_error_reply(exchange, &refusal, LOADING_RETRY_S);
+    tsr_error_reply(exchange, &refusal, loading_retry_s(gateway));
     return true;
 }
 

@@ -19,7 +19,7 @@ void tsr_serve_page(tsr_gateway *gateway, tsr_http_exchange *exchange)
                           .headers = "Cache-Control: no-cache\r\n"
                                      "Content-Security-Policy: default-src 'none'; style-src "
                                      "'unsafe-inline'; script-src 'unsafe-inline'; connect-src "
-                                     "'self'\r\n",
+                                     "'self'; img-src data:\r\n",
 
                           .bytes = tsr_status_page,
                           .count = tsr_status_page_bytes});

@@ -157,6 +157,14 @@ static void step(tsr_engine_link *link)
     say_load(link, running, waiting);
 }
 
+/* What the plan of an engine looks like, in short. */
+static const char plan[] =
+    "{\"ranks\":[{\"rank\":0,\"weights_bytes\":3145728,\"kv_bytes\":1024},"
+    "{\"rank\":1,\"weights_bytes\":2097152,\"kv_bytes\":1024}],\"layers\":["
+    "{\"layer\":0,\"modules\":{\"q_proj\":{\"weights\":\"bf16\",\"path\":\"not quantized\"}}},"
+    "{\"layer\":1,\"modules\":{\"q_proj\":{\"weights\":\"fp8\",\"path\":\"<as declared>\"}}},"
+    "{\"layer\":2,\"modules\":{\"q_proj\":{\"weights\":\"fp8\",\"path\":\"<as declared>\"}}}]}";
+
 static void load_on(tsr_engine_link *link)
 {
     const int64_t now = tsr_clock_ms();
@@ -173,7 +181,7 @@ static void load_on(tsr_engine_link *link)
         .vocab = 1000,
         .max_num_seqs = FAKE_SEQS,
         .kv_tokens = 1600,
-        .info = "{\"fake\":true}",
+        .info = plan,
     };
     link->ready_ms = 0;
     link->events.ready(link->events.context, &facts);
