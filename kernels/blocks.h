@@ -33,6 +33,7 @@
 #include "kernels/experts.h"
 #include "runtime/base/model_facts.h"
 #include "runtime/base/token_logprob.h"
+#include "runtime/base/token_rules.h"
 
 #include <stdbool.h>
 
@@ -207,6 +208,7 @@ TSR_MUST_USE tsr_status tsr_block_combine(tsr_device *device, const tsr_combine_
 typedef enum tsr_sample_flags {
     TSR_SAMPLE_FORCED = 1, /* the token is the one that stands in the text: only how probable it is
                               is asked. None where the text does not go so far */
+    TSR_SAMPLE_RULED = 2,  /* by the rules of its slot */
 } tsr_sample_flags;
 
 /* How one row of logits becomes a token, and where that goes. */
@@ -216,6 +218,7 @@ typedef struct tsr_sample_row {
                               output_index) only */
     float temperature;     /* 0: the largest logit, ties to the lower id */
     float top_p;           /* (0, 1] */
+    float min_p;           /* [0, 1]: of the largest probability; what has less is left out first */
     int32_t top_k;         /* 0: all */
     int32_t logit_row;     /* rows may be sampled in any order, and more than once */
     int32_t slot;          /* text[slot, position] becomes the token, where the text goes so far */
@@ -225,10 +228,10 @@ typedef struct tsr_sample_row {
     uint32_t flags;    /* tsr_sample_flags */
 } tsr_sample_row;
 
-/* A logit of the allowed ids is NaN or infinite: there is no next token. */
-enum { TSR_NO_TOKEN = -1 };
+/* There is no next token: a logit of the allowed ids is NaN or infinite; or the rules leave no id. */
+enum { TSR_NO_TOKEN = -1, TSR_NO_TOKEN_LEFT = -2 };
 
-/* What came of it: the token, or TSR_NO_TOKEN, and its log softmax over the allowed ids at
+/* What came of it: the token or why there is none, and its log softmax over the allowed ids at
  * temperature 1; 0 if there is none, -INFINITY of a forced id that is not allowed. */
 typedef tsr_token_logprob tsr_sampled;
 
@@ -240,14 +243,16 @@ typedef struct tsr_predict_block {
     const void *x;             /* [T, H] */
     const int32_t *x_row;      /* [rows] rows of x whose logits are computed */
     const tsr_sample_row *row; /* [samples], in device memory */
-    const float *norm;         /* [H] */
-    const tsr_linear *head;    /* [V, H] */
+    const tsr_token_rules *rules; /* [slots] of the text, in device memory */
+    const float *norm;            /* [H] */
+    const tsr_linear *head;       /* [V, H] */
     tsr_text_table text;
     int32_t rows;
     int32_t samples;
     int32_t tops;    /* that `top` has room for */
     int32_t allowed; /* ids >= allowed are never chosen (padding of the vocabulary) */
     float eps;
+    bool is_bent; /* some row has rules or a min_p: else none has */
 } tsr_predict_block;
 TSR_MUST_USE tsr_status tsr_block_predict(tsr_device *device, const tsr_predict_block *b,
                                           tsr_stream s);

@@ -196,9 +196,9 @@ static tsr_status check_prefill(const tsr_bench_case *c, const tsr_plan *plan)
     const tsr_engine_limits *l = &plan->limits;
     const int64_t tokens = (int64_t)share_of(c, plan->ranks) * c->prompt_tokens;
     const uint64_t admitted =
-        (uint64_t)c->prompts * tsr_admission_max_bytes((uint32_t)c->prompt_tokens);
+        (uint64_t)c->prompts * tsr_admission_max_bytes((uint32_t)c->prompt_tokens, 0);
     const uint64_t room =
-        tsr_admission_max_bytes((uint32_t)(l->max_model_len + TSR_MORE_PROMPT_IDS));
+        tsr_admission_max_bytes((uint32_t)(l->max_model_len + TSR_MORE_PROMPT_IDS), 0);
 
     if (tokens > l->max_batched_tokens) {
         tsr_log(TSR_LOG_ERROR,

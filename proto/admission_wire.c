@@ -15,9 +15,9 @@
  * of one token, since an id is less than 2^31. */
 enum { LENGTH_BYTES = 4, FIELDS_BYTES = 64, TOKEN_BYTES = 5 };
 
-size_t tsr_admission_max_bytes(uint32_t tokens)
+size_t tsr_admission_max_bytes(uint32_t tokens, size_t rules_bytes)
 {
-    return LENGTH_BYTES + FIELDS_BYTES + (size_t)TOKEN_BYTES * tokens;
+    return LENGTH_BYTES + FIELDS_BYTES + (size_t)TOKEN_BYTES * tokens + rules_bytes;
 }
 
 static Tessera__Admission message_of(const tsr_admission *admission)
@@ -30,6 +30,11 @@ static Tessera__Admission message_of(const tsr_admission *admission)
     message.temperature = admission->temperature;
     message.top_p = admission->top_p;
     message.top_k = (uint32_t)admission->top_k;
+    message.min_p = admission->min_p;
+    if (admission->rules != NULL) {
+        message.rules.len = tsr_rules_bytes(admission->rules);
+        memcpy(&message.rules.data, &admission->rules, sizeof(message.rules.data));
+    }
     message.n_tokens = admission->token_count;
     /* protobuf-c only reads a message it packs, but its pointers are not const. */
     memcpy(&message.tokens, &admission->tokens, sizeof(message.tokens));
@@ -62,11 +67,23 @@ static const char *wrong_with(const Tessera__Admission *message, uint32_t capaci
         return "its top_p is not within (0, 1]";
     if (message->top_k > INT32_MAX)
         return "its top_k is negative";
+    if (!(message->min_p >= 0 && message->min_p <= 1))
+        return "its min_p is not within [0, 1]";
     for (size_t i = 0; i < message->n_tokens; i++) {
         if (message->tokens[i] > INT32_MAX)
             return "it has a negative token id";
     }
     return NULL;
+}
+
+/* What is wrong with rules, NULL when nothing is. */
+static const char *read_rules(const ProtobufCBinaryData *bytes, tsr_token_rules *ret_rules)
+{
+    if (bytes->len > sizeof(*ret_rules))
+        return "its rules are longer than rules may be";
+    memset(ret_rules, 0, sizeof(*ret_rules));
+    memcpy(ret_rules, bytes->data, bytes->len);
+    return tsr_rules_wrong(ret_rules, bytes->len, INT32_MAX);
 }
 
 static tsr_status malformed(const tsr_admission_reader *reader, const char *why)
@@ -113,7 +130,10 @@ tsr_status tsr_admission_next(tsr_admission_reader *reader, int32_t *tokens, uin
     if (st != TSR_OK)
         return st;
 
+    tsr_token_rules rules;
     const char *wrong = wrong_with(message, capacity);
+    if (wrong == NULL && message->rules.len > 0)
+        wrong = read_rules(&message->rules, &rules);
     if (wrong != NULL) {
         tessera__admission__free_unpacked(message, NULL);
         return malformed(reader, wrong);
@@ -124,9 +144,14 @@ tsr_status tsr_admission_next(tsr_admission_reader *reader, int32_t *tokens, uin
                                      .seed = message->seed,
                                      .temperature = message->temperature,
                                      .top_p = message->top_p,
+                                     .min_p = message->min_p,
                                      .top_k = (int32_t)message->top_k,
                                      .token_count = (uint32_t)message->n_tokens,
                                      .tokens = tokens};
+    if (message->rules.len > 0 && reader->rules != NULL) {
+        *reader->rules = rules;
+        ret_admission->rules = reader->rules;
+    }
     tessera__admission__free_unpacked(message, NULL);
     reader->at = end;
     *ret_more = true;

@@ -171,7 +171,8 @@ static inline uint32_t tsr_entry_tops(uint32_t flags, uint32_t tokens)
  * them, where any was asked for, come the most probable ids (tsr_token_logprob). */
 typedef struct tsr_token_row {
     uint32_t slot;
-    int32_t token; /* -1: its logits are not finite; or the row stands for no token */
+    int32_t token; /* -1: its logits are not finite, or the row stands for no token; -2: rules leave
+                      none */
     float logprob;
     uint32_t reserved;
 } tsr_token_row;

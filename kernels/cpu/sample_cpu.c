@@ -7,8 +7,10 @@
  *
  *   not finite      a logit of the allowed ids is NaN or infinite: TSR_NO_TOKEN, id 0 in the text
  *   forced          the token that stands in the text
+ *   ruled           x is bent by the rules of the slot first; where they leave no id:
+ *                   TSR_NO_TOKEN_LEFT, id 0 in the text
  *   temperature 0   the largest allowed logit, the lower id of equals
- *   otherwise       p = exp((logit - max) / temperature);
+ *   otherwise       p = exp((logit - max) / temperature), 0 where that is less than min_p;
  *                   the top_k largest (exactly k, the lower id of equals first);
  *                   of these the shortest prefix, in descending order, that holds top_p of their
  *                   sum; of these one, by a random number of (seed, output index)
@@ -20,11 +22,14 @@
 
 #include "kernels/cpu/device_cpu.h"
 #include "kernels/cpu/lane_math.h"
+#include "kernels/cpu/rules_cpu.h"
 #include "kernels/cpu/stream_cpu.h"
 #include "kernels/cpu/top_cpu.h"
 #include "runtime/base/sizes.h"
 
+#include <float.h>
 #include <math.h>
+#include <string.h>
 
 /* Candidates sorted at first where only top_p limits them, and how that grows. */
 enum { FIRST_CANDIDATES = 64, MORE_CANDIDATES = 8 };
@@ -104,7 +109,7 @@ static softmax softmax_of(const float *x, int32_t count, float peak)
 static tsr_token_logprob log_probability(const softmax *s, int32_t id)
 {
     if (id < 0)
-        return (tsr_token_logprob){.token = TSR_NO_TOKEN};
+        return (tsr_token_logprob){.token = id};
     if (id >= s->count)
         return (tsr_token_logprob){id, -INFINITY};
     return (tsr_token_logprob){id, (float)((double)(s->x[id] - s->peak) - s->log_sum)};
@@ -196,10 +201,29 @@ static int32_t choose_token(const float *x, int32_t count, const tsr_sample_row 
     if (row->temperature == 0.0F)
         return best;
     weigh(x, count, x[best], row->temperature, p);
+    for (int32_t i = 0; i < count && row->min_p > 0.0F; i++)
+        p[i] = p[i] < row->min_p ? 0.0F : p[i];
     if (!all)
         return draw_from_top(x, count, row, p, id);
     const double u = random_number(row->seed, row->output_index);
     return draw(p, NULL, count, u * sum_of(p, NULL, count));
+}
+
+/* Of what the rules of its slot make of x. */
+static int32_t choose_ruled(const tsr_sample_args *a, const tsr_sample_row *row, const float *x,
+                            float *work)
+{
+    const size_t stride = tsr_aligned((uint64_t)a->allowed, LANES);
+    const int32_t *text = a->text.ids + (size_t)row->slot * (size_t)a->text.positions;
+    const int32_t position = tsr_larger(0, tsr_smaller(row->position, a->text.positions));
+    float *bent = work + 2 * stride;
+
+    memcpy(bent, x, (size_t)a->allowed * sizeof(*bent));
+    tsr_bend(&a->rules[row->slot], text, position, bent, a->allowed, (int32_t *)(void *)work);
+    const int32_t best = largest(bent, a->allowed);
+    if (bent[best] == -FLT_MAX)
+        return TSR_NO_TOKEN_LEFT;
+    return choose_token(bent, a->allowed, row, best, work);
 }
 
 typedef struct sample_run {
@@ -213,7 +237,7 @@ static void write_text(const tsr_text_table *text, const tsr_sample_row *row, in
 {
     if (row->position >= 0 && row->position < text->positions)
         text->ids[(size_t)row->slot * (size_t)text->positions + (size_t)row->position] =
-            token == TSR_NO_TOKEN ? 0 : token;
+            token < 0 ? 0 : token;
 }
 
 /* Of no softmax there are none. */
@@ -249,6 +273,8 @@ static tsr_sampled sample_row(const tsr_sample_args *a, const tsr_sample_row *ro
     tell_top(&s, row, (int32_t *)(void *)work, top);
     if ((row->flags & TSR_SAMPLE_FORCED) != 0)
         return log_probability(&s, forced_token(&a->text, row));
+    if ((row->flags & TSR_SAMPLE_RULED) != 0)
+        return log_probability(&s, choose_ruled(a, row, x, work));
     return log_probability(&s, choose_token(x, a->allowed, row, best, work));
 }
 
@@ -271,13 +297,14 @@ static void sample_share(const void *context, int32_t thread, int32_t threads)
 static tsr_fault sample_fault(const tsr_sample_args *a, int32_t i)
 {
     const tsr_sample_row *row = &a->row[i];
-    const bool written = row->position >= 0 && row->position < a->text.positions;
+    const bool placed = (row->flags & TSR_SAMPLE_RULED) != 0 ||
+                        (row->position >= 0 && row->position < a->text.positions);
 
     if (row->logit_row < 0 || row->logit_row >= a->rows) {
         return (tsr_fault){
             .kind = TSR_FAULT_LOGIT_ROW, .row = i, .value = row->logit_row, .limit = a->rows};
     }
-    if (written && (row->slot < 0 || row->slot >= a->text.slots)) {
+    if (placed && (row->slot < 0 || row->slot >= a->text.slots)) {
         return (tsr_fault){
             .kind = TSR_FAULT_SLOT, .row = i, .value = row->slot, .limit = a->text.slots};
     }

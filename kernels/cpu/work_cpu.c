@@ -27,7 +27,7 @@ static uint64_t thread_floats(const tsr_work_shape *s)
     const uint64_t attention = TSR_CPU_HEADS * tsr_aligned((uint64_t)s->max_context, LINE_FLOATS) +
                                (uint64_t)(TSR_CPU_HEADS + TSR_CPU_POSITIONS) *
                                    tsr_aligned((uint64_t)s->head_dim, LINE_FLOATS);
-    const uint64_t sample = 2 * tsr_aligned((uint64_t)s->vocab, LINE_FLOATS);
+    const uint64_t sample = 3 * tsr_aligned((uint64_t)s->vocab, LINE_FLOATS);
 
     return tsr_larger_size(linear, tsr_larger_size(attention, sample));
 }

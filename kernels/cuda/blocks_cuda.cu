@@ -159,6 +159,8 @@ tsr_status tsr_block_predict_cuda(tsr_device *device, const tsr_predict_block *b
     sample.top = b->top;
     sample.logits = b->logits;
     sample.row = b->row;
+    sample.rules = b->rules;
+    sample.is_bent = b->is_bent;
     sample.text = b->text;
     sample.rows = b->rows;
     sample.samples = b->samples;

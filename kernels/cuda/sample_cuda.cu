@@ -15,28 +15,10 @@
  * are in double, in an order that the vocabulary alone fixes: threads, warps, CTAs.
  */
 #include "kernels/cuda/block_cuda.cuh"
+#include "kernels/cuda/rules_cuda.cuh"
+#include "kernels/cuda/sample_team_cuda.cuh"
 
-#include <cooperative_groups.h>
-
-enum {
-    SAMPLE_CTAS = 8, /* of a cluster */
-    SAMPLE_THREADS = 512,
-    SAMPLE_WARPS = SAMPLE_THREADS / TSR_CUDA_LANES,
-    KEY_BITS = 32
-};
-
-/* What threads and CTAs tell each other: numbers of the warps of this CTA, and of all CTAs, which
- * write them here; those of one exchange stay until the next but one. */
-typedef struct sample_memory {
-    uint64_t warp[SAMPLE_WARPS];
-    uint64_t part[2][SAMPLE_CTAS];
-} sample_memory;
-
-/* A thread's way to the others. */
-typedef struct sample_team {
-    sample_memory *memory;
-    int32_t turn;
-} sample_team;
+enum { KEY_BITS = 32 };
 
 /* A row and how it is weighed: p = exp((x - peak) / temperature). */
 typedef struct weighed_row {
@@ -92,114 +74,9 @@ static __device__ __forceinline__ float weight_of(const weighed_row &r, float x)
     return expf((x - r.peak) / r.temperature);
 }
 
-/* `mine` of every CTA, by rank, given by its first threads. */
-static __device__ const uint64_t *parts_of_all(sample_team *t, uint64_t mine)
-{
-    const cooperative_groups::cluster_group cluster = cooperative_groups::this_cluster();
-
-    t->turn ^= 1;
-    uint64_t *part = t->memory->part[t->turn];
-    if (threadIdx.x < SAMPLE_CTAS)
-        cluster.map_shared_rank(part, threadIdx.x)[cluster.block_rank()] = mine;
-    cluster.sync();
-    return part;
-}
-
-/* What the lanes of the first warp find in front of them: a number of each warp. */
-static __device__ __forceinline__ uint64_t tell_warp(sample_team *t, uint64_t mine, uint64_t none)
-{
-    if (threadIdx.x % TSR_CUDA_LANES == 0)
-        t->memory->warp[threadIdx.x / TSR_CUDA_LANES] = mine;
-    __syncthreads();
-    return threadIdx.x < SAMPLE_WARPS ? t->memory->warp[threadIdx.x] : none;
-}
-
-static __device__ __forceinline__ double warp_sum_of(double x)
-{
-    for (int apart = TSR_CUDA_LANES / 2; apart > 0; apart /= 2)
-        x += __shfl_xor_sync(TSR_ALL_LANES, x, apart);
-    return x;
-}
-
-static __device__ __forceinline__ double as_double(uint64_t bits)
-{
-    return __longlong_as_double((long long)bits);
-}
-
-static __device__ __forceinline__ uint64_t as_bits(double x)
-{
-    return (uint64_t)__double_as_longlong(x);
-}
-
-/* The sum of all threads' numbers; all get it. */
-static __device__ double sum_of_all(sample_team *t, double x)
-{
-    double sum = as_double(tell_warp(t, as_bits(warp_sum_of(x)), 0));
-
-    if (threadIdx.x < TSR_CUDA_LANES)
-        sum = warp_sum_of(sum);
-    const uint64_t *part = parts_of_all(t, as_bits(sum));
-    sum = 0.0;
-    for (int c = 0; c < SAMPLE_CTAS; c++)
-        sum += as_double(part[c]);
-    return sum;
-}
-
-static __device__ __forceinline__ uint64_t warp_most_of(uint64_t x)
-{
-    for (int apart = TSR_CUDA_LANES / 2; apart > 0; apart /= 2)
-        x = max(x, __shfl_xor_sync(TSR_ALL_LANES, x, apart));
-    return x;
-}
-
-/* The largest of all threads' numbers; all get it. */
-static __device__ uint64_t most_of_all(sample_team *t, uint64_t x)
-{
-    uint64_t most = tell_warp(t, warp_most_of(x), 0);
-
-    if (threadIdx.x < TSR_CUDA_LANES)
-        most = warp_most_of(most);
-    const uint64_t *part = parts_of_all(t, most);
-    most = 0;
-    for (int c = 0; c < SAMPLE_CTAS; c++)
-        most = max(most, part[c]);
-    return most;
-}
-
-/* The sum over the threads in front of this one, all CTAs in the order of their ids. */
-static __device__ double sum_before(sample_team *t, double x)
-{
-    const uint32_t lane = threadIdx.x % TSR_CUDA_LANES;
-    const uint32_t warp = threadIdx.x / TSR_CUDA_LANES;
-    const unsigned rank = cooperative_groups::this_cluster().block_rank();
-    double within = x;
-    double before = 0.0;
-
-    for (unsigned apart = 1; apart < TSR_CUDA_LANES; apart *= 2) {
-        const double other = __shfl_up_sync(TSR_ALL_LANES, within, apart);
-        within += lane >= apart ? other : 0.0;
-    }
-    const double all = __shfl_sync(TSR_ALL_LANES, within, TSR_CUDA_LANES - 1);
-    within = __shfl_up_sync(TSR_ALL_LANES, within, 1);
-    const double of_warp = as_double(tell_warp(t, as_bits(all), 0));
-    double of_cta = threadIdx.x < TSR_CUDA_LANES ? warp_sum_of(of_warp) : 0.0;
-    for (uint32_t w = 0; w < warp; w++)
-        before += as_double(t->memory->warp[w]);
-    const uint64_t *part = parts_of_all(t, as_bits(of_cta));
-    of_cta = 0.0;
-    for (unsigned c = 0; c < rank; c++)
-        of_cta += as_double(part[c]);
-    return of_cta + before + (lane > 0 ? within : 0.0);
-}
-
-/* Exact in double. */
-static __device__ int32_t count_of_all(sample_team *t, int32_t x)
-{
-    return (int32_t)sum_of_all(t, (double)x);
-}
-
-/* The largest logit, the lower id of equals; TSR_NO_TOKEN where one is NaN or infinite. */
-static __device__ int32_t largest(sample_team *t, const weighed_row &r)
+/* The largest logit, the lower id of equals, which becomes the row's peak; TSR_NO_TOKEN where one is
+ * NaN or infinite. */
+static __device__ int32_t largest(sample_team *t, weighed_row &r)
 {
     uint64_t most = 0;
     bool wrong = false;
@@ -210,6 +87,7 @@ static __device__ int32_t largest(sample_team *t, const weighed_row &r)
         most = max(most, (uint64_t)key_of(r.x[i]) << KEY_BITS | ~id);
     }
     most = most_of_all(t, wrong ? UINT64_MAX : most);
+    r.peak = value_of((uint32_t)(most >> KEY_BITS));
     return most == UINT64_MAX ? TSR_NO_TOKEN : (int32_t) ~(uint32_t)most;
 }
 
@@ -398,11 +276,9 @@ static __device__ tsr_token_logprob log_probability(const weighed_row &r, double
 {
     tsr_token_logprob p = {id, 0.0F};
 
-    if (id < 0)
-        p.token = TSR_NO_TOKEN;
-    else if (id >= r.ids)
+    if (id >= r.ids)
         p.logprob = -INFINITY;
-    else
+    else if (id >= 0)
         p.logprob = (float)((double)(r.whole[id] - r.peak) - log_sum);
     return p;
 }
@@ -471,13 +347,46 @@ static __device__ void write(const tsr_sample_args &a, const tsr_sample_row &row
      * id all the same, for a step that is under way already reads one. */
     if (row.position >= 0 && row.position < a.text.positions)
         a.text.ids[(int64_t)row.slot * a.text.positions + row.position] =
-            sampled.token == TSR_NO_TOKEN ? 0 : sampled.token;
+            sampled.token < 0 ? 0 : sampled.token;
+}
+
+/* Whether rows are held in shared memory, and how much of it is left. */
+typedef struct sample_room {
+    int32_t slice; /* ids of a CTA */
+    int32_t seen;  /* words behind it, where rows are bent */
+    bool is_held;
+} sample_room;
+
+/* Of what the rules of its slot make of the row, and of what is probable enough. */
+static __device__ int32_t choose_bent(sample_team *t, weighed_row r, const tsr_sample_args &a,
+                                      const tsr_sample_row &row, float *x, sample_room room)
+{
+    tsr_bent_slice s = {};
+    int32_t best = 0;
+
+    s.x = x;
+    s.first = r.first;
+    s.count = r.count;
+    s.seen = (int32_t *)(x + room.slice);
+    s.room = room.seen;
+    s.text = a.text.ids + (int64_t)row.slot * a.text.positions;
+    s.position = max(0, min(row.position, a.text.positions));
+    if ((row.flags & TSR_SAMPLE_RULED) != 0)
+        tsr_bend(a.rules[row.slot], s);
+    best = largest(t, r);
+    if (r.peak == TSR_RULED_OUT)
+        return TSR_NO_TOKEN_LEFT;
+    for (int32_t i = (int32_t)threadIdx.x;
+         i < r.count && row.min_p > 0.0F && row.temperature > 0.0F; i += SAMPLE_THREADS)
+        x[i] = weight_of(r, x[i]) < row.min_p ? TSR_RULED_OUT : x[i];
+    __syncthreads();
+    return choose(t, r, row, best);
 }
 
 static __global__ void __launch_bounds__(SAMPLE_THREADS)
-    sample_kernel(tsr_sample_args a, int32_t slice, bool is_held, tsr_cuda_faults faults)
+    sample_kernel(tsr_sample_args a, sample_room room, tsr_cuda_faults faults)
 {
-    extern __shared__ float room[];
+    extern __shared__ float held[];
     __shared__ sample_memory memory;
     sample_team team = {&memory, 0};
     const int32_t sample = (int32_t)(blockIdx.x / SAMPLE_CTAS);
@@ -489,19 +398,22 @@ static __global__ void __launch_bounds__(SAMPLE_THREADS)
         return;
     cooperative_groups::this_cluster().sync(); /* all are there to be written to */
     const tsr_sample_row row = a.row[sample];
-    weighed_row r = row_of(a, row, is_held ? room : NULL, slice);
+    weighed_row r = row_of(a, row, room.is_held ? held : NULL, room.slice);
     const int32_t best = largest(&team, r);
     const bool is_finite = best != TSR_NO_TOKEN;
     double log_sum = 0.0;
-    if (is_finite) {
-        r.peak = r.whole[best];
+    if (is_finite)
         log_sum = log_sum_of(&team, r);
-    }
     tell_top(&team, r, log_sum, is_finite, row, a.top + row.first_top);
     if (is_finite) {
-        const bool is_forced = (row.flags & TSR_SAMPLE_FORCED) != 0;
-        sampled = log_probability(
-            r, log_sum, is_forced ? forced_token(a.text, row) : choose(&team, r, row, best));
+        int32_t token = best;
+        if ((row.flags & TSR_SAMPLE_FORCED) != 0)
+            token = forced_token(a.text, row);
+        else if (a.is_bent && ((row.flags & TSR_SAMPLE_RULED) != 0 || row.min_p > 0.0F))
+            token = choose_bent(&team, r, a, row, held, room);
+        else
+            token = choose(&team, r, row, best);
+        sampled = log_probability(r, log_sum, token);
     }
     if (is_first())
         write(a, row, sample, sampled);
@@ -511,14 +423,15 @@ static __global__ void __launch_bounds__(SAMPLE_THREADS)
 static __device__ tsr_fault fault_of(const tsr_sample_args &a, int32_t i)
 {
     const tsr_sample_row row = a.row[i];
-    const bool written = row.position >= 0 && row.position < a.text.positions;
+    const bool placed = (row.flags & TSR_SAMPLE_RULED) != 0 ||
+                        (row.position >= 0 && row.position < a.text.positions);
     tsr_fault fault = {TSR_FAULT_NONE, i, 0, 0, 0};
 
     if (row.logit_row < 0 || row.logit_row >= a.rows) {
         fault.kind = TSR_FAULT_LOGIT_ROW;
         fault.value = row.logit_row;
         fault.limit = a.rows;
-    } else if (written && (row.slot < 0 || row.slot >= a.text.slots)) {
+    } else if (placed && (row.slot < 0 || row.slot >= a.text.slots)) {
         fault.kind = TSR_FAULT_SLOT;
         fault.value = row.slot;
         fault.limit = a.text.slots;
@@ -559,15 +472,24 @@ tsr_status tsr_sample_cuda(tsr_device *device, const tsr_sample_args *a, tsr_str
     const tsr_cuda_faults faults = tsr_cuda(device)->faults;
     const int32_t slice = (int32_t)tsr_cuda_ceil(a->allowed, SAMPLE_CTAS);
     const size_t bytes = (size_t)slice * sizeof(float);
-    const bool is_held = bytes <= TSR_CUDA_SHARED;
+    const size_t left = bytes < TSR_CUDA_SHARED ? TSR_CUDA_SHARED - bytes : 0;
+    sample_room room = {slice, 0, bytes <= TSR_CUDA_SHARED};
     tsr_cuda_launch_shape at = {dim3(1), TSR_CUDA_THREADS, 0, tsr_cuda_stream(device, s), 0};
 
     if (a->samples == 0)
         return TSR_OK;
+    if (a->is_bent && left / sizeof(int32_t) == 0) {
+        tsr_log(TSR_LOG_ERROR,
+                "predict: penalties, biases and min_p are for vocabularies of up to %d ids here",
+                (int)(SAMPLE_CTAS * TSR_CUDA_SHARED / sizeof(float)));
+        return TSR_ERR_ARG;
+    }
+    if (a->is_bent)
+        room.seen = min(slice, (int32_t)(left / sizeof(int32_t)));
     const tsr_status st = tsr_cuda_launch(at, check_kernel, *a, faults);
     at.grid = dim3((unsigned)a->samples * SAMPLE_CTAS);
     at.threads = SAMPLE_THREADS;
-    at.shared = is_held ? bytes : 0;
+    at.shared = room.is_held ? bytes + (size_t)room.seen * sizeof(int32_t) : 0;
     at.cluster = SAMPLE_CTAS;
-    return st == TSR_OK ? tsr_cuda_launch(at, sample_kernel, *a, slice, is_held, faults) : st;
+    return st == TSR_OK ? tsr_cuda_launch(at, sample_kernel, *a, room, faults) : st;
 }

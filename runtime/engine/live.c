@@ -52,9 +52,9 @@ static bool given_refused(const tsr_request *r, const tsr_live_bounds *b, char *
         return refuse_request(refusal, "given: %d tokens, and at most %d were asked for",
                               r->given_tokens, clipped_max_tokens(r, b->shape));
     for (int32_t i = 0; i < r->given_tokens; i++) {
-        if (r->given[i] < 0 || r->given[i] >= b->vocab)
+        if (r->given[i] < 0 || r->given[i] >= b->model->vocab)
             return refuse_request(refusal, "given: token %d is id %d, the model has ids 0 to %d", i,
-                                  r->given[i], b->vocab - 1);
+                                  r->given[i], b->model->vocab - 1);
     }
     return false;
 }
@@ -92,10 +92,34 @@ static bool prompt_refused(const tsr_request *r, const tsr_live_bounds *b, char 
                               "(--max-model-len)",
                               r->prompt_tokens, context);
     for (int32_t i = 0; i < r->prompt_tokens; i++) {
-        if (r->prompt[i] < 0 || r->prompt[i] >= b->vocab)
+        if (r->prompt[i] < 0 || r->prompt[i] >= b->model->vocab)
             return refuse_request(refusal, "prompt: token %d is id %d, the model has ids 0 to %d",
-                                  i, r->prompt[i], b->vocab - 1);
+                                  i, r->prompt[i], b->model->vocab - 1);
     }
+    return false;
+}
+
+/* Words that the engine adds to a request's rules. */
+static int32_t endings_of(const tsr_request *r, const tsr_live_bounds *b)
+{
+    return r->rules->min_tokens > 0 ? b->model->eos_count + r->stop_id_count : 0;
+}
+
+static bool rules_refused(const tsr_request *r, const tsr_live_bounds *b, char *refusal)
+{
+    if (!(r->min_p >= 0 && r->min_p <= 1))
+        return refuse_request(refusal, "min_p: must be 0 to 1");
+    if (r->rules == NULL)
+        return false;
+    const char *wrong = tsr_rules_wrong(r->rules, tsr_rules_bytes(r->rules), b->model->vocab);
+    if (wrong != NULL)
+        return refuse_request(refusal, "%s", wrong);
+    if (r->rules->endings > 0 || tsr_rules_endings_at(r->rules) + endings_of(r, b) > TSR_RULE_LIST)
+        return refuse_request(refusal, "logit_bias, allowed_token_ids, bad_words and stop ids take "
+                                       "more room than there is together");
+    if (r->rules->min_tokens > r->max_tokens)
+        return refuse_request(refusal, "min_tokens: %d, and at most %d were asked for",
+                              r->rules->min_tokens, r->max_tokens);
     return false;
 }
 
@@ -103,7 +127,7 @@ bool tsr_live_refused(const tsr_request *request, const tsr_live_bounds *bounds,
                       char refusal[TSR_REFUSAL_BYTES])
 {
     if (sampling_refused(request, refusal) || prompt_refused(request, bounds, refusal) ||
-        given_refused(request, bounds, refusal))
+        given_refused(request, bounds, refusal) || rules_refused(request, bounds, refusal))
         return true;
 
     const int32_t positions =
@@ -118,19 +142,40 @@ bool tsr_live_refused(const tsr_request *request, const tsr_live_bounds *bounds,
     return false;
 }
 
+/* 0 where a request has no rules, or such as ask for nothing. */
+static size_t rules_room(const tsr_request *r, const tsr_live_bounds *b)
+{
+    if (r->rules == NULL || r->want_logits || !tsr_rules_ask(r->rules))
+        return 0;
+    return tsr_rules_bytes(r->rules) + (size_t)endings_of(r, b) * sizeof(int32_t);
+}
+
+static void copy_rules(const tsr_request *r, const tsr_live_bounds *b, tsr_token_rules *to)
+{
+    int32_t *ending = to->list + tsr_rules_endings_at(r->rules);
+
+    memcpy(to, r->rules, tsr_rules_bytes(r->rules));
+    to->prompt_tokens = r->prompt_tokens;
+    to->endings = endings_of(r, b);
+    for (int32_t i = 0; i < to->endings; i++)
+        ending[i] =
+            i < b->model->eos_count ? b->model->eos[i] : r->stop_ids[i - b->model->eos_count];
+}
+
 tsr_status tsr_live_open(const tsr_request *request, const tsr_live_bounds *bounds,
                          tsr_live **ret_live)
 {
     const int32_t max_tokens = clipped_max_tokens(request, bounds->shape);
     const size_t tokens = (size_t)request->prompt_tokens + (size_t)max_tokens;
     const size_t stops = (size_t)request->stop_id_count;
+    const size_t rules = rules_room(request, bounds);
     const size_t blocks = (size_t)tsr_pieces(positions_of(request->prompt_tokens, max_tokens),
                                              bounds->shape->block_tokens);
     tsr_arena *memory;
 
     const tsr_status st =
         tsr_arena_open(sizeof(tsr_live) + (tokens + stops + blocks) * sizeof(int32_t) +
-                           blocks * sizeof(tsr_block_key) + 320,
+                           blocks * sizeof(tsr_block_key) + rules + 384,
                        &memory);
     if (st != TSR_OK)
         return st;
@@ -139,7 +184,9 @@ tsr_status tsr_live_open(const tsr_request *request, const tsr_live_bounds *boun
     int32_t *stop = tsr_arena_array(memory, stops, sizeof(*stop));
     uint32_t *block = tsr_arena_array(memory, blocks, sizeof(*block));
     tsr_block_key *key = tsr_arena_array(memory, blocks, sizeof(*key));
-    if (live == NULL || token == NULL || stop == NULL || block == NULL || key == NULL) {
+    tsr_token_rules *own_rules = tsr_arena_alloc(memory, rules);
+    if (live == NULL || token == NULL || stop == NULL || block == NULL || key == NULL ||
+        own_rules == NULL) {
         tsr_arena_close(memory);
         return TSR_ERR_MEMORY;
     }
@@ -163,6 +210,7 @@ tsr_status tsr_live_open(const tsr_request *request, const tsr_live_bounds *boun
                        .top_k = request->top_k,
                        .temperature = request->temperature,
                        .top_p = request->top_p,
+                       .min_p = request->min_p,
                        .ignore_eos = request->ignore_eos,
                        .want_logits = request->want_logits,
                        .score_prompt = request->score_prompt && !request->want_logits,
@@ -175,6 +223,10 @@ tsr_status tsr_live_open(const tsr_request *request, const tsr_live_bounds *boun
                (size_t)request->given_tokens * sizeof(*token));
     if (stops > 0)
         memcpy(stop, request->stop_ids, stops * sizeof(*stop));
+    if (rules > 0) {
+        live->rules = own_rules;
+        copy_rules(request, bounds, own_rules);
+    }
     *ret_live = live;
     return TSR_OK;
 }

@@ -38,12 +38,13 @@ struct tsr_live {
     uint64_t order; /* of arrival */
     uint64_t seed;
     int64_t arrived_ns;
-    int64_t admitted_ns; /* first; 0: never */
-    int64_t first_ns;    /* of its first token here; 0: there is none */
-    int32_t *tokens;     /* [prompt_tokens + max_tokens] */
-    int32_t *stop_ids;   /* [stop_id_count] */
-    uint32_t *blocks;    /* [block_count] held on its rank, in order of position */
-    tsr_block_key *keys; /* [key_count] of the blocks that its tokens fill; prefix.h */
+    int64_t admitted_ns;    /* first; 0: never */
+    int64_t first_ns;       /* of its first token here; 0: there is none */
+    int32_t *tokens;        /* [prompt_tokens + max_tokens] */
+    int32_t *stop_ids;      /* [stop_id_count] */
+    tsr_token_rules *rules; /* as many bytes as are used; NULL: none */
+    uint32_t *blocks;       /* [block_count] held on its rank, in order of position */
+    tsr_block_key *keys;    /* [key_count] of the blocks that its tokens fill; prefix.h */
     uint64_t salt;
     int32_t key_count;
     int32_t key_room;
@@ -59,6 +60,7 @@ struct tsr_live {
     int32_t top_k;
     float temperature;
     float top_p;
+    float min_p;
     bool ignore_eos;
     bool want_logits;
     bool score_prompt;
@@ -85,7 +87,7 @@ struct tsr_live {
 /* What a request is measured against. */
 typedef struct tsr_live_bounds {
     const tsr_step_shape *shape;
-    int32_t vocab;
+    const tsr_model_facts *model;
 } tsr_live_bounds;
 
 enum { TSR_REFUSAL_BYTES = 256 };

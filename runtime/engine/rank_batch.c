@@ -12,10 +12,16 @@ static bool is_own(const tsr_rank_state *state, const tsr_step_entry *e)
     return e->rank == state->rank && tsr_step_entry_computes(e);
 }
 
+static bool is_bent(const tsr_sample_row *sampling)
+{
+    return (sampling->flags & TSR_SAMPLE_RULED) != 0 || sampling->min_p > 0.0F;
+}
+
 tsr_status tsr_rank_batch_count(const tsr_rank_state *state, const tsr_step_plan *step,
                                 tsr_batch_sizes *ret_count)
 {
-    tsr_batch_sizes n = {.prompts = state->prompts, .prompt_ids = state->prompt_ids};
+    tsr_batch_sizes n = {
+        .prompts = state->prompts, .prompt_ids = state->prompt_ids, .rules = state->ruled};
 
     for (uint32_t i = 0; i < step->header->entries; i++) {
         const tsr_step_entry *e = &step->entry[i];
@@ -27,6 +33,7 @@ tsr_status tsr_rank_batch_count(const tsr_rank_state *state, const tsr_step_plan
         n.logit_rows += (int32_t)tsr_step_entry_logit_rows(e);
         n.samples += (int32_t)tsr_entry_results(e->flags, e->tokens);
         n.tops += (int32_t)tsr_entry_tops(e->flags, e->tokens);
+        n.bent += (e->flags & TSR_ENTRY_SAMPLE) != 0 && is_bent(&state->sequence[e->slot].sampling);
     }
     if (n.logit_rows > state->shape.logit_rows) {
         tsr_log(TSR_LOG_ERROR,
@@ -126,4 +133,6 @@ void tsr_rank_batch_fill(const tsr_rank_state *state, const tsr_step_plan *step,
     memcpy(batch->prompt, state->prompt, (size_t)state->prompts * sizeof(*batch->prompt));
     memcpy(batch->prompt_id, state->prompt_id,
            (size_t)state->prompt_ids * sizeof(*batch->prompt_id));
+    for (int32_t i = 0; i < state->ruled; i++)
+        memcpy(&batch->rules[i], &state->rules[i], tsr_rules_bytes(&state->rules[i]));
 }

@@ -31,9 +31,12 @@ static bool take_sequences(tsr_rank_state *s)
     s->block_memory = calloc(slots * blocks, sizeof(*s->block_memory));
     s->prompt = calloc(slots, sizeof(*s->prompt));
     s->prompt_id = calloc((size_t)s->shape.prompt_ids, sizeof(*s->prompt_id));
+    s->rules = calloc(slots, sizeof(*s->rules));
     s->arrived_tokens = calloc(tokens, sizeof(*s->arrived_tokens));
+    s->arrived_rules = calloc(1, sizeof(*s->arrived_rules));
     if (s->sequence == NULL || s->block == NULL || s->block_memory == NULL || s->prompt == NULL ||
-        s->prompt_id == NULL || s->arrived_tokens == NULL)
+        s->prompt_id == NULL || s->rules == NULL || s->arrived_tokens == NULL ||
+        s->arrived_rules == NULL)
         return false;
 
     for (size_t i = 0; i < slots; i++)
@@ -67,7 +70,9 @@ void tsr_rank_state_close(tsr_rank_state *state)
     free(state->block_memory);
     free(state->prompt);
     free(state->prompt_id);
+    free(state->rules);
     free(state->arrived_tokens);
+    free(state->arrived_rules);
     *state = (tsr_rank_state){0};
 }
 
@@ -109,6 +114,17 @@ static tsr_status release(tsr_rank_state *s, const tsr_step_entry *e)
     return TSR_OK;
 }
 
+static tsr_status admit_rules(tsr_rank_state *s, const tsr_admission *a)
+{
+    tsr_token_rules *rules = &s->rules[s->ruled++];
+
+    if (tsr_rules_wrong(a->rules, tsr_rules_bytes(a->rules), s->plan->model.vocab) != NULL)
+        return disagree(s, a->slot, "a request is admitted with rules that do not hold");
+    memcpy(rules, a->rules, tsr_rules_bytes(a->rules));
+    rules->slot = (int32_t)a->slot;
+    return TSR_OK;
+}
+
 static tsr_status admit_sequence(tsr_rank_state *s, const tsr_admission *a)
 {
     if (a->slot >= (uint32_t)s->shape.slots)
@@ -129,22 +145,28 @@ static tsr_status admit_sequence(tsr_rank_state *s, const tsr_admission *a)
         (tsr_prompt){.slot = (int32_t)a->slot, .count = (int32_t)a->token_count};
     q->known = (int32_t)a->token_count;
     q->sampled = 0;
-    q->sampling = (tsr_sample_row){
-        .seed = a->seed, .temperature = a->temperature, .top_p = a->top_p, .top_k = a->top_k};
-    return TSR_OK;
+    q->sampling = (tsr_sample_row){.seed = a->seed,
+                                   .temperature = a->temperature,
+                                   .top_p = a->top_p,
+                                   .min_p = a->min_p,
+                                   .top_k = a->top_k,
+                                   .flags = a->rules != NULL ? TSR_SAMPLE_RULED : 0};
+    return a->rules != NULL ? admit_rules(s, a) : TSR_OK;
 }
 
 /* Every admission is read, so that one that is malformed is found by all ranks. */
 static tsr_status admit_all(tsr_rank_state *s, const tsr_step_plan *step)
 {
     tsr_admission_reader reader = {.bytes = step->admissions,
-                                   .count = step->header->admission_bytes};
+                                   .count = step->header->admission_bytes,
+                                   .rules = s->arrived_rules};
     tsr_admission admission;
     bool more = true;
     tsr_status st = TSR_OK;
 
     s->prompts = 0;
     s->prompt_ids = 0;
+    s->ruled = 0;
     while (st == TSR_OK && more) {
         st = tsr_admission_next(&reader, s->arrived_tokens, (uint32_t)s->shape.max_model_len,
                                 &admission, &more);

@@ -49,9 +49,12 @@ typedef struct tsr_rank_state {
     int32_t *block_memory;   /* behind the sequences' blocks */
     tsr_prompt *prompt;      /* [prompts] that the last step admitted here */
     int32_t *prompt_id;      /* [prompt_ids] theirs, one after the other */
+    tsr_token_rules *rules;  /* [ruled] that they have */
     int32_t *arrived_tokens; /* [shape.max_model_len] of the admission being read */
+    tsr_token_rules *arrived_rules;
     int32_t prompts;
     int32_t prompt_ids;
+    int32_t ruled;
 } tsr_rank_state;
 
 /* Close with tsr_rank_state_close. TSR_ERR_CAPACITY, logged; TSR_ERR_MEMORY */

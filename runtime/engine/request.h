@@ -4,6 +4,7 @@
 
 #include "runtime/base/status.h"
 #include "runtime/base/token_logprob.h"
+#include "runtime/base/token_rules.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -22,6 +23,10 @@ typedef struct tsr_request {
     float temperature;  /* 0: greedy */
     float top_p;        /* (0, 1] */
     int32_t top_k;      /* 0: all */
+    float min_p;        /* [0, 1] of the largest probability */
+    /* Penalties, biases, bad words and so on; NULL: none. Copied, but for prompt_tokens and endings,
+     * which are the engine's. min_tokens holds back the model's eos and the stop ids. */
+    const tsr_token_rules *rules;
     int32_t stop_id_count;
     const int32_t *stop_ids; /* [stop_id_count] end the request besides the model's eos; copied */
     uint64_t seed;

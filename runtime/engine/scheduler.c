@@ -217,8 +217,7 @@ static uint64_t drawn_seed(uint64_t seed, uint64_t n)
 tsr_status tsr_scheduler_submit(tsr_scheduler *scheduler, const tsr_request *request,
                                 int64_t now_ns, const char **ret_refusal)
 {
-    const tsr_live_bounds bounds = {.shape = &scheduler->shape,
-                                    .vocab = scheduler->plan->model.vocab};
+    const tsr_live_bounds bounds = {.shape = &scheduler->shape, .model = &scheduler->plan->model};
     /* A refused request has its place too: the seeds of those behind it do not depend on it. */
     const uint64_t order = scheduler->arrivals++;
     tsr_live *live;
@@ -343,8 +342,8 @@ static bool results_hold(const tsr_scheduler *s, const tsr_noted_step *step,
         const uint32_t end = rows + tsr_entry_results(note->flags, (uint32_t)note->tokens);
         for (; rows < end; rows++) {
             const tsr_token_row *row = &results->row[rows];
-            if (rows == results->rows || row->slot != note->slot || row->token < TSR_NO_TOKEN ||
-                row->token >= s->plan->model.vocab)
+            if (rows == results->rows || row->slot != note->slot ||
+                row->token < TSR_NO_TOKEN_LEFT || row->token >= s->plan->model.vocab)
                 return false;
         }
         tops += tsr_entry_tops(note->flags, (uint32_t)note->tokens);
@@ -352,13 +351,16 @@ static bool results_hold(const tsr_scheduler *s, const tsr_noted_step *step,
     return rows == results->rows && tops == results->tops;
 }
 
-static tsr_output absorb_failure(tsr_scheduler *s, tsr_live *live)
+static tsr_output absorb_failure(tsr_scheduler *s, tsr_live *live, int32_t why)
 {
     if (live->state == TSR_LIVE_RUNNING)
         tsr_prefix_forget(s, live);
     tsr_output output = end(s, live, TSR_FINISH_FAILED);
-    output.refusal = "a logit is NaN or infinite, so there is no next token: a weight or a scale "
-                     "of the checkpoint is damaged, or an activation overflows";
+    output.refusal =
+        why == TSR_NO_TOKEN_LEFT
+            ? "allowed_token_ids, bad_words and min_tokens leave no token that may come next"
+            : "a logit is NaN or infinite, so there is no next token: a weight or a scale "
+              "of the checkpoint is damaged, or an activation overflows";
     return output;
 }
 
@@ -366,8 +368,8 @@ static tsr_output absorb_failure(tsr_scheduler *s, tsr_live *live)
 static tsr_output absorb_token(tsr_scheduler *s, tsr_live *live, const tsr_token_row *row,
                                int64_t now_ns)
 {
-    if (row->token == TSR_NO_TOKEN)
-        return absorb_failure(s, live);
+    if (row->token < 0)
+        return absorb_failure(s, live, row->token);
     if (live->first_ns == 0) {
         live->first_ns = now_ns;
         s->stats.first_token_ns_sum += now_ns - live->arrived_ns;
@@ -426,7 +428,7 @@ static void absorb_note(tsr_scheduler *s, const tsr_step_note *note, const tsr_s
     tsr_output *output = &s->outputs[absorbed->count];
 
     if ((note->flags & TSR_ENTRY_SCORE) != 0 && !absorb_scores(s, note, at, absorbed)) {
-        *output = absorb_failure(s, live);
+        *output = absorb_failure(s, live, TSR_NO_TOKEN);
         absorbed->count++;
     } else if (sampled) {
         const uint32_t top = tsr_entry_top(note->flags);

@@ -278,9 +278,11 @@ static tsr_admission admission_of(const tsr_live *live)
                            .seed = live->seed,
                            .temperature = live->temperature,
                            .top_p = live->top_p,
+                           .min_p = live->min_p,
                            .top_k = live->top_k,
                            .token_count = (uint32_t)live->token_count,
-                           .tokens = live->tokens};
+                           .tokens = live->tokens,
+                           .rules = live->rules};
 }
 
 /* Moves a waiting request to a free slot of a rank. */
@@ -312,7 +314,8 @@ static void decide_admissions(tsr_scheduler *s)
     size_t room = s->shape.admission_bytes;
 
     for (tsr_live *live = s->queue.first; live != NULL; live = s->queue.first) {
-        const size_t bytes = tsr_admission_max_bytes((uint32_t)live->token_count);
+        const size_t bytes = tsr_admission_max_bytes(
+            (uint32_t)live->token_count, live->rules != NULL ? tsr_rules_bytes(live->rules) : 0);
         tsr_rank_load *load = choose_rank(s, live);
         if (load == NULL || live->in_flight > 0 || bytes > room)
             return;

@@ -55,7 +55,8 @@ tsr_status tsr_step_shape_of(const tsr_plan *plan, tsr_step_shape *ret_shape)
         ranks * ((uint64_t)(l->max_batched_tokens / l->kv_block_tokens) + (uint64_t)shape.slots) +
         (uint64_t)shape.shared_blocks;
     const uint64_t admissions =
-        tsr_admission_max_bytes((uint32_t)l->max_model_len) + MORE_ADMISSIONS_BYTES;
+        tsr_admission_max_bytes((uint32_t)l->max_model_len, sizeof(tsr_token_rules)) +
+        MORE_ADMISSIONS_BYTES;
     if (!counts_hold(entries, blocks, admissions)) {
         tsr_log(TSR_LOG_ERROR,
                 "plan: a step of %d ranks with %d sequences each cannot be sent; "

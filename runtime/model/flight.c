@@ -61,7 +61,8 @@ tsr_status tsr_flight_lay_out(tsr_flight *flight, const tsr_plan *plan,
         !count_within("logit_rows", count->logit_rows, most.logit_rows) ||
         !count_within("blocks", count->blocks, most.blocks) ||
         !count_within("prompts", count->prompts, most.prompts) ||
-        !count_within("prompt_ids", count->prompt_ids, most.prompt_ids))
+        !count_within("prompt_ids", count->prompt_ids, most.prompt_ids) ||
+        !count_within("rules", count->rules, most.rules))
         return TSR_ERR_ARG;
     flight->batch = tsr_batch_over(flight->image, count);
     flight->on_device = tsr_batch_over(flight->block, count);
@@ -106,12 +107,25 @@ static bool prompts_fit(const tsr_batch *b, const tsr_plan *plan, const tsr_text
     return true;
 }
 
+static bool rules_fit(const tsr_batch *b, const tsr_plan *plan, const tsr_text_table *text)
+{
+    for (int32_t i = 0; i < b->count.rules; i++) {
+        const tsr_token_rules *r = &b->rules[i];
+        const char *wrong = tsr_rules_wrong(r, tsr_rules_bytes(r), plan->model.vocab);
+        if (wrong != NULL)
+            tsr_log(TSR_LOG_ERROR, "step: rules: %s", wrong);
+        if (wrong != NULL || !count_within("a slot", r->slot, text->slots - 1))
+            return false;
+    }
+    return true;
+}
+
 tsr_status tsr_flight_put(const tsr_flight *flight, const tsr_plan *plan,
-                          const tsr_text_table *text, tsr_stream stream)
+                          const tsr_text_table *text, tsr_token_rules *rules, tsr_stream stream)
 {
     const tsr_batch *b = &flight->batch;
     const int32_t *ids = b->prompt_id;
-    if (!rows_fit(b, text) || !prompts_fit(b, plan, text))
+    if (!rows_fit(b, text) || !prompts_fit(b, plan, text) || !rules_fit(b, plan, text))
         return TSR_ERR_ARG;
 
     tsr_status st = tsr_device_put(flight->device, flight->block, flight->image,
@@ -122,6 +136,9 @@ tsr_status tsr_flight_put(const tsr_flight *flight, const tsr_plan *plan,
         st = tsr_device_put(flight->device, text->ids + at, ids, count * sizeof(*ids), stream);
         ids += count;
     }
+    for (int32_t i = 0; st == TSR_OK && i < b->count.rules; i++)
+        st = tsr_device_put(flight->device, rules + b->rules[i].slot, &b->rules[i],
+                            tsr_rules_bytes(&b->rules[i]), stream);
     return st;
 }
 

@@ -42,10 +42,11 @@ TSR_MUST_USE tsr_status tsr_flight_open(const tsr_plan *plan, const tsr_step *st
 TSR_MUST_USE tsr_status tsr_flight_lay_out(tsr_flight *flight, const tsr_plan *plan,
                                            const tsr_batch_sizes *count);
 
-/* Puts the batch on the stream, its prompts into the text. TSR_ERR_ARG, logged: a prompt, a slot or
- * a position beyond the limits */
+/* Puts the batch on the stream, its prompts into the text, rules to those of their slots. TSR_ERR_ARG,
+ * logged: a prompt, rules, a slot or a position beyond the limits */
 TSR_MUST_USE tsr_status tsr_flight_put(const tsr_flight *flight, const tsr_plan *plan,
-                                       const tsr_text_table *text, tsr_stream stream);
+                                       const tsr_text_table *text, tsr_token_rules *rules,
+                                       tsr_stream stream);
 
 /* Gets the results and sets the mark. */
 TSR_MUST_USE tsr_status tsr_flight_get(const tsr_flight *flight, tsr_stream stream);

@@ -83,6 +83,8 @@ static tsr_status predict(const tsr_model *m, const tsr_flight *f, const tsr_bat
         .x = tsr_step_shared_array(&m->step, TSR_STEP_RESIDUAL),
         .x_row = b->logit_row,
         .row = b->sample,
+        .rules = tsr_step_shared_array(&m->step, TSR_STEP_RULES),
+        .is_bent = b->count.bent > 0,
         .norm = m->weights.final_norm,
         .head = &m->weights.head,
         .text = text_of(m),

@@ -49,6 +49,7 @@ static tsr_status run(tsr_model *m, tsr_flight *f, const tsr_step_facts *facts)
         .tokens = batch->tokens,
         .logit_rows = batch->logit_rows,
         .samples = batch->samples,
+        .is_bent = batch->bent > 0,
         .max_rank_tokens = facts->max_rank_tokens,
     };
     bool again = false;
@@ -90,7 +91,8 @@ static tsr_status launch(tsr_model *m, tsr_flight *f, const tsr_step_facts *fact
                 facts->max_rank_tokens, f->batch.count.tokens);
         return TSR_ERR_ARG;
     }
-    tsr_status st = tsr_flight_put(f, m->plan, &text, m->stream);
+    tsr_status st = tsr_flight_put(f, m->plan, &text,
+                                   tsr_step_shared_array(&m->step, TSR_STEP_RULES), m->stream);
     if (st == TSR_OK)
         st = tsr_exchange_begin(m->ep.exchange, facts->epoch, m->stream);
     if (st == TSR_OK)

@@ -5,7 +5,8 @@
 static bool same(const tsr_step_sizes *a, const tsr_step_sizes *b)
 {
     return a->flight == b->flight && a->tokens == b->tokens && a->logit_rows == b->logit_rows &&
-           a->samples == b->samples && a->max_rank_tokens == b->max_rank_tokens;
+           a->samples == b->samples && a->max_rank_tokens == b->max_rank_tokens &&
+           a->is_bent == b->is_bent;
 }
 
 bool tsr_is_recordable(const tsr_batch_sizes *batch)

@@ -3,7 +3,7 @@
  * last one of its sizes, with other contents: a device that can records such a step the second time
  * its sizes come up, and from then on gets it as one piece.
  *
- *   sizes (flight, tokens, rows, samples, rounds)    seen once    recorded    played n times
+ *   sizes (flight, tokens, rows, samples, bent, rounds)    seen once    recorded    played n times
  *
  * A device that gains nothing by it gives no recording, and every step is done as usual.
  */
@@ -24,6 +24,7 @@ typedef struct tsr_step_sizes {
     int32_t logit_rows;
     int32_t samples;
     int32_t max_rank_tokens;
+    bool is_bent; /* some sample has rules or a min_p */
 } tsr_step_sizes;
 
 /* How many sizes are remembered; the one that was not used for longest goes. */

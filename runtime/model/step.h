@@ -2,8 +2,8 @@
  * The arrays that blocks hand to each other, and the tables every step reads: one piece of device
  * memory, taken once. What each array holds stands in runtime/plan/shapes.h.
  *
- *   | residual | weight | shared | cos | sin | experts | text | batch 0 | batch 1 | sampled 0 | ...
- *                                                             '-- of flights, where there are two
+ *   | residual | weight | shared | cos | sin | experts | text | rules | batch 0 | batch 1 | sampled 0 | ...
+ *                                                                     '-- of flights, where there are two
  */
 #ifndef TSR_RUNTIME_MODEL_STEP_H
 #define TSR_RUNTIME_MODEL_STEP_H

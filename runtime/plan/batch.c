@@ -36,6 +36,7 @@ static uint64_t lay_out(void *memory, const tsr_batch_sizes *n, tsr_batch *ret_b
     *ret_device_bytes = c.used;
     b.prompt = take_array(&c, n->prompts, sizeof(*b.prompt));
     b.prompt_id = take_array(&c, n->prompt_ids, sizeof(*b.prompt_id));
+    b.rules = take_array(&c, n->rules, sizeof(*b.rules));
     *ret_batch = b;
     return c.used;
 }
@@ -47,12 +48,14 @@ tsr_batch_sizes tsr_batch_most(const tsr_engine_limits *limits)
     return (tsr_batch_sizes){
         .samples = limits->logit_rows,
         .tops = limits->logit_rows * TSR_MOST_TOP,
+        .bent = limits->logit_rows,
         .sequences = limits->max_num_seqs,
         .tokens = limits->max_batched_tokens,
         .logit_rows = limits->logit_rows,
         .blocks = blocks < INT32_MAX ? (int32_t)blocks : INT32_MAX,
         .prompts = limits->max_num_seqs,
         .prompt_ids = limits->max_model_len + TSR_MORE_PROMPT_IDS,
+        .rules = limits->max_num_seqs,
     };
 }
 

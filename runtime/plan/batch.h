@@ -2,8 +2,9 @@
  * A rank's share of one step, as one image: filled in host memory and copied to the device whole.
  * The plan counts its bytes, the model takes and copies them, the engine fills it.
  *
- *   host image    | sample | sequence | slot | position | logit_row | blocks || prompt | prompt_id |
- *                 |------------------- one copy -------------------|           '- each into text
+ *   host image    | sample | sequence | slot | position | logit_row | blocks || prompt | prompt_id | rules |
+ *                 |------------------- one copy -------------------|           '- each into text, rules
+ *                                                                                  of their slot
  *   device block  | sample | sequence | slot | position | logit_row | blocks |
  *
  * Where an array lies depends on the counts alone, so that one function finds it in both.
@@ -20,12 +21,14 @@
 typedef struct tsr_batch_sizes {
     int32_t samples; /* and rows that are scored */
     int32_t tops;    /* most probable ids that are told with them: of no array in the image */
+    int32_t bent;    /* samples that have rules or a min_p: neither */
     int32_t sequences;
     int32_t tokens;
     int32_t logit_rows;
     int32_t blocks;
     int32_t prompts;
     int32_t prompt_ids; /* of all prompts */
+    int32_t rules;      /* of sequences that begin */
 } tsr_batch_sizes;
 
 /* The most that one step brings to one rank. */
@@ -50,6 +53,7 @@ typedef struct tsr_batch {
     int32_t *blocks;                  /* [blocks] block tables, one after the other */
     tsr_prompt *prompt;               /* [prompts] */
     int32_t *prompt_id;               /* [prompt_ids] of one prompt after the other */
+    tsr_token_rules *rules;           /* [rules] of those that have any */
     tsr_batch_sizes count;
 } tsr_batch;
 

@@ -75,6 +75,8 @@ static uint64_t plain_bytes(tsr_step_array array, const tsr_model_facts *m,
         return (uint64_t)m->layers * tsr_experts_bytes(m->experts, m->experts);
     case TSR_STEP_TEXT:
         return product(l->max_num_seqs, l->max_model_len) * sizeof(int32_t);
+    case TSR_STEP_RULES:
+        return (uint64_t)l->max_num_seqs * sizeof(tsr_token_rules);
     case TSR_STEP_BATCH:
         return tsr_batch_device_bytes(&most);
     case TSR_STEP_SAMPLED:

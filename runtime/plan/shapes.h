@@ -42,6 +42,7 @@ typedef enum tsr_step_array {
     TSR_STEP_SIN,      /* [P, r / 2] f32 */
     TSR_STEP_EXPERTS,  /* [layers] tables of tsr_experts, room for all E on one rank */
     TSR_STEP_TEXT,     /* [S, P] i32 what sequences say */
+    TSR_STEP_RULES,    /* [S] tsr_token_rules */
     TSR_STEP_BATCH,    /* the device's copy of a batch; of a flight, as are the next three */
     TSR_STEP_SAMPLED,  /* [R] tsr_sampled */
     TSR_STEP_TOP,      /* [R * TSR_MOST_TOP] tsr_token_logprob */

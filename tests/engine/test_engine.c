@@ -303,6 +303,75 @@ static void scores_of_a_prompt_are_those_of_its_logits(void **state)
     engine_run_close(&logits);
 }
 
+/* Outputs count the same when a request lost its blocks, or begins with what another engine gave. */
+static void rules_hold_in_any_company_and_behind_given_tokens(void **state)
+{
+    (void)state;
+    const run_setup plain = {.ranks = 1};
+    const run_setup tight = {.ranks = 1, .kv_blocks = 6, .block_tokens = 8};
+    static tsr_token_rules rules;
+    static run_result unruled;
+    static run_result whole;
+    static run_result r;
+    tsr_request requests[4];
+
+    for (uint64_t i = 0; i < 4; i++) {
+        requests[i] = greedy(i, 5 + (int32_t)i, 30);
+        requests[i].seed = i;
+        requests[i].has_seed = true;
+        requests[i].temperature = i < 2 ? 0.0F : 3.0F;
+        requests[i].min_p = i == 3 ? 0.05F : 0.0F;
+    }
+    run(&plain, requests, 4, TSR_OK, &unruled);
+    tsr_rules_clear(&rules);
+    rules.repetition = 1.4F;
+    rules.frequency = 0.5F;
+    rules.min_tokens = 30;
+    rules.allowed = 40;
+    for (int32_t i = 0; i < 40; i++)
+        rules.list[i] = 12 * i;
+    for (int32_t i = 0; i < 4; i++)
+        requests[i].rules = &rules;
+    run(&plain, requests, 4, TSR_OK, &whole);
+    run(&tight, requests, 4, TSR_OK, &r);
+    assert_in_range(r.stats.preemptions, 1, 100);
+    for (int32_t i = 0; i < 4; i++) {
+        engine_run_same("few blocks", &whole.answer[i], &r.answer[i], r.vocab);
+        for (int32_t n = 0; n < 30; n++)
+            assert_true(whole.answer[i].token[n] % 12 == 0 && whole.answer[i].token[n] < 480);
+        assert_memory_not_equal(unruled.answer[i].token, whole.answer[i].token, 30 * 4);
+        requests[i].given = whole.answer[i].token;
+        requests[i].given_tokens = 7 * i;
+    }
+    run(&plain, requests, 4, TSR_OK, &r);
+    for (int32_t i = 0; i < 4; i++) {
+        assert_int_equal(30 - 7 * i, r.answer[i].tokens);
+        assert_memory_equal(whole.answer[i].token + 7 * (ptrdiff_t)i, r.answer[i].token,
+                            (size_t)r.answer[i].tokens * 4);
+    }
+}
+
+/* The only allowed id is a bad word. */
+static void rules_that_leave_no_token_fail_their_request_alone(void **state)
+{
+    (void)state;
+    const run_setup setup = {.ranks = 2};
+    static tsr_token_rules rules;
+    static run_result r;
+    tsr_request requests[] = {greedy(0, 5, 3), greedy(1, 6, 3), greedy(2, 5, 3)};
+
+    tsr_rules_clear(&rules);
+    rules.allowed = 1;
+    rules.bad = 2;
+    memcpy(rules.list, (int32_t[]){7, 1, 7}, 3 * sizeof(int32_t));
+    requests[1].rules = &rules;
+    run(&setup, requests, 3, TSR_OK, &r);
+    assert_int_equal(TSR_FINISH_FAILED, r.answer[1].finish);
+    assert_non_null(strstr(r.answer[1].refusal, "bad_words"));
+    assert_int_equal(3, r.answer[0].tokens);
+    assert_int_equal(3, r.answer[2].tokens);
+}
+
 static void ids_beyond_the_tokenizers_are_never_sampled(void **state)
 {
     (void)state;
@@ -429,6 +498,8 @@ int main(void)
         cmocka_unit_test(what_was_given_counts_where_an_answer_ends),
         cmocka_unit_test(a_refused_request_is_told_why_and_stops_nothing),
         cmocka_unit_test(scores_of_a_prompt_are_those_of_its_logits),
+        cmocka_unit_test(rules_hold_in_any_company_and_behind_given_tokens),
+        cmocka_unit_test(rules_that_leave_no_token_fail_their_request_alone),
         cmocka_unit_test(ids_beyond_the_tokenizers_are_never_sampled),
         cmocka_unit_test(a_seeded_request_says_the_same_in_any_company),
         cmocka_unit_test(requests_without_a_seed_follow_from_the_engines_seed),

@@ -379,7 +379,7 @@ static void a_request_without_a_next_token_fails_alone(void **state)
     bench_plan(&b);
     bench_entry_is(&b, 0, (tsr_step_entry){.flags = TSR_ENTRY_RELEASE});
 
-    b.sim.row[0].token = -2;
+    b.sim.row[0].token = -3;
     ASSERT_STATUS(TSR_ERR_MISMATCH, sim_absorb(b.scheduler, b.sim.row, 1, &absorbed));
     bench_close(&b);
 }

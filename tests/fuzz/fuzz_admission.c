@@ -31,7 +31,7 @@ static void there_and_back(const tsr_admission *admission)
     bool more = false;
     const size_t count = tsr_admission_bytes(admission);
 
-    must(count <= tsr_admission_max_bytes(admission->token_count));
+    must(count <= tsr_admission_max_bytes(admission->token_count, TSR_RULE_LIST * 4 + 64));
     unsigned char *bytes = malloc(count);
     must(bytes != NULL);
     tsr_admission_pack(admission, bytes);

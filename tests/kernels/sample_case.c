@@ -31,6 +31,10 @@ void sample(tsr_device *device, const sample_case *c, tsr_sampled *ret)
         .top = sample_room(device, top_bytes),
         .tops = c->tops,
         .text = text,
+        .rules = c->rules != NULL
+                     ? sample_put(device, c->rules, (size_t)text.slots * sizeof(*c->rules))
+                     : NULL,
+        .is_bent = c->rules != NULL,
         .logits = sample_put(device, c->logits, logit_bytes),
         .row = sample_put(device, c->row, (size_t)c->samples * sizeof(*c->row)),
         .rows = c->rows,

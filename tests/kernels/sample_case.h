@@ -14,7 +14,8 @@ typedef struct sample_case {
     int32_t allowed;
     int32_t tops; /* of all rows */
     tsr_token_logprob *ret_top;
-    const tsr_text_table *text; /* on the host; NULL: none */
+    const tsr_text_table *text;   /* on the host; NULL: none */
+    const tsr_token_rules *rules; /* [text->slots]; NULL: none */
 } sample_case;
 
 sample_case case_of(const float *logits, const tsr_sample_row *row, int32_t rows, int32_t samples,

@@ -37,7 +37,7 @@ static void admissions_come_back_as_they_were(void **state)
     sent[1] = (tsr_admission){.top_p = 1.0F, .token_count = 1, .tokens = some_tokens};
     for (int i = 0; i < 2; i++) {
         assert_in_range(tsr_admission_bytes(&sent[i]), 1,
-                        tsr_admission_max_bytes(sent[i].token_count));
+                        tsr_admission_max_bytes(sent[i].token_count, 0));
         tsr_admission_pack(&sent[i], bytes + count);
         count += tsr_admission_bytes(&sent[i]);
     }
