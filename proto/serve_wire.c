@@ -20,10 +20,17 @@ typedef union wire {
     Tessera__ServeReady ready;
     Tessera__ServeOutput output;
     Tessera__ServeLoad load;
+    Tessera__ServeScores scores;
 } wire;
 
 /* protobuf-c only reads a message it packs, but its pointers are not const. */
 #define LEND(to, from) memcpy(&(to), &(from), sizeof(to))
+
+static void lend_bytes(const void *bytes, size_t count, ProtobufCBinaryData *ret_data)
+{
+    memcpy(&ret_data->data, &bytes, sizeof(ret_data->data));
+    ret_data->len = count;
+}
 
 static void pack_submit(const tsr_serve_message *m, wire *w)
 {
@@ -32,6 +39,7 @@ static void pack_submit(const tsr_serve_message *m, wire *w)
     tessera__serve_submit__init(&w->submit);
     w->submit.id = s->id;
     w->submit.seed = s->seed;
+    w->submit.cache_salt = s->cache_salt;
     w->submit.n_prompt = (size_t)s->prompt_count;
     LEND(w->submit.prompt, s->prompt);
     w->submit.given = (uint32_t)s->given;
@@ -43,6 +51,12 @@ static void pack_submit(const tsr_serve_message *m, wire *w)
     LEND(w->submit.stop_ids, s->stop_ids);
     w->submit.ignore_eos = s->ignore_eos;
     w->submit.priority = s->priority;
+    w->submit.min_p = s->min_p;
+    w->submit.score_prompt = s->score_prompt;
+    w->submit.score_top = (uint32_t)s->score_top;
+    w->submit.top = (uint32_t)s->top;
+    if (s->rules != NULL)
+        lend_bytes(s->rules, tsr_rules_bytes(s->rules), &w->submit.rules);
 }
 
 /* True when all are ids: not negative. */
@@ -52,6 +66,17 @@ static bool are_ids(const uint32_t *ids, size_t count)
     while (i < count && ids[i] <= INT32_MAX)
         i++;
     return i == count && count <= INT32_MAX;
+}
+
+/* What lies in a message is aligned as malloc aligns it. */
+static bool rules_wrong(const ProtobufCBinaryData *bytes)
+{
+    tsr_token_rules rules = {0};
+
+    if (bytes->len > sizeof(rules))
+        return true;
+    memcpy(&rules, bytes->data, bytes->len);
+    return tsr_rules_wrong(&rules, bytes->len, INT32_MAX) != NULL;
 }
 
 static const char *read_submit(const void *unpacked, tsr_serve_message *m)
@@ -64,11 +89,17 @@ static const char *read_submit(const void *unpacked, tsr_serve_message *m)
         return "it has a negative stop id";
     if (s->given >= s->n_prompt || s->max_tokens > INT32_MAX || s->top_k > INT32_MAX)
         return "a count is out of range";
-    if (!isfinite(s->temperature) || s->temperature < 0 || !(s->top_p > 0 && s->top_p <= 1))
-        return "its temperature or top_p is out of range";
+    if (s->top > TSR_MOST_TOP || s->score_top > TSR_MOST_TOP)
+        return "it asks for too many probabilities";
+    if (!isfinite(s->temperature) || s->temperature < 0 || !(s->top_p > 0 && s->top_p <= 1) ||
+        !(s->min_p >= 0 && s->min_p <= 1))
+        return "its temperature, top_p or min_p is out of range";
+    if (s->rules.len > 0 && rules_wrong(&s->rules))
+        return "its rules are none";
     m->submit = (tsr_serve_submit){
         .id = s->id,
         .seed = s->seed,
+        .cache_salt = s->cache_salt,
         .prompt = (const int32_t *)s->prompt,
         .stop_ids = (const int32_t *)s->stop_ids,
         .prompt_count = (int32_t)s->n_prompt,
@@ -80,6 +111,11 @@ static const char *read_submit(const void *unpacked, tsr_serve_message *m)
         .top_k = (int32_t)s->top_k,
         .ignore_eos = s->ignore_eos,
         .priority = s->priority,
+        .min_p = s->min_p,
+        .score_top = (int32_t)s->score_top,
+        .top = (int32_t)s->top,
+        .score_prompt = s->score_prompt,
+        .rules = s->rules.len > 0 ? (const tsr_token_rules *)(const void *)s->rules.data : NULL,
     };
     return NULL;
 }
@@ -167,9 +203,11 @@ static void pack_output(const tsr_serve_message *m, wire *w)
     w->output.prompt_tokens = (uint32_t)o->prompt_tokens;
     w->output.output_tokens = (uint32_t)o->output_tokens;
     w->output.cause = (uint32_t)o->cause;
+    w->output.cached_tokens = (uint32_t)o->cached_tokens;
     LEND(w->output.refusal, o->refusal);
     w->output.queued_ns = (uint64_t)o->queued_ns;
     w->output.first_ns = (uint64_t)o->first_ns;
+    lend_bytes(o->top, (size_t)o->top_count * sizeof(*o->top), &w->output.top);
 }
 
 static const char *read_output(const void *unpacked, tsr_serve_message *m)
@@ -177,9 +215,12 @@ static const char *read_output(const void *unpacked, tsr_serve_message *m)
     const Tessera__ServeOutput *o = unpacked;
 
     if (o->token < -1 || o->finish > INT32_MAX || o->prompt_tokens > INT32_MAX ||
-        o->output_tokens > INT32_MAX || o->cause > INT32_MAX || o->queued_ns > INT64_MAX ||
-        o->first_ns > INT64_MAX)
+        o->output_tokens > INT32_MAX || o->cause > INT32_MAX || o->cached_tokens > INT32_MAX ||
+        o->queued_ns > INT64_MAX || o->first_ns > INT64_MAX)
         return "a count is out of range";
+    if (o->top.len % sizeof(tsr_token_logprob) != 0 ||
+        o->top.len / sizeof(tsr_token_logprob) > TSR_MOST_TOP)
+        return "its probabilities are cut";
     m->output = (tsr_serve_output){
         .id = o->id,
         .token = o->token,
@@ -188,9 +229,12 @@ static const char *read_output(const void *unpacked, tsr_serve_message *m)
         .prompt_tokens = (int32_t)o->prompt_tokens,
         .output_tokens = (int32_t)o->output_tokens,
         .cause = (int32_t)o->cause,
+        .cached_tokens = (int32_t)o->cached_tokens,
         .refusal = o->refusal,
         .queued_ns = (int64_t)o->queued_ns,
         .first_ns = (int64_t)o->first_ns,
+        .top = (const tsr_token_logprob *)(const void *)o->top.data,
+        .top_count = (int32_t)(o->top.len / sizeof(tsr_token_logprob)),
     };
     return NULL;
 }
@@ -208,6 +252,8 @@ static void pack_load(const tsr_serve_message *m, wire *w)
     w->load.prompt_tokens = l->prompt_tokens;
     w->load.output_tokens = l->output_tokens;
     w->load.preemptions = l->preemptions;
+    w->load.prefix_queries = l->prefix_queries;
+    w->load.prefix_hits = l->prefix_hits;
     w->load.layers = (uint32_t)l->layers;
     w->load.n_expert_tokens = l->expert_token_count;
     LEND(w->load.expert_tokens, l->expert_tokens);
@@ -229,9 +275,45 @@ static const char *read_load(const void *unpacked, tsr_serve_message *m)
         .prompt_tokens = l->prompt_tokens,
         .output_tokens = l->output_tokens,
         .preemptions = l->preemptions,
+        .prefix_queries = l->prefix_queries,
+        .prefix_hits = l->prefix_hits,
         .layers = (int32_t)l->layers,
         .expert_token_count = l->n_expert_tokens,
         .expert_tokens = l->expert_tokens,
+    };
+    return NULL;
+}
+
+static void pack_scores(const tsr_serve_message *m, wire *w)
+{
+    const tsr_serve_scores *s = &m->scores;
+    const size_t count = (size_t)s->count;
+
+    tessera__serve_scores__init(&w->scores);
+    w->scores.id = s->id;
+    w->scores.first_position = (uint32_t)s->first_position;
+    w->scores.top_count = (uint32_t)s->top_count;
+    lend_bytes(s->token, count * sizeof(*s->token), &w->scores.token);
+    lend_bytes(s->top, count * (size_t)s->top_count * sizeof(*s->top), &w->scores.top);
+}
+
+static const char *read_scores(const void *unpacked, tsr_serve_message *m)
+{
+    const Tessera__ServeScores *s = unpacked;
+    const size_t count = s->token.len / sizeof(tsr_token_logprob);
+
+    if (s->first_position > INT32_MAX || count > INT32_MAX || s->top_count > TSR_MOST_TOP)
+        return "a count is out of range";
+    if (s->token.len != count * sizeof(tsr_token_logprob) ||
+        s->top.len != count * s->top_count * sizeof(tsr_token_logprob))
+        return "its probabilities are cut";
+    m->scores = (tsr_serve_scores){
+        .id = s->id,
+        .token = (const tsr_token_logprob *)(const void *)s->token.data,
+        .top = (const tsr_token_logprob *)(const void *)s->top.data,
+        .first_position = (int32_t)s->first_position,
+        .count = (int32_t)count,
+        .top_count = (int32_t)s->top_count,
     };
     return NULL;
 }
@@ -253,6 +335,7 @@ static const kind_row kinds[] = {
     [TSR_SERVE_READY] = {&tessera__serve_ready__descriptor, pack_ready, read_ready},
     [TSR_SERVE_OUTPUT] = {&tessera__serve_output__descriptor, pack_output, read_output},
     [TSR_SERVE_LOAD] = {&tessera__serve_load__descriptor, pack_load, read_load},
+    [TSR_SERVE_SCORES] = {&tessera__serve_scores__descriptor, pack_scores, read_scores},
 };
 enum { KINDS = sizeof(kinds) / sizeof(kinds[0]) };
 

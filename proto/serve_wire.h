@@ -4,7 +4,7 @@
  *   | length 4 | kind 1 | protobuf message of serve.proto | length 4 | ...
  *
  *   gateway   submit, cancel, end  -->  engine
- *   gateway   <--  hello, loading, ready, output, load, drain  engine
+ *   gateway   <--  hello, loading, ready, scores, output, load, drain  engine
  *
  * A length counts kind and message, is in the byte order of the machine that both are on, and is
  * bounded. serve_wire.c is the only file that knows protobuf-c.
@@ -14,6 +14,8 @@
 
 #include "runtime/base/status.h"
 #include "runtime/base/text_buffer.h"
+#include "runtime/base/token_logprob.h"
+#include "runtime/base/token_rules.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -33,11 +35,13 @@ typedef enum tsr_serve_kind {
     TSR_SERVE_READY,
     TSR_SERVE_OUTPUT,
     TSR_SERVE_LOAD,
+    TSR_SERVE_SCORES,
 } tsr_serve_kind;
 
 typedef struct tsr_serve_submit {
     uint64_t id;
     uint64_t seed;
+    uint64_t cache_salt;
     const int32_t *prompt;   /* [prompt_count], the last `given` of them answered before */
     const int32_t *stop_ids; /* [stop_id_count] */
     int32_t prompt_count;
@@ -47,8 +51,14 @@ typedef struct tsr_serve_submit {
     int32_t priority;
     float temperature;
     float top_p;
+    float min_p;
     int32_t top_k;
+    int32_t score_top;
+    int32_t top;
     bool ignore_eos;
+    bool score_prompt;
+    const tsr_token_rules
+        *rules; /* NULL: none. Of those that were read, tsr_rules_bytes are there */
 } tsr_serve_submit;
 
 typedef struct tsr_serve_hello {
@@ -79,10 +89,23 @@ typedef struct tsr_serve_output {
     int32_t prompt_tokens;
     int32_t output_tokens;
     int32_t cause;
+    int32_t cached_tokens;
     const char *refusal; /* "": none */
     int64_t queued_ns;
     int64_t first_ns;
+    const tsr_token_logprob *top; /* [top_count] */
+    int32_t top_count;
 } tsr_serve_output;
+
+/* tsr_prompt_scores of the engine. */
+typedef struct tsr_serve_scores {
+    uint64_t id;
+    const tsr_token_logprob *token; /* [count] */
+    const tsr_token_logprob *top;   /* [count, top_count] */
+    int32_t first_position;
+    int32_t count;
+    int32_t top_count;
+} tsr_serve_scores;
 
 typedef struct tsr_serve_load {
     int32_t running;
@@ -93,6 +116,8 @@ typedef struct tsr_serve_load {
     uint64_t prompt_tokens;
     uint64_t output_tokens;
     uint64_t preemptions;
+    uint64_t prefix_queries;
+    uint64_t prefix_hits;
     int32_t layers;
     size_t expert_token_count;
     const uint64_t *expert_tokens; /* [expert_token_count], layer after layer */
@@ -108,6 +133,7 @@ typedef struct tsr_serve_message {
         tsr_serve_ready ready;
         tsr_serve_output output;
         tsr_serve_load load;
+        tsr_serve_scores scores;
     };
 } tsr_serve_message;
 

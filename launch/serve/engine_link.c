@@ -107,6 +107,7 @@ static tsr_status send_request(tsr_engine_link *link, tsr_live_request *r)
         .kind = TSR_SERVE_SUBMIT,
         .submit = {.id = q->id,
                    .seed = q->seed,
+                   .cache_salt = q->cache_salt,
                    .prompt = r->tokens,
                    .prompt_count = r->token_count,
                    .given = r->token_count - q->prompt_tokens,
@@ -117,7 +118,12 @@ static tsr_status send_request(tsr_engine_link *link, tsr_live_request *r)
                    .top_p = q->top_p,
                    .top_k = q->top_k,
                    .ignore_eos = q->ignore_eos,
-                   .priority = q->priority},
+                   .priority = q->priority,
+                   .min_p = q->min_p,
+                   .rules = q->rules,
+                   .score_prompt = q->score_prompt && !r->is_scored,
+                   .score_top = q->score_top,
+                   .top = q->top},
     };
     const tsr_status st = add(link, &message);
     r->sent = st == TSR_OK;
@@ -179,8 +185,11 @@ static tsr_status take_output(tsr_engine_link *link, const tsr_serve_output *o)
         .output_tokens = o->output_tokens,
         .refusal = o->refusal[0] != '\0' ? o->refusal : NULL,
         .cause = (tsr_status)o->cause,
+        .cached_tokens = o->cached_tokens,
         .queued_ns = o->queued_ns,
         .first_ns = o->first_ns,
+        .top = o->top,
+        .top_count = o->top_count,
     };
 
     if (r == NULL)
@@ -194,6 +203,30 @@ static tsr_status take_output(tsr_engine_link *link, const tsr_serve_output *o)
     }
     link->events.output(link->events.context, &output);
     return TSR_OK;
+}
+
+/* An engine that comes after one which was lost in the middle of a prompt tells it from its beginning
+ * again: what is known already is left out. */
+static void take_scores(tsr_engine_link *link, const tsr_serve_scores *s)
+{
+    tsr_live_request *r = tsr_live_requests_find(&link->live, s->id);
+    const int32_t known = r != NULL ? r->scored - s->first_position : s->count;
+    const int32_t skip = known > 0 ? known : 0;
+    const tsr_prompt_scores scores = {
+        .id = s->id,
+        .first_position = s->first_position + skip,
+        .count = s->count - skip,
+        .top_count = s->top_count,
+        .token = s->token + skip,
+        .top = s->top + (size_t)skip * (size_t)s->top_count,
+    };
+
+    if (r == NULL || scores.count <= 0)
+        return;
+    r->scored = scores.first_position + scores.count;
+    r->is_scored = r->scored == r->request.prompt_tokens;
+    if (link->events.scores != NULL)
+        link->events.scores(link->events.context, &scores);
 }
 
 static tsr_status take_hello(tsr_engine_link *link, const tsr_serve_hello *hello)
@@ -222,6 +255,9 @@ static tsr_status take(tsr_engine_link *link, const tsr_serve_message *m)
         return take_ready(link, &m->ready);
     case TSR_SERVE_OUTPUT:
         return take_output(link, &m->output);
+    case TSR_SERVE_SCORES:
+        take_scores(link, &m->scores);
+        return TSR_OK;
     case TSR_SERVE_LOAD:
         events->load(events->context, &m->load);
         return TSR_OK;

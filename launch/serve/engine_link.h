@@ -40,6 +40,8 @@ typedef struct tsr_engine_events {
     /* One token, or the end of a request, or both. A request that a lost engine takes with it ends
      * with TSR_FINISH_FAILED and a `cause` that is not TSR_OK. */
     void (*output)(void *context, const tsr_output *output);
+    /* Of requests that ask how probable their prompt was, each position once. May be NULL. */
+    void (*scores)(void *context, const tsr_prompt_scores *scores);
     void (*load)(void *context, const tsr_engine_load *load);
     /* A launcher has asked the engine to drain: no more requests are to be taken. */
     void (*drain)(void *context);

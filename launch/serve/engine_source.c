@@ -20,7 +20,7 @@ struct tsr_engine_source {
     size_t first;
     size_t count;
     tsr_serve_arrived asked; /* what the engine was given last points into it */
-    bool has_asked;
+    tsr_token_rules rules;   /* of that, for a message has only what is used */
     bool has_ended;
     bool has_said_drain;
     int64_t load_ms; /* when the gateway was last told of the load */
@@ -115,6 +115,17 @@ static tsr_serve_arrived dequeue(tsr_engine_source *source, size_t i)
     return taken;
 }
 
+/* What the gateway has not read for so long that it never will. */
+static tsr_status add_message(tsr_engine_source *source, const tsr_serve_message *message)
+{
+    const tsr_status st = tsr_serve_link_add(&source->link, message);
+    if (st == TSR_ERR_CAPACITY) {
+        tsr_log(TSR_LOG_ERROR, "the gateway does not read what it is sent");
+        return TSR_ERR_PEER;
+    }
+    return st;
+}
+
 static tsr_status add_output(tsr_engine_source *source, const tsr_output *output)
 {
     const tsr_serve_message message = {
@@ -126,16 +137,14 @@ static tsr_status add_output(tsr_engine_source *source, const tsr_output *output
                    .prompt_tokens = output->prompt_tokens,
                    .output_tokens = output->output_tokens,
                    .cause = (int32_t)output->cause,
+                   .cached_tokens = output->cached_tokens,
                    .queued_ns = output->queued_ns,
                    .first_ns = output->first_ns,
+                   .top = output->top,
+                   .top_count = output->top_count,
                    .refusal = output->refusal != NULL ? output->refusal : ""},
     };
-    const tsr_status st = tsr_serve_link_add(&source->link, &message);
-    if (st == TSR_ERR_CAPACITY) {
-        tsr_log(TSR_LOG_ERROR, "the gateway does not read what it is sent");
-        return TSR_ERR_PEER;
-    }
-    return st;
+    return add_message(source, &message);
 }
 
 /* True when the request waited here, and its end is on its way. */
@@ -202,8 +211,10 @@ static tsr_status take_messages(tsr_engine_source *source, int32_t wait_ms, tsr_
     return st == TSR_ERR_PEER ? gateway_gone() : st;
 }
 
-static tsr_request request_of(const tsr_serve_submit *s)
+static tsr_request request_of(const tsr_serve_submit *s, tsr_token_rules *rules)
 {
+    if (s->rules != NULL)
+        memcpy(rules, s->rules, tsr_rules_bytes(s->rules));
     return (tsr_request){
         .id = s->id,
         .prompt = s->prompt,
@@ -211,6 +222,11 @@ static tsr_request request_of(const tsr_serve_submit *s)
         .given = s->prompt + (s->prompt_count - s->given),
         .given_tokens = s->given,
         .priority = s->priority,
+        .min_p = s->min_p,
+        .rules = s->rules != NULL ? rules : NULL,
+        .score_prompt = s->score_prompt,
+        .score_top = s->score_top,
+        .top = s->top,
         .max_tokens = s->max_tokens,
         .temperature = s->temperature,
         .top_p = s->top_p,
@@ -218,6 +234,7 @@ static tsr_request request_of(const tsr_serve_submit *s)
         .stop_id_count = s->stop_id_count,
         .stop_ids = s->stop_ids,
         .seed = s->seed,
+        .cache_salt = s->cache_salt,
         .has_seed = true,
         .ignore_eos = s->ignore_eos,
     };
@@ -235,7 +252,9 @@ static tsr_status send_load(tsr_engine_source *source, const tsr_engine_stats *s
                  .steps = stats->steps,
                  .prompt_tokens = stats->prompt_tokens,
                  .output_tokens = stats->output_tokens,
-                 .preemptions = stats->preemptions},
+                 .preemptions = stats->preemptions,
+                 .prefix_queries = stats->prefix_queries,
+                 .prefix_hits = stats->prefix_hits},
     };
 
     if (now_ms - source->load_ms < LOAD_MS)
@@ -271,7 +290,7 @@ static tsr_status ask(void *context, const tsr_question *question, tsr_wish *ret
     if (wish.kind == TSR_WISH_NOTHING && source->count > 0 && question->room) {
         source->asked = dequeue(source, 0);
         wish = (tsr_wish){.kind = TSR_WISH_REQUEST,
-                          .request = request_of(&source->asked.message.submit)};
+                          .request = request_of(&source->asked.message.submit, &source->rules)};
     } else if (wish.kind == TSR_WISH_NOTHING && source->count == 0 && source->has_ended) {
         wish.kind = TSR_WISH_END;
     }
@@ -285,6 +304,20 @@ static tsr_status take_token(void *context, const tsr_output *output, bool *ret_
     return add_output(context, output);
 }
 
+static tsr_status take_scores(void *context, const tsr_prompt_scores *scores)
+{
+    const tsr_serve_message message = {
+        .kind = TSR_SERVE_SCORES,
+        .scores = {.id = scores->id,
+                   .token = scores->token,
+                   .top = scores->top,
+                   .first_position = scores->first_position,
+                   .count = scores->count,
+                   .top_count = scores->top_count},
+    };
+    return add_message(context, &message);
+}
+
 tsr_source tsr_engine_source_source(tsr_engine_source *source)
 {
     return (tsr_source){.ask = ask, .context = source};
@@ -292,7 +325,7 @@ tsr_source tsr_engine_source_source(tsr_engine_source *source)
 
 tsr_sink tsr_engine_source_sink(tsr_engine_source *source)
 {
-    return (tsr_sink){.token = take_token, .context = source};
+    return (tsr_sink){.token = take_token, .scores = take_scores, .context = source};
 }
 
 /* The last outputs, if the gateway reads them. */

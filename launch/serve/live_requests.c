@@ -38,6 +38,7 @@ static void free_request(tsr_live_request *request)
         return;
     free(request->tokens);
     free(request->stop_ids);
+    free(request->rules);
     free(request);
 }
 
@@ -53,7 +54,10 @@ static tsr_status copy_request(const tsr_request *request, tsr_live_request **re
     copy->token_room = request->prompt_tokens + FIRST_ANSWER;
     copy->tokens = malloc((size_t)copy->token_room * sizeof(int32_t));
     copy->stop_ids = malloc((stops > 0 ? stops : 1) * sizeof(int32_t));
-    if (copy->tokens == NULL || copy->stop_ids == NULL) {
+    if (request->rules != NULL)
+        copy->rules = calloc(1, sizeof(*copy->rules));
+    if (copy->tokens == NULL || copy->stop_ids == NULL ||
+        (request->rules != NULL && copy->rules == NULL)) {
         free_request(copy);
         return TSR_ERR_MEMORY;
     }
@@ -62,6 +66,9 @@ static tsr_status copy_request(const tsr_request *request, tsr_live_request **re
         memcpy(copy->stop_ids, request->stop_ids, stops * sizeof(int32_t));
     copy->request.prompt = copy->tokens;
     copy->request.stop_ids = copy->stop_ids;
+    if (request->rules != NULL)
+        memcpy(copy->rules, request->rules, tsr_rules_bytes(request->rules));
+    copy->request.rules = copy->rules;
     *ret_copy = copy;
     return TSR_OK;
 }

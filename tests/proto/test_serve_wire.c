@@ -12,6 +12,10 @@ static log_lines lines;
 static const int32_t some_ids[] = {5, 0, 151935, INT32_MAX, 7};
 static const uint64_t some_counts[] = {3, UINT64_MAX, 0, 9};
 
+static const tsr_token_logprob some_tops[] = {{7, -0.5F}, {9, -1.5F}, {-1, 0}, {3, -7}};
+static const tsr_token_rules some_rules = {
+    .prompt_tokens = 3, .repetition = 1.5F, .biases = 1, .allowed = 1, .list = {4, 0x3f800000, 5}};
+
 static const tsr_serve_message some_messages[] = {
     {.kind = TSR_SERVE_SUBMIT,
      .submit = {.id = UINT64_MAX,
@@ -26,7 +30,13 @@ static const tsr_serve_message some_messages[] = {
                 .top_p = 0.95F,
                 .top_k = 20,
                 .ignore_eos = true,
-                .priority = -3}},
+                .priority = -3,
+                .min_p = 0.25F,
+                .cache_salt = 99,
+                .score_prompt = true,
+                .score_top = 20,
+                .top = 1,
+                .rules = &some_rules}},
     {.kind = TSR_SERVE_CANCEL, .cancel = 12},
     {.kind = TSR_SERVE_END},
     {.kind = TSR_SERVE_DRAIN},
@@ -47,9 +57,19 @@ static const tsr_serve_message some_messages[] = {
                 .prompt_tokens = 8,
                 .output_tokens = 2,
                 .cause = 1,
+                .cached_tokens = 16,
                 .queued_ns = INT64_MAX,
                 .first_ns = 5,
+                .top = some_tops,
+                .top_count = 4,
                 .refusal = "no room"}},
+    {.kind = TSR_SERVE_SCORES,
+     .scores = {.id = 2,
+                .token = some_tops,
+                .top = some_tops,
+                .first_position = 1,
+                .count = 2,
+                .top_count = 2}},
     {.kind = TSR_SERVE_LOAD,
      .load = {.running = 5,
               .waiting = 6,
@@ -59,6 +79,8 @@ static const tsr_serve_message some_messages[] = {
               .prompt_tokens = 10,
               .output_tokens = 11,
               .preemptions = 12,
+              .prefix_queries = 13,
+              .prefix_hits = 14,
               .layers = 2,
               .expert_token_count = 4,
               .expert_tokens = some_counts}},
@@ -115,6 +137,7 @@ static void fields_of_a_request_arrive(void **state)
     assert_int_equal(-3, s->priority);
     assert_true(s->temperature == 0.7F && s->top_p == 0.95F && s->ignore_eos);
     assert_int_equal(20, s->top_k);
+    assert_memory_equal(&some_rules, s->rules, tsr_rules_bytes(&some_rules));
     tsr_serve_arrived_close(&arrived);
     tsr_text_close(&sent);
 }
@@ -172,12 +195,23 @@ static void what_cannot_be_is_refused(void **state)
     m.submit.temperature = NAN;
     refuses_message(&m, "temperature");
     m = some_messages[0];
+    m.submit.min_p = 2;
+    refuses_message(&m, "min_p");
+    m = some_messages[0];
+    m.submit.top = 21;
+    refuses_message(&m, "too many");
+    m = some_messages[0];
+    tsr_token_rules rules = some_rules;
+    rules.list[0] = -4;
+    m.submit.rules = &rules;
+    refuses_message(&m, "rules");
+    m = some_messages[0];
     m.submit.top_p = 0;
     refuses_message(&m, "top_p");
     m = some_messages[MESSAGES - 1];
     m.load.layers = 3;
     refuses_message(&m, "count");
-    m = some_messages[MESSAGES - 2];
+    m = some_messages[MESSAGES - 3];
     m.output.token = -2;
     refuses_message(&m, "count");
 }
