@@ -220,16 +220,21 @@ static __device__ __forceinline__ int32_t round_begins(const stream_args &a, int
     return round / of_tile * a.groups + round % of_tile * a.teams;
 }
 
-/* Whole rounds, so that no team waits for the others at the end of a tile of pairs. */
+/* Whole rounds, so that no team waits for the others at the end of a tile of pairs. Teams have many
+ * short ones, which CTAs share evenly; else a CTA has as many as the fullest one must have, since each
+ * tile of pairs that it meets takes the time of making its operand rows. */
 template <bool TEAMED>
 static __device__ __forceinline__ stream_share share_of(const stream_args &a, int32_t tiles)
 {
     const int64_t rounds = (int64_t)tiles * ((a.groups + a.teams - 1) / a.teams);
+    const int64_t each = (rounds + gridDim.x - 1) / gridDim.x;
+    const int64_t first = TEAMED ? rounds * blockIdx.x / gridDim.x : each * blockIdx.x;
+    const int64_t end = TEAMED ? rounds * (blockIdx.x + 1) / gridDim.x : first + each;
     const int32_t warp = (int32_t)(threadIdx.x / TSR_CUDA_LANES);
     stream_share s;
 
-    s.first = round_begins(a, (int32_t)(rounds * blockIdx.x / gridDim.x));
-    s.end = round_begins(a, (int32_t)(rounds * (blockIdx.x + 1) / gridDim.x));
+    s.first = round_begins(a, (int32_t)min(first, rounds));
+    s.end = round_begins(a, (int32_t)min(end, rounds));
     s.team = TEAMED ? warp / a.cut.slices : warp;
     s.slice = TEAMED ? warp % a.cut.slices : 0;
     s.slices = TEAMED ? 1 : a.cut.slices;
