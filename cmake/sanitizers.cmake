@@ -1,6 +1,8 @@
 if(TSR_SANITIZE_ADDRESS)
   add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
   add_link_options(-fsanitize=address,undefined)
+  # Lines are what a report shows. Where variables are, gcc takes a minute a kernel to find out.
+  add_compile_options($<$<C_COMPILER_ID:GNU>:-g1>)
 elseif(TSR_SANITIZE_THREAD)
   add_compile_options(-fsanitize=thread -fno-omit-frame-pointer)
   add_link_options(-fsanitize=thread)
