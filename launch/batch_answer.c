@@ -2,6 +2,7 @@
  * memory, and of 100,000 lines that a lost job leaves each becomes one. */
 #include "launch/batch_answer.h"
 
+#include "launch/chat_message.h"
 #include "runtime/text/utf8.h"
 
 #include <stdio.h>
@@ -28,26 +29,50 @@ static json_t *stop_reason(const tsr_batch_line *line, const tsr_batch_choice *c
     return json_null();
 }
 
+static json_t *text_json(const tsr_text *text)
+{
+    return json_stringn(text->bytes != NULL ? text->bytes : "", text->count);
+}
+
+static json_t *message_json(const tsr_batch_line *line, const tsr_text *text)
+{
+    char id[ID_BYTES];
+    tsr_answer_parser *parser = NULL;
+    json_t *message = NULL;
+
+    (void)snprintf(id, sizeof(id), "chatcmpl-%llu", (unsigned long long)line->number);
+    tsr_status st = tsr_chat_parser_open(&line->generation, &parser);
+    if (st == TSR_OK && text->count > 0)
+        st = tsr_answer_parser_push(parser, text->bytes, text->count);
+    if (st == TSR_OK)
+        st = tsr_answer_parser_finish(parser);
+    if (st == TSR_OK)
+        message = tsr_chat_message_json(tsr_answer_parser_parts(parser), id);
+    tsr_answer_parser_close(parser);
+    return message;
+}
+
 static json_t *choice_json(const tsr_batch_line *line, size_t index)
 {
     const tsr_batch_choice *choice = &line->choices[index];
     const tsr_text *text = &choice->stream.text;
     const bool stopped = choice->finish == TSR_FINISH_STOP || choice->stream.matched >= 0;
-    json_t *content = json_stringn(text->bytes != NULL ? text->bytes : "", text->count);
+    const char *reason = stopped ? "stop" : "length";
     json_t *json = json_pack("{s:i}", "index", (int)index);
+    json_t *message = NULL;
 
-    bool good = json != NULL && content != NULL;
-    if (line->generation.chat)
-        good = good && json_object_set_new(
-                           json, "message",
-                           json_pack("{s:s, s:O}", "role", "assistant", "content", content)) == 0;
-    else
-        good = good && json_object_set(json, "text", content) == 0;
-    good =
-        good && json_object_set_new(json, "logprobs", json_null()) == 0 &&
-        json_object_set_new(json, "finish_reason", json_string(stopped ? "stop" : "length")) == 0 &&
-        json_object_set_new(json, "stop_reason", stop_reason(line, choice)) == 0;
-    json_decref(content);
+    bool good = json != NULL;
+    if (line->generation.chat) {
+        message = message_json(line, text);
+        if (stopped && json_object_get(message, "tool_calls") != NULL)
+            reason = "tool_calls";
+        good = good && json_object_set_new(json, "message", message) == 0;
+    } else {
+        good = good && json_object_set_new(json, "text", text_json(text)) == 0;
+    }
+    good = good && json_object_set_new(json, "logprobs", json_null()) == 0 &&
+           json_object_set_new(json, "finish_reason", json_string(reason)) == 0 &&
+           json_object_set_new(json, "stop_reason", stop_reason(line, choice)) == 0;
     if (good)
         return json;
     json_decref(json);

@@ -27,6 +27,7 @@ void tsr_generation_close(tsr_generation *generation)
     for (size_t i = 0; i < generation->prompt_count; i++)
         tsr_ids_close(&generation->prompts[i]);
     free(generation->prompts);
+    json_decref(generation->tools);
     for (size_t i = 0; i < generation->stop_count; i++)
         free(generation->stops[i]);
     free(generation->stops);

@@ -25,8 +25,14 @@ typedef struct tsr_request_context {
 } tsr_request_context;
 
 /* One request, possibly of several prompts. Owns what it points to. */
+enum { TSR_PROMPT_END_BYTES = 64 };
+
 typedef struct tsr_generation {
     bool chat;
+    tsr_answer_style answer_style;         /* of chat */
+    json_t *tools;                         /* that may be called; NULL: none */
+    char prompt_end[TSR_PROMPT_END_BYTES]; /* of chat: the last bytes of its prompt */
+    size_t prompt_end_bytes;
     tsr_ids *prompts; /* [prompt_count], none empty */
     size_t prompt_count;
     tsr_request request; /* sampling and limits; id and prompt are per prompt */

@@ -31,7 +31,7 @@ static const tsr_known_field rows[] = {
     NEUTRAL("suffix", "empty"),
     NEUTRAL("thinking", NULL),
     NEUTRAL("thinking_token_budget", NULL),
-    NEUTRAL("tools", "empty"),
+    READ("tools"),
     NEUTRAL("tool_choice", "none|auto"),
     NEUTRAL("truncate_prompt_tokens", "-1"),
     NEUTRAL("verbosity", "medium"),

@@ -267,6 +267,36 @@ static tsr_status copy_messages(const tsr_request_context *context, const json_t
     return st;
 }
 
+/* The tools that the model may call; NULL: none. */
+static json_t *callable_tools(const json_t *body)
+{
+    const char *choice = json_string_value(json_object_get(body, "tool_choice"));
+    json_t *tools = json_object_get(body, "tools");
+    const bool none = choice != NULL && strcmp(choice, "none") == 0;
+
+    return !none && json_array_size(tools) > 0 ? tools : NULL;
+}
+
+static tsr_status check_tools(const json_t *body, const tsr_request_context *context,
+                              tsr_refusal *ret_refusal)
+{
+    const json_t *tools = json_object_get(body, "tools");
+
+    if (tools != NULL && !json_is_null(tools) && !json_is_array(tools))
+        return tsr_refuse(ret_refusal, "invalid_value", "tools", "tools: expected a list");
+    for (size_t i = 0; i < json_array_size(tools); i++) {
+        const json_t *function = json_object_get(json_array_get(tools, i), "function");
+        if (json_string_length(json_object_get(function, "name")) == 0)
+            return tsr_refuse(ret_refusal, "invalid_value", "tools",
+                              "tools[%zu].function.name: expected a string", i);
+    }
+    if (callable_tools(body) != NULL &&
+        tsr_chat_template_answer_style(context->chat_template).calls == TSR_CALLS_NONE)
+        return tsr_refuse(ret_refusal, "unsupported_parameter", "tools",
+                          "tools: the chat template of this model knows no calls of tools");
+    return TSR_OK;
+}
+
 /* What the template sees: defaults, the body's own switch, its kwargs, then the messages. */
 static json_t *merge_variables(const json_t *body, const tsr_request_context *context,
                                json_t *messages)
@@ -283,6 +313,9 @@ static json_t *merge_variables(const json_t *body, const tsr_request_context *co
         good = good && json_object_set(variables, "add_generation_prompt", generation_prompt) == 0;
     if (json_is_object(kwargs))
         good = good && json_object_update(variables, kwargs) == 0;
+    json_t *tools = callable_tools(body);
+    if (tools != NULL)
+        good = good && json_object_set(variables, "tools", tools) == 0;
     good = good && json_object_set(variables, "messages", messages) == 0;
     if (good)
         return variables;
@@ -303,11 +336,14 @@ static tsr_status template_variables(const json_t *body, const tsr_request_conte
         return tsr_refuse(ret_refusal, "invalid_value", "add_generation_prompt",
                           "add_generation_prompt: expected true or false");
 
-    if (is_too_long(context, text_bytes(json_object_get(body, "messages"))))
+    tsr_status st = check_tools(body, context, ret_refusal);
+    if (st != TSR_OK)
+        return st;
+    if (is_too_long(context, text_bytes(json_object_get(body, "messages")) +
+                                 text_bytes(callable_tools(body))))
         return refuse_length(context, true, 0, ret_refusal);
     json_t *messages = NULL;
-    const tsr_status st =
-        copy_messages(context, json_object_get(body, "messages"), &messages, ret_refusal);
+    st = copy_messages(context, json_object_get(body, "messages"), &messages, ret_refusal);
     if (st != TSR_OK)
         return st;
     json_t *variables = merge_variables(body, context, messages);
@@ -340,6 +376,20 @@ tsr_status tsr_request_prompt_render(const json_t *body, const tsr_request_conte
     return st;
 }
 
+/* What reading the answer takes. */
+static void keep_for_answer(const json_t *body, const tsr_request_context *context,
+                            const tsr_text *prompt, tsr_generation *generation)
+{
+    const size_t count =
+        prompt->count < TSR_PROMPT_END_BYTES ? prompt->count : TSR_PROMPT_END_BYTES;
+
+    if (count > 0)
+        memcpy(generation->prompt_end, prompt->bytes + prompt->count - count, count);
+    generation->prompt_end_bytes = count;
+    generation->answer_style = tsr_chat_template_answer_style(context->chat_template);
+    generation->tools = json_incref(callable_tools(body));
+}
+
 static tsr_status read_messages(const json_t *body, const tsr_request_context *context,
                                 tsr_generation *generation, tsr_refusal *ret_refusal)
 {
@@ -347,6 +397,7 @@ static tsr_status read_messages(const json_t *body, const tsr_request_context *c
 
     tsr_status st = tsr_request_prompt_render(body, context, &text, ret_refusal);
     if (st == TSR_OK) {
+        keep_for_answer(body, context, &text, generation);
         generation->prompts = calloc(1, sizeof(*generation->prompts));
         st = generation->prompts != NULL ? add_text(context, text.bytes != NULL ? text.bytes : "",
                                                     text.count, generation, ret_refusal)
@@ -363,6 +414,9 @@ tsr_status tsr_request_prompt_read(const json_t *body, const tsr_request_context
     if (add_special != NULL && !json_is_null(add_special) && !json_is_boolean(add_special))
         return tsr_refuse(ret_refusal, "invalid_value", "add_special_tokens",
                           "add_special_tokens: expected true or false");
+    if (!generation->chat && json_array_size(json_object_get(body, "tools")) > 0)
+        return tsr_refuse(ret_refusal, "unsupported_parameter", "tools",
+                          "tools: completions call none; chat does");
     generation->add_special =
         json_is_boolean(add_special) ? json_is_true(add_special) : !generation->chat;
     const tsr_status st = generation->chat ? read_messages(body, context, generation, ret_refusal)

@@ -1,13 +1,19 @@
 /* Objects are written field by field in the order that clients print them in. */
 #include "launch/serve/answer_json.h"
 
+#include "launch/chat_message.h"
+
 #include "launch/serve/gateway_parts.h"
 
 #include <string.h>
 
 static const char *reason_of(const tsr_choice *choice)
 {
-    return choice->finish == TSR_FINISH_STOP || choice->stream.matched >= 0 ? "stop" : "length";
+    if (choice->finish != TSR_FINISH_STOP && choice->stream.matched < 0)
+        return "length";
+    return choice->parser != NULL && tsr_answer_parser_parts(choice->parser)->call_count > 0
+               ? "tool_calls"
+               : "stop";
 }
 
 /* The stop string or stop id that ended it; null for the model's own end or a length. */
@@ -63,9 +69,12 @@ static void add_whole_choice(const tsr_choice *choice, tsr_json_text *json)
 {
     tsr_json_add(json, "{\"index\":%d,", choice->index);
     if (choice->answer->generation.chat) {
-        tsr_json_add(json, "\"message\":{\"role\":\"assistant\",\"content\":");
-        add_unsent(choice, json);
-        tsr_json_add(json, "},");
+        json_t *message =
+            tsr_chat_message_json(tsr_answer_parser_parts(choice->parser), choice->answer->id);
+        tsr_json_add(json, "\"message\":");
+        tsr_json_add_value(json, message);
+        tsr_json_add(json, ",");
+        json_decref(message);
     } else {
         tsr_json_add(json, "\"text\":");
         add_unsent(choice, json);
@@ -111,6 +120,20 @@ static void end_chunk(const tsr_answer *answer, bool last, tsr_json_text *json)
     tsr_json_add(json, "}\n\n");
 }
 
+/* Whole: the parser lets no half of a call out. */
+static void add_call(const tsr_choice *choice, tsr_json_text *json)
+{
+    const tsr_answer_parts *parts = tsr_answer_parser_parts(choice->parser);
+    const size_t i = choice->calls_sent;
+    json_t *call = tsr_chat_call_json(&parts->calls[i], choice->answer->id, i);
+
+    (void)json_object_set_new(call, "index", json_integer((json_int_t)i));
+    tsr_json_add(json, "\"delta\":{\"tool_calls\":[");
+    tsr_json_add_value(json, call);
+    tsr_json_add(json, "]}");
+    json_decref(call);
+}
+
 static void add_piece(const tsr_choice *choice, tsr_chunk_kind kind, tsr_json_text *json)
 {
     if (!choice->answer->generation.chat) {
@@ -118,10 +141,15 @@ static void add_piece(const tsr_choice *choice, tsr_chunk_kind kind, tsr_json_te
         add_unsent(choice, json);
     } else if (kind == TSR_CHUNK_ROLE) {
         tsr_json_add(json, "\"delta\":{\"role\":\"assistant\",\"content\":\"\"}");
-    } else if (kind == TSR_CHUNK_TEXT) {
-        tsr_json_add(json, "\"delta\":{\"content\":");
-        add_unsent(choice, json);
+    } else if (kind == TSR_CHUNK_TEXT || kind == TSR_CHUNK_THOUGHT) {
+        const tsr_answer_parts *parts = tsr_answer_parser_parts(choice->parser);
+        const tsr_text *text = kind == TSR_CHUNK_TEXT ? &parts->content : &parts->reasoning;
+        tsr_json_add(
+            json, "\"delta\":{\"%s\":", kind == TSR_CHUNK_TEXT ? "content" : "reasoning_content");
+        tsr_json_add_string(json, text->bytes, text->count);
         tsr_json_add(json, "}");
+    } else if (kind == TSR_CHUNK_CALL) {
+        add_call(choice, json);
     } else {
         tsr_json_add(json, "\"delta\":{}");
     }

@@ -7,9 +7,11 @@
 
 /* What of a choice a piece of a stream holds. */
 typedef enum tsr_chunk_kind {
-    TSR_CHUNK_ROLE, /* chat: who speaks, before anything is said */
-    TSR_CHUNK_TEXT, /* bytes of its text that were not sent yet */
-    TSR_CHUNK_END,  /* why it ended, and in a completion the last of its text */
+    TSR_CHUNK_ROLE,    /* chat: who speaks, before anything is said */
+    TSR_CHUNK_TEXT,    /* bytes of its text that were not sent yet */
+    TSR_CHUNK_THOUGHT, /* chat: the same of what it thinks */
+    TSR_CHUNK_CALL,    /* chat: the next tool that it calls */
+    TSR_CHUNK_END,     /* why it ended, and in a completion the last of its text */
 } tsr_chunk_kind;
 
 /* All of it, as one object. */

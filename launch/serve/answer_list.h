@@ -15,7 +15,9 @@ typedef struct tsr_choice {
     uint64_t id;   /* 0: the engine is asked no more */
     int32_t index; /* prompt * copies + copy */
     tsr_text_stream stream;
-    size_t sent; /* bytes of its text */
+    size_t sent;               /* bytes of its text; of chat, those that its parser has read */
+    tsr_answer_parser *parser; /* of chat: what is to be sent waits in its parts */
+    size_t calls_sent;
     tsr_finish finish;
     int32_t last_token;
     int32_t prompt_tokens;

@@ -34,6 +34,7 @@ static void close_answer(tsr_answer *answer)
             tsr_engine_link_cancel(gateway->link, choice->id);
         tsr_answer_list_unname(&gateway->answers, choice);
         tsr_text_stream_close(&choice->stream);
+        tsr_answer_parser_close(choice->parser);
     }
     tsr_answer_list_remove(&gateway->answers, answer);
     answer->exchange->answer = NULL;
@@ -155,25 +156,64 @@ static void observe_token(tsr_choice *choice)
     metrics->output_tokens++;
 }
 
+/* What is new in a chat, in the order in which it was said. */
+static void send_said(tsr_choice *choice)
+{
+    tsr_answer_parts *parts = tsr_answer_parser_parts(choice->parser);
+    tsr_json_text json = {0};
+
+    if (parts->reasoning.count > 0)
+        tsr_answer_add_chunk(choice->answer, choice, TSR_CHUNK_THOUGHT, &json);
+    if (parts->content.count > 0)
+        tsr_answer_add_chunk(choice->answer, choice, TSR_CHUNK_TEXT, &json);
+    for (; choice->calls_sent < parts->call_count; choice->calls_sent++)
+        tsr_answer_add_chunk(choice->answer, choice, TSR_CHUNK_CALL, &json);
+    tsr_text_clear(&parts->reasoning);
+    tsr_text_clear(&parts->content);
+    if (json.text.count > 0)
+        send_json(choice->answer, &json);
+    tsr_text_close(&json.text);
+}
+
+/* Reads what is new in a chat's text. */
+static tsr_status read_said(tsr_choice *choice, bool ended)
+{
+    const tsr_text *text = &choice->stream.text;
+    tsr_status st = TSR_OK;
+
+    if (choice->parser == NULL)
+        return TSR_OK;
+    if (text->count > choice->sent)
+        st = tsr_answer_parser_push(choice->parser, text->bytes + choice->sent,
+                                    text->count - choice->sent);
+    choice->sent = text->count;
+    return st == TSR_OK && ended ? tsr_answer_parser_finish(choice->parser) : st;
+}
+
+static bool has_said(const tsr_choice *choice)
+{
+    const tsr_answer_parts *parts = tsr_answer_parser_parts(choice->parser);
+    return parts->reasoning.count > 0 || parts->content.count > 0 ||
+           parts->call_count > choice->calls_sent;
+}
+
 static void send_piece(tsr_choice *choice, bool ended)
 {
     tsr_answer *answer = choice->answer;
-    const bool fresh = choice->stream.text.count > choice->sent;
-    const bool apart = answer->generation.chat || !ended; /* text has an event of its own */
+    const bool chat = choice->parser != NULL;
+    const bool fresh = chat ? has_said(choice) : choice->stream.text.count > choice->sent;
     tsr_json_text json = {0};
 
     if (!answer->stream || (!fresh && !ended))
         return;
     begin_stream(answer);
-    if (fresh && apart) {
-        tsr_answer_add_chunk(answer, choice, TSR_CHUNK_TEXT, &json);
-        choice->sent = choice->stream.text.count;
-    }
-    if (ended) {
-        tsr_answer_add_chunk(answer, choice, TSR_CHUNK_END, &json);
-        choice->sent = choice->stream.text.count;
-    }
-    send_json(answer, &json);
+    if (chat)
+        send_said(choice);
+    if (ended || !chat)
+        tsr_answer_add_chunk(answer, choice, ended ? TSR_CHUNK_END : TSR_CHUNK_TEXT, &json);
+    choice->sent = choice->stream.text.count;
+    if (json.text.count > 0)
+        send_json(answer, &json);
     tsr_text_close(&json.text);
 }
 
@@ -223,6 +263,10 @@ void tsr_answer_take_output(tsr_gateway *gateway, const tsr_output *output)
         return;
     }
     const bool ended = cancel || output->finish != TSR_FINISH_NONE;
+    if (read_said(choice, ended) != TSR_OK) {
+        tsr_http_cut(answer->exchange);
+        return;
+    }
     if (cancel)
         tsr_engine_link_cancel(gateway->link, choice->id);
     if (ended) {

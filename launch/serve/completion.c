@@ -3,6 +3,7 @@
  * gateway's own to answer (model, n, stream) is taken out of the body before it is read as a
  * generation.
  */
+#include "launch/chat_message.h"
 #include "launch/serve/gateway_parts.h"
 
 #include "launch/request_body.h"
@@ -130,6 +131,8 @@ static tsr_status open_choices(tsr_answer *answer, tsr_refusal *refusal)
             st = tsr_text_stream_open(answer->gateway->args.text->tokenizer, g->skip_special,
                                       (const char *const *)g->stops, g->stop_count, g->include_stop,
                                       &answer->choices[i].stream);
+        if (st == TSR_OK && g->chat)
+            st = tsr_chat_parser_open(g, &answer->choices[i].parser);
     }
     return st;
 }

@@ -25,6 +25,7 @@ struct tsr_chat_template {
     tsr_arena *arena;
     const tsr_jinja_node *root;
     bool takes_parts;
+    tsr_answer_style answer_style;
     json_t *tokens; /* bos_token and friends; NULL for none */
 };
 
@@ -43,6 +44,7 @@ tsr_status tsr_chat_template_parse(const char *name, const char *source, size_t 
     }
     if (st == TSR_OK)
         made->takes_parts = tsr_jinja_takes_parts(made->root);
+    made->answer_style = tsr_answer_style_of(source, bytes);
     if (st != TSR_OK) {
         tsr_chat_template_close(made);
         return st;
@@ -54,6 +56,11 @@ tsr_status tsr_chat_template_parse(const char *name, const char *source, size_t 
 bool tsr_chat_template_takes_parts(const tsr_chat_template *chat_template)
 {
     return chat_template->takes_parts;
+}
+
+tsr_answer_style tsr_chat_template_answer_style(const tsr_chat_template *chat_template)
+{
+    return chat_template->answer_style;
 }
 
 void tsr_chat_template_close(tsr_chat_template *chat_template)

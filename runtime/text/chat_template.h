@@ -10,6 +10,7 @@
 #include "runtime/base/problems.h"
 #include "runtime/base/status.h"
 #include "runtime/base/text_buffer.h"
+#include "runtime/text/answer_parser.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -43,6 +44,9 @@ TSR_MUST_USE tsr_status tsr_chat_template_render(const tsr_chat_template *chat_t
 
 /* True for a template that goes through the parts of a content itself; others want a string. */
 bool tsr_chat_template_takes_parts(const tsr_chat_template *chat_template);
+
+/* How the model that was trained on it writes its answers. */
+tsr_answer_style tsr_chat_template_answer_style(const tsr_chat_template *chat_template);
 
 /* NULL is allowed. */
 void tsr_chat_template_close(tsr_chat_template *chat_template);

@@ -5,8 +5,10 @@ api_cases.py FAKE_SERVER FOLDER
 """
 
 import json
+import os
 import re
 import sys
+import tempfile
 import threading
 import time
 
@@ -377,6 +379,53 @@ def many_clients_keep_their_own(program, folder):
         until(lambda: server.json("GET", "/server_info")["connections"] == 1, "connections stay")
 
 
+WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {
+    "type": "object", "properties": {"city": {"type": "string"}}}}}
+CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
+
+
+def thoughts_and_calls_are_told_apart(program, folder):
+    """The engine says the prompt back, and the prompt ends with what a model would say."""
+    with tempfile.TemporaryDirectory() as styled:
+        for name in os.listdir(folder):
+            if name not in ("chat_template.jinja", "grading.jsonl"):
+                os.symlink(os.path.abspath(os.path.join(folder, name)), os.path.join(styled, name))
+        with open(os.path.join(styled, "chat_template.jinja"), "w") as template:
+            template.write("{# <think> <tool_call> #}{{ messages[-1].content }}")
+        with ready(program, styled) as server:
+            text = f"<think>\nwhere?\n</think>\n\nLet me see.\n{CALL}\n{CALL}"
+            body = chat(text, tools=[WEATHER])
+            choice = server.json("POST", "/v1/chat/completions", body)["choices"][0]
+            message = choice["message"]
+            expect(choice["finish_reason"], "tool_calls")
+            expect((message["reasoning_content"], message["content"]), ("where?", "Let me see."))
+            calls = message["tool_calls"]
+            expect([c["function"] for c in calls],
+                   2 * [{"name": "weather", "arguments": '{"city": "Oslo"}'}])
+            assert calls[0]["id"] != calls[1]["id"] and calls[0]["type"] == "function"
+
+            events = server.events("/v1/chat/completions", body)
+            choices = [json.loads(e)["choices"][0] for e in events[:-1]]
+            pieces = [c["delta"] for c in choices]
+            expect("".join(p.get("reasoning_content", "") for p in pieces), "where?")
+            expect("".join(p.get("content", "") for p in pieces), "Let me see.")
+            streamed = [p["tool_calls"][0] for p in pieces if "tool_calls" in p]
+            expect([c["index"] for c in streamed], [0, 1])
+            expect([c["function"] for c in streamed], [c["function"] for c in calls])
+            expect(choices[-1]["finish_reason"], "tool_calls")
+
+            for unasked in ({}, {"tools": []}, {"tools": [WEATHER], "tool_choice": "none"}):
+                choice = server.json("POST", "/v1/chat/completions", chat(CALL, **unasked))["choices"][0]
+                expect((choice["message"]["content"], choice["finish_reason"]), (CALL, "stop"))
+            error_of(server, "/v1/chat/completions", chat(tools={}), 400, "invalid_value", "tools")
+            error_of(server, "/v1/chat/completions", chat(tools=[{}]), 400, "invalid_value", "tools")
+            error_of(server, "/v1/completions", {"prompt": "a", "tools": [WEATHER]}, 400,
+                     "unsupported_parameter", "tools")
+    with ready(program, folder) as server:
+        error_of(server, "/v1/chat/completions", chat(tools=[WEATHER]), 400,
+                 "unsupported_parameter", "tools")
+
+
 def main():
     return run([
         completions_say_what_they_are,
@@ -396,6 +445,7 @@ def main():
         text_becomes_ids_and_back,
         numbers_are_told,
         many_clients_keep_their_own,
+        thoughts_and_calls_are_told_apart,
     ], *sys.argv[1:3])
 
 
