@@ -52,7 +52,19 @@ static json_t *message_json(const tsr_batch_line *line, const tsr_text *text)
     return message;
 }
 
-static json_t *choice_json(const tsr_batch_line *line, size_t index)
+static json_t *logprobs_json(const tsr_batch_line *line, const tsr_tokenizer *tokenizer,
+                             const tsr_batch_choice *choice)
+{
+    size_t offset = 0;
+
+    if (!line->generation.logprobs)
+        return json_null();
+    return line->generation.chat
+               ? tsr_logprobs_chat(&choice->logprobs, 0, tokenizer)
+               : tsr_logprobs_completion(&choice->logprobs, 0, tokenizer, &offset);
+}
+
+static json_t *choice_json(const tsr_batch_line *line, const tsr_tokenizer *tokenizer, size_t index)
 {
     const tsr_batch_choice *choice = &line->choices[index];
     const tsr_text *text = &choice->stream.text;
@@ -70,7 +82,8 @@ static json_t *choice_json(const tsr_batch_line *line, size_t index)
     } else {
         good = good && json_object_set_new(json, "text", text_json(text)) == 0;
     }
-    good = good && json_object_set_new(json, "logprobs", json_null()) == 0 &&
+    good = good &&
+           json_object_set_new(json, "logprobs", logprobs_json(line, tokenizer, choice)) == 0 &&
            json_object_set_new(json, "finish_reason", json_string(reason)) == 0 &&
            json_object_set_new(json, "stop_reason", stop_reason(line, choice)) == 0;
     if (good)
@@ -79,7 +92,8 @@ static json_t *choice_json(const tsr_batch_line *line, size_t index)
     return NULL;
 }
 
-static json_t *body_json(const tsr_batch_line *line, const char *model)
+static json_t *body_json(const tsr_batch_line *line, const tsr_tokenizer *tokenizer,
+                         const char *model)
 {
     const bool chat = line->generation.chat;
     json_t *choices = json_array();
@@ -88,9 +102,10 @@ static json_t *body_json(const tsr_batch_line *line, const char *model)
     int output_tokens = 0;
 
     bool good = choices != NULL;
-    for (size_t i = 0; i < line->generation.prompt_count && good; i++) {
-        good = json_array_append_new(choices, choice_json(line, i)) == 0;
-        prompt_tokens += line->choices[i].prompt_tokens;
+    for (size_t i = 0; i < line->generation.prompt_count; i++)
+        prompt_tokens += (int)line->generation.prompts[i].count;
+    for (size_t i = 0; i < line->choice_count && good; i++) {
+        good = json_array_append_new(choices, choice_json(line, tokenizer, i)) == 0;
         output_tokens += line->choices[i].output_tokens;
     }
     if (!good) {
@@ -107,9 +122,10 @@ static json_t *body_json(const tsr_batch_line *line, const char *model)
 }
 
 /* The line without its id and its custom_id, which come first. */
-static json_t *rest_json(const tsr_batch_line *line, const char *id, const char *model)
+static json_t *rest_json(const tsr_batch_line *line, const tsr_tokenizer *tokenizer, const char *id,
+                         const char *model)
 {
-    json_t *body = body_json(line, model);
+    json_t *body = body_json(line, tokenizer, model);
     return body != NULL ? json_pack("{s:{s:i, s:s, s:o}, s:n}", "response", "status_code", HTTP_OK,
                                     "request_id", id, "body", body, "error")
                         : NULL;
@@ -139,13 +155,14 @@ static tsr_status take_back(tsr_text *out, size_t count, tsr_status st)
     return st;
 }
 
-tsr_status tsr_batch_answer_add(const tsr_batch_line *line, const char *model, tsr_text *out)
+tsr_status tsr_batch_answer_add(const tsr_batch_line *line, const tsr_tokenizer *tokenizer,
+                                const char *model, tsr_text *out)
 {
     const size_t before = out->count;
     char id[ID_BYTES];
 
     (void)snprintf(id, sizeof(id), "batch_req_%llu", (unsigned long long)line->number);
-    json_t *rest = rest_json(line, id, model);
+    json_t *rest = rest_json(line, tokenizer, id, model);
     tsr_status st = rest != NULL ? TSR_OK : TSR_ERR_MEMORY;
     if (st == TSR_OK)
         st = add_ids(id, line->custom_id.bytes, line->custom_id.count, out);

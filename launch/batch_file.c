@@ -217,12 +217,15 @@ static tsr_request next_prompt(tsr_batch_file *batch)
 {
     tsr_batch_line *line = batch->submitting;
     const size_t index = line->submitted++;
+    const size_t copies = (size_t)line->generation.copies;
+    const tsr_ids *prompt = &line->generation.prompts[index / copies];
     tsr_request request = line->generation.request;
 
     request.id = (uint64_t)batch->submitting_slot << PROMPT_BITS | index;
-    request.prompt = line->generation.prompts[index].ids;
-    request.prompt_tokens = (int32_t)line->generation.prompts[index].count;
-    if (line->submitted == line->generation.prompt_count)
+    request.prompt = prompt->ids;
+    request.prompt_tokens = (int32_t)prompt->count;
+    request.seed += index % copies; /* where one was given */
+    if (line->submitted == line->choice_count)
         batch->submitting = NULL;
     return request;
 }
@@ -311,7 +314,8 @@ static tsr_status end_line(tsr_batch_file *batch, size_t slot)
     tsr_status st = TSR_OK;
 
     if (line->number != 0)
-        st = tsr_batch_answer_add(line, batch->args.model, tsr_output_file_text(batch->out));
+        st = tsr_batch_answer_add(line, batch->args.context->tokenizer, batch->args.model,
+                                  tsr_output_file_text(batch->out));
     if (st == TSR_ERR_MEMORY) {
         tsr_batch_fault(st, &refusal);
         st = fail_live(batch, slot, &refusal);
@@ -320,12 +324,44 @@ static tsr_status end_line(tsr_batch_file *batch, size_t slot)
     return st == TSR_OK ? tsr_output_file_push(batch->out) : st;
 }
 
+static tsr_status push_output(const tsr_batch_line *line, tsr_batch_choice *choice,
+                              const tsr_output *output, bool *ret_cancel)
+{
+    const tsr_token_logprob token = {output->token, output->logprob};
+    tsr_status st = TSR_OK;
+
+    if (line->generation.logprobs && output->token >= 0)
+        st = tsr_logprobs_add(&choice->logprobs, &token, output->top, 1);
+    return st == TSR_OK ? tsr_text_stream_push(&choice->stream, output, ret_cancel) : st;
+}
+
+static tsr_batch_choice *choice_of(const tsr_batch_file *batch, uint64_t id)
+{
+    return &batch->live[id >> PROMPT_BITS]->choices[id & ((1U << PROMPT_BITS) - 1)];
+}
+
+static tsr_status take_batch_scores(void *context, const tsr_prompt_scores *scores)
+{
+    tsr_batch_file *batch = context;
+    const size_t slot = (size_t)(scores->id >> PROMPT_BITS);
+    tsr_refusal refusal = {0};
+
+    if (batch->live[slot]->number == 0)
+        return TSR_OK;
+    const tsr_status st = tsr_logprobs_add(&choice_of(batch, scores->id)->logprobs, scores->token,
+                                           scores->top, scores->count);
+    if (st != TSR_ERR_MEMORY)
+        return st;
+    tsr_batch_fault(st, &refusal);
+    return fail_live(batch, slot, &refusal);
+}
+
 static tsr_status take_batch_token(void *context, const tsr_output *output, bool *ret_cancel)
 {
     tsr_batch_file *batch = context;
     const size_t slot = (size_t)(output->id >> PROMPT_BITS);
     tsr_batch_line *line = batch->live[slot];
-    tsr_batch_choice *choice = &line->choices[output->id & ((1U << PROMPT_BITS) - 1)];
+    tsr_batch_choice *choice = choice_of(batch, output->id);
     tsr_refusal refusal = {0};
     tsr_status st = TSR_OK;
 
@@ -338,7 +374,7 @@ static tsr_status take_batch_token(void *context, const tsr_output *output, bool
         (output->finish == TSR_FINISH_REFUSED || output->finish == TSR_FINISH_FAILED))
         st = fail_output(batch, slot, output);
     else if (line->number != 0)
-        st = tsr_text_stream_push(&choice->stream, output, ret_cancel);
+        st = push_output(line, choice, output, ret_cancel);
     if (st == TSR_ERR_MEMORY && line->number != 0) {
         tsr_batch_fault(st, &refusal);
         st = fail_live(batch, slot, &refusal);
@@ -348,7 +384,7 @@ static tsr_status take_batch_token(void *context, const tsr_output *output, bool
 
     choice->finish = output->finish;
     line->finished++;
-    const size_t wanted = line->number != 0 ? line->generation.prompt_count : line->submitted;
+    const size_t wanted = line->number != 0 ? line->choice_count : line->submitted;
     return line->finished == wanted ? end_line(batch, slot) : TSR_OK;
 }
 
@@ -359,7 +395,7 @@ tsr_source tsr_batch_file_source(tsr_batch_file *batch)
 
 tsr_sink tsr_batch_file_sink(tsr_batch_file *batch)
 {
-    return (tsr_sink){.token = take_batch_token, .context = batch};
+    return (tsr_sink){.token = take_batch_token, .scores = take_batch_scores, .context = batch};
 }
 
 /* Lines nobody has begun with, as many as there are now. */

@@ -137,6 +137,19 @@ static tsr_status read_fields(const json_t *json, const tsr_request_context *con
                         : st;
 }
 
+static tsr_status open_choice(const tsr_generation *g, const tsr_tokenizer *tokenizer,
+                              const tsr_ids *prompt, tsr_batch_choice *choice)
+{
+    choice->logprobs.top_count = g->request.top;
+    tsr_status st = tsr_text_stream_open(tokenizer, g->skip_special, (const char *const *)g->stops,
+                                         g->stop_count, g->include_stop, &choice->stream);
+    if (st == TSR_OK && g->echo)
+        st = tsr_text_stream_echo(&choice->stream, prompt->ids, prompt->count);
+    if (st == TSR_OK && g->request.score_prompt)
+        st = tsr_logprobs_add_first(&choice->logprobs, prompt->ids[0]);
+    return st;
+}
+
 static tsr_status open_choices(tsr_batch_line *line, const tsr_tokenizer *tokenizer)
 {
     const tsr_generation *g = &line->generation;
@@ -144,26 +157,39 @@ static tsr_status open_choices(tsr_batch_line *line, const tsr_tokenizer *tokeni
 
     if (g->prompt_count == 0)
         return TSR_ERR_INTERNAL;
-    line->choices = calloc(g->prompt_count, sizeof(*line->choices));
+    line->choice_count = g->prompt_count * (size_t)g->copies;
+    line->choices = calloc(line->choice_count, sizeof(*line->choices));
     if (line->choices == NULL)
         return TSR_ERR_MEMORY;
-    for (size_t i = 0; i < g->prompt_count && st == TSR_OK; i++)
-        st = tsr_text_stream_open(tokenizer, g->skip_special, (const char *const *)g->stops,
-                                  g->stop_count, g->include_stop, &line->choices[i].stream);
+    for (size_t i = 0; i < line->choice_count && st == TSR_OK; i++)
+        st = open_choice(g, tokenizer, &g->prompts[i / (size_t)g->copies], &line->choices[i]);
     return st;
+}
+
+static size_t longest_prompt(const tsr_generation *g)
+{
+    size_t longest = 0;
+
+    for (size_t i = 0; i < g->prompt_count; i++)
+        longest = g->prompts[i].count > longest ? g->prompts[i].count : longest;
+    return longest;
 }
 
 /* About what a line holds while it is live. */
 static size_t bytes_of(const tsr_batch_line *line)
 {
     const tsr_generation *g = &line->generation;
+    const size_t told = g->request.score_prompt
+                            ? longest_prompt(g) * (size_t)(1 + g->request.top) * sizeof(int64_t)
+                            : 0;
     size_t stops = 0;
     size_t bytes = sizeof(*line) + line->custom_id.capacity;
 
     for (size_t i = 0; i < g->stop_count; i++)
         stops += (1 + sizeof(size_t)) * strlen(g->stops[i]) + sizeof(char *) * 4;
     for (size_t i = 0; i < g->prompt_count; i++)
-        bytes += g->prompts[i].capacity * sizeof(int32_t) + sizeof(*line->choices) + stops;
+        bytes += g->prompts[i].capacity * sizeof(int32_t) +
+                 (size_t)g->copies * (sizeof(*line->choices) + stops + told);
     return bytes;
 }
 
@@ -184,6 +210,11 @@ static tsr_status make_line(const json_t *json, const tsr_line_scan *scan,
                         "its prompts and stop strings take %zu MiB of memory, more than %d: make "
                         "several lines of it",
                         line->bytes >> 20, TSR_MAX_BATCH_LINE_BYTES >> 20);
+    if (st == TSR_OK &&
+        line->generation.prompt_count * (size_t)line->generation.copies > TSR_MOST_BATCH_CHOICES)
+        st = tsr_refuse(ret_refusal, "invalid_value", "n",
+                        "n times prompts: more than %d answers; make several lines of it",
+                        TSR_MOST_BATCH_CHOICES);
     if (st == TSR_OK)
         st = open_choices(line, context->tokenizer);
     if (st != TSR_OK) {
@@ -213,8 +244,10 @@ void tsr_batch_line_close(tsr_batch_line *line)
 {
     if (line == NULL)
         return;
-    for (size_t i = 0; line->choices != NULL && i < line->generation.prompt_count; i++)
+    for (size_t i = 0; line->choices != NULL && i < line->choice_count; i++) {
         tsr_text_stream_close(&line->choices[i].stream);
+        tsr_logprobs_close(&line->choices[i].logprobs);
+    }
     free(line->choices);
     tsr_generation_close(&line->generation);
     tsr_text_close(&line->custom_id);

@@ -41,6 +41,9 @@ typedef struct tsr_generation {
     bool add_special; /* what the tokenizer puts around a text of its own */
     bool include_stop;
     bool skip_special;
+    bool logprobs;  /* of each token, with request.top others */
+    bool echo;      /* the prompt stands in front of its answers */
+    int32_t copies; /* answers to each prompt */
 } tsr_generation;
 
 /* Why a body is refused, in the words of the OpenAI error object. */

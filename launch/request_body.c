@@ -4,6 +4,7 @@
 
 #include "launch/request_fields.h"
 #include "launch/request_prompt.h"
+#include "launch/request_rules.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -15,61 +16,24 @@ enum {
     MAX_STOP_BYTES = 1024,
 };
 
-typedef struct range {
-    const char *name;
-    double low;
-    double high;
-    bool whole;
-} range;
-
-/* *value is left as it is when the body does not give it. */
-static tsr_status read_body_number(const json_t *body, const range *r, double *value,
-                                   tsr_refusal *ret_refusal)
-{
-    const json_t *given = json_object_get(body, r->name);
-    if (given == NULL || json_is_null(given))
-        return TSR_OK;
-
-    const double number = json_number_value(given);
-    if (!(r->whole ? json_is_integer(given) : json_is_number(given)) || !(number >= r->low) ||
-        !(number <= r->high))
-        return tsr_refuse(ret_refusal, "invalid_value", r->name,
-                          "%s: expected %s from %.10g to %.10g", r->name,
-                          r->whole ? "a whole number" : "a number", r->low, r->high);
-    *value = number;
-    return TSR_OK;
-}
-
-static tsr_status read_flag(const json_t *body, const char *name, bool *value,
-                            tsr_refusal *ret_refusal)
-{
-    const json_t *given = json_object_get(body, name);
-    if (given == NULL || json_is_null(given))
-        return TSR_OK;
-    if (!json_is_boolean(given))
-        return tsr_refuse(ret_refusal, "invalid_value", name, "%s: expected true or false", name);
-    *value = json_is_true(given);
-    return TSR_OK;
-}
-
 static tsr_status read_sampling(const json_t *body, const tsr_request_context *context,
                                 tsr_request *request, tsr_refusal *ret_refusal)
 {
-    static const range temperature_range = {"temperature", 0, 2, false};
-    static const range top_p_range = {"top_p", 1e-9, 1, false};
-    static const range top_k_range = {"top_k", -1, 1e6, true};
+    static const tsr_body_range temperature_range = {"temperature", 0, 2, false};
+    static const tsr_body_range top_p_range = {"top_p", 1e-9, 1, false};
+    static const tsr_body_range top_k_range = {"top_k", -1, 1e6, true};
     const tsr_generation_defaults *defaults = &context->generation;
     double temperature = defaults->has_temperature ? (double)defaults->temperature : 1.0;
     double top_p = defaults->has_top_p ? (double)defaults->top_p : 1.0;
     double top_k = defaults->has_top_k ? (double)defaults->top_k : 0.0;
 
-    tsr_status st = read_body_number(body, &temperature_range, &temperature, ret_refusal);
+    tsr_status st = tsr_request_number(body, &temperature_range, &temperature, ret_refusal);
     if (st == TSR_OK)
-        st = read_body_number(body, &top_p_range, &top_p, ret_refusal);
+        st = tsr_request_number(body, &top_p_range, &top_p, ret_refusal);
     if (st == TSR_OK)
-        st = read_body_number(body, &top_k_range, &top_k, ret_refusal);
+        st = tsr_request_number(body, &top_k_range, &top_k, ret_refusal);
     if (st == TSR_OK)
-        st = read_flag(body, "ignore_eos", &request->ignore_eos, ret_refusal);
+        st = tsr_request_flag(body, "ignore_eos", &request->ignore_eos, ret_refusal);
     if (st != TSR_OK)
         return st;
 
@@ -99,11 +63,11 @@ static uint64_t salt_of(const char *text)
 /* When it is computed, and with whom it shares keys and values. */
 static tsr_status read_place(const json_t *body, tsr_request *request, tsr_refusal *ret_refusal)
 {
-    static const range priority_range = {"priority", INT32_MIN, INT32_MAX, true};
+    static const tsr_body_range priority_range = {"priority", INT32_MIN, INT32_MAX, true};
     const json_t *salt = json_object_get(body, "cache_salt");
     double priority = 0;
 
-    const tsr_status st = read_body_number(body, &priority_range, &priority, ret_refusal);
+    const tsr_status st = tsr_request_number(body, &priority_range, &priority, ret_refusal);
     if (st != TSR_OK)
         return st;
     request->priority = (int32_t)priority;
@@ -120,8 +84,8 @@ static tsr_status read_place(const json_t *body, tsr_request *request, tsr_refus
 static tsr_status read_max_tokens(const json_t *body, const tsr_request_context *context,
                                   tsr_generation *generation, tsr_refusal *ret_refusal)
 {
-    static const range old_name = {"max_tokens", 1, INT32_MAX, true};
-    static const range new_name = {"max_completion_tokens", 1, INT32_MAX, true};
+    static const tsr_body_range old_name = {"max_tokens", 0, INT32_MAX, true};
+    static const tsr_body_range new_name = {"max_completion_tokens", 1, INT32_MAX, true};
     double asked = 0;
     size_t longest = 0;
 
@@ -129,13 +93,19 @@ static tsr_status read_max_tokens(const json_t *body, const tsr_request_context 
         if (generation->prompts[i].count > longest)
             longest = generation->prompts[i].count;
     }
-    tsr_status st = read_body_number(body, &old_name, &asked, ret_refusal);
+    tsr_status st = tsr_request_number(body, &old_name, &asked, ret_refusal);
     if (st == TSR_OK && generation->chat)
-        st = read_body_number(body, &new_name, &asked, ret_refusal);
+        st = tsr_request_number(body, &new_name, &asked, ret_refusal);
     if (st != TSR_OK)
         return st;
 
     const int32_t room = context->max_model_len - (int32_t)longest;
+    if (asked == 0 && json_is_integer(json_object_get(body, old_name.name))) {
+        generation->request.max_tokens = 0;
+        return generation->echo ? TSR_OK
+                                : tsr_refuse(ret_refusal, "invalid_value", "max_tokens",
+                                             "max_tokens: 0 is for prompts that are echoed");
+    }
     if (asked > (double)room)
         return tsr_refuse(ret_refusal, "context_length_exceeded", "max_tokens",
                           "This model's maximum context length is %d tokens. However, you "
@@ -250,9 +220,13 @@ tsr_status tsr_request_body_read(const json_t *body, tsr_body_kind kind,
     if (st == TSR_OK)
         st = read_stop_ids(body, &g.request, ret_refusal);
     if (st == TSR_OK)
-        st = read_flag(body, "include_stop_str_in_output", &g.include_stop, ret_refusal);
+        st = tsr_request_rules_read(body, context, &g, ret_refusal);
     if (st == TSR_OK)
-        st = read_flag(body, "skip_special_tokens", &g.skip_special, ret_refusal);
+        st = tsr_request_told_read(body, &g, ret_refusal);
+    if (st == TSR_OK)
+        st = tsr_request_flag(body, "include_stop_str_in_output", &g.include_stop, ret_refusal);
+    if (st == TSR_OK)
+        st = tsr_request_flag(body, "skip_special_tokens", &g.skip_special, ret_refusal);
     if (st == TSR_OK)
         st = tsr_request_prompt_read(body, context, &g, ret_refusal);
     if (st == TSR_OK)

@@ -21,6 +21,16 @@ tsr_status tsr_text_stream_open(const tsr_tokenizer *tokenizer, bool skip_specia
     return tsr_stop_strings_open(stops, stop_count, include_stop, &stream->stops);
 }
 
+tsr_status tsr_text_stream_echo(tsr_text_stream *stream, const int32_t *prompt, size_t count)
+{
+    tsr_detokenizer detokenizer = stream->detokenizer;
+    tsr_status st = TSR_OK;
+
+    for (size_t i = 0; i < count && st == TSR_OK; i++)
+        st = tsr_detokenizer_push(&detokenizer, prompt[i], &stream->text);
+    return st == TSR_OK ? tsr_detokenizer_finish(&detokenizer, &stream->text) : st;
+}
+
 static tsr_status pass_on(tsr_text_stream *stream)
 {
     tsr_status st = TSR_OK;

@@ -20,6 +20,10 @@ TSR_MUST_USE tsr_status tsr_text_stream_open(const tsr_tokenizer *tokenizer, boo
                                              const char *const *stops, size_t stop_count,
                                              bool include_stop, tsr_text_stream *stream);
 
+/* Puts a prompt in front of everything. Before the first output. TSR_ERR_MEMORY */
+TSR_MUST_USE tsr_status tsr_text_stream_echo(tsr_text_stream *stream, const int32_t *prompt,
+                                             size_t count);
+
 /*
  * One output of the engine. An end-of-sequence token is not text. *ret_cancel true: a stop string
  * has ended the text. After the last output everything held back is in `text`.

@@ -46,8 +46,10 @@ typedef struct tsr_generation_defaults {
     float temperature; /* 0 where do_sample is false */
     float top_p;
     int32_t top_k;
-    int32_t max_new_tokens; /* 0: not given */
-    char unserved[160];     /* "repetition_penalty 1.05, min_p 0.1": what is not served, or "" */
+    float min_p;
+    float repetition_penalty; /* 0: not given */
+    int32_t max_new_tokens;   /* 0: not given */
+    char unserved[160];       /* "num_beams 4, typical_p 0.9": what is not served, or "" */
 } tsr_generation_defaults;
 
 typedef struct tsr_checkpoint {

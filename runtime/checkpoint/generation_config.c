@@ -47,17 +47,26 @@ tsr_status tsr_generation_config_read(const tsr_fields *generation,
     static const tsr_number_rule temperature_rule = {
         .name = "temperature", .above = -1e-30, .largest = 100.0};
     static const tsr_number_rule top_p_rule = {.name = "top_p", .above = 0.0, .largest = 1.0};
+    static const tsr_number_rule min_p_rule = {.name = "min_p", .above = -1e-30, .largest = 1.0};
+    static const tsr_number_rule repetition_rule = {
+        .name = "repetition_penalty", .above = 0.0, .largest = 100.0};
     static const tsr_int_rule max_rule = {
         .name = "max_new_tokens", .smallest = 1, .largest = INT32_MAX};
     static const tsr_int_rule top_k_rule = {.name = "top_k", .smallest = -1, .largest = INT32_MAX};
     double temperature = 0.0;
     double top_p = 0.0;
+    double min_p = 0.0;
+    double repetition = 0.0;
     int32_t top_k = 0;
     int32_t max_new_tokens = 0;
     bool samples = true;
 
     tsr_status st = tsr_fields_number(generation, &temperature_rule, &temperature);
     if (tsr_fields_number(generation, &top_p_rule, &top_p) != TSR_OK)
+        st = TSR_ERR_CHECKPOINT;
+    if (tsr_fields_number(generation, &min_p_rule, &min_p) != TSR_OK)
+        st = TSR_ERR_CHECKPOINT;
+    if (tsr_fields_number(generation, &repetition_rule, &repetition) != TSR_OK)
         st = TSR_ERR_CHECKPOINT;
     if (tsr_fields_int(generation, &top_k_rule, &top_k) != TSR_OK)
         st = TSR_ERR_CHECKPOINT;
@@ -75,6 +84,8 @@ tsr_status tsr_generation_config_read(const tsr_fields *generation,
         .temperature = samples ? (float)temperature : 0.0f,
         .top_p = (float)top_p,
         .top_k = top_k > 0 ? top_k : 0,
+        .min_p = (float)min_p,
+        .repetition_penalty = (float)repetition,
         .max_new_tokens = max_new_tokens,
     };
     judge_fields(generation, ret_defaults);

@@ -67,13 +67,14 @@ static void check_line(tsr_batch_line *line)
 
     must(g->prompt_count > 0 && line->custom_id.count >= 2);
     must(line->bytes <= TSR_MAX_BATCH_LINE_BYTES);
-    for (size_t i = 0; i < g->prompt_count; i++) {
+    must(line->choice_count == g->prompt_count * (size_t)g->copies);
+    for (size_t i = 0; i < g->prompt_count; i++)
         must(g->prompts[i].count > 0 && g->prompts[i].count < MAX_LEN);
+    for (size_t i = 0; i < line->choice_count; i++)
         line->choices[i].finish = TSR_FINISH_LENGTH;
-    }
-    must(g->request.max_tokens > 0 && g->request.max_tokens < MAX_LEN);
+    must(g->request.max_tokens > (g->echo ? -1 : 0) && g->request.max_tokens < MAX_LEN);
     line->number = 1;
-    must(tsr_batch_answer_add(line, "fuzz", &text) == TSR_OK);
+    must(tsr_batch_answer_add(line, context.tokenizer, "fuzz", &text) == TSR_OK);
     check_written(&text, "response");
     tsr_text_close(&text);
 }

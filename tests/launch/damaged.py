@@ -395,8 +395,8 @@ text("a token of its own", "tokenizer_config.json",
 text("template cut", "chat_template.jinja", lambda f, n: f.write(n, "{% for m in messages %}"))
 text("template without an end", "chat_template.jinja", lambda f, n: f.write(n, "{{ " + "(" * 5000))
 text("template of bytes", "chat_template.jinja", lambda f, n: f.write(n, b"{{ '\xff\xfe' }}{% nothing %}"))
-text("sampling not served", "generation_config.json", lambda f, n: f.replace(n, "{", '{"repetition_penalty": 1.05,'),
-     "repetition_penalty")
+text("sampling not served", "generation_config.json", lambda f, n: f.replace(n, "{", '{"typical_p": 0.5,'),
+     "typical_p")
 
 
 # --- running them ------------------------------------------------------------------------------

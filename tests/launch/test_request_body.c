@@ -236,6 +236,44 @@ static void neutral_values_of_unbuilt_parameters_are_legal(void **state)
     tsr_generation_close(&g);
 }
 
+/* Lists come sorted and once, words also with a blank in front where that is another id. */
+static void rules_of_tokens_are_read(void **state)
+{
+    (void)state;
+    tsr_generation g;
+    tsr_refusal refusal;
+    ASSERT_STATUS(TSR_OK,
+                  read_body("{\"prompt\":\"a\",\"min_p\":0.25,\"repetition_penalty\":1.5,"
+                            "\"presence_penalty\":-1,\"frequency_penalty\":0.5,\"min_tokens\":3,"
+                            "\"logit_bias\":{\"9\":-100,\"4\":2.5},\"bad_words\":[\" the\"],"
+                            "\"allowed_token_ids\":[7,3,7,5],\"echo\":true,\"logprobs\":4,"
+                            "\"n\":3,\"best_of\":3,\"max_tokens\":0}",
+                            &g, &refusal));
+    const tsr_token_rules *r = g.request.rules;
+    assert_non_null(r);
+    assert_true(g.request.min_p == 0.25F && r->repetition == 1.5F && r->presence == -1.0F &&
+                r->frequency == 0.5F);
+    assert_int_equal(3, r->min_tokens);
+    assert_int_equal(2, r->biases);
+    assert_true(r->list[0] == 4 && r->list[1] == 9);
+    assert_true(tsr_rules_bias(r, 0) == 2.5F && tsr_rules_bias(r, 1) == -100.0F);
+    assert_int_equal(3, r->allowed);
+    assert_memory_equal(r->list + 4, ((int32_t[]){3, 5, 7}), 3 * sizeof(int32_t));
+    assert_null(tsr_rules_wrong(r, tsr_rules_bytes(r), 512));
+    assert_in_range(r->bad, 2, 16);
+    assert_true(g.echo && g.logprobs && g.request.score_prompt);
+    assert_int_equal(4, g.request.top);
+    assert_int_equal(4, g.request.score_top);
+    assert_int_equal(3, g.copies);
+    assert_int_equal(0, g.request.max_tokens);
+    tsr_generation_close(&g);
+    ASSERT_STATUS(TSR_OK, read_body("{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],"
+                                    "\"logprobs\":true,\"top_logprobs\":0,\"logit_bias\":{}}",
+                                    &g, &refusal));
+    assert_true(g.logprobs && g.request.top == 0 && g.request.rules == NULL && g.copies == 1);
+    tsr_generation_close(&g);
+}
+
 static void what_is_refused_is_named(void **state)
 {
     (void)state;
@@ -257,10 +295,27 @@ static void what_is_refused_is_named(void **state)
         {"{\"prompt\":7}", "invalid_value", "prompt"},
         {"{\"prompt\":[99999]}", "invalid_value", "prompt"},
         {"{\"prompt\":[1,\"a\"]}", "invalid_value", "prompt"},
-        {"{\"prompt\":\"a\",\"n\":2}", "unsupported_parameter", "n"},
-        {"{\"prompt\":\"a\",\"logprobs\":0}", "unsupported_parameter", "logprobs"},
+        {"{\"prompt\":\"a\",\"n\":0}", "invalid_value", "n"},
+        {"{\"prompt\":\"a\",\"n\":2,\"best_of\":3}", "unsupported_parameter", "best_of"},
+        {"{\"prompt\":\"a\",\"logprobs\":21}", "invalid_value", "logprobs"},
+        {"{\"prompt\":\"a\",\"logprobs\":true}", "invalid_value", "logprobs"},
+        {"{\"messages\":[{\"role\":\"user\"}],\"logprobs\":2}", "invalid_value", "logprobs"},
+        {"{\"messages\":[{\"role\":\"user\"}],\"top_logprobs\":2}", "invalid_value",
+         "top_logprobs"},
+        {"{\"prompt\":\"a\",\"echo\":1}", "invalid_value", "echo"},
+        {"{\"prompt\":\"a\",\"repetition_penalty\":0}", "invalid_value", "repetition_penalty"},
+        {"{\"prompt\":\"a\",\"presence_penalty\":-2.5}", "invalid_value", "presence_penalty"},
+        {"{\"prompt\":\"a\",\"frequency_penalty\":\"x\"}", "invalid_value", "frequency_penalty"},
+        {"{\"prompt\":\"a\",\"min_tokens\":-1}", "invalid_value", "min_tokens"},
+        {"{\"prompt\":\"a\",\"logit_bias\":[1]}", "invalid_value", "logit_bias"},
+        {"{\"prompt\":\"a\",\"logit_bias\":{\"x\":1}}", "invalid_value", "logit_bias"},
+        {"{\"prompt\":\"a\",\"logit_bias\":{\"5\":101}}", "invalid_value", "logit_bias"},
+        {"{\"prompt\":\"a\",\"allowed_token_ids\":[-1]}", "invalid_value", "allowed_token_ids"},
+        {"{\"prompt\":\"a\",\"allowed_token_ids\":5}", "invalid_value", "allowed_token_ids"},
+        {"{\"prompt\":\"a\",\"bad_words\":\"x\"}", "invalid_value", "bad_words"},
+        {"{\"prompt\":\"a\",\"bad_words\":[\" \"]}", "invalid_value", "bad_words"},
         {"{\"prompt\":\"a\",\"stream\":true}", "unsupported_parameter", "stream"},
-        {"{\"prompt\":\"a\",\"min_p\":0.1}", "unsupported_parameter", "min_p"},
+        {"{\"prompt\":\"a\",\"min_p\":1.1}", "invalid_value", "min_p"},
         {"{\"prompt\":\"a\",\"guided_choice\":[\"yes\"]}", "unsupported_parameter",
          "guided_choice"},
         {"{\"prompt\":\"a\",\"use_beam_search\":true}", "unsupported_parameter", "use_beam_search"},
@@ -396,6 +451,7 @@ int main(void)
         cmocka_unit_test(a_number_beyond_64_bits_is_refused_where_it_is_read),
         cmocka_unit_test(prompts_come_in_four_shapes),
         cmocka_unit_test(neutral_values_of_unbuilt_parameters_are_legal),
+        cmocka_unit_test(rules_of_tokens_are_read),
         cmocka_unit_test(what_is_refused_is_named),
         cmocka_unit_test(an_unknown_field_is_said_once_and_not_all_of_them),
         cmocka_unit_test(a_checkpoints_longest_answer_is_the_default),

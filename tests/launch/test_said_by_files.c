@@ -119,10 +119,10 @@ static void sampling_defaults_that_are_not_served_are_refused_and_can_be_left_ou
     (void)state;
     use_copy("demo-mixed");
     edit_replace_text(file_of("generation_config.json"), "\"do_sample\"",
-                      "\"repetition_penalty\": 1.05, \"min_p\": 0.9, \"do_sample\"");
+                      "\"typical_p\": 0.5, \"num_beams\": 3, \"do_sample\"");
     assert_int_equal(run_command_line("%s run %s --prompt a --max-tokens 2", TSR_PROGRAM, folder),
                      3);
-    assert_said("err", "repetition_penalty 1.05, min_p 0.9");
+    assert_said("err", "typical_p 0.5, num_beams 3");
     assert_said("err", "--generation-config none");
     assert_error_lines(1);
     assert_int_equal(run_command_line("%s run %s --prompt a --max-tokens 2 --temperature 0 "
@@ -133,7 +133,7 @@ static void sampling_defaults_that_are_not_served_are_refused_and_can_be_left_ou
     assert_int_equal(run_command_line("%s score %s --tokens %s --out %s", TSR_PROGRAM, folder,
                                       scratch_path("tokens"), scratch_path("logits")),
                      0);
-    assert_said("err", "warning: generation_config.json: repetition_penalty 1.05");
+    assert_said("err", "warning: generation_config.json: typical_p 0.5");
     edit_remove_folder(folder);
 }
 
