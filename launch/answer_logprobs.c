@@ -155,14 +155,13 @@ static bool add_to_lists(const tsr_logprob_list *list, size_t i, const tsr_token
     return good;
 }
 
-json_t *tsr_logprobs_completion(const tsr_logprob_list *list, size_t from,
-                                const tsr_tokenizer *tokenizer, size_t *offset)
+json_t *tsr_logprobs_completion(tsr_logprob_list *list, const tsr_tokenizer *tokenizer)
 {
     json_t *lists[4] = {json_array(), json_array(), json_array(), json_array()};
     bool good = lists[0] != NULL && lists[1] != NULL && lists[2] != NULL && lists[3] != NULL;
 
-    for (size_t i = from; i < list->count && good; i++)
-        good = add_to_lists(list, i, tokenizer, offset, lists);
+    for (; list->told < list->count && good; list->told++)
+        good = add_to_lists(list, list->told, tokenizer, &list->told_characters, lists);
     if (good)
         return json_pack("{s:o, s:o, s:o, s:o}", "tokens", lists[0], "token_logprobs", lists[1],
                          "top_logprobs", lists[2], "text_offset", lists[3]);
@@ -220,13 +219,13 @@ static json_t *chat_entry(const tsr_logprob_list *list, size_t i, const tsr_toke
     return NULL;
 }
 
-json_t *tsr_logprobs_chat(const tsr_logprob_list *list, size_t from, const tsr_tokenizer *tokenizer)
+json_t *tsr_logprobs_chat(tsr_logprob_list *list, const tsr_tokenizer *tokenizer)
 {
     json_t *content = json_array();
     bool good = content != NULL;
 
-    for (size_t i = from; i < list->count && good; i++)
-        good = json_array_append_new(content, chat_entry(list, i, tokenizer)) == 0;
+    for (; list->told < list->count && good; list->told++)
+        good = json_array_append_new(content, chat_entry(list, list->told, tokenizer)) == 0;
     if (good)
         return json_pack("{s:o}", "content", content);
     json_decref(content);

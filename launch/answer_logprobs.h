@@ -19,6 +19,8 @@ typedef struct tsr_logprob_list {
     tsr_token_logprob *top;   /* [count, top_count] */
     size_t count;
     size_t capacity;
+    size_t told;            /* tokens */
+    size_t told_characters; /* of a completion */
     int32_t top_count;
     bool first_is_unknown; /* nothing stands before token[0] */
 } tsr_logprob_list;
@@ -31,17 +33,14 @@ TSR_MUST_USE tsr_status tsr_logprobs_add(tsr_logprob_list *list, const tsr_token
                                          const tsr_token_logprob *top, int32_t count);
 
 /*
- * Tokens from..count, as a completion's logprobs or a chat's. NULL: no memory.
- *
- *   offset  characters before token `from`, then behind the last
+ * The tokens that were not told yet, as a completion's logprobs or a chat's: all of them, or those of
+ * a piece of a stream. NULL: no memory.
  *
  * A completion's top_logprobs hold the token too; of ids that are the same text the more probable
  * stands there, and numbers are the same text wherever they stand.
  */
-json_t *tsr_logprobs_completion(const tsr_logprob_list *list, size_t from,
-                                const tsr_tokenizer *tokenizer, size_t *offset);
-json_t *tsr_logprobs_chat(const tsr_logprob_list *list, size_t from,
-                          const tsr_tokenizer *tokenizer);
+json_t *tsr_logprobs_completion(tsr_logprob_list *list, const tsr_tokenizer *tokenizer);
+json_t *tsr_logprobs_chat(tsr_logprob_list *list, const tsr_tokenizer *tokenizer);
 
 void tsr_logprobs_close(tsr_logprob_list *list);
 

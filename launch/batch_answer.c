@@ -53,20 +53,17 @@ static json_t *message_json(const tsr_batch_line *line, const tsr_text *text)
 }
 
 static json_t *logprobs_json(const tsr_batch_line *line, const tsr_tokenizer *tokenizer,
-                             const tsr_batch_choice *choice)
+                             tsr_logprob_list *logprobs)
 {
-    size_t offset = 0;
-
     if (!line->generation.logprobs)
         return json_null();
-    return line->generation.chat
-               ? tsr_logprobs_chat(&choice->logprobs, 0, tokenizer)
-               : tsr_logprobs_completion(&choice->logprobs, 0, tokenizer, &offset);
+    return line->generation.chat ? tsr_logprobs_chat(logprobs, tokenizer)
+                                 : tsr_logprobs_completion(logprobs, tokenizer);
 }
 
 static json_t *choice_json(const tsr_batch_line *line, const tsr_tokenizer *tokenizer, size_t index)
 {
-    const tsr_batch_choice *choice = &line->choices[index];
+    tsr_batch_choice *choice = &line->choices[index];
     const tsr_text *text = &choice->stream.text;
     const bool stopped = choice->finish == TSR_FINISH_STOP || choice->stream.matched >= 0;
     const char *reason = stopped ? "stop" : "length";
@@ -83,7 +80,8 @@ static json_t *choice_json(const tsr_batch_line *line, const tsr_tokenizer *toke
         good = good && json_object_set_new(json, "text", text_json(text)) == 0;
     }
     good = good &&
-           json_object_set_new(json, "logprobs", logprobs_json(line, tokenizer, choice)) == 0 &&
+           json_object_set_new(json, "logprobs",
+                               logprobs_json(line, tokenizer, &choice->logprobs)) == 0 &&
            json_object_set_new(json, "finish_reason", json_string(reason)) == 0 &&
            json_object_set_new(json, "stop_reason", stop_reason(line, choice)) == 0;
     if (good)

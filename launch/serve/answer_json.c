@@ -65,7 +65,25 @@ static void add_usage(const tsr_answer *answer, tsr_json_text *json)
                  prompt, output, prompt + output);
 }
 
-static void add_whole_choice(const tsr_choice *choice, tsr_json_text *json)
+/* Those that were not told yet, or null. */
+static void add_logprobs(tsr_choice *choice, tsr_json_text *json)
+{
+    const tsr_answer *answer = choice->answer;
+    const tsr_tokenizer *tokenizer = answer->gateway->args.text->tokenizer;
+    tsr_logprob_list *logprobs = &choice->logprobs;
+    json_t *told = NULL;
+
+    if (logprobs->told == logprobs->count) {
+        tsr_json_add(json, "null");
+        return;
+    }
+    told = answer->generation.chat ? tsr_logprobs_chat(logprobs, tokenizer)
+                                   : tsr_logprobs_completion(logprobs, tokenizer);
+    tsr_json_add_value(json, told);
+    json_decref(told);
+}
+
+static void add_whole_choice(tsr_choice *choice, tsr_json_text *json)
 {
     tsr_json_add(json, "{\"index\":%d,", choice->index);
     if (choice->answer->generation.chat) {
@@ -80,8 +98,9 @@ static void add_whole_choice(const tsr_choice *choice, tsr_json_text *json)
         add_unsent(choice, json);
         tsr_json_add(json, ",");
     }
-    tsr_json_add(json,
-                 "\"logprobs\":null,\"finish_reason\":\"%s\",\"stop_reason\":", reason_of(choice));
+    tsr_json_add(json, "\"logprobs\":");
+    add_logprobs(choice, json);
+    tsr_json_add(json, ",\"finish_reason\":\"%s\",\"stop_reason\":", reason_of(choice));
     add_stop_reason(choice, json);
     tsr_json_add(json, "}");
 }
@@ -155,13 +174,18 @@ static void add_piece(const tsr_choice *choice, tsr_chunk_kind kind, tsr_json_te
     }
 }
 
-void tsr_answer_add_chunk(const tsr_answer *answer, const tsr_choice *choice, tsr_chunk_kind kind,
+void tsr_answer_add_chunk(const tsr_answer *answer, tsr_choice *choice, tsr_chunk_kind kind,
                           tsr_json_text *json)
 {
     begin_chunk(answer, json);
     tsr_json_add(json, "{\"index\":%d,", choice->index);
     add_piece(choice, kind, json);
-    tsr_json_add(json, ",\"logprobs\":null,\"finish_reason\":");
+    tsr_json_add(json, ",\"logprobs\":");
+    if (kind == TSR_CHUNK_ROLE)
+        tsr_json_add(json, "null");
+    else
+        add_logprobs(choice, json);
+    tsr_json_add(json, ",\"finish_reason\":");
     if (kind == TSR_CHUNK_END) {
         tsr_json_add(json, "\"%s\",\"stop_reason\":", reason_of(choice));
         add_stop_reason(choice, json);

@@ -17,8 +17,9 @@ typedef enum tsr_chunk_kind {
 /* All of it, as one object. */
 void tsr_answer_add_whole(const tsr_answer *answer, tsr_json_text *json);
 
-/* One event of a stream, with the empty line behind it. */
-void tsr_answer_add_chunk(const tsr_answer *answer, const tsr_choice *choice, tsr_chunk_kind kind,
+/* One event of a stream, with the empty line behind it. It tells the logprobs that were not told yet,
+ * unless it only says who speaks. */
+void tsr_answer_add_chunk(const tsr_answer *answer, tsr_choice *choice, tsr_chunk_kind kind,
                           tsr_json_text *json);
 
 /* The event that has no choices but what was used. */

@@ -2,6 +2,7 @@
 #ifndef TSR_LAUNCH_SERVE_ANSWER_LIST_H
 #define TSR_LAUNCH_SERVE_ANSWER_LIST_H
 
+#include "launch/answer_logprobs.h"
 #include "launch/generation.h"
 #include "launch/serve/http_server.h"
 #include "launch/text_stream.h"
@@ -18,6 +19,7 @@ typedef struct tsr_choice {
     size_t sent;               /* bytes of its text; of chat, those that its parser has read */
     tsr_answer_parser *parser; /* of chat: what is to be sent waits in its parts */
     size_t calls_sent;
+    tsr_logprob_list logprobs; /* empty unless they are asked for */
     tsr_finish finish;
     int32_t last_token;
     int32_t prompt_tokens;

@@ -34,6 +34,7 @@ static void close_answer(tsr_answer *answer)
             tsr_engine_link_cancel(gateway->link, choice->id);
         tsr_answer_list_unname(&gateway->answers, choice);
         tsr_text_stream_close(&choice->stream);
+        tsr_logprobs_close(&choice->logprobs);
         tsr_answer_parser_close(choice->parser);
     }
     tsr_answer_list_remove(&gateway->answers, answer);
@@ -130,7 +131,8 @@ static void observe_choice(const tsr_choice *choice)
 
     metrics->outcomes[stopped ? TSR_OUTCOME_STOP : TSR_OUTCOME_LENGTH]++;
     tsr_metrics_observe(metrics, TSR_HISTOGRAM_WHOLE,
-                        seconds_between(answer->exchange->begun_ns, choice->last_ns));
+                        seconds_between(answer->exchange->begun_ns,
+                                        choice->last_ns != 0 ? choice->last_ns : tsr_clock_ns()));
     tsr_metrics_observe(metrics, TSR_HISTOGRAM_OUTPUT_TOKENS, choice->output_tokens);
     if (later > 0)
         tsr_metrics_observe(metrics, TSR_HISTOGRAM_PER_TOKEN,
@@ -237,6 +239,25 @@ static void finish_answer(tsr_answer *answer)
     tsr_gateway_reply_json(exchange, OK_STATUS, &json);
 }
 
+static tsr_status push_output(tsr_choice *choice, const tsr_output *output, bool *ret_cancel)
+{
+    const tsr_token_logprob token = {output->token, output->logprob};
+    tsr_status st = TSR_OK;
+
+    if (choice->answer->generation.logprobs && output->token >= 0)
+        st = tsr_logprobs_add(&choice->logprobs, &token, output->top, 1);
+    return st == TSR_OK ? tsr_text_stream_push(&choice->stream, output, ret_cancel) : st;
+}
+
+void tsr_answer_take_scores(tsr_gateway *gateway, const tsr_prompt_scores *scores)
+{
+    tsr_choice *choice = tsr_answer_list_find(&gateway->answers, scores->id);
+
+    if (choice != NULL &&
+        tsr_logprobs_add(&choice->logprobs, scores->token, scores->top, scores->count) != TSR_OK)
+        tsr_http_cut(choice->answer->exchange);
+}
+
 void tsr_answer_take_output(tsr_gateway *gateway, const tsr_output *output)
 {
     tsr_choice *choice = tsr_answer_list_find(&gateway->answers, output->id);
@@ -258,7 +279,7 @@ void tsr_answer_take_output(tsr_gateway *gateway, const tsr_output *output)
         choice->last_token = output->token;
         observe_token(choice);
     }
-    if (tsr_text_stream_push(&choice->stream, output, &cancel) != TSR_OK) {
+    if (push_output(choice, output, &cancel) != TSR_OK) {
         tsr_http_cut(answer->exchange);
         return;
     }

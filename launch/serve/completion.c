@@ -16,7 +16,7 @@
 #include <sys/random.h>
 #include <time.h>
 
-enum { MOST_COPIES = 128, MOST_CHOICES = 4096, NOT_FOUND = 404, UNAVAILABLE = 503 };
+enum { MOST_CHOICES = 4096, NOT_FOUND = 404, UNAVAILABLE = 503 };
 
 static tsr_status read_bool(const json_t *object, const char *name, bool *value,
                             tsr_refusal *refusal)
@@ -46,22 +46,6 @@ static tsr_status read_stream(json_t *body, tsr_answer *answer, tsr_refusal *ref
     (void)json_object_del(body, "stream");
     (void)json_object_del(body, "stream_options");
     return st;
-}
-
-static tsr_status read_copies(json_t *body, int32_t *ret_copies, tsr_refusal *refusal)
-{
-    const json_t *given = json_object_get(body, "n");
-    const json_int_t copies = json_is_integer(given) ? json_integer_value(given) : 0;
-
-    *ret_copies = 1;
-    if (given == NULL || json_is_null(given))
-        return TSR_OK;
-    if (copies < 1 || copies > MOST_COPIES)
-        return tsr_refuse(refusal, "invalid_value", "n", "n: expected a whole number from 1 to %d",
-                          MOST_COPIES);
-    *ret_copies = (int32_t)copies;
-    (void)json_object_del(body, "n");
-    return TSR_OK;
 }
 
 static tsr_status read_model(const tsr_gateway *gateway, json_t *body, tsr_refusal *refusal)
@@ -109,6 +93,23 @@ static tsr_status read_generation(const tsr_gateway *gateway, const json_t *body
     return st;
 }
 
+static tsr_status open_choice(tsr_choice *choice, const tsr_generation *g,
+                              const tsr_tokenizer *tokenizer)
+{
+    const tsr_ids *prompt = &g->prompts[choice->index / g->copies];
+
+    choice->logprobs.top_count = g->request.top;
+    tsr_status st = tsr_text_stream_open(tokenizer, g->skip_special, (const char *const *)g->stops,
+                                         g->stop_count, g->include_stop, &choice->stream);
+    if (st == TSR_OK && g->chat)
+        st = tsr_chat_parser_open(g, &choice->parser);
+    if (st == TSR_OK && g->echo)
+        st = tsr_text_stream_echo(&choice->stream, prompt->ids, prompt->count);
+    if (st == TSR_OK && g->request.score_prompt)
+        st = tsr_logprobs_add_first(&choice->logprobs, prompt->ids[0]);
+    return st;
+}
+
 static tsr_status open_choices(tsr_answer *answer, tsr_refusal *refusal)
 {
     const tsr_generation *g = &answer->generation;
@@ -128,11 +129,7 @@ static tsr_status open_choices(tsr_answer *answer, tsr_refusal *refusal)
         answer->choices[i].index = (int32_t)i;
         answer->choices[i].stream.matched = -1;
         if (st == TSR_OK)
-            st = tsr_text_stream_open(answer->gateway->args.text->tokenizer, g->skip_special,
-                                      (const char *const *)g->stops, g->stop_count, g->include_stop,
-                                      &answer->choices[i].stream);
-        if (st == TSR_OK && g->chat)
-            st = tsr_chat_parser_open(g, &answer->choices[i].parser);
+            st = open_choice(&answer->choices[i], g, answer->gateway->args.text->tokenizer);
     }
     return st;
 }
@@ -144,9 +141,8 @@ static tsr_status read_answer(tsr_gateway *gateway, json_t *body, tsr_body_kind 
     if (st == TSR_OK)
         st = read_stream(body, answer, refusal);
     if (st == TSR_OK)
-        st = read_copies(body, &answer->copies, refusal);
-    if (st == TSR_OK)
         st = read_generation(gateway, body, kind, answer, refusal);
+    answer->copies = st == TSR_OK ? answer->generation.copies : 1;
     return st == TSR_OK ? open_choices(answer, refusal) : st;
 }
 

@@ -234,6 +234,11 @@ static void on_load(void *context, const tsr_engine_load *load)
     gateway->load.expert_tokens = gateway->expert_tokens;
 }
 
+static void on_scores(void *context, const tsr_prompt_scores *scores)
+{
+    tsr_answer_take_scores(context, scores);
+}
+
 static void on_lost(void *context, const char *why)
 {
     tsr_gateway *gateway = context;
@@ -256,6 +261,7 @@ tsr_engine_events tsr_gateway_events(tsr_gateway *gateway)
     return (tsr_engine_events){.loading = on_loading,
                                .ready = on_ready,
                                .output = on_output,
+                               .scores = on_scores,
                                .load = on_load,
                                .drain = on_drain,
                                .lost = on_lost,

@@ -70,6 +70,9 @@ bool tsr_gateway_has_model(const tsr_gateway *gateway, const char *name);
 /* Outputs of the engine, and what its end means for answers (answer_output.c). */
 void tsr_answer_take_output(tsr_gateway *gateway, const tsr_output *output);
 
+/* How probable tokens of a prompt were. */
+void tsr_answer_take_scores(tsr_gateway *gateway, const tsr_prompt_scores *scores);
+
 /* Ends an answer with an error, wherever it is. */
 void tsr_answer_fail(tsr_answer *answer, const tsr_refusal *refusal);
 
