@@ -41,12 +41,18 @@ static bool is_of_exchange(const tsr_config *config)
     return config->folder != NULL && strcmp(config->folder, "comm") == 0;
 }
 
+/* `tessera bench serve`, which is no job. */
+static bool is_of_server(const tsr_config *config)
+{
+    return config->folder != NULL && strcmp(config->folder, "serve") == 0;
+}
+
 tsr_status tsr_bench_command_check(const tsr_config *config)
 {
     const bool beside = config->precision != NULL || config->layers > 0 || config->vocab > 0;
     tsr_bench_cases cases;
 
-    if (is_of_exchange(config))
+    if (is_of_exchange(config) || is_of_server(config))
         return TSR_OK;
     if ((config->folder != NULL) == (config->shape != NULL)) {
         tsr_log(TSR_LOG_ERROR, "bench needs either DIR or --shape NAME");

@@ -72,6 +72,11 @@ typedef struct tsr_config {
     const char *prefill;
     int64_t context;
     int64_t steps;
+    const char *url; /* bench serve, as what follows */
+    int64_t clients;
+    int64_t requests;
+    int64_t input_tokens;
+    int64_t output_tokens;
 
     const char *target; /* plan */
     int64_t ranks;      /* and serve, where 0 starts none */

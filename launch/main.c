@@ -8,6 +8,7 @@
 #include "launch/plan_request.h"
 #include "launch/run_command.h"
 #include "launch/score_command.h"
+#include "launch/serve/load_command.h"
 #include "launch/serve/serve_command.h"
 #include "launch/signals.h"
 #include "runtime/base/log.h"
@@ -60,7 +61,8 @@ static tsr_status run_command(const tsr_config *config, const tsr_launch_info *i
     case TSR_COMMAND_SCORE:
         return tsr_score_command(config, info);
     case TSR_COMMAND_BENCH:
-        return tsr_bench_command(config, info);
+        return tsr_load_is_asked(config) ? tsr_load_command(config, stdout)
+                                         : tsr_bench_command(config, info);
     case TSR_COMMAND_DOCTOR:
         return tsr_doctor_command(config, info, stdout);
     case TSR_COMMAND_SERVE: /* has a code of its own */

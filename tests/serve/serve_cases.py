@@ -183,11 +183,28 @@ def a_launcher_starts_it():
         served.end(137)
 
 
+def load(served, *options, failed=0):
+    """`tessera bench serve` on it."""
+    url = f"http://127.0.0.1:{served.port}"
+    sizes = ("--input-tokens", "8", "--output-tokens", "5", "--vocab", "200", "--json")
+    command = [TESSERA, "bench", "serve", "--url", url, *sizes, *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == (9 if failed else 0), done.stderr
+    seen = json.loads(done.stdout)
+    answered = seen["requests"] - failed
+    assert seen["failed"] == failed, seen
+    assert (seen["input_tokens"], seen["output_tokens"]) == (8 * answered, 5 * answered), seen
+    if answered:
+        assert 0 < seen["ttft_ms"]["p50"] <= seen["e2e_ms"]["p99"], seen
+
+
 def one_process_serves():
     with Served("--local-ranks", "2") as served:
         served.wait_ready()
         ask_all(served, QUESTIONS[:16], 8)
         assert served.request("GET", "/v1/models")[1]["data"][0]["id"] == "demo-mixed"
+        load(served, "--requests", "12", "--clients", "4")
+        load(served, "--requests", "2", "--output-tokens", "9999", failed=2)
         assert served.request("POST", "/drain")[0] == 202
         served.end(0)
 
