@@ -69,7 +69,12 @@ static __device__ uint32_t e4m3_word(const packed_span span, int32_t unit, int32
     return half_of(span, lane / 4, at) | half_of(span, lane / 4 + 8, at) << 16;
 }
 
-/* Low nibbles hold the columns of the lower half of a step, high ones those of the upper. */
+/* Codes of the lower half of a step, of the upper half, in a byte. */
+static __device__ uint32_t e2m1_byte(uint32_t lower, uint32_t upper)
+{
+    return (lower & 8U) << 4 | (lower & 7U) << 1 | (upper & 7U) << 4 | (upper & 8U) >> 3;
+}
+
 static __device__ uint32_t e2m1_word(const packed_span span, int32_t unit, int32_t lane,
                                      int32_t word)
 {
@@ -79,8 +84,8 @@ static __device__ uint32_t e2m1_word(const packed_span span, int32_t unit, int32
     for (int32_t half = 0; half < 2; half++) {
         const uint32_t low = span[lane / 4 + 8 * half][at];
         const uint32_t high = span[lane / 4 + 8 * half][at + 4];
-        const uint32_t pair = (low & 0xfU) | (high & 0xfU) << 4 | low >> 4 << 8 | high >> 4 << 12;
-        all |= pair << 16 * half;
+        const uint32_t pair = e2m1_byte(low, high) | e2m1_byte(low >> 4, high >> 4) << 16;
+        all |= pair << 8 * half;
     }
     return all;
 }

@@ -8,13 +8,16 @@
  *
  *   BF16, F16   a unit is 1 step of 16 columns     | a0 | a1 | a2 | a3 |
  *   E4M3    2 steps                            | a0 a1 | a2 a3 |  the same of the second  |
- *   E2M1    4 steps, a word each: of its bytes 0..3 the low nibbles are a0 a0 a1 a1, the high ones
- *           a2 a2 a3 a3; scales in an area of their own, 64 bytes for each unit:
- *           byte 8 g + 2 step + r is that of row g + 8 r
+ *   E2M1    4 steps, a word each: a0 a0 in bytes 0 and 2, a1 a1 in 1 and 3, and in the other bits of
+ *           these a2 a2, a3 a3; scales in an area of their own, 64 bytes for each unit: byte
+ *           8 g + 2 step + r is that of row g + 8 r
  *
- * Everything becomes what the tensor cores take in registers, exactly: BF16 and F16 stay; E4M3 becomes F16;
- * E2M1 becomes E4M3 of 2^-6 of its value, then F16, times its scale in F16: at most 6 bits, the
- * lowest at 2^-22. 2^6 is left for the end of the sum.
+ *               | sign | a2 a3: e e m | a0 a1: e e m | sign of a2 a3 |      a byte of E2M1
+ *
+ * Everything becomes what the tensor cores take in registers, exactly: BF16 and F16 stay; E4M3 becomes
+ * F16; E2M1 becomes F16 of 2^-14 of its value, the upper byte of which is such a byte without what is
+ * not its own, then it is multiplied by its scale in F16: at most 6 bits, the lowest at 2^-24. 2^14 is
+ * left for the end of the sum.
  */
 #ifndef TSR_KERNELS_CUDA_PACKED_CUDA_CUH
 #define TSR_KERNELS_CUDA_PACKED_CUDA_CUH
@@ -92,21 +95,10 @@ static __device__ __forceinline__ void packed_times(uint32_t factors, uint32_t *
         : "r"(factors));
 }
 
-/* E2M1 codes, in the low and in the high nibbles of four bytes, to E4M3 of 2^-6 of the values. */
-static __device__ __forceinline__ uint32_t packed_low_e2m1(uint32_t codes)
-{
-    return (codes << 2 & 0x1c1c1c1cU) | (codes << 4 & 0x80808080U);
-}
-
-static __device__ __forceinline__ uint32_t packed_high_e2m1(uint32_t codes)
-{
-    return (codes >> 2 & 0x1c1c1c1cU) | (codes & 0x80808080U);
-}
-
-/* What is left of the values of a format when its operands are made: 2^-6 waits for the epilogue. */
+/* What is left of the values of a format when its operands are made: 2^14 waits for the epilogue. */
 static __device__ __forceinline__ float packed_left(tsr_weight_format format)
 {
-    return format == TSR_WEIGHT_NVFP4 ? 64.0F : 1.0F;
+    return format == TSR_WEIGHT_NVFP4 ? 0x1p14F : 1.0F;
 }
 
 /* A lane's operand of one step out of a unit; `step` is known when compiling. */
@@ -120,8 +112,11 @@ static __device__ __forceinline__ void packed_operand(const packed_unit &u, int 
             a[i] = word[i];
     } else if (FORMAT == TSR_WEIGHT_NVFP4) {
         uint32_t scales[2];
-        packed_f16_of_e4m3(packed_low_e2m1(word[step]), &a[0], &a[1]);
-        packed_f16_of_e4m3(packed_high_e2m1(word[step]), &a[2], &a[3]);
+        const uint32_t upper = (word[step] >> 3 & 0x0e0e0e0eU) | (word[step] << 7 & 0x80808080U);
+        a[0] = word[step] << 8 & 0x8e008e00U;
+        a[1] = word[step] & 0x8e008e00U;
+        a[2] = __byte_perm(upper, 0, 0x2404);
+        a[3] = upper & 0xff00ff00U;
         packed_f16_of_e4m3(step < 2 ? u.scales.x : u.scales.y, &scales[0], &scales[1]);
         packed_times(scales[step % 2], &a[0], &a[1]);
         packed_times(scales[step % 2], &a[2], &a[3]);
