@@ -374,6 +374,8 @@ static tsr_status prepare_kernels(tsr_cuda_device *cuda)
     if (st == TSR_OK)
         st = tsr_cuda_prepare_streams(&cuda->gemm);
     if (st == TSR_OK)
+        st = tsr_cuda_prepare_few();
+    if (st == TSR_OK)
         st = tsr_cuda_prepare_sample();
     return st == TSR_OK ? tsr_cuda_prepare_router() : st;
 }

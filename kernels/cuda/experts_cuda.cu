@@ -22,6 +22,7 @@ enum {
     COUNTERS = 1024,
     EXPERTS_A_THREAD = TSR_MAX_EXPERTS / COUNTERS,
     SORT_CTAS = 8, /* of a cluster, where pairs are more than one CTA has threads */
+    FEW_ROWS = 1,  /* of a block whose pairs are not sorted */
     FEW_PAIRS = 5, /* of an expert, on average */
     FEW_TOGETHER = 8,
     MANY_PAIRS = 12, /* of an expert, on average */
@@ -119,12 +120,15 @@ typedef struct wanted_slot {
     int32_t local;  /* -1: the expert is not here */
 } wanted_slot;
 
-static __device__ __forceinline__ wanted_slot slot_at(const pair_args &a, int32_t i)
+/* Of a slot that there may be. */
+static __device__ __forceinline__ wanted_slot slot_at(const pair_args &a, const int32_t *local_of,
+                                                      int32_t i)
 {
+    const int32_t id = id_of(a, i);
     wanted_slot s = {a.answer_of[i], -1};
 
-    if (s.answer >= 0)
-        s.local = local_of_id(a, id_of(a, i));
+    if (s.answer >= 0 && id >= 0 && id < a.experts)
+        s.local = local_of[id];
     return s;
 }
 
@@ -141,23 +145,25 @@ static __device__ __forceinline__ void place(const pair_args &a, const tsr_cuda_
 /*
  * Shared memory of a CTA that sorts:
  *
- *   count [local] | pairs | wrong | next [local]
+ *   count [local] | pairs | wrong | next [local] | local_of [E]
  */
 typedef struct sort_room {
     int32_t *count; /* pairs of each expert that this CTA has found */
     int32_t *pairs; /* all that it has found */
     int32_t *wrong; /* whether an expert of theirs is not here */
     int32_t *next;  /* where the next pair of an expert goes */
+    int32_t *local_of;
 } sort_room;
 
-static __host__ __device__ __forceinline__ size_t sort_bytes(int32_t local)
+static __host__ __device__ __forceinline__ size_t sort_bytes(int32_t local, int32_t experts)
 {
-    return ((size_t)local * 2 + 2) * sizeof(int32_t);
+    return ((size_t)local * 2 + 2 + (size_t)experts) * sizeof(int32_t);
 }
 
 static __device__ __forceinline__ sort_room sort_room_of(int32_t *memory, int32_t local)
 {
-    const sort_room r = {memory, memory + local, memory + local + 1, memory + local + 2};
+    const sort_room r = {memory, memory + local, memory + local + 1, memory + local + 2,
+                         memory + 2 * local + 2};
     return r;
 }
 
@@ -211,18 +217,22 @@ static __global__ void __launch_bounds__(COUNTERS)
         r.count[e] = 0;
     if (threadIdx.x == 0)
         *r.pairs = *r.wrong = 0;
+    for (int32_t e = (int32_t)threadIdx.x; e < a.experts; e += COUNTERS)
+        r.local_of[e] = a.local_of[e];
+    __syncthreads();
     tsr_admit_kernel();
     tsr_await_kernel();
     const bool is_faulty = tsr_is_faulty(faults);
     const int32_t rows = *a.row_count;
     const int32_t slots = rows * a.slots;
+    if (mine < a.max_rows * a.slots) /* on its way before it is known whether it is one */
+        first = slot_at(a, r.local_of, mine);
     if (is_faulty || too_many_rows(a, rows, faults))
         return;
-    __syncthreads();
+    if (mine >= slots)
+        first.answer = -1;
     for (int32_t i = mine; i < slots; i += apart) {
-        const wanted_slot s = slot_at(a, i);
-        if (i == mine)
-            first = s;
+        const wanted_slot s = i == mine ? first : slot_at(a, r.local_of, i);
         if (s.answer < 0)
             continue;
         atomicAdd(r.pairs, 1);
@@ -249,7 +259,7 @@ static __global__ void __launch_bounds__(COUNTERS)
     __syncthreads();
     place(a, w, r.next, mine, first);
     for (int32_t i = mine + apart; i < slots; i += apart)
-        place(a, w, r.next, i, slot_at(a, i));
+        place(a, w, r.next, i, slot_at(a, r.local_of, i));
 }
 
 static pair_args pairs_of(const tsr_cuda_device *cuda, const tsr_experts_block *b, int32_t together)
@@ -276,8 +286,9 @@ static tsr_status sort_pairs(tsr_cuda_device *cuda, const tsr_experts_block *b, 
                              cudaStream_t stream)
 {
     const int32_t ctas = (int64_t)b->most_rows * b->experts->top_k > COUNTERS ? SORT_CTAS : 1;
-    const tsr_cuda_launch_shape at = {dim3((unsigned)ctas), COUNTERS, sort_bytes(b->experts->local),
-                                      stream, (unsigned)ctas};
+    const tsr_cuda_launch_shape at = {dim3((unsigned)ctas), COUNTERS,
+                                      sort_bytes(b->experts->local, b->experts->experts), stream,
+                                      (unsigned)ctas};
 
     return tsr_cuda_launch(at, sort_kernel, pairs_of(cuda, b, together), cuda->work, cuda->faults);
 }
@@ -316,14 +327,15 @@ static int32_t streams_together(const tsr_cuda_device *cuda, const tsr_experts_b
     return tsr_cuda_streams_together(&cuda->gemm, tsr_larger(e->hidden, e->intermediate));
 }
 
-/* Whether pairs are so few that each CTA sorts them for itself. */
+/* Whether pairs are so few that each CTA finds its own. */
 static bool are_few(const tsr_cuda_device *cuda, const tsr_experts_block *b)
 {
     const tsr_experts *e = b->experts;
     const int64_t slots = (int64_t)b->most_rows * e->top_k;
 
-    return slots <= PAIRS_FEW && slots <= cuda->base.shape.max_answers &&
-           streams_together(cuda, b) > 0 && tsr_cuda_stages(&e->gate) && tsr_cuda_stages(&e->down);
+    return b->most_rows > 0 && b->most_rows <= FEW_ROWS && slots <= cuda->base.shape.max_answers &&
+           streams_together(cuda, b) > 0 && tsr_cuda_takes_few(&e->gate, e->hidden, false) &&
+           tsr_cuda_takes_few(&e->down, e->intermediate, true);
 }
 
 static tsr_cuda_tiles tiles_of(const tsr_cuda_device *cuda, const tsr_experts_block *b,
@@ -343,7 +355,6 @@ static tsr_cuda_tiles tiles_of(const tsr_cuda_device *cuda, const tsr_experts_bl
     t.in = mode == TSR_CUDA_TILES_DOWN ? e->intermediate : e->hidden;
     t.rows = together;
     t.together = together;
-    t.is_sorted = !are_few(cuda, b);
     t.pairs = pairs_of(cuda, b, together);
     t.density = (int32_t)((int64_t)8 * b->most_rows * e->top_k / e->experts);
     return t;
@@ -352,6 +363,8 @@ static tsr_cuda_tiles tiles_of(const tsr_cuda_device *cuda, const tsr_experts_bl
 static tsr_status multiply(tsr_cuda_device *cuda, const tsr_experts_block *b,
                            const tsr_cuda_tiles *t, cudaStream_t stream)
 {
+    if (are_few(cuda, b))
+        return tsr_cuda_multiply_few(cuda, t, stream);
     return streams_together(cuda, b) > 0 ? tsr_cuda_stream_tiles(cuda, t, stream)
                                          : tsr_cuda_multiply_tiles(cuda, t, stream);
 }

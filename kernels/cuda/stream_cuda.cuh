@@ -41,7 +41,6 @@ typedef struct stream_memory {
     float scale[PRODUCT_TOKENS];
     int32_t target[PRODUCT_TOKENS]; /* rows of y, of a tile of pairs */
     stage_peaks peaks;
-    few_pairs few;
 } stream_memory;
 
 /* Bytes of a block's codes, of one side. */

@@ -29,9 +29,8 @@ typedef struct tsr_cuda_tiles {
     tsr_activation activation; /* likewise */
     bool shares;               /* gate and up see the same operand rows */
     bool grouped;              /* operand rows have group scales */
-    pair_args pairs;           /* streamed: where pairs are not sorted yet */
-    bool is_sorted;
-    int32_t density; /* streamed: most pairs of eight experts, on average */
+    pair_args pairs;           /* few: what is not sorted */
+    int32_t density;           /* streamed: most pairs of eight experts, on average */
     int32_t out;
     int32_t in;
     int32_t rows;     /* without experts; with them, at most so many of one expert */
@@ -55,5 +54,11 @@ tsr_status tsr_cuda_stream_tiles(tsr_cuda_device *cuda, const tsr_cuda_tiles *t,
                                  cudaStream_t stream);
 int32_t tsr_cuda_streams_together(const tsr_gemm_card *card, int32_t in);
 tsr_status tsr_cuda_prepare_streams(const tsr_gemm_card *card);
+
+/* The same where pairs are few and not sorted, of linears that are taken. */
+bool tsr_cuda_takes_few(const tsr_linear_kind *kind, int32_t in, bool down);
+tsr_status tsr_cuda_multiply_few(tsr_cuda_device *cuda, const tsr_cuda_tiles *t,
+                                 cudaStream_t stream);
+tsr_status tsr_cuda_prepare_few(void);
 
 #endif

@@ -119,12 +119,6 @@ static __device__ __forceinline__ void finish_team(const stream_args &a, const s
     }
 }
 
-static __device__ __forceinline__ tsr_cuda_tile pairs_at(const stream_args &a,
-                                                         const stream_memory *m, int32_t index)
-{
-    return a.t.is_sorted ? a.tile[index] : m->few.tile[index];
-}
-
 /* Linears of `count` tiles of pairs, word by word. */
 static __device__ __forceinline__ void fetch_linears(const stream_args &a, int32_t first,
                                                      int32_t count, int32_t tiles, stream_memory *m)
@@ -137,7 +131,7 @@ static __device__ __forceinline__ void fetch_linears(const stream_args &a, int32
         const int32_t side = i / words % sides;
         if (index >= tiles)
             return;
-        const tsr_mlp &mlp = a.t.mlps[pairs_at(a, m, index).expert];
+        const tsr_mlp &mlp = a.t.mlps[a.tile[index].expert];
         const tsr_linear &l = stream_is_down(a) ? mlp.down : side == 0 ? mlp.gate : mlp.up;
         const uint32_t *from = (const uint32_t *)(const void *)&l;
         ((uint32_t *)(void *)&m->linear[index % 2][side])[i % words] = from[i % words];
@@ -149,39 +143,42 @@ static __device__ __forceinline__ stage_source source_of(const stream_args &a,
                                                          const tsr_cuda_tile &pairs,
                                                          stream_memory *m)
 {
-    const bool down = stream_is_down(a);
     const int32_t mine = (int32_t)threadIdx.x;
-    const int32_t *target = down ? m->few.answer : m->few.slot;
-    stage_source from = {a.t.x, a.t.source, a.t.x_stride, a.t.made};
+    const stage_source from = {a.t.x, a.t.source, a.t.x_stride, a.t.made};
 
-    if (!a.t.is_sorted)
-        from.row = down ? m->few.slot : m->few.row;
-    else if (down)
-        target = a.target;
     if (mine < pairs.count)
-        m->target[mine] = a.t.is_sorted && !down ? pairs.first + mine : target[pairs.first + mine];
+        m->target[mine] = stream_is_down(a) ? a.target[pairs.first + mine] : pairs.first + mine;
     return from;
 }
 
-/* The operand rows of a tile of pairs. What they are made of comes in front of what is ordered
- * meanwhile. */
+/* The operand rows of a tile of pairs, up to eight at a time. What they are made of comes in front of
+ * what is ordered meanwhile: behind it would be late. */
 template <tsr_weight_format FORMAT>
 static __device__ __forceinline__ void stage_pairs(const stream_args &a, stream_warp *w,
                                                    const tsr_cuda_tile &pairs,
                                                    const tsr_linear &linear, unsigned char *rows)
 {
-    const stage_rows to = {(uint16_t *)(void *)rows, w->m->scale, a.cut.padded + PRODUCT_PAD};
+    stage_rows to = {(uint16_t *)(void *)rows, w->m->scale, a.cut.padded + PRODUCT_PAD};
     const stage_source from = source_of(a, pairs, w->m);
-    const bool in_parts = stage_parts<KEPT_FOURS>(linear, from, pairs.count);
     stage_kept<KEPT_FOURS> kept;
 
-    if (in_parts)
-        stage_first<KEPT_FOURS>(linear, from, pairs.first, pairs.count, &kept);
-    stream_fill<FORMAT>(a, w);
-    if (in_parts)
-        stage_second<KEPT_FOURS>(linear, pairs.count, &kept, to, w->m->peaks);
-    else
+    if (!stage_parts<KEPT_FOURS>(linear, from, min(pairs.count, (int32_t)PRODUCT_COLUMNS))) {
         stage_fill(linear, from, pairs.first, pairs.count, to, w->m->peaks);
+        stream_fill<FORMAT>(a, w);
+        return;
+    }
+#pragma unroll 1
+    for (int32_t done = 0; done < pairs.count; done += PRODUCT_COLUMNS) {
+        const int32_t count = min(pairs.count - done, (int32_t)PRODUCT_COLUMNS);
+        stage_first<KEPT_FOURS>(linear, from, pairs.first + done, count, &kept);
+        if (done > 0)
+            __syncthreads(); /* nobody looks at the peaks before any more */
+        if (done + count == pairs.count)
+            stream_fill<FORMAT>(a, w);
+        stage_second<KEPT_FOURS>(linear, count, &kept, to, w->m->peaks);
+        to.rows += PRODUCT_COLUMNS * to.pitch;
+        to.scale += PRODUCT_COLUMNS;
+    }
 }
 
 static __device__ __forceinline__ product_operand operand_of(const stream_args &a,
@@ -195,21 +192,6 @@ static __device__ __forceinline__ product_operand operand_of(const stream_args &
     o.pitch = a.cut.padded + PRODUCT_PAD;
     o.group_scale = a.t.grouped ? a.t.made.group_scale + (int64_t)pairs.first * a.cut.groups : NULL;
     return o;
-}
-
-/* Tiles of pairs; -1: there is a fault. */
-static __device__ __forceinline__ int32_t count_tiles(const stream_args &a, stream_memory *m,
-                                                      tsr_cuda_faults faults, bool leaves)
-{
-    if (a.t.is_sorted) {
-        const bool is_faulty = tsr_is_faulty(faults);
-        const int32_t tiles = *a.tiles;
-        return is_faulty ? -1 : tiles;
-    }
-    if (threadIdx.x < TSR_CUDA_LANES)
-        few_sort(a.t.pairs, &m->few, faults, leaves);
-    __syncthreads();
-    return m->few.tiles;
 }
 
 /* Rounds of all teams, counted over all tiles of pairs, as items. */
@@ -269,7 +251,7 @@ template <tsr_weight_format FORMAT>
 static __device__ __forceinline__ void
 begin_pairs(const stream_args &a, stream_warp *w, int32_t index, int32_t tiles, unsigned char *rows)
 {
-    const tsr_cuda_tile pairs = pairs_at(a, w->m, index);
+    const tsr_cuda_tile pairs = a.tile[index];
 
     __syncthreads(); /* nobody looks at the tile before any more */
     if (index == w->known)
@@ -303,8 +285,9 @@ static __global__ void __launch_bounds__(STREAM_WARPS *TSR_CUDA_LANES, 1)
     if (!early)
         tsr_await_kernel();
     tsr_admit_kernel();
-    const int32_t tiles = count_tiles(a, &m, faults, !early && blockIdx.x == 0);
-    if (tiles < 0)
+    const bool is_faulty = tsr_is_faulty(faults);
+    const int32_t tiles = *a.tiles;
+    if (is_faulty)
         return;
     w.share = share_of<TEAMED>(a, tiles);
     if (w.share.first >= w.share.end)
