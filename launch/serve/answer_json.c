@@ -56,13 +56,20 @@ static void add_usage(const tsr_answer *answer, tsr_json_text *json)
 {
     long long prompt = 0;
     long long output = 0;
+    long long cached = 0;
 
     for (size_t i = 0; i < answer->generation.prompt_count; i++)
         prompt += (long long)answer->generation.prompts[i].count;
-    for (size_t i = 0; i < answer->choice_count; i++)
+    for (size_t i = 0; i < answer->choice_count; i++) {
         output += answer->choices[i].output_tokens;
-    tsr_json_add(json, "{\"prompt_tokens\":%lld,\"completion_tokens\":%lld,\"total_tokens\":%lld}",
-                 prompt, output, prompt + output);
+        /* the first copy of a prompt shares with requests before this one, the others with it */
+        if (i % (size_t)answer->copies == 0)
+            cached += answer->choices[i].cached_tokens;
+    }
+    tsr_json_add(json,
+                 "{\"prompt_tokens\":%lld,\"completion_tokens\":%lld,\"total_tokens\":%lld,"
+                 "\"prompt_tokens_details\":{\"cached_tokens\":%lld}}",
+                 prompt, output, prompt + output, cached);
 }
 
 /* Those that were not told yet, or null. */

@@ -24,7 +24,8 @@ typedef struct tsr_choice {
     int32_t last_token;
     int32_t prompt_tokens;
     int32_t output_tokens;
-    int64_t first_ns; /* 0: no token yet */
+    int32_t cached_tokens; /* of its prompt, that need not be computed */
+    int64_t first_ns;      /* 0: no token yet */
     int64_t last_ns;
 } tsr_choice;
 

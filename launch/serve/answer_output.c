@@ -134,13 +134,15 @@ static void observe_choice(const tsr_choice *choice)
                         seconds_between(answer->exchange->begun_ns,
                                         choice->last_ns != 0 ? choice->last_ns : tsr_clock_ns()));
     tsr_metrics_observe(metrics, TSR_HISTOGRAM_OUTPUT_TOKENS, choice->output_tokens);
+    tsr_metrics_observe(metrics, TSR_HISTOGRAM_DECODE,
+                        seconds_between(choice->first_ns, choice->last_ns));
     if (later > 0)
         tsr_metrics_observe(metrics, TSR_HISTOGRAM_PER_TOKEN,
                             seconds_between(choice->first_ns, choice->last_ns) / later);
 }
 
 /* Times of a token that has just come. */
-static void observe_token(tsr_choice *choice)
+static void observe_token(tsr_choice *choice, const tsr_output *output)
 {
     const int64_t now = tsr_clock_ns();
     tsr_metrics *metrics = &choice->answer->gateway->metrics;
@@ -150,6 +152,10 @@ static void observe_token(tsr_choice *choice)
         tsr_metrics_observe(metrics, TSR_HISTOGRAM_FIRST_TOKEN,
                             seconds_between(choice->answer->exchange->begun_ns, now));
         metrics->prompt_tokens += (uint64_t)choice->prompt_tokens;
+        tsr_metrics_observe(metrics, TSR_HISTOGRAM_QUEUE, seconds_between(0, output->queued_ns));
+        if (output->first_ns > output->queued_ns)
+            tsr_metrics_observe(metrics, TSR_HISTOGRAM_PREFILL,
+                                seconds_between(output->queued_ns, output->first_ns));
     } else {
         tsr_metrics_observe(metrics, TSR_HISTOGRAM_INTER_TOKEN,
                             seconds_between(choice->last_ns, now));
@@ -275,9 +281,10 @@ void tsr_answer_take_output(tsr_gateway *gateway, const tsr_output *output)
     choice->finish = output->finish;
     choice->prompt_tokens = output->prompt_tokens;
     choice->output_tokens = output->output_tokens;
+    choice->cached_tokens = output->cached_tokens;
     if (output->token >= 0) {
         choice->last_token = output->token;
-        observe_token(choice);
+        observe_token(choice, output);
     }
     if (push_output(choice, output, &cancel) != TSR_OK) {
         tsr_http_cut(answer->exchange);

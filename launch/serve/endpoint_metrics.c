@@ -70,6 +70,12 @@ static void add_histograms(board *b, const tsr_metrics *metrics)
          "Mean time of a token of an answer, its first left out."},
         {TSR_HISTOGRAM_WHOLE, "tessera_e2e_request_latency_seconds",
          "vllm:e2e_request_latency_seconds", "From a request to its last token."},
+        {TSR_HISTOGRAM_QUEUE, "tessera_request_queue_time_seconds",
+         "vllm:request_queue_time_seconds", "From the engine's having a request to its start."},
+        {TSR_HISTOGRAM_PREFILL, "tessera_request_prefill_time_seconds",
+         "vllm:request_prefill_time_seconds", "From its start to its first token."},
+        {TSR_HISTOGRAM_DECODE, "tessera_request_decode_time_seconds",
+         "vllm:request_decode_time_seconds", "From its first token to its last."},
         {TSR_HISTOGRAM_PROMPT_TOKENS, "tessera_request_prompt_tokens", "vllm:request_prompt_tokens",
          "Tokens of a prompt."},
         {TSR_HISTOGRAM_OUTPUT_TOKENS, "tessera_request_generation_tokens",
@@ -129,6 +135,11 @@ static void add_load(board *b, const tsr_gateway *gateway)
                                 "Steps of this engine, which begins at 0 when it is restarted."};
     static const named preempted = {"tessera_preemptions_total", "vllm:num_preemptions_total",
                                     "counter", "Answers that had to give up their KV blocks."};
+    static const named asked = {"tessera_prefix_cache_queries_total",
+                                "vllm:prefix_cache_queries_total", "counter",
+                                "Tokens of prompts that an earlier one might have computed."};
+    static const named hit = {"tessera_prefix_cache_hits_total", "vllm:prefix_cache_hits_total",
+                              "counter", "Tokens of prompts that an earlier one had computed."};
     const tsr_engine_load *load = &gateway->load;
     const double all = (double)load->kv_blocks;
 
@@ -139,6 +150,8 @@ static void add_load(board *b, const tsr_gateway *gateway)
     add_number(b, &blocks, all);
     add_number(b, &steps, (double)load->steps);
     add_number(b, &preempted, (double)load->preemptions);
+    add_number(b, &asked, (double)load->prefix_queries);
+    add_number(b, &hit, (double)load->prefix_hits);
 }
 
 static void add_state(board *b, const tsr_gateway *gateway)

@@ -15,6 +15,9 @@ typedef enum tsr_histogram_kind {
     TSR_HISTOGRAM_INTER_TOKEN,
     TSR_HISTOGRAM_PER_TOKEN, /* of a whole request, its first left out */
     TSR_HISTOGRAM_WHOLE,
+    TSR_HISTOGRAM_QUEUE,   /* from the engine's having it until it is computed */
+    TSR_HISTOGRAM_PREFILL, /* from then until its first token */
+    TSR_HISTOGRAM_DECODE,  /* from its first token to its last */
     TSR_HISTOGRAM_PROMPT_TOKENS,
     TSR_HISTOGRAM_OUTPUT_TOKENS,
     TSR_HISTOGRAM_COPIES,

@@ -53,7 +53,8 @@ def completions_say_what_they_are(program, folder):
         expect(whole["model"], "demo-mixed")
         expect(whole["choices"], [{"index": 0, "text": TEXT, "logprobs": None,
                                    "finish_reason": "stop", "stop_reason": None}])
-        expect(whole["usage"], {"prompt_tokens": 10, "completion_tokens": 11, "total_tokens": 21})
+        expect(whole["usage"], {"prompt_tokens": 10, "completion_tokens": 11, "total_tokens": 21,
+                                "prompt_tokens_details": {"cached_tokens": 0}})
         # 16 is OpenAI's default
         endless = server.json("POST", "/v1/completions", {"prompt": TEXT, "ignore_eos": True})
         expect(endless["usage"]["completion_tokens"], 16)
@@ -337,7 +338,8 @@ def numbers_are_told(program, folder):
         expect(values["vllm:request_success_total" + label[:-1] + ',finished_reason="stop"}'], 4)
         for name in ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc"):
             expect(values[f"vllm:{name}{label}"], 0)
-        for name in ("time_to_first_token_seconds", "e2e_request_latency_seconds"):
+        for name in ("time_to_first_token_seconds", "e2e_request_latency_seconds",
+                     "request_queue_time_seconds", "request_decode_time_seconds"):
             expect(values[f"vllm:{name}_count{label}"], 4)
             expect(values[f'vllm:{name}_bucket{label[:-1]},le="+Inf"}}'], 4)
         status, fields, page = server.ask("GET", "/")
