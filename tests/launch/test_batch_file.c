@@ -361,6 +361,66 @@ static void a_line_without_memory_fails_alone(void **state)
     assert_error(1, "short", "rank_lost", 503);
 }
 
+static const json_t *logprobs_of(size_t choice)
+{
+    const json_t *body = json_object_get(json_object_get(answers[0], "response"), "body");
+    const json_t *choices = json_object_get(body, "choices");
+
+    assert_int_equal(4, json_array_size(choices));
+    const json_t *one = json_array_get(choices, choice);
+    assert_int_equal(choice, json_integer_value(json_object_get(one, "index")));
+    return json_object_get(one, "logprobs");
+}
+
+/* Two prompts, two answers to each, with the prompt in front: nothing is known of its first token; of
+ * two ids that are the same text (halves of characters) the more probable stands there. */
+static void probabilities_stand_beside_their_tokens(void **state)
+{
+    (void)state;
+    enum { HALF = 100, OTHER_HALF = 101 };
+    static const tsr_token_logprob prompt = {11, -3.5F};
+    static const tsr_token_logprob top[] = {{HALF, -2.0F}, {OTHER_HALF, -1.5F}};
+    tsr_batch_counts counts;
+    uint64_t ids[MAX_ANSWERS];
+
+    put("{\"custom_id\":\"1\",\"body\":{\"prompt\":[[10,11],[10,11]],\"n\":2,\"echo\":true,"
+        "\"logprobs\":2,\"max_tokens\":1}}\n");
+    (void)remove(output);
+    tsr_batch_file *batch = open_batch(false);
+    const tsr_sink sink = tsr_batch_file_sink(batch);
+    assert_int_equal(4, take_all(batch, ids));
+    for (int i = 0; i < 4; i++) {
+        const tsr_prompt_scores scores = {ids[i], 1, 1, 2, &prompt, top};
+        const tsr_output said = {.id = ids[i],
+                                 .token = HALF,
+                                 .logprob = -2.0F,
+                                 .top = top,
+                                 .top_count = 2,
+                                 .finish = TSR_FINISH_LENGTH};
+        bool cancel = false;
+        ASSERT_STATUS(TSR_OK, sink.scores(sink.context, &scores));
+        ASSERT_STATUS(TSR_OK, sink.token(sink.context, &said, &cancel));
+    }
+    ASSERT_STATUS(TSR_OK, tsr_batch_file_finish(batch, TSR_OK, &counts));
+    tsr_batch_file_close(batch);
+    read_answers();
+    for (size_t i = 0; i < 4; i++) {
+        const json_t *told = json_object_get(logprobs_of(i), "top_logprobs");
+        const json_t *values = json_object_get(logprobs_of(i), "token_logprobs");
+        const json_t *offset = json_object_get(logprobs_of(i), "text_offset");
+        assert_int_equal(3, json_array_size(told));
+        assert_true(json_is_null(json_array_get(told, 0)) &&
+                    json_is_null(json_array_get(values, 0)));
+        assert_int_equal(2, json_object_size(json_array_get(told, 1)));
+        assert_true(json_real_value(json_array_get(values, 1)) == -3.5);
+        const json_t *last = json_array_get(told, 2);
+        assert_int_equal(1, json_object_size(last));
+        assert_true(json_real_value(json_object_get(last, "\xef\xbf\xbd")) == -1.5);
+        assert_true(json_real_value(json_array_get(values, 2)) == -2.0);
+        assert_int_equal(2, json_integer_value(json_array_get(offset, 2)));
+    }
+}
+
 static void lines_with_one_id_need_an_answer_each(void **state)
 {
     (void)state;
@@ -427,6 +487,7 @@ int main(void)
         cmocka_unit_test(many_bad_lines_do_not_hold_up_a_step),
         cmocka_unit_test(prompts_beside_one_that_is_refused_stop),
         cmocka_unit_test(a_line_without_memory_fails_alone),
+        cmocka_unit_test(probabilities_stand_beside_their_tokens),
         cmocka_unit_test(lines_with_one_id_need_an_answer_each),
     };
     return cmocka_run_group_tests(tests, open_model, close_model);

@@ -239,7 +239,59 @@ def an_engine_that_keeps_dying_is_given_up():
         assert "not started again" in errors, errors
 
 
+def complete(served, **body):
+    status, answer = served.request("POST", "/v1/completions", body)
+    assert status == 200, answer
+    return answer["choices"]
+
+
+def probabilities_are_told():
+    """As lm-eval asks: several prompts of ids, echoed, one token each. What is said with them is what is
+    said without, and a prompt scores what its answers had."""
+    prompt = [10, 20, 30, 40, 17]
+    with Served("--local-ranks", "2") as served:
+        served.wait_ready()
+        ask = {"temperature": 0, "max_tokens": 6, "ignore_eos": True}
+        [plain] = complete(served, prompt=[prompt], **ask)
+        [told] = complete(served, prompt=[prompt], logprobs=3, **ask)
+        assert told["text"] == plain["text"] and plain["logprobs"] is None
+        said = told["logprobs"]
+        assert all(max(top.values()) == p for top, p in zip(said["top_logprobs"], said["token_logprobs"]))
+        assert all(3 <= len(top) <= 4 for top in said["top_logprobs"])
+        ids = served.request("POST", "/tokenize", {"prompt": plain["text"], "add_special_tokens": False})
+        echoed = complete(served, prompt=[prompt, prompt + [21], prompt], max_tokens=1, temperature=0,
+                          logprobs=1, echo=True, n=2)
+        assert [choice["index"] for choice in echoed] == list(range(6))
+        for choice, length in zip(echoed, (5, 5, 6, 6, 5, 5)):
+            scores = choice["logprobs"]
+            assert scores["token_logprobs"][0] is None and scores["top_logprobs"][0] is None
+            assert len(scores["token_logprobs"]) == len(scores["tokens"]) == length + 1
+            for token, p, top in list(zip(*[scores[k] for k in ("tokens", "token_logprobs", "top_logprobs")]))[1:]:
+                assert top[token] >= p and max(top.values()) >= p
+        assert echoed[0]["logprobs"] == echoed[5]["logprobs"]
+        assert echoed[0]["logprobs"]["token_logprobs"][-1] == said["token_logprobs"][0]
+        [scored] = complete(served, prompt=[prompt], max_tokens=0, logprobs=1, echo=True)
+        assert scored["logprobs"]["token_logprobs"] == echoed[0]["logprobs"]["token_logprobs"][:-1]
+        whole = served.request("POST", "/v1/completions", {
+            "prompt": [prompt + ids[1]["tokens"]], "max_tokens": 0, "logprobs": 0, "echo": True})[1]
+        again = whole["choices"][0]["logprobs"]
+        if again["tokens"][5:] == said["tokens"]:
+            assert again["token_logprobs"][5:] == said["token_logprobs"]
+        for rule in ({"logit_bias": {"33": 100}}, {"allowed_token_ids": [33]}):
+            [ruled] = complete(served, prompt=[prompt], **ask, **rule)
+            one = served.request("POST", "/detokenize", {"tokens": [33] * 6})[1]["prompt"]
+            assert ruled["text"] == one, (rule, ruled, one)
+        biased = {"prompt": [prompt], "logit_bias": {"33": 20}, "logprobs": 0, "ignore_eos": True}
+        [often] = complete(served, **biased, temperature=0, max_tokens=40)
+        [seldom] = complete(served, **biased, temperature=0, max_tokens=40, frequency_penalty=2)
+        count = [choice["logprobs"]["tokens"].count(one[0]) for choice in (often, seldom)]
+        assert count[0] > count[1] > 0, (often, seldom)
+        served.request("POST", "/drain")
+        served.end(0)
+
+
 CASES = [
+    probabilities_are_told,
     an_engine_dies_under_load,
     seeds_are_continued,
     a_stopped_rank_is_replaced,
