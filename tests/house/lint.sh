@@ -11,7 +11,8 @@ build=$2
 jobs=${3:-2}
 cd "$(dirname "$0")/../.." || exit 1
 rules=tests/house/dialect.q
-export build rules
+once=$build/once
+export build rules once
 
 sources() {
     find comm kernels launch proto runtime tests -name data -prune -o \
@@ -49,7 +50,7 @@ tidy_one() {
     if [ -e "$build/tidy/$key" ]; then
         return 0
     fi
-    said=$("$tidy" --quiet -p "$build" "$source" 2>/dev/null)
+    said=$("$tidy" --quiet -p "$once" "$source" 2>/dev/null)
     if [ -n "$said" ]; then
         echo "$said"
         return 1
@@ -90,7 +91,7 @@ dialect_one() {
     if [ -e "$build/dialect/$key" ]; then
         return 0
     fi
-    if said=$(query_with -p "$build" "$source" | heard "$PWD") && [ -z "$said" ]; then
+    if said=$(query_with -p "$once" "$source" | heard "$PWD") && [ -z "$said" ]; then
         touch "$build/dialect/$key"
         return 0
     fi
@@ -120,6 +121,7 @@ tidy)
     clang=$(tool clang clang-14) || exit 1
     export tidy clang
     mkdir -p "$build/tidy"
+    python3 tests/house/compile_once.py "$build" "$once" || exit 1
     compiled | xargs -P "$jobs" -I {} bash -c 'tidy_one {}'
     ;;
 dialect)
@@ -127,6 +129,7 @@ dialect)
     clang=$(tool clang clang-14) || exit 1
     export query clang
     mkdir -p "$build/dialect"
+    python3 tests/house/compile_once.py "$build" "$once" || exit 1
     compiled | xargs -P "$jobs" -I {} bash -c 'dialect_one {}'
     ;;
 planted)
