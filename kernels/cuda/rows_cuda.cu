@@ -324,19 +324,37 @@ static __global__ void __launch_bounds__(TSR_CUDA_THREADS)
     quantize(l, r);
 }
 
+/* The tiles of pairs that a row of the grid goes through, one after the other. */
+typedef struct tile_walk {
+    tsr_cuda_tile tile;
+    tsr_linear linear; /* of its expert */
+    int32_t next;
+} tile_walk;
+
+static __device__ __forceinline__ bool next_tile(const tsr_mlp *mlps, tsr_cuda_side side,
+                                                 const tsr_cuda_work &w, tile_walk *at)
+{
+    if (at->next >= *w.tiles)
+        return false;
+    at->tile = w.tile[at->next];
+    at->linear = *tsr_side_of(&mlps[at->tile.expert], side);
+    at->next += (int32_t)gridDim.y;
+    return true;
+}
+
 static __global__ void __launch_bounds__(TSR_CUDA_THREADS)
     pairs_kernel(const tsr_mlp *mlps, tsr_cuda_side side, tsr_cuda_source from, tsr_cuda_operand to,
                  tsr_cuda_work w, tsr_cuda_faults faults)
 {
+    tile_walk at = {{}, {}, (int32_t)blockIdx.y};
+
     tsr_admit_kernel();
     tsr_await_kernel();
     if (tsr_is_faulty(faults))
         return;
-    for (int32_t i = (int32_t)blockIdx.y; i < *w.tiles; i += (int32_t)gridDim.y) {
-        const tsr_cuda_tile tile = w.tile[i];
-        const tsr_linear l = *tsr_side_of(&mlps[tile.expert], side);
-        for (int32_t p = (int32_t)blockIdx.x; p < tile.count; p += (int32_t)gridDim.x) {
-            make_row(l, from, to, tile.first + p);
+    while (next_tile(mlps, side, w, &at)) {
+        for (int32_t p = (int32_t)blockIdx.x; p < at.tile.count; p += (int32_t)gridDim.x) {
+            make_row(at.linear, from, to, at.tile.first + p);
             __syncthreads();
         }
     }
@@ -416,16 +434,15 @@ static __global__ void __launch_bounds__(TSR_CUDA_THREADS)
                 tsr_cuda_work w, tsr_cuda_faults faults)
 {
     const int32_t warp = (int32_t)(blockIdx.x * TSR_CUDA_WARPS + threadIdx.x / TSR_CUDA_LANES);
+    tile_walk at = {{}, {}, (int32_t)blockIdx.y};
 
     tsr_admit_kernel();
     tsr_await_kernel();
     if (tsr_is_faulty(faults))
         return;
-    for (int32_t i = (int32_t)blockIdx.y; i < *w.tiles; i += (int32_t)gridDim.y) {
-        const tsr_cuda_tile tile = w.tile[i];
-        const tsr_linear l = *tsr_side_of(&mlps[tile.expert], side);
-        for (int32_t p = warp; p < tile.count; p += (int32_t)(gridDim.x * TSR_CUDA_WARPS))
-            make_held<FOURS>(l, from, to, tile.first + p);
+    while (next_tile(mlps, side, w, &at)) {
+        for (int32_t p = warp; p < at.tile.count; p += (int32_t)(gridDim.x * TSR_CUDA_WARPS))
+            make_held<FOURS>(at.linear, from, to, at.tile.first + p);
     }
 }
 
