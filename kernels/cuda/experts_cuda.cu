@@ -23,6 +23,7 @@ enum {
     EXPERTS_A_THREAD = TSR_MAX_EXPERTS / COUNTERS,
     SORT_CTAS = 8, /* of a cluster, where pairs are more than one CTA has threads */
     FEW_ROWS = 1,  /* of a block whose pairs are not sorted */
+    FEW_NVFP4_ROWS = 3,
     FEW_PAIRS = 5, /* of an expert, on average */
     FEW_TOGETHER = 8,
     MANY_PAIRS = 12, /* of an expert, on average */
@@ -332,9 +333,11 @@ static bool are_few(const tsr_cuda_device *cuda, const tsr_experts_block *b)
 {
     const tsr_experts *e = b->experts;
     const int64_t slots = (int64_t)b->most_rows * e->top_k;
+    const bool nvfp4 = e->gate.format == TSR_WEIGHT_NVFP4 && e->down.format == TSR_WEIGHT_NVFP4;
 
-    return b->most_rows > 0 && b->most_rows <= FEW_ROWS && slots <= cuda->base.shape.max_answers &&
-           streams_together(cuda, b) > 0 && tsr_cuda_takes_few(&e->gate, e->hidden, false) &&
+    return b->most_rows > 0 && b->most_rows <= (nvfp4 ? FEW_NVFP4_ROWS : FEW_ROWS) &&
+           slots <= cuda->base.shape.max_answers && streams_together(cuda, b) > 0 &&
+           tsr_cuda_takes_few(&e->gate, e->hidden, false) &&
            tsr_cuda_takes_few(&e->down, e->intermediate, true);
 }
 

@@ -16,7 +16,7 @@
 
 enum {
     FEW_WARPS = 8,    /* of a CTA, most often */
-    FEW_BOUND = 768,  /* threads of a multiprocessor: what registers are cut for */
+    FEW_BOUND = 1024, /* threads of a multiprocessor: what registers are cut for */
     FEW_ORDERS = 4,   /* in which a warp awaits its weights */
     FEW_PITCH = 20,   /* words of a token's sums with a tile, against bank conflicts */
     FEW_KEPT = 2,     /* fours of a row in a thread that makes operands */
@@ -48,11 +48,13 @@ typedef struct few_args {
 /* A warp's sums with its tile, where its weights were. */
 typedef float few_sums[PRODUCT_COLUMNS][FEW_PITCH];
 
-/* Weights of an expert. */
-typedef struct few_weights {
+/* What is needed of an expert's linears before its weights are ordered. */
+typedef struct few_expert {
     const unsigned char *codes[2]; /* of gate and up, or of down */
     const unsigned char *scales[2];
-} few_weights;
+    const float4 *factor; /* of operand rows, or NULL */
+    float input_scale;
+} few_expert;
 
 /* What a CTA keeps beside operand rows and weights. */
 typedef struct few_memory {
@@ -65,12 +67,12 @@ typedef struct few_memory {
 /*
  * Dynamic shared memory:
  *
- *   ring of warp 0 | ring of warp 1 | .. | operand rows | weights [local] | local_of [E] | id, answer [slots]
+ *   ring of warp 0 | ring of warp 1 | .. | operand rows | experts [local] | local_of [E] | id, answer [slots]
  */
 typedef struct few_room {
     unsigned char *ring;
     unsigned char *rows;
-    few_weights *weights;
+    few_expert *experts;
     int32_t *local_of;
     int32_t *id; /* of each slot's expert, as is the next */
     int32_t *answer;
@@ -87,8 +89,8 @@ static __device__ __forceinline__ few_room room_of(const few_args &a, unsigned c
 
     r.ring = memory;
     r.rows = r.ring + (int32_t)(blockDim.x / TSR_CUDA_LANES) * a.ring_bytes;
-    r.weights = (few_weights *)(void *)(r.rows + a.pairs.together * few_row_bytes(a));
-    r.local_of = (int32_t *)(void *)(r.weights + a.pairs.local);
+    r.experts = (few_expert *)(void *)(r.rows + a.pairs.together * few_row_bytes(a));
+    r.local_of = (int32_t *)(void *)(r.experts + a.pairs.local);
     r.id = r.local_of + a.pairs.experts;
     r.answer = r.id + a.most;
     return r;
@@ -99,7 +101,7 @@ static size_t room_bytes(const few_args &a, int32_t warps)
     const size_t words = (size_t)a.pairs.experts + 2 * (size_t)a.most;
 
     return (size_t)(warps * a.ring_bytes + a.pairs.together * few_row_bytes(a)) +
-           (size_t)a.pairs.local * sizeof(few_weights) + words * sizeof(int32_t);
+           (size_t)a.pairs.local * sizeof(few_expert) + words * sizeof(int32_t);
 }
 
 /* A small number over another, of which `of` is 2^16 over it, rounded up. */
@@ -136,12 +138,14 @@ static __device__ __forceinline__ void tables_near(const few_args &a, const few_
     for (int32_t e = (int32_t)threadIdx.x; e < a.pairs.local; e += (int32_t)blockDim.x) {
         const tsr_mlp &mlp = a.mlps[e];
         const tsr_linear &first = DOWN ? mlp.down : mlp.gate;
-        few_weights w;
-        w.codes[0] = (const unsigned char *)first.weight;
-        w.scales[0] = (const unsigned char *)first.scales;
-        w.codes[1] = (const unsigned char *)mlp.up.weight;
-        w.scales[1] = (const unsigned char *)mlp.up.scales;
-        r.weights[e] = w;
+        few_expert near;
+        near.codes[0] = (const unsigned char *)first.weight;
+        near.scales[0] = (const unsigned char *)first.scales;
+        near.codes[1] = (const unsigned char *)mlp.up.weight;
+        near.scales[1] = (const unsigned char *)mlp.up.scales;
+        near.factor = (const float4 *)(const void *)first.pre_quant_scale;
+        near.input_scale = first.input_scale;
+        r.experts[e] = near;
     }
 #pragma unroll 1
     for (int32_t e = (int32_t)threadIdx.x; e < a.pairs.experts; e += (int32_t)blockDim.x)
@@ -223,17 +227,17 @@ static __device__ __forceinline__ constexpr int32_t few_most_units(tsr_weight_fo
 
 /* All weights of a warp. */
 template <tsr_weight_format FORMAT>
-static __device__ __forceinline__ void order(const few_args &a, const few_weights &w,
+static __device__ __forceinline__ void order(const few_args &a, const few_expert &e,
                                              const few_part &p, int32_t units, uint32_t ring)
 {
     const int most = few_most_units(FORMAT);
     const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
     const int64_t unit = (int64_t)p.tile * a.cut.tile_units + p.slice * a.cut.units;
-    const unsigned char *codes = w.codes[p.side] + unit * PACKED_UNIT + lane * 16;
+    const unsigned char *codes = e.codes[p.side] + unit * PACKED_UNIT + lane * 16;
 
     if (FORMAT == TSR_WEIGHT_NVFP4 && lane * 16 < units * PACKED_SCALES)
         copy_16(ring + (uint32_t)(most * PACKED_UNIT + lane * 16),
-                w.scales[p.side] + unit * PACKED_SCALES + lane * 16);
+                e.scales[p.side] + unit * PACKED_SCALES + lane * 16);
 #pragma unroll
     for (int u = 0; u < most; u++) {
         if (u < units)
@@ -277,22 +281,14 @@ static __device__ __forceinline__ void multiply(int32_t units, uint32_t ring, ui
     }
 }
 
-/* What makes operand rows of rows, of a linear of the CTA's expert. */
-typedef struct few_maker {
-    const float4 *factor; /* or NULL */
-    float input_scale;
-} few_maker;
-
 typedef struct few_kept {
     float4 four[FEW_KEPT];
 } few_kept;
 
-/* A row of a pair, as it is. */
+/* The row of a slot, as it is. */
 template <bool DOWN>
-static __device__ __forceinline__ void fetch_row(const few_args &a, const few_memory &m,
-                                                 int32_t pair, few_kept *kept)
+static __device__ __forceinline__ void fetch_row(const few_args &a, int32_t slot, few_kept *kept)
 {
-    const int32_t slot = m.slot[pair];
     const int64_t at = (DOWN ? slot : few_times(slot, a.of_slots)) * a.x_stride;
     const float4 *row = (const float4 *)(const void *)(a.x + at);
 
@@ -312,7 +308,7 @@ static __device__ __noinline__ float4 few_e4m3(float4 v, float scale)
 
 /* As stage_cuda.cuh makes rows, of one row that is kept. */
 static __device__ __forceinline__ void make_row(const few_args &a, few_memory *m, int32_t pair,
-                                                const few_maker &by, few_kept *kept,
+                                                const few_expert &by, few_kept *kept,
                                                 unsigned char *rows)
 {
     uint2 *to = (uint2 *)(void *)(rows + pair * few_row_bytes(a)) + threadIdx.x;
@@ -354,28 +350,18 @@ static __device__ __forceinline__ void make_row(const few_args &a, few_memory *m
         m->scale[pair] = scale != 0.0F ? scale : 1.0F;
 }
 
-/* Operand rows of all pairs, one after the other; the first two have been fetched. */
+/* Operand rows of all pairs, of which the first has been fetched; seldom there is another. */
 template <bool DOWN>
 static __device__ __forceinline__ void make_rows(const few_args &a, few_memory *m, int32_t count,
-                                                 const few_maker &by, few_kept kept[2],
+                                                 const few_expert &by, few_kept *kept,
                                                  unsigned char *rows)
 {
 #pragma unroll 1
     for (int32_t pair = 0; pair < count; pair++) {
-        make_row(a, m, pair, by, &kept[0], rows);
-        kept[0] = kept[1];
-        if (pair + 2 < count)
-            fetch_row<DOWN>(a, *m, pair + 2, &kept[1]);
+        if (pair > 0)
+            fetch_row<DOWN>(a, m->slot[pair], kept);
+        make_row(a, m, pair, by, kept, rows);
     }
-}
-
-template <bool DOWN>
-static __device__ __forceinline__ void fetch_rows(const few_args &a, const few_memory &m,
-                                                  int32_t count, few_kept kept[2])
-{
-    fetch_row<DOWN>(a, m, 0, &kept[0]);
-    if (count > 1)
-        fetch_row<DOWN>(a, m, 1, &kept[1]);
 }
 
 /* What sums with a row of the weights become values by; a thread's row is always the same. */
@@ -386,9 +372,8 @@ typedef struct few_ends {
     int32_t row;    /* of the weight */
 } few_ends;
 
-/* What the linears of the CTA's expert have beside their weights. */
+/* What is needed of them after. */
 typedef struct few_linears {
-    few_maker by;
     const float *scales[2]; /* of channels */
     const float *bias[2];
     float weight_scale[2];
@@ -401,8 +386,6 @@ static __device__ __forceinline__ few_linears linears_of(const few_args &a, int3
     const tsr_linear &first = DOWN ? mlp.down : mlp.gate;
     few_linears l;
 
-    l.by.factor = (const float4 *)(const void *)first.pre_quant_scale;
-    l.by.input_scale = first.input_scale;
 #pragma unroll
     for (int side = 0; side < (DOWN ? 1 : 2); side++) {
         const tsr_linear &of = side == 0 ? first : mlp.up;
@@ -479,6 +462,7 @@ static __global__ void __launch_bounds__(FEW_BOUND)
                               ? min(a.cut.units, a.cut.tile_units - p.slice * a.cut.units)
                               : 0;
     product_operand o = {};
+    few_kept kept;
     float sum[1][4] = {};
 
     tables_near<DOWN>(a, r, &m);
@@ -486,6 +470,8 @@ static __global__ void __launch_bounds__(FEW_BOUND)
     if (!DOWN)
         tsr_await_kernel();
     tsr_admit_kernel();
+    if (!DOWN) /* what comes behind weights would be late */
+        fetch_row<DOWN>(a, slot, &kept);
     if (!find_slots(a, r, faults, leaves))
         return;
     __syncthreads();
@@ -498,18 +484,13 @@ static __global__ void __launch_bounds__(FEW_BOUND)
     if (found.count == 0)
         return;
     const int32_t expert = r.local_of[r.id[slot]];
+    order<FORMAT>(a, r.experts[expert], p, units, ring);
     const few_linears linears = linears_of<DOWN>(a, expert);
-    few_kept kept[2];
-    __syncthreads(); /* the pairs are there */
-    /* What is little comes in front of the weights: behind them it would be late. */
-    if (!DOWN)
-        fetch_rows<DOWN>(a, m, found.count, kept);
-    order<FORMAT>(a, r.weights[expert], p, units, ring);
     if (DOWN) {
         tsr_await_kernel();
-        fetch_rows<DOWN>(a, m, found.count, kept);
+        fetch_row<DOWN>(a, slot, &kept);
     }
-    make_rows<DOWN>(a, &m, found.count, linears.by, kept, r.rows);
+    make_rows<DOWN>(a, &m, found.count, r.experts[expert], &kept, r.rows);
     const few_ends ends = ends_of<DOWN>(a, linears);
     __syncthreads();
     o.rows = (const uint16_t *)(const void *)r.rows;
