@@ -108,8 +108,7 @@ bool tsr_prefix_waits(const tsr_scheduler *scheduler, const tsr_live *live)
 
 void tsr_prefix_note(tsr_scheduler *scheduler, tsr_live *live)
 {
-    const int32_t positions = tsr_smaller(live->length, live->token_count);
-    const int32_t full = tsr_smaller(positions / scheduler->shape.block_tokens, live->key_count);
+    const int32_t full = tsr_smaller(live->length / scheduler->shape.block_tokens, live->key_count);
     tsr_kv_blocks *blocks = &scheduler->load[live->rank].blocks;
 
     for (; live->known < full; live->known++)

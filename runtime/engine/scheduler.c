@@ -249,7 +249,6 @@ void tsr_scheduler_detach(tsr_scheduler *scheduler, tsr_live *live)
     tsr_live_list_remove(&load->running, live);
     tsr_kv_blocks_give(&load->blocks, live->block_count, live->blocks);
     live->block_count = 0;
-    live->known = 0;
     load->slot[live->slot] = NULL;
     load->release[live->slot] = true;
 }

@@ -4,7 +4,7 @@
 
 #include "tests/engine/sim.h"
 
-enum { BENCH_OUTPUTS = 64, BENCH_PROMPT = 32 };
+enum { BENCH_OUTPUTS = 160, BENCH_PROMPT = 32 };
 
 /* Zero-initialise. */
 typedef struct bench {

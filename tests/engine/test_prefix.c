@@ -5,6 +5,7 @@
 
 #include "tests/log_lines.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static log_lines lines;
@@ -169,6 +170,88 @@ static void a_salt_and_a_scored_prompt_share_nothing(void **state)
     bench_close(&b);
 }
 
+/* Of 6 blocks, three of a prompt are known when another takes four: the last of them goes. */
+static void the_beginning_of_a_prefix_is_forgotten_last(void **state)
+{
+    (void)state;
+    tsr_engine_limits limits = bench_roomy;
+    bench b = {0};
+
+    limits.kv_blocks = 6;
+    bench_open(&b, 1, &limits, sharing);
+    tsr_request other = bench_request(2, 13, 1);
+    other.prompt = bench_prompt + 5;
+    assert_int_equal(13, computed(&b, bench_request(1, 13, 1)));
+    assert_int_equal(13, computed(&b, other));
+    assert_int_equal(13 - 8, computed(&b, bench_request(3, 13, 1)));
+    bench_close(&b);
+}
+
+/* Two blocks are free. The second takes one of its own beside three that the first holds. */
+static void what_is_held_anyway_leaves_room_for_another(void **state)
+{
+    (void)state;
+    tsr_engine_limits limits = bench_roomy;
+    bench b = {0};
+
+    limits.kv_blocks = 6;
+    bench_open(&b, 1, &limits, sharing);
+    bench_submit(&b, bench_request(1, 13, 3), 0);
+    bench_step(&b);
+    bench_submit(&b, bench_request(2, 13, 3), 0);
+    bench_step(&b);
+    assert_int_equal(2, b.step.header->entries);
+    assert_int_equal(12, b.step.entry[1].first_position);
+    bench_close(&b);
+}
+
+/* The one that matters more is the longer one. */
+static void a_priority_comes_before_what_is_left_to_compute(void **state)
+{
+    (void)state;
+    tsr_engine_limits limits = bench_roomy;
+    bench b = {0};
+
+    limits.max_batched_tokens = 8;
+    bench_open(&b, 1, &limits, (tsr_schedule_options){0});
+    tsr_request request = bench_request(1, 3, 1);
+    request.priority = 1;
+    bench_submit(&b, request, 0);
+    bench_submit(&b, bench_request(2, 20, 1), 0);
+    bench_step(&b);
+    assert_int_equal(1, b.step.header->entries);
+    bench_entry_is(&b, 0, (tsr_step_entry){.tokens = 8});
+    bench_close(&b);
+}
+
+/* Blocks of a position: 30 are shared by each of 150, and a step has room for as many as one sequence
+ * may have and 4096 more. */
+static void a_step_names_so_many_shared_blocks_at_most(void **state)
+{
+    (void)state;
+    enum { MANY = 150, SHARED = 30, FIT = (32 + 4096) / SHARED };
+    const tsr_engine_limits limits = {.max_model_len = 32,
+                                      .max_num_seqs = MANY,
+                                      .max_batched_tokens = 400,
+                                      .kv_block_tokens = 1,
+                                      .kv_blocks = 5000,
+                                      .logit_rows = MANY};
+    bench *b = calloc(1, sizeof(*b));
+
+    assert_non_null(b);
+    bench_open(b, 1, &limits, sharing);
+    for (uint64_t id = 0; id < MANY; id++)
+        bench_submit(b, bench_request(id, SHARED + 1, 1), 0);
+    bench_step(b);
+    assert_int_equal(1, b->outputs);
+    bench_step(b);
+    assert_int_equal(FIT, b->outputs);
+    bench_step(b);
+    assert_int_equal(MANY - 1 - FIT, b->outputs);
+    bench_close(b);
+    free(b);
+}
+
 /* Of 6 blocks: two prompts of two full ones are known, and the next needs four. */
 static void what_was_not_used_for_the_longest_is_forgotten_first(void **state)
 {
@@ -299,9 +382,28 @@ static void assert_found(uint32_t first_position, int32_t block, const char *wha
     bench_close(&b);
 }
 
+/* A block that was full before it was given to another sequence, which has not filled it yet. */
+static void assert_refilled_is_found(void)
+{
+    tsr_engine_limits limits = bench_roomy;
+    bench b = {0};
+
+    limits.kv_blocks = 4;
+    bench_open(&b, 1, &limits, sharing);
+    tsr_request other = bench_request(2, 9, 2);
+    other.prompt = bench_prompt + 5;
+    assert_int_equal(13, computed(&b, bench_request(1, 13, 1)));
+    bench_submit(&b, other, 0);
+    bench_step(&b);
+    const uint32_t last = b.step.block[b.step.entry[1].first_block + 2];
+    assert_true(b.sim.state[0].block[last].full_at == 0);
+    bench_close(&b);
+}
+
 static void a_rank_shares_only_what_was_filled(void **state)
 {
     (void)state;
+    assert_refilled_is_found();
     assert_found(8, 31, "it resumes behind a block that no step has filled");
     assert_found(8, 2, "it resumes behind a block that no step has filled");
     assert_found(7, -1, "it resumes where no block begins");
@@ -320,6 +422,10 @@ int main(void)
         cmocka_unit_test(what_was_not_used_for_the_longest_is_forgotten_first),
         cmocka_unit_test(a_request_goes_to_the_rank_that_knows_its_prefix),
         cmocka_unit_test(what_failed_is_not_known),
+        cmocka_unit_test(the_beginning_of_a_prefix_is_forgotten_last),
+        cmocka_unit_test(what_is_held_anyway_leaves_room_for_another),
+        cmocka_unit_test(a_priority_comes_before_what_is_left_to_compute),
+        cmocka_unit_test(a_step_names_so_many_shared_blocks_at_most),
         cmocka_unit_test(a_rank_shares_only_what_was_filled),
         cmocka_unit_test(who_waits_for_a_prompt_that_is_cancelled_goes_on),
     };
