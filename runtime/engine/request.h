@@ -27,16 +27,16 @@ typedef struct tsr_request {
     /* Penalties, biases, bad words and so on; NULL: none. Copied, but for prompt_tokens and endings,
      * which are the engine's. min_tokens holds back the model's eos and the stop ids. */
     const tsr_token_rules *rules;
-    int32_t stop_id_count;
     const int32_t *stop_ids; /* [stop_id_count] end the request besides the model's eos; copied */
     uint64_t seed;
     uint64_t cache_salt; /* shares keys and values with requests of the same salt only */
-    bool has_seed;       /* false: the coordinator draws one */
+    int32_t stop_id_count;
+    int32_t score_top; /* 0..TSR_MOST_TOP most probable ids at each token of a scored prompt */
+    int32_t top;       /* 0..TSR_MOST_TOP the same of each output */
+    bool has_seed;     /* false: the coordinator draws one */
     bool ignore_eos;
     bool want_logits;  /* score: the logits of every prompt position, nothing is sampled */
     bool score_prompt; /* how probable each token of the prompt was: tsr_prompt_scores */
-    int32_t score_top; /* 0..TSR_MOST_TOP most probable ids at each of them */
-    int32_t top;       /* 0..TSR_MOST_TOP the same of each output */
 } tsr_request;
 
 typedef enum tsr_finish {

@@ -177,12 +177,20 @@ static void go_on_everywhere(const run_setup *setup, const tsr_request *request)
 static void a_request_goes_on_from_what_it_was_given(void **state)
 {
     (void)state;
-    for (int32_t i = 0; i < 4; i++) {
+    static tsr_token_rules rules;
+
+    /* greedy, then drawn, then drawn under rules that count what was said */
+    tsr_rules_clear(&rules);
+    rules.repetition = 1.3F;
+    rules.presence = 0.5F;
+    rules.frequency = 0.7F;
+    for (int32_t i = 0; i < 6; i++) {
         const run_setup setup = {.ranks = i % 2 == 0 ? 1 : 4};
         tsr_request request = greedy(0, 6, 10);
         request.temperature = i < 2 ? 0.0F : 1.5F;
         request.has_seed = true;
         request.seed = 7;
+        request.rules = i < 4 ? NULL : &rules;
         go_on_everywhere(&setup, &request);
     }
 }
@@ -339,7 +347,8 @@ static void rules_hold_in_any_company_and_behind_given_tokens(void **state)
         engine_run_same("few blocks", &whole.answer[i], &r.answer[i], r.vocab);
         for (int32_t n = 0; n < 30; n++)
             assert_true(whole.answer[i].token[n] % 12 == 0 && whole.answer[i].token[n] < 480);
-        assert_memory_not_equal(unruled.answer[i].token, whole.answer[i].token, 30 * 4);
+        assert_memory_not_equal(unruled.answer[i].token, whole.answer[i].token,
+                                30 * sizeof(int32_t));
         requests[i].given = whole.answer[i].token;
         requests[i].given_tokens = 7 * i;
     }

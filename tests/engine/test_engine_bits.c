@@ -114,6 +114,11 @@ enum { ALIKE = 8, PROMPT = 21, SAID = 13 };
 static void make_alike(int32_t prompts[ALIKE][RUN_TOKENS], tsr_request *requests,
                        const run_answer *first)
 {
+    static tsr_token_rules rules;
+
+    tsr_rules_clear(&rules);
+    rules.repetition = 1.3F;
+    rules.frequency = 0.7F;
     for (int32_t i = 0; i < ALIKE; i++) {
         for (int32_t t = 0; t < PROMPT; t++)
             prompts[i][t] = (t * t * 7 + t * 29) % 500;
@@ -127,6 +132,7 @@ static void make_alike(int32_t prompts[ALIKE][RUN_TOKENS], tsr_request *requests
                                     .seed = (uint64_t)i,
                                     .ignore_eos = true};
     }
+    requests[3].rules = &rules;
     memcpy(prompts[4] + PROMPT, first->token, SAID * sizeof(int32_t));
     prompts[4][PROMPT + SAID] = 77;
     requests[4].prompt_tokens = PROMPT + SAID + 1;
