@@ -3,12 +3,17 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
+#include "runtime/base/sizes.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { POLL_NS = 200000, SHARED_SINCE = 23003 };
+enum {
+    POLL_NS = 200000,
+    SHARED_SINCE = 23003,
+    NAMING_PART = 4, /* of the deadline, kept for finding out who has not come */
+};
 
 static tsr_status failed(const tsr_nccl_group *g, const char *what, ncclResult_t result)
 {
@@ -19,6 +24,27 @@ static tsr_status failed(const tsr_nccl_group *g, const char *what, ncclResult_t
     return TSR_ERR_DEVICE;
 }
 
+/* NCCL never says for whom it waits. All ranks that are there give up on it at about the same time
+ * and meet: that names the others. */
+static tsr_status name_absent(const tsr_nccl_group *g, const char *what)
+{
+    tsr_comm *comm = g->comm;
+    const int32_t deadline_ms = comm->deadline_ms;
+
+    tsr_log(TSR_LOG_ERROR, "NCCL: %s: not all ranks came within %" PRId32 " ms", what,
+            deadline_ms - deadline_ms / NAMING_PART);
+    comm->deadline_ms = tsr_larger(deadline_ms / NAMING_PART, 1);
+    const tsr_status met = comm->ops->barrier(comm);
+    comm->deadline_ms = deadline_ms;
+    return met == TSR_ERR_PEER ? TSR_ERR_PEER : TSR_ERR_TIMEOUT;
+}
+
+/* The time at which a call of NCCL's that begins now is given up. */
+static int64_t time_to_give_up(const tsr_comm *comm)
+{
+    return tsr_clock_ms() + comm->deadline_ms - comm->deadline_ms / NAMING_PART;
+}
+
 /*
  * Until what was called is through. Asked also when the call has returned success: a communicator
  * that does not block may say so while it has only begun.
@@ -26,7 +52,6 @@ static tsr_status failed(const tsr_nccl_group *g, const char *what, ncclResult_t
 static tsr_status finish(const tsr_nccl_group *g, const char *what, ncclResult_t said)
 {
     const struct timespec poll = {.tv_nsec = POLL_NS};
-    const int64_t until = tsr_clock_ms() + g->comm->deadline_ms;
 
     if (said != ncclSuccess && said != ncclInProgress)
         return failed(g, what, said);
@@ -39,11 +64,8 @@ static tsr_status finish(const tsr_nccl_group *g, const char *what, ncclResult_t
             return TSR_OK;
         if (g->comm->ops->cause(g->comm) != TSR_OK)
             return TSR_ERR_PEER;
-        if (tsr_clock_ms() > until) {
-            tsr_log(TSR_LOG_ERROR, "NCCL: %s: not all ranks came within %" PRId32 " ms", what,
-                    g->comm->deadline_ms);
-            return TSR_ERR_TIMEOUT;
-        }
+        if (tsr_clock_ms() > g->until_ms)
+            return name_absent(g, what);
         (void)nanosleep(&poll, NULL);
     }
 }
@@ -133,6 +155,7 @@ tsr_status tsr_nccl_group_open(tsr_comm *comm, const tsr_nccl_library *library,
     free(cards);
     if (st != TSR_OK)
         return st;
+    g.until_ms = time_to_give_up(comm);
     const ncclResult_t said = library->comm_init(&g.nccl, comm->size, id, comm->rank, &config);
     st = g.nccl != NULL ? finish(&g, "starting", said) : failed(&g, "starting", said);
     if (st != TSR_OK && g.nccl != NULL)
@@ -174,6 +197,7 @@ void tsr_nccl_group_close(tsr_nccl_group *group)
 
     if (group->nccl == NULL)
         return;
+    group->until_ms = time_to_give_up(group->comm);
     bool healthy = group->comm->ops->cause(group->comm) == TSR_OK;
     if (healthy && group->window != NULL)
         healthy = finish(group, "giving a window back",

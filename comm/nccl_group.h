@@ -1,7 +1,8 @@
 /*
  * NCCL's side of one exchange: a communicator over the ranks of a group, and a window, which is
  * memory that every rank reaches in every other. The communicator does not block: every call is
- * followed by questions until it is through, the group has ended, or the deadline has passed.
+ * followed by questions until it is through, the group has ended, or most of the deadline has
+ * passed; the rest is for naming the ranks that have not come.
  *
  *   every rank   its card and shape --gather--> rank 0 --broadcast, with NCCL's id--> all judge
  *                comm_init --> allocate, zero, window_register --> barrier
@@ -37,7 +38,8 @@ typedef struct tsr_nccl_group {
     const tsr_nccl_library *library;
     tsr_comm *comm;
     ncclComm_t nccl;
-    void *memory; /* of the window, NCCL's */
+    int64_t until_ms; /* its start and its window, together, or its end are given up then */
+    void *memory;     /* of the window, NCCL's */
     ncclWindow_t window;
 } tsr_nccl_group;
 

@@ -137,6 +137,11 @@ tsr_status tsr_device_fault(tsr_device *device)
     return TSR_ERR_ARG;
 }
 
+uint64_t tsr_device_memory_in_use(tsr_device *device)
+{
+    return device->table->memory_in_use(device);
+}
+
 tsr_status tsr_device_read_bandwidth(tsr_device *device, uint64_t bytes, double *ret_bytes_per_s)
 {
     return device->table->read_bandwidth(device, bytes, ret_bytes_per_s);

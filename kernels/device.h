@@ -76,6 +76,10 @@ size_t tsr_device_activation_bytes(const tsr_device *device);
 TSR_MUST_USE tsr_status tsr_device_alloc(tsr_device *device, size_t bytes, void **ret_memory);
 void tsr_device_free(tsr_device *device, void *memory);
 
+/* Bytes of the device's memory that are taken, by whomever, driver and libraries included; 0 where
+ * it is the host's. */
+uint64_t tsr_device_memory_in_use(tsr_device *device);
+
 /*
  * Host memory that the device reads and writes on a stream while the host goes on (pinned, where
  * that matters); zeroed, aligned to 64 bytes. What put and get are given lies in it. Free before

@@ -65,6 +65,7 @@ typedef struct tsr_device_table {
     void (*close)(tsr_device *device);
     tsr_status (*alloc)(tsr_device *device, size_t bytes, void **ret_memory);
     void (*release)(tsr_device *device, void *memory);
+    uint64_t (*memory_in_use)(tsr_device *device);
     tsr_status (*host_alloc)(tsr_device *device, size_t bytes, void **ret_memory);
     void (*host_release)(tsr_device *device, void *memory);
     tsr_status (*stream_open)(tsr_device *device, tsr_stream *ret_stream);

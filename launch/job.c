@@ -244,6 +244,24 @@ static tsr_status run_engine(rank_run *r, tsr_model *model)
     return st;
 }
 
+/* What the device's memory holds beside what was planned for it, driver and libraries included. */
+static void say_memory(const rank_run *r, const tsr_model *model, const char *when)
+{
+    const tsr_rank_budget *plan = &r->plan->budget[tsr_comm_rank(r->comm)];
+    const tsr_model_memory m = tsr_model_memory_in_use(model);
+    const uint64_t other = plan->workspace_bytes + plan->buffers_bytes;
+
+    if (r->backend->host || !r->coordinator)
+        return;
+    tsr_log(TSR_LOG_INFO,
+            "memory %s: %.2f GB in use of %.2f planned: weights %.2f of %.2f, cache %.2f of %.2f, "
+            "other %.2f and %.2f before the model, of %.2f",
+            when, (double)(m.before + m.weights + m.kv + m.rest) / 1e9,
+            (double)tsr_rank_budget_total(plan) / 1e9, (double)m.weights / 1e9,
+            (double)plan->weights_bytes / 1e9, (double)m.kv / 1e9, (double)plan->kv_bytes / 1e9,
+            (double)m.rest / 1e9, (double)m.before / 1e9, (double)other / 1e9);
+}
+
 static tsr_status open_model(const rank_run *r, tsr_device *device, const tsr_load_progress *report,
                              tsr_model **ret_model)
 {
@@ -298,9 +316,13 @@ static tsr_status serve_plan(rank_run *r)
         st = open_model(r, device, &report, &model);
     if (st == TSR_OK && r->coordinator && hooks->loaded != NULL)
         st = hooks->loaded(hooks->context, model);
-    if (st == TSR_OK)
+    if (st == TSR_OK) {
+        say_memory(r, model, "once loaded");
         st = run_engine(r, model);
-    if (st != TSR_OK)
+    }
+    if (st == TSR_OK)
+        say_memory(r, model, "at the end");
+    else
         tsr_comm_abort(r->comm, st);
     tsr_model_close(model);
     tsr_device_close(device);

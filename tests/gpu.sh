@@ -3,26 +3,31 @@
 # with those of transformers, looks for accesses that are none, prints a table. With two GPUs also
 # what travels between them, and that two ranks score as one.
 #
-#   tests/gpu.sh                all of it
-#   tests/gpu.sh --build-only   builds; needs a CUDA toolkit but no GPU
-#   tests/gpu.sh --run-only     runs what was built, here or elsewhere
+#   tests/gpu.sh                  all of it
+#   tests/gpu.sh --build-only     builds; needs a CUDA toolkit but no GPU
+#   tests/gpu.sh --run-only       runs what was built, here or elsewhere
+#   tests/gpu.sh --run-only PART  one part: tests fixtures commands two bench models disk sanitize
 #
-# BUILD names the build folder, build/gpu by default, SCRATCH one with 26 GB for the bench; SHARED=yes
-# lets ranks share a GPU, too. Exit code 1 when anything failed.
+# BUILD names the build folder, build/gpu by default; SCRATCH one with 26 GB for the bench (65 for the
+# larger model, which is left out where there is less), DISK one on a disk, with 7 GB; SHARED=yes lets
+# ranks share a GPU, too. Exit code 1 when anything failed.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
 mode=${1:-all}
+part=${2:-every}
 build=${BUILD:-build/gpu}
 tests="linear load rows router mlp attention sample attention_block blocks block_refusals experts"
-sanitized="test_linear test_blocks"
+races="rows router experts attention_block"
+sanitizer_s=90 # most that one program may take under a sanitizer
 log=$build/gpu-logs
-scratch=${SCRATCH:-/dev/shm} # 26 GB, while the bench loads
+scratch=${SCRATCH:-/dev/shm}
+disk=${DISK:-/tmp}
 
 case $mode in
 all | --build-only | --run-only) ;;
 *)
-    sed -n '2,13s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,15s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac
@@ -47,7 +52,8 @@ step() {
         result=FAILED
         failed=1
     fi
-    said=$(grep -E 'log-prob|graded|ERROR SUMMARY|RACECHECK SUMMARY|error:|not found|not .* of at most' "$log/$name" | tail -n 1)
+    said=$(grep -E 'log-prob|graded|ERROR SUMMARY|RACECHECK SUMMARY|error:|not found|not .* of at most|of the disk' \
+        "$log/$name" | tail -n 1)
     rows+=("$(printf '%-28s %-7s %s' "$name" "$result" "$said")")
     printf '%s\n' "${rows[-1]}"
 }
@@ -105,11 +111,26 @@ run_shared() {
     unset CUDA_MPS_PIPE_DIRECTORY CUDA_MPS_LOG_DIRECTORY NCCL_MAX_CTAS
 }
 
+# Commands that a GPU has a say in, beside those that everything else here is.
+run_commands() {
+    local folder=tests/data/demo-mixed asked=$log/few.jsonl
+    python3 tests/oracle/grade.py requests "$folder/grading.jsonl" | head -n 64 >"$asked"
+    rm -f "$log/few.answers.jsonl"
+    step doctor "$build/bin/tessera" doctor
+    cat "$log/doctor"
+    step report "$build/bin/tessera" run "$folder" --backend cuda --input "$asked" \
+        --output "$log/few.answers.jsonl" --report "$log/report.html"
+    step report.page grep -q '</html>' "$log/report.html"
+}
+
 run_two() {
     local two=(mpirun --bind-to none -n 2) folder
     step "exchange.threads" "$build/bin/test_exchange" local cuda
     step "exchange.processes" "${two[@]}" "$build/bin/test_exchange" mpi cuda
     step "exchange_cards" "$build/bin/test_exchange_cards" local cuda
+    step "bench_comm" mpirun --bind-to none -n "$(nvidia-smi --list-gpus | wc -l)" \
+        "$build/bin/tessera" bench comm --backend cuda
+    cat "$log/bench_comm"
     for folder in tests/data/*-nvfp4 tests/data/*-fp8; do
         step "$(basename "$folder").two" same_by_many "$folder" "${two[@]}" --
         step "$(basename "$folder").two-small" same_by_many "$folder" "${two[@]}" -- \
@@ -119,20 +140,78 @@ run_two() {
     cat "$log/faults"
 }
 
-run_all() {
-    local name folder card served=hopper
-    card=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null | head -n 1)
-    if [ -z "$card" ]; then
-        echo "gpu.sh: nvidia-smi shows no GPU" >&2
-        exit 1
+# Larger than a GPU's usual model, and the same model with everything in FP8 that can be.
+run_models() {
+    local free_gb
+    step bench.fp8 "$build/bin/tessera" bench --backend cuda --shape qwen3-30b-a3b \
+        --scratch "$scratch" --precision experts=nvfp4,fp8,attention=fp8,head=fp8
+    cat "$log/bench.fp8"
+    free_gb=$(df --output=avail -BG "$scratch" | tail -n 1 | tr -dc 0-9)
+    if [ "$free_gb" -lt 65 ]; then
+        echo "glm-4.5-air: left out, $scratch has $free_gb GB of 65"
+        return
     fi
-    case $card in
-    *B200*) served=declared ;;
-    esac
-    mkdir -p "$log"
+    step bench.glm "$build/bin/tessera" bench --backend cuda --shape glm-4.5-air \
+        --scratch "$scratch" --precision experts=nvfp4 --batch 1,8,32 --prefill 4096
+    cat "$log/bench.glm"
+}
+
+# load_from FOLDER: how fast weights come from a disk, beside how fast it gives the same files to dd.
+# No file is in memory when either begins.
+load_from() {
+    local folder=$1/tessera-disk-$$ file begin bytes=0 dd_ns=0 rate
+    "$build/bin/make_checkpoint" --shape qwen3-30b-a3b --layers 12 --precision experts=nvfp4,fp8 \
+        --out "$folder" || return
+    sync
+    begin=$(date +%s%N)
+    for file in "$folder"/*.safetensors; do
+        dd if="$file" of=/dev/null bs=16M iflag=direct status=none ||
+            dd if="$file" of=/dev/null bs=16M iflag=nocache status=none || return
+        bytes=$((bytes + $(stat -c %s "$file")))
+    done
+    dd_ns=$(($(date +%s%N) - begin))
+    for file in "$folder"/*.safetensors; do
+        dd if="$file" iflag=nocache count=0 status=none
+    done
+    "$build/bin/tessera" bench "$folder" --backend cuda --batch none --prefill 512 --json \
+        >"$log/disk.json" || return
+    rm -rf "$folder"
+    rate=$(python3 -c "import json; print(json.load(open('$log/disk.json'))['load']['bytes_per_s'])")
+    python3 -c "disk = $bytes / $dd_ns; load = $rate / 1e9
+print(f'load {load:.2f} GB/s, {load / disk:.2f} of the disk, which gives dd {disk:.2f} GB/s')"
+}
+
+sanitize() {
+    local tool=$1 name=$2
+    shift 2
+    step "$tool.$name" timeout "$sanitizer_s" compute-sanitizer --tool "$tool" --error-exitcode 1 \
+        "$build/bin/test_$name" "$@"
+}
+
+run_sanitizers() {
+    local name
+    PATH=$PATH:/usr/local/cuda/bin
+    for name in $tests; do
+        sanitize memcheck "$name"
+    done
+    for name in $races; do
+        sanitize racecheck "$name"
+    done
+    sanitize racecheck sample '*samples_the_same*' # of thousands of draws no other case would end
+}
+
+run_tests() {
+    local name
     for name in $tests; do
         step "test_$name" "$build/bin/test_$name"
     done
+}
+
+run_fixtures() {
+    local name folder served=hopper
+    case $card in
+    *B200*) served=declared ;;
+    esac
     for folder in tests/data/*/; do
         folder=${folder%/}
         if [ -e "$folder/expected.safetensors" ]; then
@@ -142,23 +221,39 @@ run_all() {
         fi
     done
     step grading grade
-    if [ "$(nvidia-smi --list-gpus | wc -l)" -ge 2 ]; then
+}
+
+run_bench() {
+    step bench_blocks "$build/bin/bench_blocks"
+    step bench "$build/bin/tessera" bench --backend cuda --shape qwen3-30b-a3b --scratch "$scratch" \
+        --precision experts=nvfp4,fp8
+    cat "$log/bench_blocks" "$log/bench"
+}
+
+wants() {
+    [ "$part" = every ] || [ "$part" = "$1" ]
+}
+
+run_all() {
+    card=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null | head -n 1)
+    if [ -z "$card" ]; then
+        echo "gpu.sh: nvidia-smi shows no GPU" >&2
+        exit 1
+    fi
+    mkdir -p "$log"
+    wants tests && run_tests
+    wants fixtures && run_fixtures
+    wants commands && run_commands
+    if wants two && [ "$(nvidia-smi --list-gpus | wc -l)" -ge 2 ]; then
         run_two
     fi
     if [ "${SHARED:-no}" = yes ]; then
         run_shared
     fi
-    step bench_blocks "$build/bin/bench_blocks"
-    step bench "$build/bin/tessera" bench --backend cuda --shape qwen3-30b-a3b --scratch "$scratch" \
-        --precision experts=nvfp4,fp8
-    cat "$log/bench_blocks" "$log/bench"
-    PATH=$PATH:/usr/local/cuda/bin
-    for name in $sanitized; do
-        step "memcheck.$name" compute-sanitizer --tool memcheck --error-exitcode 1 \
-            "$build/bin/$name"
-        step "racecheck.$name" compute-sanitizer --tool racecheck --error-exitcode 1 \
-            "$build/bin/$name"
-    done
+    wants bench && run_bench
+    wants models && run_models
+    wants disk && step disk load_from "$disk"
+    wants sanitize && run_sanitizers
     echo
     echo "$card, $(date -u +%F), $build"
     printf '%s\n' "${rows[@]}"

@@ -4,11 +4,12 @@
 # is named, and whether the GPUs are free again. Exit code 1 when a case takes longer than its limit, names nobody, or
 # leaves something behind.
 #
-#   tests/gpu_faults.sh BUILD SCRATCH
+#   tests/gpu_faults.sh BUILD SCRATCH [SIGNAL.WHEN ...]     e.g. STOP.load; all six by default
 set -uo pipefail
 
 build=$1
 model=$2/tessera-faults-$$
+cases=" ${*:3} "
 log=$(mktemp)
 ranks=$(nvidia-smi --list-gpus | wc -l)
 failed=0
@@ -45,6 +46,10 @@ said() {
 fault() {
     local when=$1 signal=$2 mark=$3 limit=$4 job victim code begin took named left result=passed
     shift 4
+    case "$cases" in
+    *" $signal.$when "* | "  ") ;;
+    *) return ;;
+    esac
     mpirun --bind-to none -n "$ranks" "$build/bin/tessera" bench "$model" --backend cuda \
         --step-timeout 5 --init-timeout 10 "$@" >"$log" 2>&1 &
     job=$!

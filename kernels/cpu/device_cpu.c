@@ -228,6 +228,13 @@ static void close_cpu(tsr_device *device)
     free(cpu);
 }
 
+/* Memory of the host, which others count. */
+static uint64_t memory_in_use_cpu(tsr_device *device)
+{
+    (void)device;
+    return 0;
+}
+
 static const tsr_device_table table_cpu = {
     .activation_bytes = TSR_CPU_ACTIVATION_BYTES,
     .flights = 1,
@@ -251,6 +258,7 @@ static const tsr_device_table table_cpu = {
     .recording_close = tsr_recording_close_cpu,
     .fault = tsr_fault_cpu,
     .reserve = reserve_cpu,
+    .memory_in_use = memory_in_use_cpu,
     .read_bandwidth = tsr_read_bandwidth_cpu,
     .linear_bytes = tsr_cpu_linear_bytes,
     .place_linear = place_linear_cpu,

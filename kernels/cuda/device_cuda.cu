@@ -53,6 +53,16 @@ static void release_cuda(tsr_device *device, void *memory)
     (void)TSR_CUDA(cudaFree(memory));
 }
 
+static uint64_t memory_in_use_cuda(tsr_device *device)
+{
+    size_t free_bytes = 0;
+    size_t total_bytes = 0;
+
+    (void)device;
+    const tsr_status st = TSR_CUDA(cudaMemGetInfo(&free_bytes, &total_bytes));
+    return st == TSR_OK ? (uint64_t)(total_bytes - free_bytes) : 0;
+}
+
 static tsr_status host_alloc_cuda(tsr_device *device, size_t bytes, void **ret_memory)
 {
     void *memory = NULL;
@@ -234,6 +244,7 @@ static tsr_device_table make_table(void)
     t.close = close_cuda;
     t.alloc = alloc_cuda;
     t.release = release_cuda;
+    t.memory_in_use = memory_in_use_cuda;
     t.host_alloc = host_alloc_cuda;
     t.host_release = host_release_cuda;
     t.stream_open = tsr_stream_open_cuda;

@@ -163,6 +163,21 @@ static tsr_status take_flights(tsr_model *m)
     return st;
 }
 
+static uint64_t taken_since(const tsr_model *m, uint64_t before)
+{
+    const uint64_t now = tsr_device_memory_in_use(m->device);
+
+    return now > before ? now - before : 0;
+}
+
+tsr_model_memory tsr_model_memory_in_use(const tsr_model *model)
+{
+    tsr_model_memory memory = model->taken;
+
+    memory.rest = taken_since(model, memory.before + memory.weights + memory.kv);
+    return memory;
+}
+
 static tsr_status take_model_memory(tsr_model *m)
 {
     const tsr_plan *plan = m->plan;
@@ -170,10 +185,13 @@ static tsr_status take_model_memory(tsr_model *m)
     tsr_work_shape work = tsr_work_shape_of(&plan->model, &plan->limits, plan->ranks);
 
     tsr_status st = tsr_arena_open(FIRST_BLOCK_BYTES, &m->arena);
+    m->taken.before = tsr_device_memory_in_use(m->device);
     if (st == TSR_OK)
         st = tsr_weights_open(plan, m->device, rank, m->arena, &m->weights);
+    m->taken.weights = taken_since(m, m->taken.before);
     if (st == TSR_OK)
         st = tsr_kv_cache_open(plan, m->device, m->arena, &m->cache);
+    m->taken.kv = taken_since(m, m->taken.before + m->taken.weights);
     if (st == TSR_OK)
         st = tsr_step_open(plan, m->device, m->flights, &m->step);
     if (st == TSR_OK)

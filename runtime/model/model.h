@@ -113,6 +113,18 @@ const tsr_token_logprob *tsr_model_top(const tsr_model *model, int32_t flight);
 /* Rows of logits that tsr_model_logits brings at once; the same on every rank. */
 int32_t tsr_model_staged_rows(const tsr_model *model);
 
+/* The device's memory: before the model, of its weights, of keys and values, and what everything
+ * else has taken since, the driver for it included; all 0 where it is the host's. */
+typedef struct tsr_model_memory {
+    uint64_t before;
+    uint64_t weights;
+    uint64_t kv;
+    uint64_t rest;
+} tsr_model_memory;
+
+/* As it is now. */
+tsr_model_memory tsr_model_memory_in_use(const tsr_model *model);
+
 /* What the router chose in one step, as far as it concerns this rank. */
 typedef struct tsr_routing_tally {
     int64_t *experts; /* [layers] added to: this rank's experts that a row arrived for, which it has

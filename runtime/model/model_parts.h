@@ -38,10 +38,11 @@ struct tsr_model {
     tsr_recordings recordings;
     tsr_routing_count count;
     tsr_stage_clock clock;
-    tsr_stream stream;  /* steps, one after the other */
-    tsr_stream reading; /* logits of a landed flight, while the next one computes */
-    tsr_mark *read;     /* on `reading` */
-    float *staged;      /* [tsr_staged_rows, V] host memory of the device */
+    tsr_stream stream;      /* steps, one after the other */
+    tsr_stream reading;     /* logits of a landed flight, while the next one computes */
+    tsr_mark *read;         /* on `reading` */
+    tsr_model_memory taken; /* of the device, as far as it was told apart while opening */
+    float *staged;          /* [tsr_staged_rows, V] host memory of the device */
 };
 
 /* Puts everything that a flight computes on the model's stream: text in, samples out. */
