@@ -292,6 +292,40 @@ def models_have_their_names(program, folder):
             expect(answer["model"], "org/a")
 
 
+def harnesses_score_and_tokenize(program, folder):
+    """What lm-eval asks of a server: its tokenizer, then how probable texts are, batch by batch."""
+    with ready(program, folder) as server:
+        ids = [server.json("POST", "/tokenize", {"prompt": t, "add_special_tokens": False})["tokens"]
+               for t in (TEXT, "one two three")]
+        body = {"model": "demo-mixed", "prompt": ids, "temperature": 0, "max_tokens": 1, "logprobs": 1,
+                "echo": True, "seed": 1234}
+        for choice, tokens in zip(server.json("POST", "/v1/completions", body)["choices"], ids):
+            told = choice["logprobs"]
+            expect({len(v) for v in told.values()}, {len(tokens) + 1})
+            expect((told["token_logprobs"][0], told["top_logprobs"][0]), (None, None))
+            assert "".join(told["tokens"]) == choice["text"]
+            for at in range(1, len(tokens)):
+                lp, top = told["token_logprobs"][at], told["top_logprobs"][at]
+                expect(top[told["tokens"][at]], lp)
+                expect((lp, lp == max(top.values())), (-0.25, True) if at % 2 == 0 else (-0.5, False))
+        # the prompt alone
+        body.update(prompt=ids[0], max_tokens=0)
+        told = server.json("POST", "/v1/completions", body)["choices"][0]["logprobs"]
+        expect(len(told["tokens"]), len(ids[0]))
+        # pieces of a stream add up to the whole
+        body.update(max_tokens=4, logprobs=3)
+        whole = server.json("POST", "/v1/completions", body)["choices"][0]
+        events = server.events("/v1/completions", body)
+        text, choices = deltas(events)
+        expect(text, whole["text"])
+        for name, values in whole["logprobs"].items():
+            expect([v for c in choices if c["logprobs"] for v in c["logprobs"][name]], values)
+        body = chat(logprobs=True, top_logprobs=2, max_tokens=3)
+        told = server.json("POST", "/v1/chat/completions", body)["choices"][0]["logprobs"]["content"]
+        expect((len(told), [t["logprob"] for t in told[0]["top_logprobs"]]), (3, [-0.25, -3.0]))
+        expect(bytes(told[0]["bytes"]).decode(), told[0]["token"])
+
+
 def text_becomes_ids_and_back(program, folder):
     with ready(program, folder) as server:
         got = server.json("POST", "/tokenize", {"prompt": TEXT, "return_token_strs": True})
@@ -444,6 +478,7 @@ def main():
         draining_finishes_what_runs,
         draining_ends_at_its_deadline,
         models_have_their_names,
+        harnesses_score_and_tokenize,
         text_becomes_ids_and_back,
         numbers_are_told,
         many_clients_keep_their_own,

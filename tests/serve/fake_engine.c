@@ -69,12 +69,57 @@ static void lose(tsr_engine_link *link)
     link->ready_ms = link->begun_ms + FAKE_PAUSE_MS;
 }
 
+/*
+ * How probable a token is said to be: of a prompt, -1/4 at even positions, where it is also the most
+ * probable, and -1/2 at odd ones, where FAKE_RIVAL is more probable; of an answer, -1/4.
+ */
+static tsr_token_logprob fill_top(tsr_token_logprob *top, int32_t count, int32_t token, bool first)
+{
+    const tsr_token_logprob said = {.token = token, .logprob = first ? -0.25F : -0.5F};
+    const tsr_token_logprob rival = {.token = FAKE_RIVAL, .logprob = first ? -3.0F : -0.25F};
+
+    for (int32_t i = 0; i < count; i++)
+        top[i] = (tsr_token_logprob){.token = FAKE_RIVAL + 1 + i, .logprob = -4.0F - (float)i};
+    if (count > 0)
+        top[0] = first ? said : rival;
+    if (count > 1)
+        top[1] = first ? rival : said;
+    return said;
+}
+
+static void say_scores(tsr_engine_link *link, const fake_request *r)
+{
+    const int32_t tops = r->request.score_top;
+    tsr_token_logprob top[TSR_MOST_TOP];
+
+    for (int32_t at = 1; at < r->request.prompt_tokens; at++) {
+        const tsr_token_logprob token = fill_top(top, tops, r->request.prompt[at], at % 2 == 0);
+        const tsr_prompt_scores scores = {.id = r->request.id,
+                                          .first_position = at,
+                                          .count = 1,
+                                          .top_count = tops,
+                                          .token = &token,
+                                          .top = top};
+        link->events.scores(link->events.context, &scores);
+    }
+}
+
 /* One token. True: it was the last. */
 static bool give_token(tsr_engine_link *link, fake_request *r)
 {
     const int32_t at = r->given % r->request.prompt_tokens;
     const bool eos = r->given == r->request.prompt_tokens && !r->request.ignore_eos;
-    tsr_output output = {.token = eos ? 0 : r->request.prompt[at]};
+    tsr_token_logprob top[TSR_MOST_TOP];
+    tsr_output output = {
+        .token = eos ? 0 : r->request.prompt[at], .top = top, .top_count = r->request.top};
+
+    if (r->given == 0 && r->request.score_prompt)
+        say_scores(link, r);
+    output.logprob = fill_top(top, output.top_count, output.token, true).logprob;
+    if (r->request.max_tokens == 0) {
+        say(link, r, (tsr_output){.token = -1, .finish = TSR_FINISH_LENGTH});
+        return true;
+    }
 
     r->given++;
     link->output_tokens++;

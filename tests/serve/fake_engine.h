@@ -18,6 +18,9 @@ enum {
 
 enum { FAKE_RANKS = 2, FAKE_SEQS = 4, FAKE_MODEL_LEN = 4096, FAKE_LAYERS = 3, FAKE_EXPERTS = 8 };
 
+/* A token that is often more probable than the one that was said. */
+enum { FAKE_RIVAL = 300 };
+
 /* The engine is ready after `load_ms`, and gives a token every `token_ms`. */
 tsr_status fake_engine_open(struct event_base *base, const tsr_engine_events *events,
                             int32_t load_ms, int32_t token_ms, tsr_engine_link **ret_link);
