@@ -162,6 +162,43 @@ static void copy_rules(const tsr_request *r, const tsr_live_bounds *b, tsr_token
             i < b->model->eos_count ? b->model->eos[i] : r->stop_ids[i - b->model->eos_count];
 }
 
+/* All but what it points to. */
+static tsr_live numbers_of(const tsr_request *request, int32_t max_tokens)
+{
+    return (tsr_live){.id = request->id,
+                      .seed = request->seed,
+                      .salt = request->cache_salt,
+                      .stop_id_count = request->stop_id_count,
+                      .prompt_tokens = request->prompt_tokens,
+                      .given_tokens = request->given_tokens,
+                      .priority = request->priority,
+                      .max_tokens = max_tokens,
+                      .token_count = request->prompt_tokens + request->given_tokens,
+                      .sampled = request->given_tokens,
+                      .top_k = request->top_k,
+                      .temperature = request->temperature,
+                      .top_p = request->top_p,
+                      .min_p = request->min_p,
+                      .ignore_eos = request->ignore_eos,
+                      .want_logits = request->want_logits,
+                      .score_prompt = request->score_prompt && !request->want_logits,
+                      .score_top = request->score_top,
+                      .top = request->top,
+                      .state = TSR_LIVE_WAITING};
+}
+
+static void copy_ids(const tsr_request *request, tsr_live *live)
+{
+    const size_t id = sizeof(*live->tokens);
+
+    memcpy(live->tokens, request->prompt, (size_t)request->prompt_tokens * id);
+    if (request->given_tokens > 0)
+        memcpy(live->tokens + request->prompt_tokens, request->given,
+               (size_t)request->given_tokens * id);
+    if (request->stop_id_count > 0)
+        memcpy(live->stop_ids, request->stop_ids, (size_t)request->stop_id_count * id);
+}
+
 tsr_status tsr_live_open(const tsr_request *request, const tsr_live_bounds *bounds,
                          tsr_live **ret_live)
 {
@@ -179,54 +216,27 @@ tsr_status tsr_live_open(const tsr_request *request, const tsr_live_bounds *boun
                        &memory);
     if (st != TSR_OK)
         return st;
+    tsr_live copy = numbers_of(request, max_tokens);
     tsr_live *live = tsr_arena_alloc(memory, sizeof(*live));
-    int32_t *token = tsr_arena_array(memory, tokens, sizeof(*token));
-    int32_t *stop = tsr_arena_array(memory, stops, sizeof(*stop));
-    uint32_t *block = tsr_arena_array(memory, blocks, sizeof(*block));
-    tsr_block_key *key = tsr_arena_array(memory, blocks, sizeof(*key));
     tsr_token_rules *own_rules = tsr_arena_alloc(memory, rules);
-    if (live == NULL || token == NULL || stop == NULL || block == NULL || key == NULL ||
-        own_rules == NULL) {
+    copy.memory = memory;
+    copy.tokens = tsr_arena_array(memory, tokens, sizeof(*copy.tokens));
+    copy.stop_ids = tsr_arena_array(memory, stops, sizeof(*copy.stop_ids));
+    copy.blocks = tsr_arena_array(memory, blocks, sizeof(*copy.blocks));
+    copy.keys = tsr_arena_array(memory, blocks, sizeof(*copy.keys));
+    copy.key_room = (int32_t)blocks;
+    if (live == NULL || own_rules == NULL || copy.tokens == NULL || copy.stop_ids == NULL ||
+        copy.blocks == NULL || copy.keys == NULL) {
         tsr_arena_close(memory);
         return TSR_ERR_MEMORY;
     }
 
-    *live = (tsr_live){.memory = memory,
-                       .id = request->id,
-                       .seed = request->seed,
-                       .tokens = token,
-                       .stop_ids = stop,
-                       .blocks = block,
-                       .keys = key,
-                       .key_room = (int32_t)blocks,
-                       .salt = request->cache_salt,
-                       .stop_id_count = request->stop_id_count,
-                       .prompt_tokens = request->prompt_tokens,
-                       .given_tokens = request->given_tokens,
-                       .priority = request->priority,
-                       .max_tokens = max_tokens,
-                       .token_count = request->prompt_tokens + request->given_tokens,
-                       .sampled = request->given_tokens,
-                       .top_k = request->top_k,
-                       .temperature = request->temperature,
-                       .top_p = request->top_p,
-                       .min_p = request->min_p,
-                       .ignore_eos = request->ignore_eos,
-                       .want_logits = request->want_logits,
-                       .score_prompt = request->score_prompt && !request->want_logits,
-                       .score_top = request->score_top,
-                       .top = request->top,
-                       .state = TSR_LIVE_WAITING};
-    memcpy(token, request->prompt, (size_t)request->prompt_tokens * sizeof(*token));
-    if (request->given_tokens > 0)
-        memcpy(token + request->prompt_tokens, request->given,
-               (size_t)request->given_tokens * sizeof(*token));
-    if (stops > 0)
-        memcpy(stop, request->stop_ids, stops * sizeof(*stop));
+    copy_ids(request, &copy);
     if (rules > 0) {
-        live->rules = own_rules;
+        copy.rules = own_rules;
         copy_rules(request, bounds, own_rules);
     }
+    *live = copy;
     *ret_live = live;
     return TSR_OK;
 }
