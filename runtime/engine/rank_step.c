@@ -50,9 +50,9 @@ tsr_status tsr_rank_step_open(const tsr_engine_args *args, tsr_rank_step *ret_st
     tsr_status st = tsr_rank_state_open(args->plan, s.rank, &s.state);
     if (st != TSR_OK)
         return st;
-    st = take_result_memory(&s);
+    st = take_buffers(&s);
     if (st == TSR_OK)
-        st = take_buffers(&s);
+        st = take_result_memory(&s);
     if (st != TSR_OK) {
         tsr_rank_step_close(&s);
         return st;
