@@ -1,138 +1,139 @@
-"""The `openai` package, unmodified, on a real server. Exit code 77: it is not installed here.
+#!/usr/bin/env python3
+"""OpenAI's own client, unmodified.
 
-usage: openai_cases.py TESSERA DEMO_FOLDER
+openai_cases.py FAKE_SERVER FOLDER      exit code 77: the package openai is not here
 """
 
-import os
-import socket
-import subprocess
+import asyncio
 import sys
 import time
-import urllib.error
-import urllib.request
 
 try:
     import openai
 except ImportError:
-    print("the openai package is not installed")
     sys.exit(77)
 
-TESSERA, DEMO = sys.argv[1:3]
-KEY = "a key"
-QUESTION = [{"role": "user", "content": "What is 12 + 30?"}]
-PARTS = [{"role": "user", "content": [{"type": "text", "text": "What is 12 + 30?"}]}]
-TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+from server import Server, expect, run, until
+
+TEXT = "What is 12 + 30?"
+MESSAGES = [{"role": "system", "content": "Be brief."},
+            {"role": "user", "content": [{"type": "text", "text": TEXT}]}]
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+def client_of(server, **more):
+    return openai.OpenAI(base_url=f"http://127.0.0.1:{server.port}/v1", api_key="key",
+                         **{"max_retries": 0, "timeout": 20, **more})
 
 
-def wait_ready(port):
-    for _ in range(600):
+def answers_are_read(program, folder):
+    with Server(program, folder, "--api-key", "key") as server:
+        client = client_of(server, max_retries=5)
+        expect([m.id for m in client.models.list()], ["demo-mixed"])
+        expect(client.models.retrieve("demo-mixed").id, "demo-mixed")
+        until(lambda: server.ask("GET", "/health")[0] == 200, "it does not become ready")
+        answer = client.chat.completions.create(model="demo-mixed", messages=MESSAGES, n=2,
+                                                max_completion_tokens=50, seed=1, stop=["30"])
+        expect([c.index for c in answer.choices], [0, 1])
+        expect(answer.choices[0].finish_reason, "stop")
+        assert answer.choices[0].message.content.endswith("12 + ")
+        expect(answer._request_id.startswith("req_"), True)
+        text = client.completions.create(model="demo-mixed", prompt=[TEXT, "Hi"], max_tokens=20)
+        expect([c.text for c in text.choices], [TEXT, "Hi"])
+        expect(text.usage.total_tokens, text.usage.prompt_tokens + text.usage.completion_tokens)
+
+
+def streams_are_read(program, folder):
+    with Server(program, folder) as server:
+        server.wait_ready()
+        client = client_of(server)
+        whole = client.chat.completions.create(model="demo-mixed", messages=MESSAGES)
+        stream = client.chat.completions.create(model="demo-mixed", messages=MESSAGES, stream=True,
+                                                stream_options={"include_usage": True})
+        chunks = list(stream)
+        expect("".join(c.choices[0].delta.content or "" for c in chunks if c.choices),
+               whole.choices[0].message.content)
+        expect(chunks[-1].usage, whole.usage)
+        with client.chat.completions.stream(model="demo-mixed", messages=MESSAGES, n=3) as events:
+            for _ in events:
+                pass
+            final = events.get_final_completion()
+        expect([c.message.content for c in final.choices], [whole.choices[0].message.content] * 3)
+        text = client.completions.create(model="demo-mixed", prompt=TEXT, stream=True, max_tokens=30)
+        expect("".join(c.choices[0].text for c in text), TEXT)
+        # one that is closed early is cancelled
+        endless = client.completions.create(model="demo-mixed", prompt=TEXT, stream=True,
+                                            max_tokens=4000, extra_body={"ignore_eos": True})
+        next(iter(endless))
+        endless.close()
+        server.wait_idle()
+
+
+def errors_are_raised(program, folder):
+    with Server(program, folder, "--api-key", "key") as server:
+        time.sleep(0.1)
+        client = client_of(server)
+
+        def ask(**more):
+            return client.completions.create(**{"model": "demo-mixed", "prompt": TEXT, **more})
+
+        for kind, more, code in (
+            (openai.BadRequestError, {"temperature": 5}, "invalid_value"),
+            (openai.BadRequestError, {"max_tokens": 10**6}, "context_length_exceeded"),
+            (openai.NotFoundError, {"model": "other"}, "model_not_found"),
+            (openai.InternalServerError, {"seed": 902}, "not_finite"),
+        ):
+            try:
+                ask(**more)
+                raise AssertionError(f"{more} is answered")
+            except kind as error:
+                expect(error.code, code)
         try:
-            return urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).status
-        except (OSError, urllib.error.HTTPError):
-            time.sleep(0.1)
-    raise AssertionError("not ready within a minute")
-
-
-def chat(client, model):
-    whole = client.chat.completions.create(model=model, messages=QUESTION)
-    assert (whole.choices[0].message.content, whole.choices[0].finish_reason) == ("42", "stop")
-    assert whole.usage.total_tokens == whole.usage.prompt_tokens + whole.usage.completion_tokens
-
-    asked = {"model": model, "messages": PARTS, "stream": True}
-    events = list(client.chat.completions.create(**asked, stream_options={"include_usage": True}))
-    said = [e.choices[0].delta.content or "" for e in events if e.choices]
-    assert "".join(said) == "42" and events[-1].usage.completion_tokens == 3
-    with client.chat.completions.stream(model=model, messages=QUESTION, n=2) as stream:
-        list(stream)
-        final = stream.get_final_completion()
-    assert [c.message.content for c in final.choices] == ["42", "42"]
-
-
-def logprobs(client, model):
-    asked = {"model": model, "messages": QUESTION, "logprobs": True, "top_logprobs": 3}
-    content = client.chat.completions.create(**asked).choices[0].logprobs.content
-    for token in content:
-        assert token.logprob == max(t.logprob for t in token.top_logprobs)
-        assert len(token.top_logprobs) == 3
-    echoed = client.completions.create(model=model, prompt="What is", max_tokens=1, echo=True,
-                                       logprobs=2, temperature=0).choices[0]
-    told = echoed.logprobs
-    assert told.token_logprobs[0] is None and told.top_logprobs[0] is None
-    assert "".join(told.tokens) == echoed.text
-    assert told.token_logprobs[-1] == max(told.top_logprobs[-1].values())
-
-
-def completions(client, model):
-    asked = {"model": model, "prompt": ["a", "b"], "max_tokens": 5, "n": 2, "temperature": 0}
-    choices = client.completions.create(**asked).choices
-    assert [c.index for c in choices] == [0, 1, 2, 3]
-    assert choices[0].text == choices[1].text != choices[2].text == choices[3].text
-    seeded = {"model": model, "prompt": "a", "max_tokens": 8, "temperature": 1.5, "seed": 4}
-    assert len({client.completions.create(**seeded).choices[0].text for _ in range(3)}) == 1
-
-
-def errors(client, model):
-    def refused(kind, code, **asked):
+            client_of(server, max_retries=3).completions.create(
+                model="demo-mixed", prompt=TEXT, seed=902)  # not tried again
+        except openai.InternalServerError:
+            pass
+        expect(server.ask("GET", "/metrics")[2].decode().count('status="500"} 2'), 1)
         try:
-            client.chat.completions.create(**{"model": model, "messages": QUESTION, **asked})
-        except kind as error:
-            assert error.code == code, (error.code, code)
-            return
-        raise AssertionError(f"{asked} was taken")
-
-    refused(openai.NotFoundError, "model_not_found", model="another")
-    refused(openai.BadRequestError, "context_length_exceeded", max_tokens=10**6)
-    refused(openai.BadRequestError, "invalid_value", temperature=9)
-    refused(openai.BadRequestError, "unsupported_parameter", tools=[TOOL])  # of this template
-    stranger = openai.OpenAI(base_url=client.base_url, api_key="another key", max_retries=0)
-    try:
-        stranger.models.list()
-    except openai.AuthenticationError as error:
-        assert error.code == "invalid_api_key"
-    else:
-        raise AssertionError("a stranger was let in")
-
-
-def retries(client, model, server, command):
-    """A client that comes while the server starts again is answered in the end."""
-    server.terminate()
-    assert server.wait(timeout=30) == 0
-    server = subprocess.Popen(command)
-    for _ in range(100):
+            openai.OpenAI(base_url=f"http://127.0.0.1:{server.port}/v1", api_key="no",
+                          max_retries=0).models.list()
+            raise AssertionError("a wrong key is let in")
+        except openai.AuthenticationError as error:
+            expect(error.code, "invalid_api_key")
         try:
-            patient = client.with_options(max_retries=20)
-            answer = patient.chat.completions.create(model=model, messages=QUESTION)
-            break
-        except openai.APIConnectionError:  # the port is not there yet
-            time.sleep(0.05)
-    assert answer.choices[0].message.content == "42"
-    return server
+            for _ in ask(seed=902, stream=True):
+                pass
+            raise AssertionError("an error in a stream is not noticed")
+        except openai.APIError as error:
+            expect(error.code, "not_finite")
+
+
+def a_server_that_is_not_ready_is_asked_again(program, folder):
+    with Server(program, folder, load_ms=700) as server:
+        text = client_of(server, max_retries=5).completions.create(model="demo-mixed", prompt="Hi")
+        expect(text.choices[0].text, "Hi")
+
+
+def many_ask_at_once(program, folder):
+    async def ask(client, number):
+        text = f"one two {number}"
+        stream = await client.completions.create(model="demo-mixed", prompt=text, max_tokens=40,
+                                                 stream=True)
+        return text, "".join([c.choices[0].text async for c in stream])
+
+    async def all_of(server):
+        client = openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{server.port}/v1", api_key="key")
+        return await asyncio.gather(*[ask(client, n) for n in range(50)])
+
+    with Server(program, folder) as server:
+        server.wait_ready()
+        for text, got in asyncio.run(all_of(server)):
+            expect(got, text)
 
 
 def main():
-    port = free_port()
-    command = [TESSERA, "serve", DEMO, "--port", str(port), "--api-key", KEY, "--log-level", "warn"]
-    server = subprocess.Popen(command)
-    try:
-        wait_ready(port)
-        client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=KEY)
-        model = client.models.list().data[0].id
-        assert model == os.path.basename(os.path.abspath(DEMO))
-        for case in (chat, logprobs, completions, errors):
-            case(client, model)
-            print(f"{case.__name__}: ok", flush=True)
-        server = retries(client, model, server, command)
-        print("retries: ok")
-        server.terminate()
-        assert server.wait(timeout=30) == 0
-    finally:
-        server.kill()
+    return run([answers_are_read, streams_are_read, errors_are_raised,
+                a_server_that_is_not_ready_is_asked_again, many_ask_at_once], *sys.argv[1:3])
 
 
-main()
+if __name__ == "__main__":
+    sys.exit(main())
