@@ -30,6 +30,7 @@ typedef struct stream_args {
     product_cut cut;
     int32_t groups;       /* items of a tile of pairs */
     int32_t teams;        /* of a CTA */
+    int32_t rounds;       /* of them for a tile of pairs */
     int32_t slice_blocks; /* of a slice, but for the last */
     int32_t blocks;       /* of a row */
     int32_t rows_bytes;

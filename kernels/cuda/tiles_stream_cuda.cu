@@ -9,13 +9,16 @@
 #include "kernels/cuda/stream_cuda.cuh"
 
 enum {
-    TEAM_PITCH = 20, /* words of a token's sums with a tile, against bank conflicts */
-    FEW_WARPS = 8,   /* of a CTA, two of which share a multiprocessor */
-    KEPT_FOURS = 8,  /* of a row, by a thread that makes operands */
+    TEAM_PITCH = 20,   /* words of a token's sums with a tile, against bank conflicts */
+    FEW_WARPS = 8,     /* of a CTA, two of which share a multiprocessor */
+    LINEAR_WORDS = 16, /* that a linear is counted as */
+    KEPT_FOURS = 8,    /* of a row, by a thread that makes operands */
     /* Pairs of eight experts, on average, up to which warps go in teams, and CTAs in twos. */
     TEAM_DENSITY = 24,
     PAIR_DENSITY = 8,
 };
+
+static_assert(sizeof(tsr_linear) <= LINEAR_WORDS * sizeof(uint32_t), "a linear has more words");
 
 /* Sums of a side of a warp, where a team adds them up. */
 typedef float stream_sums[PRODUCT_COLUMNS][TEAM_PITCH];
@@ -119,23 +122,24 @@ static __device__ __forceinline__ void finish_team(const stream_args &a, const s
     }
 }
 
-/* Linears of `count` tiles of pairs, word by word. */
+/* Linears of `count` tiles of pairs, word by word. Code that runs once divides by powers of two. */
 static __device__ __forceinline__ void fetch_linears(const stream_args &a, int32_t first,
                                                      int32_t count, int32_t tiles, stream_memory *m)
 {
     const int32_t words = (int32_t)(sizeof(tsr_linear) / sizeof(uint32_t));
-    const int32_t sides = stream_is_down(a) ? 1 : STREAM_SIDES;
+    const int32_t i = (int32_t)threadIdx.x;
+    const int32_t index = first + i / (STREAM_SIDES * LINEAR_WORDS);
+    const int32_t side = i / LINEAR_WORDS % STREAM_SIDES;
+    const int32_t word = i % LINEAR_WORDS;
+    const bool down = stream_is_down(a);
 
-    for (int32_t i = (int32_t)threadIdx.x; i < count * sides * words; i += (int32_t)blockDim.x) {
-        const int32_t index = first + i / (sides * words);
-        const int32_t side = i / words % sides;
-        if (index >= tiles)
-            return;
-        const tsr_mlp &mlp = a.t.mlps[a.tile[index].expert];
-        const tsr_linear &l = stream_is_down(a) ? mlp.down : side == 0 ? mlp.gate : mlp.up;
-        const uint32_t *from = (const uint32_t *)(const void *)&l;
-        ((uint32_t *)(void *)&m->linear[index % 2][side])[i % words] = from[i % words];
-    }
+    if (i >= count * STREAM_SIDES * LINEAR_WORDS || index >= tiles || word >= words ||
+        (down && side > 0))
+        return;
+    const tsr_mlp &mlp = a.t.mlps[a.tile[index].expert];
+    const tsr_linear &l = down ? mlp.down : side == 0 ? mlp.gate : mlp.up;
+    ((uint32_t *)(void *)&m->linear[index % 2][side])[word] =
+        ((const uint32_t *)(const void *)&l)[word];
 }
 
 /* Where the operand rows of pairs come from, and the answers of a tile of them go. */
@@ -197,9 +201,9 @@ static __device__ __forceinline__ product_operand operand_of(const stream_args &
 /* Rounds of all teams, counted over all tiles of pairs, as items. */
 static __device__ __forceinline__ int32_t round_begins(const stream_args &a, int32_t round)
 {
-    const int32_t of_tile = (a.groups + a.teams - 1) / a.teams;
+    const int32_t tile = round / a.rounds;
 
-    return round / of_tile * a.groups + round % of_tile * a.teams;
+    return tile * a.groups + (round - tile * a.rounds) * a.teams;
 }
 
 /* Whole rounds, so that no team waits for the others at the end of a tile of pairs. Teams have many
@@ -208,15 +212,18 @@ static __device__ __forceinline__ int32_t round_begins(const stream_args &a, int
 template <bool TEAMED>
 static __device__ __forceinline__ stream_share share_of(const stream_args &a, int32_t tiles)
 {
-    const int64_t rounds = (int64_t)tiles * ((a.groups + a.teams - 1) / a.teams);
-    const int64_t each = (rounds + gridDim.x - 1) / gridDim.x;
-    const int64_t first = TEAMED ? rounds * blockIdx.x / gridDim.x : each * blockIdx.x;
-    const int64_t end = TEAMED ? rounds * (blockIdx.x + 1) / gridDim.x : first + each;
+    const int32_t cta = (int32_t)blockIdx.x;
+    const int32_t rounds = tiles * a.rounds;
+    const int32_t each = rounds / (int32_t)gridDim.x;
+    const int32_t more = rounds - each * (int32_t)gridDim.x;
+    const int32_t most = each + (more > 0 ? 1 : 0);
+    const int32_t first = TEAMED ? cta * each + min(cta, more) : cta * most;
+    const int32_t end = first + (TEAMED ? each + (cta < more ? 1 : 0) : most);
     const int32_t warp = (int32_t)(threadIdx.x / TSR_CUDA_LANES);
     stream_share s;
 
-    s.first = round_begins(a, (int32_t)min(first, rounds));
-    s.end = round_begins(a, (int32_t)min(end, rounds));
+    s.first = round_begins(a, min(first, rounds));
+    s.end = round_begins(a, min(end, rounds));
     s.team = TEAMED ? warp / a.cut.slices : warp;
     s.slice = TEAMED ? warp % a.cut.slices : 0;
     s.slices = TEAMED ? 1 : a.cut.slices;
@@ -449,6 +456,7 @@ tsr_status tsr_cuda_stream_tiles(tsr_cuda_device *cuda, const tsr_cuda_tiles *t,
     tsr_cuda_launch_shape at = {};
 
     a.teams = teamed ? c.warps / a.cut.slices : c.warps;
+    a.rounds = (a.groups + a.teams - 1) / a.teams;
     at.threads = (unsigned)(a.teams * (teamed ? a.cut.slices : 1) * TSR_CUDA_LANES);
     at.shared = c.shared;
     at.stream = stream;
