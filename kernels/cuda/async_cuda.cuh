@@ -66,6 +66,14 @@ static __device__ __forceinline__ void copy_16(uint32_t to, const void *from)
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
 }
 
+/* From so many bytes behind `from`. */
+template <int BEHIND>
+static __device__ __forceinline__ void copy_16_behind(uint32_t to, const void *from)
+{
+    asm volatile("cp.async.cg.shared.global [%0], [%1 + %2], 16;" ::"r"(to), "l"(from), "n"(BEHIND)
+                 : "memory");
+}
+
 static __device__ __forceinline__ void copy_4(uint32_t to, const void *from)
 {
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from) : "memory");
@@ -92,9 +100,7 @@ static __device__ __forceinline__ void copies_arrive(uint32_t barrier)
 /* What copy_16 brought is seen by what reads shared memory by itself. */
 static __device__ __forceinline__ void copies_seen(void)
 {
-#ifndef NOFENCE
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-#endif
 }
 
 static __device__ __forceinline__ uint4 shared_load_16(uint32_t at)

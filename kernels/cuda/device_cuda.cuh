@@ -51,6 +51,7 @@ typedef struct tsr_cuda_faults {
 /* What launches are shaped by. */
 typedef struct tsr_gemm_card {
     int32_t processors;
+    int32_t tokens;    /* that a tile of a product of many rows has at most */
     size_t shared;     /* bytes a CTA can have */
     size_t shared_all; /* bytes of a processor */
 } tsr_gemm_card;

@@ -43,10 +43,11 @@ static __device__ bool too_many_rows(const pair_args &a, int32_t rows, tsr_cuda_
     return true;
 }
 
-/* Pairs and tiles, counted together. */
+/* Pairs and tiles, and those of the tiles that are full, counted together. */
 typedef struct pair_counts {
     int32_t pairs;
     int32_t tiles;
+    int32_t full;
 } pair_counts;
 
 static __device__ __forceinline__ pair_counts warp_sum_before(pair_counts mine, pair_counts *all)
@@ -57,15 +58,19 @@ static __device__ __forceinline__ pair_counts warp_sum_before(pair_counts mine, 
     for (int apart = 1; apart < TSR_CUDA_LANES; apart *= 2) {
         const int32_t pairs = __shfl_up_sync(TSR_ALL_LANES, sum.pairs, apart);
         const int32_t tiles = __shfl_up_sync(TSR_ALL_LANES, sum.tiles, apart);
+        const int32_t full = __shfl_up_sync(TSR_ALL_LANES, sum.full, apart);
         if (lane >= apart) {
             sum.pairs += pairs;
             sum.tiles += tiles;
+            sum.full += full;
         }
     }
     all->pairs = __shfl_sync(TSR_ALL_LANES, sum.pairs, TSR_CUDA_LANES - 1);
     all->tiles = __shfl_sync(TSR_ALL_LANES, sum.tiles, TSR_CUDA_LANES - 1);
+    all->full = __shfl_sync(TSR_ALL_LANES, sum.full, TSR_CUDA_LANES - 1);
     sum.pairs -= mine.pairs;
     sum.tiles -= mine.tiles;
+    sum.full -= mine.full;
     return sum;
 }
 
@@ -85,23 +90,27 @@ static __device__ pair_counts sum_before(pair_counts mine, pair_counts *all)
     const pair_counts warps = warp_sum_before(part[lane], all);
     before.pairs += __shfl_sync(TSR_ALL_LANES, warps.pairs, warp);
     before.tiles += __shfl_sync(TSR_ALL_LANES, warps.tiles, warp);
+    before.full += __shfl_sync(TSR_ALL_LANES, warps.full, warp);
     return before;
 }
 
-/* From counts to the first pair of each expert, and the tiles, by the CTA that writes them. */
+/* From counts to the first pair of each expert, and the tiles, by the CTA that writes them: full ones
+ * in front, so that those who take every so many have as much to do. */
 static __device__ void cut_tiles(const pair_args &a, const tsr_cuda_work &w, int32_t *count,
                                  bool writes)
 {
-    pair_counts so_far = {0, 0};
+    pair_counts so_far = {0, 0, 0};
 
     for (int32_t first = 0; first < a.local; first += COUNTERS) {
         const int32_t e = first + (int32_t)threadIdx.x;
         const int32_t pairs = e < a.local ? count[e] : 0;
-        const pair_counts mine = {pairs, (pairs + a.together - 1) / a.together};
+        const pair_counts mine = {pairs, (pairs + a.together - 1) / a.together, pairs / a.together};
         pair_counts all;
         const pair_counts before = sum_before(mine, &all);
-        tsr_cuda_tile *tile = w.tile + so_far.tiles + before.tiles;
-        for (int32_t i = 0; writes && i < pairs; i += a.together, tile++) {
+        tsr_cuda_tile *full = w.tile + so_far.tiles + before.full;
+        tsr_cuda_tile *rest = w.tile + so_far.tiles + all.full + before.tiles - before.full;
+        for (int32_t i = 0; writes && i < pairs; i += a.together) {
+            tsr_cuda_tile *tile = pairs - i >= a.together ? full++ : rest;
             tile->expert = e;
             tile->first = so_far.pairs + before.pairs + i;
             tile->count = min(pairs - i, a.together);
@@ -431,9 +440,11 @@ static tsr_gemm_grouped grouped_of(const tsr_cuda_device *cuda, const tsr_expert
     return g;
 }
 
-/* Operand rows of arrived rows where all experts see the same ones, else of pairs. */
+/* Operand rows of arrived rows where all experts see the same ones, else of pairs; where gate and up
+ * see different ones, one product after the other. */
 static tsr_status widen_many(tsr_cuda_device *cuda, const tsr_experts_block *b, cudaStream_t stream)
 {
+    const tsr_cuda_side sides[] = {TSR_CUDA_GATE, TSR_CUDA_UP};
     const tsr_experts *e = b->experts;
     tsr_gemm_grouped g = grouped_of(cuda, e, &e->gate);
     tsr_cuda_source from = {};
@@ -458,7 +469,17 @@ static tsr_status widen_many(tsr_cuda_device *cuda, const tsr_experts_block *b, 
         from.row = cuda->work.source;
         st = tsr_cuda_make_pair_rows(cuda, e, TSR_CUDA_GATE, &from, &g.x, stream);
     }
-    return st == TSR_OK ? tsr_gemm_gated(&cuda->gemm, &g, stream) : st;
+    if (st == TSR_OK && e->gate_is_up)
+        return tsr_gemm_gated(&cuda->gemm, &g, stream);
+    for (int i = 0; st == TSR_OK && i < 2; i++) {
+        g.side = sides[i];
+        g.gates = sides[i] == TSR_CUDA_UP;
+        if (g.gates)
+            st = tsr_cuda_make_pair_rows(cuda, e, sides[i], &from, &g.x, stream);
+        if (st == TSR_OK)
+            st = tsr_gemm_experts(&cuda->gemm, &g, stream);
+    }
+    return st;
 }
 
 static tsr_status narrow_many(tsr_cuda_device *cuda, const tsr_experts_block *b,
@@ -488,8 +509,7 @@ static bool are_many(const tsr_experts_block *b)
 
     return (int64_t)b->most_rows * e->top_k > (int64_t)many * e->experts &&
            tsr_cuda_is_packed(e->gate.format) && tsr_cuda_is_packed(e->down.format) &&
-           e->gate.format == e->up.format && e->gate.activation == e->up.activation &&
-           e->gate_is_up;
+           e->gate.format == e->up.format && e->gate.activation == e->up.activation;
 }
 
 tsr_status tsr_experts_cuda(tsr_device *device, const tsr_experts_block *b, tsr_stream s)

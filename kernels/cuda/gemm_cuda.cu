@@ -11,12 +11,13 @@
  */
 #include "kernels/cuda/gemm_cuda.cuh"
 
-#include "kernels/cuda/gemm_sums_cuda.cuh"
+#include "kernels/cuda/gemm_store_cuda.cuh"
 
 enum {
     ORDER_TILES = 8,
-    SPLIT_MAX_SLICES = 8,          /* CTAs of a cluster that every card has */
-    SPLIT_PITCH = GEMM_ROWS + 4,   /* words of a token's sums: no bank conflicts */
+    SPLIT_MAX_SLICES = 8,        /* CTAs of a cluster that every card has */
+    SPLIT_PITCH = GEMM_ROWS + 4, /* words of a token's sums: no bank conflicts */
+    SPLIT_COST = 3,
     SPLIT_SMALL = 64,              /* tokens of which two CTAs share a processor .. */
     SPLIT_PRODUCER_REGISTERS = 40, /* .. and its registers */
     SPLIT_CONSUMER_REGISTERS = 96,
@@ -118,20 +119,25 @@ static __device__ __forceinline__ gemm_source dense_source(const dense_args &a,
     return s;
 }
 
+/* The third warpgroup. */
 template <tsr_weight_format FORMAT>
 static __device__ __forceinline__ void dense_bring(const dense_args &a, gemm_ring *r)
 {
     const gemm_width w = gemm_width_of(a.p.linear[0].in);
     const int32_t items = dense_items(a);
     const int32_t first = (int32_t)blockIdx.x;
+    gemm_order last = {};
 
-    for (int32_t i = first; i < items; i += (int32_t)gridDim.x) {
-        const dense_place at = dense_place_of(a, i);
-        const gemm_weights weights =
-            dense_weights<FORMAT>(a.p.linear[at.block.linear], at.block.row, w);
-        const int32_t ahead = i == first ? dense_begin<FORMAT>(*r, w, weights) : 0;
-        const gemm_item *item = gemm_put_item(r, dense_source(a, at));
-        gemm_produce<FORMAT>(r, w, weights, a.p.x.rows, item, at.count, ahead);
+    for (int32_t i = first; i < items || last.item != NULL; i += (int32_t)gridDim.x) {
+        gemm_order next = {};
+        if (i < items) {
+            const dense_place at = dense_place_of(a, i);
+            next.weights = dense_weights<FORMAT>(a.p.linear[at.block.linear], at.block.row, w);
+            next.ahead = i == first ? dense_begin<FORMAT>(*r, w, next.weights) : 0;
+            next.item = gemm_put_item(r, dense_source(a, at));
+            next.count = at.count;
+        }
+        gemm_produce_last<FORMAT>(r, w, a.p.x.rows, &last, next);
     }
     gemm_put_end(r);
 }
@@ -144,28 +150,44 @@ static __device__ __forceinline__ const float *dense_group(const dense_args &a)
     return tsr_cuda_has_groups(l.format, l.activation) ? a.p.x.group_scale : NULL;
 }
 
+/* The first two warpgroups. */
 template <tsr_weight_format FORMAT, bool SCALED>
-static __device__ __forceinline__ void dense_tile(const dense_args &a, gemm_ring *r,
-                                                  const gemm_width &w, const gemm_item *item)
+static __device__ __forceinline__ void dense_multiply(const dense_args &a, gemm_ring *r)
 {
-    const int tokens = gemm_most_tokens(SCALED);
-    const int32_t row = item->block + (int32_t)threadIdx.x / GEMM_GROUP * GEMM_HALF;
-    float total[gemm_most_tokens(SCALED) / 2];
+    const gemm_width w = gemm_width_of(a.p.linear[0].in);
 
-    if constexpr (SCALED)
-        gemm_consume_scaled<FORMAT, tokens>(
-            r, w, gemm_scales_of(item, dense_group(a), a.p.linear[0].in, row), item, total);
-    else
-        gemm_consume<FORMAT, tokens>(r, w, item->count, total);
-    const tsr_linear &l = a.p.linear[item->linear];
-    gemm_finish<tokens>(total, item, l.format == TSR_WEIGHT_FP8_CHANNEL);
-    gemm_store<tokens>(total, item, row,
-                       gemm_output_of(a.p.y[item->linear], item->linear == 0 ? a.p.add : NULL,
-                                      a.p.y_stride[item->linear], l.out));
+    if constexpr (!SCALED) {
+        gemm_consume<FORMAT>(r, w);
+    } else {
+        for (;;) {
+            const gemm_item *item = gemm_take_item(*r);
+            if (item->count == 0)
+                break;
+            const int32_t row = item->block + (int32_t)threadIdx.x / GEMM_GROUP * GEMM_HALF;
+            gemm_leave_scaled<FORMAT>(
+                r, w, gemm_scales_of(item, dense_group(a), a.p.linear[0].in, row), item);
+        }
+    }
+}
+
+/* The fourth. */
+template <tsr_weight_format FORMAT>
+static __device__ __forceinline__ void dense_store(const dense_args &a, gemm_ring *r)
+{
+    for (;;) {
+        const gemm_item *item = gemm_take_item(*r);
+        if (item->count == 0)
+            break;
+        const tsr_linear &l = a.p.linear[item->linear];
+        const gemm_output out =
+            gemm_output_of(a.p.y[item->linear], item->linear == 0 ? a.p.add : NULL,
+                           a.p.y_stride[item->linear], l.out);
+        gemm_store<FORMAT>(r, item, l.format == TSR_WEIGHT_FP8_CHANNEL, out);
+    }
 }
 
 template <tsr_weight_format FORMAT, bool SCALED>
-static __global__ void __launch_bounds__(GEMM_THREADS, 1)
+static __global__ void __launch_bounds__(GEMM_ALL_THREADS, 1)
     dense_kernel(const __grid_constant__ dense_args a)
 {
     extern __shared__ unsigned char shared[];
@@ -175,17 +197,14 @@ static __global__ void __launch_bounds__(GEMM_THREADS, 1)
     if (threadIdx.x / GEMM_GROUP == 2) {
         wgmma_fewer_registers<GEMM_PRODUCER_REGISTERS>();
         dense_bring<FORMAT>(a, &r);
-        return;
-    }
-    wgmma_more_registers<GEMM_CONSUMER_REGISTERS>();
-    tsr_await_kernel();
-    const gemm_width w = gemm_width_of(a.p.linear[0].in);
-    for (;;) {
-        const gemm_item *item = gemm_take_item(r);
-        if (item->count == 0)
-            break;
-        dense_tile<FORMAT, SCALED>(a, &r, w, item);
-        gemm_give_item(&r);
+    } else if (threadIdx.x / GEMM_GROUP == 3) {
+        wgmma_fewer_registers<GEMM_STORER_REGISTERS>();
+        tsr_await_kernel();
+        dense_store<FORMAT>(a, &r);
+    } else {
+        wgmma_more_registers<GEMM_CONSUMER_REGISTERS>();
+        tsr_await_kernel();
+        dense_multiply<FORMAT, SCALED>(a, &r);
     }
 }
 
@@ -341,12 +360,13 @@ typedef void (*dense_function)(dense_args);
 typedef struct dense_launch {
     dense_function kernel;
     dim3 grid;
+    unsigned threads;
     unsigned cluster;
 } dense_launch;
 
 static tsr_status launch(const dense_launch *d, const dense_args *a, cudaStream_t stream)
 {
-    const tsr_cuda_launch_shape at = {d->grid, GEMM_THREADS, a->shape.bytes, stream, d->cluster};
+    const tsr_cuda_launch_shape at = {d->grid, d->threads, a->shape.bytes, stream, d->cluster};
 
     return tsr_cuda_launch(at, d->kernel, *a);
 }
@@ -390,18 +410,19 @@ tsr_status tsr_gemm_prepare(int32_t ordinal, tsr_gemm_card *ret_card)
     if (st != TSR_OK)
         return st;
     ret_card->processors = properties.multiProcessorCount;
+    ret_card->tokens = properties.major == GEMM_WIDE_MAJOR ? GEMM_TOKENS : GEMM_FEWER_TOKENS;
     ret_card->shared = properties.sharedMemPerBlockOptin;
     ret_card->shared_all = properties.sharedMemPerMultiprocessor;
     return TSR_OK;
 }
 
-/* Slices go apart where tiles alone leave much of the card idle. */
-static bool is_split(const tsr_gemm_card *card, const tsr_cuda_product *p, int32_t blocks)
+/* Slices go apart where tiles alone leave much of the card idle: a cluster takes three times as long
+ * over a slot as a CTA that goes on and on. */
+static bool is_split(const tsr_gemm_card *card, const tsr_cuda_product *p, int32_t items)
 {
     const int32_t slices = tsr_slices_of(p->linear[0].in);
-    const int32_t tiles = (int32_t)tsr_cuda_ceil(p->rows, GEMM_TOKENS);
 
-    return slices > 1 && slices <= SPLIT_MAX_SLICES && blocks * tiles < card->processors * 2;
+    return slices > 1 && slices <= SPLIT_MAX_SLICES && items * SPLIT_COST < card->processors;
 }
 
 static tsr_status run_split(const tsr_gemm_card *card, dense_args *a, int row, cudaStream_t stream)
@@ -416,6 +437,7 @@ static tsr_status run_split(const tsr_gemm_card *card, dense_args *a, int row, c
 
     a->shape = gemm_shape_of(l->format, width, 0, room < card->shared ? room : card->shared);
     d.kernel = split_kernels[row][width <= SPLIT_SMALL ? 0 : 1];
+    d.threads = GEMM_THREADS;
     d.cluster = (unsigned)tsr_slices_of(l->in);
     d.grid = dim3(d.cluster, (unsigned)a->end[a->p.count - 1], (unsigned)a->tiles);
     return launch(&d, a, stream);
@@ -423,11 +445,14 @@ static tsr_status run_split(const tsr_gemm_card *card, dense_args *a, int row, c
 
 static tsr_status run_dense(const tsr_gemm_card *card, dense_args *a, int row, cudaStream_t stream)
 {
-    const int32_t items = dense_items(*a);
     dense_launch d;
 
-    a->shape = gemm_shape_of(a->p.linear[0].format, a->tokens, 0, card->shared);
+    a->tokens = tsr_smaller(a->tokens, card->tokens);
+    a->shape = gemm_storing_shape_of(a->p.linear[0].format, &a->tokens, card->shared);
+    a->tiles = (int32_t)tsr_cuda_ceil(a->p.rows, a->tokens);
+    const int32_t items = dense_items(*a);
     d.kernel = dense_kernels[row];
+    d.threads = GEMM_ALL_THREADS;
     d.cluster = 1;
     d.grid = dim3((unsigned)(items < card->processors ? items : card->processors));
     return launch(&d, a, stream);
@@ -449,7 +474,7 @@ tsr_status tsr_gemm_dense(const tsr_gemm_card *card, const tsr_cuda_product *p, 
         a.end[i] = blocks += (int32_t)tsr_cuda_ceil(p->linear[i].out, GEMM_ROWS);
     a.tiles = (int32_t)tsr_cuda_ceil(p->rows, most);
     a.tokens = most;
-    if (!is_split(card, p, blocks))
+    if (!is_split(card, p, dense_items(a)))
         return run_dense(card, &a, row, stream);
     a.tokens = (int32_t)tsr_cuda_ceil(p->rows, a.tiles);
     return run_split(card, &a, row, stream);

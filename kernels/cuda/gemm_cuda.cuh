@@ -43,6 +43,7 @@ typedef struct tsr_gemm_grouped {
     float *y;              /* rows of `out` */
     tsr_cuda_side side;
     tsr_linear_kind kind; /* of every expert's linear */
+    bool gates;           /* y holds gates: y = silu(y) * (x W^T) */
     int32_t in;
     int32_t out;
     int32_t max_tiles;

@@ -2,8 +2,8 @@
  * Products of experts: CTAs walk over (tile of pairs, block of rows), the rows of one tile next to
  * each other, so that those that run together share tokens, then weights.
  *
- *   gated    a block is 64 rows: the first warpgroup has them of the gate, the second of up; they
- *            exchange halves, each finishes half of the tokens
+ *   gated    a block is 64 rows: the first warpgroup has them of the gate, the second of up; both
+ *            meet when they are stored
  *   else     a block is 128 rows
  *
  * Which expert, where its weights lie and which rows its pairs are is on the device: each is fetched
@@ -11,7 +11,7 @@
  */
 #include "kernels/cuda/gemm_cuda.cuh"
 
-#include "kernels/cuda/gemm_sums_cuda.cuh"
+#include "kernels/cuda/gemm_store_cuda.cuh"
 
 typedef struct experts_args {
     tsr_gemm_grouped g;
@@ -19,8 +19,6 @@ typedef struct experts_args {
     int32_t blocks; /* of rows */
     int32_t tokens; /* most that are multiplied at once */
 } experts_args;
-
-enum { EXCHANGE_BYTES = GEMM_TOKENS / 4 * 2 * GEMM_GROUP * 4 };
 
 /* Where a thread of the third warpgroup is on its walk. What comes next is fetched a tile ahead. */
 typedef struct experts_walk {
@@ -77,21 +75,26 @@ static __device__ __forceinline__ gemm_source experts_source(const experts_args 
 
 template <tsr_weight_format FORMAT, bool GATED>
 static __device__ __forceinline__ void experts_bring_tile(const experts_args &a, gemm_ring *r,
-                                                          const experts_walk &w)
+                                                          const experts_walk &w, gemm_order *last)
 {
     const gemm_width width = gemm_width_of(a.g.in);
     const int32_t block = w.item % a.blocks * (GATED ? GEMM_HALF : GEMM_ROWS);
     const int32_t tile =
         block / TSR_CUDA_TILE + (GATED ? gemm_my_tile() % GEMM_HALF_TILES : gemm_my_tile());
-    const gemm_weights weights =
-        gemm_weights_at<FORMAT>(w.linear.weight, w.linear.scales, tile, a.g.out, width);
+    gemm_order next = {};
+    int32_t at = 0;
 
-    for (int32_t at = 0; at < w.tile.count; at += a.tokens) {
-        const int32_t count = min(w.tile.count - at, a.tokens);
-        const int32_t row = at == 0 ? w.row : gemm_row_of(a.g.source, w.tile.first + at, count);
-        const gemm_item *item = gemm_put_item(r, experts_source<GATED>(a, w, at, row));
-        gemm_produce<FORMAT>(r, width, weights, a.g.x.rows, item, count, 0);
-    }
+    next.weights = gemm_weights_at<FORMAT>(w.linear.weight, w.linear.scales, tile, a.g.out, width);
+    do {
+        next.count = min(w.tile.count - at, a.tokens);
+        if (next.count > 0) {
+            const int32_t row =
+                at == 0 ? w.row : gemm_row_of(a.g.source, w.tile.first + at, next.count);
+            next.item = gemm_put_item(r, experts_source<GATED>(a, w, at, row));
+        }
+        gemm_produce_last<FORMAT>(r, width, a.g.x.rows, last, next);
+        at += a.tokens;
+    } while (at < w.tile.count);
 }
 
 template <tsr_weight_format FORMAT, bool GATED>
@@ -99,6 +102,7 @@ static __device__ __forceinline__ void experts_bring(const experts_args &a, gemm
 {
     const tsr_cuda_side side = experts_side<GATED>(a);
     const int32_t stride = (int32_t)gridDim.x;
+    gemm_order last = {};
     experts_walk w;
 
     tsr_await_kernel();
@@ -110,11 +114,13 @@ static __device__ __forceinline__ void experts_bring(const experts_args &a, gemm
         w.row = gemm_row_of(a.g.source, w.tile.first, min(w.tile.count, a.tokens));
         w.linear = *tsr_side_of(&a.g.mlps[w.tile.expert], side);
     }
-    while (w.item < w.items) {
+    while (w.item < w.items || last.item != NULL) {
         const tsr_linear linear = *tsr_side_of(&a.g.mlps[w.next.expert], side);
         const tsr_cuda_tile after = experts_tile(a, w.item + 2 * stride, w.items);
         const int32_t row = gemm_row_of(a.g.source, w.next.first, min(w.next.count, a.tokens));
-        experts_bring_tile<FORMAT, GATED>(a, r, w);
+        if (w.item >= w.items)
+            w.tile.count = 0;
+        experts_bring_tile<FORMAT, GATED>(a, r, w, &last);
         w.item += stride;
         w.row = row;
         w.tile = w.next;
@@ -124,69 +130,90 @@ static __device__ __forceinline__ void experts_bring(const experts_args &a, gemm
     gemm_put_end(r);
 }
 
-/* Gate and up of the same rows meet: of every 16 tokens warpgroup 0 keeps the first 8. */
-template <int TOKENS>
-static __device__ __forceinline__ void experts_gate(const experts_args &a,
-                                                    const float (&y)[TOKENS / 2],
-                                                    const gemm_item *item, uint32_t exchange)
+/* Gate and up of the same rows meet: half a warp takes a token. */
+static __device__ __forceinline__ void experts_gate(const experts_args &a, const gemm_ring &r,
+                                                    const gemm_item *item, const gemm_output &out,
+                                                    int32_t first, int32_t end)
 {
-    const int32_t half = (int32_t)threadIdx.x / GEMM_GROUP;
+    enum { HALF_LANES = TSR_CUDA_LANES / 2 };
+    const bool channels = a.g.kind.format == TSR_WEIGHT_FP8_CHANNEL;
     const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
-    const int32_t warp = (int32_t)(threadIdx.x / TSR_CUDA_LANES) % GEMM_HALF_TILES;
-    const uint32_t mine = exchange + 4 * (threadIdx.x % GEMM_GROUP);
-    const int32_t first = item->block + warp * TSR_CUDA_TILE + lane / 4;
-    const int32_t count = item->count;
+    const int32_t within = lane % HALF_LANES * 4;
+    const int32_t row = item->block + within;
+    const gemm_four gate = gemm_four_of(item, channels, within);
+    const gemm_four up = gemm_four_of(item, channels, GEMM_HALF + within);
 
-    gemm_consumers_meet(); /* what was exchanged last has been read */
-#pragma unroll
-    for (int i = 0; i < TOKENS / 4; i++) {
-        const int at = i / 4 * 8 + i % 4;
-        if (i / 4 * 16 < count)
-            shared_store(mine + 4 * GEMM_GROUP * (2 * i + half), half == 0 ? y[at + 4] : y[at]);
-    }
-    gemm_consumers_meet();
-#pragma unroll
-    for (int i = 0; i < TOKENS / 4; i++) {
-        const int at = i / 4 * 8 + i % 4;
-        const int32_t token = i / 4 * 16 + half * 8 + 2 * (lane % 4) + i % 2;
-        const int32_t row = first + i / 2 % 2 * 8;
-        if (i / 4 * 16 >= count)
-            break;
-        const float other = shared_load(mine + 4 * GEMM_GROUP * (2 * i + 1 - half));
-        const float kept = half == 0 ? y[at] : y[at + 4];
-        const float gate = half == 0 ? kept : other;
-        const float up = half == 0 ? other : kept;
-        if (token < count && row < a.g.out)
-            a.g.y[(int64_t)item->to[token] * a.g.out + row] = __fmul_rn(tsr_silu(gate), up);
+    if (row >= out.rows)
+        return;
+    for (int32_t token = first + 2 * gemm_storer() + lane / HALF_LANES; token < end;
+         token += 2 * GEMM_STORERS) {
+        float g[4];
+        float u[4];
+        gemm_get_sums(r, token - first, within, g);
+        gemm_get_sums(r, token - first, GEMM_HALF + within, u);
+        gemm_finish(gate, item->scale[token], g);
+        gemm_finish(up, item->scale[token], u);
+        for (int i = 0; i < 4; i++)
+            g[i] = __fmul_rn(tsr_silu(g[i]), u[i]);
+        gemm_put(out, item->to[token] * out.stride + row, out.rows - row, g);
     }
 }
 
+/* The first two warpgroups. */
 template <tsr_weight_format FORMAT, bool SCALED, bool GATED>
-static __device__ __forceinline__ void experts_product(const experts_args &a, gemm_ring *r,
-                                                       const gemm_width &w, const gemm_item *item,
-                                                       uint32_t exchange)
+static __device__ __forceinline__ void experts_multiply(const experts_args &a, gemm_ring *r)
 {
-    const int tokens = gemm_most_tokens(SCALED);
-    const int32_t half = (int32_t)threadIdx.x / GEMM_GROUP;
-    const int32_t row = item->block + (GATED ? 0 : half * GEMM_HALF);
+    const gemm_width w = gemm_width_of(a.g.in);
     const float *group =
         tsr_cuda_has_groups(a.g.kind.format, a.g.kind.activation) ? a.g.x.group_scale : NULL;
-    float total[gemm_most_tokens(SCALED) / 2];
 
-    if constexpr (SCALED)
-        gemm_consume_scaled<FORMAT, tokens>(r, w, gemm_scales_of(item, group, a.g.in, row), item,
-                                            total);
-    else
-        gemm_consume<FORMAT, tokens>(r, w, item->count, total);
-    gemm_finish<tokens>(total, item, a.g.kind.format == TSR_WEIGHT_FP8_CHANNEL);
-    if constexpr (GATED)
-        experts_gate<tokens>(a, total, item, exchange);
-    else
-        gemm_store<tokens>(total, item, row, gemm_output_of(a.g.y, NULL, a.g.out, a.g.out));
+    if constexpr (!SCALED) {
+        gemm_consume<FORMAT>(r, w);
+    } else {
+        for (;;) {
+            const gemm_item *item = gemm_take_item(*r);
+            if (item->count == 0)
+                break;
+            const int32_t half = (int32_t)threadIdx.x / GEMM_GROUP;
+            const int32_t row = item->block + (GATED ? 0 : half * GEMM_HALF);
+            gemm_leave_scaled<FORMAT>(r, w, gemm_scales_of(item, group, a.g.in, row), item);
+        }
+    }
+}
+
+/* All rounds of an item. */
+template <tsr_weight_format FORMAT>
+static __device__ __forceinline__ void
+experts_gate_all(const experts_args &a, gemm_ring *r, const gemm_item *item, const gemm_output &out)
+{
+    for (int32_t first = 0; first < item->count; first += gemm_round(FORMAT)) {
+        gemm_take_sums(*r);
+        experts_gate(a, *r, item, out, first, min(item->count, first + gemm_round(FORMAT)));
+        gemm_give_sums(r);
+    }
+    gemm_give_item(r);
+}
+
+/* The fourth. */
+template <tsr_weight_format FORMAT, bool GATED>
+static __device__ __forceinline__ void experts_store(const experts_args &a, gemm_ring *r)
+{
+    gemm_output out = gemm_output_of(a.g.y, a.g.gates ? a.g.y : NULL, a.g.out, a.g.out);
+
+    out.gates = a.g.gates;
+    for (;;) {
+        const gemm_item *item = gemm_take_item(*r);
+        if (item->count == 0)
+            break;
+        if constexpr (GATED)
+            experts_gate_all<FORMAT>(a, r, item, out);
+        else
+            gemm_store<FORMAT>(r, item, a.g.kind.format == TSR_WEIGHT_FP8_CHANNEL, out);
+    }
 }
 
 template <tsr_weight_format FORMAT, bool SCALED, bool GATED>
-static __global__ void __launch_bounds__(GEMM_THREADS, 1)
+static __global__ void __launch_bounds__(GEMM_ALL_THREADS, 1)
     experts_kernel(const __grid_constant__ experts_args a)
 {
     extern __shared__ unsigned char shared[];
@@ -196,18 +223,14 @@ static __global__ void __launch_bounds__(GEMM_THREADS, 1)
     if (threadIdx.x / GEMM_GROUP == 2) {
         wgmma_fewer_registers<GEMM_PRODUCER_REGISTERS>();
         experts_bring<FORMAT, GATED>(a, &r);
-        return;
-    }
-    wgmma_more_registers<GEMM_CONSUMER_REGISTERS>();
-    tsr_await_kernel();
-    const gemm_width w = gemm_width_of(a.g.in);
-    const uint32_t exchange = async_address(shared) + GEMM_ITEMS * (uint32_t)sizeof(gemm_item);
-    for (;;) {
-        const gemm_item *item = gemm_take_item(r);
-        if (item->count == 0)
-            break;
-        experts_product<FORMAT, SCALED, GATED>(a, &r, w, item, exchange);
-        gemm_give_item(&r);
+    } else if (threadIdx.x / GEMM_GROUP == 3) {
+        wgmma_fewer_registers<GEMM_STORER_REGISTERS>();
+        tsr_await_kernel();
+        experts_store<FORMAT, GATED>(a, &r);
+    } else {
+        wgmma_more_registers<GEMM_CONSUMER_REGISTERS>();
+        tsr_await_kernel();
+        experts_multiply<FORMAT, SCALED, GATED>(a, &r);
     }
 }
 
@@ -245,13 +268,13 @@ static tsr_status launch(const tsr_gemm_card *card, const tsr_gemm_grouped *g, b
 
     a.g = *g;
     a.blocks = (int32_t)tsr_cuda_ceil(g->out, gated ? GEMM_HALF : GEMM_ROWS);
-    a.tokens = gemm_most_tokens(scaled);
-    a.shape = gemm_shape_of(g->kind.format, a.tokens, gated ? EXCHANGE_BYTES : 0, card->shared);
+    a.tokens = tsr_smaller(gemm_most_tokens(scaled), card->tokens);
+    a.shape = gemm_storing_shape_of(g->kind.format, &a.tokens, card->shared);
     const int64_t most = (int64_t)a.blocks * g->max_tiles;
     if (most == 0)
         return TSR_OK;
     at.grid.x = (unsigned)(most < card->processors ? most : card->processors);
-    at.threads = GEMM_THREADS;
+    at.threads = GEMM_ALL_THREADS;
     at.shared = a.shape.bytes;
     at.stream = stream;
     return tsr_cuda_launch(at, experts_kernels[row][gated ? 1 : 0], a);

@@ -1,6 +1,6 @@
 /*
  * What the first two warpgroups of a tile do (gemm_tile_cuda.cuh): sums of its 128 rows and its
- * tokens, and what becomes of them.
+ * tokens, which others store (gemm_store_cuda.cuh).
  */
 #ifndef TSR_KERNELS_CUDA_GEMM_SUMS_CUDA_CUH
 #define TSR_KERNELS_CUDA_GEMM_SUMS_CUDA_CUH
@@ -246,8 +246,8 @@ static __device__ __forceinline__ void gemm_chain(gemm_ring *r, gemm_reader<FORM
 
 /* All slices. */
 template <tsr_weight_format FORMAT, int TOKENS>
-static __device__ __forceinline__ void gemm_consume(gemm_ring *r, const gemm_width &w,
-                                                    int32_t count, float (&total)[TOKENS / 2])
+static __device__ __forceinline__ void gemm_consume_item(gemm_ring *r, const gemm_width &w,
+                                                         int32_t count, float (&total)[TOKENS / 2])
 {
     gemm_reader<FORMAT> reader;
     gemm_operand a[2];
@@ -262,6 +262,53 @@ static __device__ __forceinline__ void gemm_consume(gemm_ring *r, const gemm_wid
 #pragma unroll
         for (int i = 0; i < TOKENS / 2; i++)
             total[i] = __fadd_rn(total[i], sum[i]);
+    }
+}
+
+/* Puts down the sums of `count` tokens, round after round, for those who store them. */
+template <tsr_weight_format FORMAT, int TOKENS>
+static __device__ __forceinline__ void gemm_leave(gemm_ring *r, const float (&sum)[TOKENS / 2],
+                                                  int32_t count)
+{
+    const int round = gemm_round(FORMAT);
+    const uint32_t warp = threadIdx.x / TSR_CUDA_LANES;
+    const uint32_t lane = threadIdx.x % TSR_CUDA_LANES;
+    const uint32_t to =
+        r->sums + 4 * (2 * (lane % 4) * GEMM_SUMS_PITCH + warp * TSR_CUDA_TILE + lane / 4);
+
+#pragma unroll
+    for (int first = 0; first < TOKENS; first += round) {
+        if (first >= count)
+            break;
+        barrier_wait(gemm_empty(*r, GEMM_SUMS), r->rounds % 2 ^ 1);
+#pragma unroll
+        for (int j = first / 8; j < TOKENS / 8 && j < (first + round) / 8; j++) {
+            if (8 * j >= count)
+                break;
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                shared_store(to + 4 * ((8 * j - first + i % 2) * GEMM_SUMS_PITCH + i / 2 * 8),
+                             sum[4 * j + i]);
+        }
+        __syncwarp();
+        if (lane == 0)
+            barrier_arrive(gemm_full(*r, GEMM_SUMS));
+        r->rounds++;
+    }
+    gemm_give_item(r);
+}
+
+/* Items of one width, as long as they come. */
+template <tsr_weight_format FORMAT>
+static __device__ __forceinline__ void gemm_consume(gemm_ring *r, const gemm_width &w)
+{
+    for (;;) {
+        const gemm_item *item = gemm_take_item(*r);
+        float total[GEMM_KERNEL_TOKENS / 2];
+        if (item->count == 0)
+            break;
+        gemm_consume_item<FORMAT, GEMM_KERNEL_TOKENS>(r, w, item->count, total);
+        gemm_leave<FORMAT, GEMM_KERNEL_TOKENS>(r, total, item->count);
     }
 }
 
@@ -340,121 +387,16 @@ gemm_consume_scaled(gemm_ring *r, const gemm_width &w, const gemm_scales &scales
     }
 }
 
-/* ---- what becomes of the sums ---- */
-
-static __device__ __forceinline__ float gemm_row_scale(const gemm_item *item, bool channels,
-                                                       int32_t row)
+/* What such an item leaves. */
+template <tsr_weight_format FORMAT>
+static __device__ __forceinline__ void gemm_leave_scaled(gemm_ring *r, const gemm_width &w,
+                                                         const gemm_scales &scales,
+                                                         const gemm_item *item)
 {
-    const float scale = item->weight_scale[threadIdx.x / GEMM_GROUP];
+    float total[GEMM_SCALED_TOKENS / 2];
 
-    return channels ? item->channel[row] * scale : scale;
-}
-
-/* Sums to values: scales and bias. `channels`: rows of the weight have scales of their own. */
-template <int TOKENS>
-static __device__ __forceinline__ void gemm_finish(float (&y)[TOKENS / 2], const gemm_item *item,
-                                                   bool channels)
-{
-    const int32_t row = (int32_t)(threadIdx.x / TSR_CUDA_LANES) * TSR_CUDA_TILE +
-                        (int32_t)(threadIdx.x % TSR_CUDA_LANES) / 4;
-    const int32_t quad = (int32_t)(threadIdx.x % 4);
-    const float of_row[2] = {gemm_row_scale(item, channels, row),
-                             gemm_row_scale(item, channels, row + 8)};
-
-#pragma unroll
-    for (int i = 0; i < TOKENS / 2; i++) {
-        const float of_token = item->scale[i / 4 * 8 + 2 * quad + i % 2];
-        y[i] = __fmul_rn(y[i], __fmul_rn(of_token, of_row[i / 2 % 2]));
-    }
-    if (!item->biased[threadIdx.x / GEMM_GROUP])
-        return;
-    const float bias[2] = {item->bias[row], item->bias[row + 8]};
-#pragma unroll
-    for (int i = 0; i < TOKENS / 2; i++)
-        y[i] = __fadd_rn(y[i], bias[i / 2 % 2]);
-}
-
-/* Where values go. */
-typedef struct gemm_output {
-    float *y;
-    const float *add; /* NULL: nothing is added */
-    int64_t stride;
-    int32_t rows; /* of the weight */
-    bool fours;   /* consecutive values can be stored by 16 bytes */
-} gemm_output;
-
-static __device__ __forceinline__ gemm_output gemm_output_of(float *y, const float *add,
-                                                             int64_t stride, int32_t rows)
-{
-    const uintptr_t places = (uintptr_t)y | (uintptr_t)add;
-
-    return {y, add, stride, rows, places % 16 == 0 && stride % 4 == 0 && rows % 4 == 0};
-}
-
-/* Four lanes lane / 4 % 4 with four values each swap them, so that each has one of all four. */
-static __device__ __forceinline__ void gemm_swap(float v[4])
-{
-    const bool odd = threadIdx.x / 4 % 2 != 0;
-    const bool high = threadIdx.x / 8 % 2 != 0;
-
-#pragma unroll
-    for (int i = 0; i < 4; i += 2) {
-        const float got = __shfl_xor_sync(TSR_ALL_LANES, odd ? v[i] : v[i + 1], 4);
-        v[i] = odd ? got : v[i];
-        v[i + 1] = odd ? v[i + 1] : got;
-    }
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        const float got = __shfl_xor_sync(TSR_ALL_LANES, high ? v[i] : v[i + 2], 8);
-        v[i] = high ? got : v[i];
-        v[i + 2] = high ? v[i + 2] : got;
-    }
-}
-
-/* A lane's four consecutive rows of one token. */
-static __device__ __forceinline__ void gemm_put(const gemm_output &out, int64_t at, int32_t left,
-                                                const float v[4])
-{
-    float *to = out.y + at;
-    const float *add = out.add != NULL ? out.add + at : NULL;
-
-    if (out.fours) {
-        float4 y = make_float4(v[0], v[1], v[2], v[3]);
-        if (add != NULL) {
-            const float4 x = *(const float4 *)(const void *)add;
-            y = make_float4(__fadd_rn(x.x, y.x), __fadd_rn(x.y, y.y), __fadd_rn(x.z, y.z),
-                            __fadd_rn(x.w, y.w));
-        }
-        *(float4 *)(void *)to = y;
-        return;
-    }
-    for (int i = 0; i < 4; i++) {
-        if (i < left)
-            to[i] = add != NULL ? __fadd_rn(add[i], v[i]) : v[i];
-    }
-}
-
-/* `row` is the first of this warpgroup's. */
-template <int TOKENS>
-static __device__ __forceinline__ void
-gemm_store(const float (&y)[TOKENS / 2], const gemm_item *item, int32_t row, const gemm_output &out)
-{
-    const int32_t warp = (int32_t)(threadIdx.x / TSR_CUDA_LANES) % GEMM_HALF_TILES;
-    const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
-    const int32_t mine = lane / 4 % 4; /* which of four values after the swap */
-    const int32_t first = row + warp * TSR_CUDA_TILE + lane / 16 * 4 + mine / 2 * 8;
-    const int32_t count = item->count;
-
-#pragma unroll
-    for (int j = 0; j < TOKENS / 8; j++) {
-        const int32_t token = j * 8 + 2 * (lane % 4) + mine % 2;
-        if (j * 8 >= count)
-            break;
-        float v[4] = {y[4 * j], y[4 * j + 1], y[4 * j + 2], y[4 * j + 3]};
-        gemm_swap(v);
-        if (token < count && first < out.rows)
-            gemm_put(out, item->to[token] * out.stride + first, out.rows - first, v);
-    }
+    gemm_consume_scaled<FORMAT, GEMM_SCALED_TOKENS>(r, w, scales, item, total);
+    gemm_leave<FORMAT, GEMM_SCALED_TOKENS>(r, total, item->count);
 }
 
 #endif

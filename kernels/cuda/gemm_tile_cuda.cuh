@@ -1,18 +1,20 @@
 /*
- * The tile of a product of many rows, by a CTA of three warpgroups: 128 rows of weights, 64 for each
- * of the first two warpgroups, with up to 128 tokens that the third one brings:
+ * The tile of a product of many rows, by a CTA of warpgroups: 128 rows of weights, 64 for each of the
+ * first two, with up to 128 tokens that the third one brings; the fourth stores what comes of it:
  *
  *   slot     | codes of 8 tiles of 16 rows | their scales | tokens [<= 128] 64 columns, swizzled |
  *   ring     | slot | slot | .. |   full: copies have arrived      empty: all warps have read it
  *
- *   item     what a CTA multiplies next and what its sums need at the end; two, as a ring of their own
+ *   item     what a CTA multiplies next and what its sums need at the end; a few, as a ring of their own
+ *   sums     [token][128 rows], a round of tokens at a time
  *
  *   warps 0..3, 4..7   wgmma of a slot's tokens with registers goes on, the next slot's codes become
- *                      registers, the codes of the one behind it are read
+ *                      registers, the codes of the one behind it are read; sums are put down
  *   warps 8..11        16 bytes of a token a thread, and each warp two tiles of the weights in bulk
+ *   warps 12..15       sums become values and go to memory, while the next item is multiplied
  *
- * Sums are those of product_cuda.cuh: a slice of K is a chain of steps of 16 columns from zero;
- * slices are added in order.
+ * Where slices go apart (gemm_cuda.cu) the first two store for themselves. Sums are those of
+ * product_cuda.cuh: a slice of K is a chain of steps of 16 columns from zero; slices are added in order.
  */
 #ifndef TSR_KERNELS_CUDA_GEMM_TILE_CUDA_CUH
 #define TSR_KERNELS_CUDA_GEMM_TILE_CUDA_CUH
@@ -25,6 +27,9 @@
 
 enum {
     GEMM_TOKENS = 128,
+    GEMM_FEWER_TOKENS = 64, /* without wgmma */
+    GEMM_WIDE_MAJOR = 9,    /* of cards with it */
+    GEMM_KERNEL_TOKENS = WGMMA_HARDWARE ? GEMM_TOKENS : GEMM_FEWER_TOKENS,
     GEMM_SCALED_TOKENS = 64,
     GEMM_HALF = 64, /* rows of a warpgroup */
     GEMM_ROWS = 2 * GEMM_HALF,
@@ -35,17 +40,23 @@ enum {
     GEMM_PIECES = GEMM_TOKEN_BYTES / 16, /* copies of a token */
     GEMM_GROUP = 128,                    /* threads of a warpgroup */
     GEMM_THREADS = 3 * GEMM_GROUP,
+    GEMM_ALL_THREADS = 4 * GEMM_GROUP,
     GEMM_READERS = 8, /* warps that read a slot */
     GEMM_WRITERS = 4, /* and that fill it */
+    GEMM_STORERS = 4, /* and that store what comes of it */
     GEMM_WRITER_TILES = GEMM_TILES / GEMM_WRITERS,
     GEMM_PASSES = GEMM_TOKENS / (GEMM_GROUP / GEMM_PIECES),
     GEMM_PASS_TOKENS = GEMM_TOKENS / GEMM_PASSES,
     GEMM_MAX_SLOTS = 16,
-    GEMM_ITEMS = 2,
-    GEMM_BARRIER_BYTES = (GEMM_MAX_SLOTS + GEMM_ITEMS) * 16,
+    GEMM_ITEMS = 4,
+    GEMM_SUMS = GEMM_MAX_SLOTS + GEMM_ITEMS, /* the barriers of a tile's sums, as those of a slot */
+    GEMM_BARRIER_BYTES = (GEMM_SUMS + 1) * 16,
     GEMM_ALIGNMENT = 1024,
-    GEMM_PRODUCER_REGISTERS = 72,
-    GEMM_CONSUMER_REGISTERS = 216,
+    GEMM_SUMS_PITCH = GEMM_ROWS + 4, /* words of a token's sums: no bank conflicts */
+    GEMM_FEW_SUMS = 64,
+    GEMM_PRODUCER_REGISTERS = 56,
+    GEMM_CONSUMER_REGISTERS = 200,
+    GEMM_STORER_REGISTERS = 56,
 };
 
 /* Of a tile; `scaled`: where 128 columns share a scale. */
@@ -88,15 +99,19 @@ typedef struct gemm_item {
     bool biased[2];
 } gemm_item;
 
+static_assert(sizeof(gemm_item) % 16 == 0, "what stands behind items is read by 16 bytes");
+
 typedef struct gemm_ring {
     gemm_item *item; /* [GEMM_ITEMS] */
+    uint32_t sums;   /* [token][GEMM_SUMS_PITCH], where a kernel leaves room for them */
     uint32_t base;   /* of slot 0 */
     uint32_t barriers;
     uint32_t slot_bytes;
     int32_t slots;
     int32_t slot;
     uint32_t phase;
-    uint32_t items; /* that were filled, or read */
+    uint32_t items;  /* that were filled, or read */
+    uint32_t rounds; /* of sums that were put down, or stored */
 } gemm_ring;
 
 static __device__ __forceinline__ uint32_t gemm_full(const gemm_ring &r, int32_t slot)
@@ -158,6 +173,32 @@ static inline gemm_shape gemm_shape_of(tsr_weight_format format, int32_t tokens,
     return shape;
 }
 
+/* Tokens whose sums are put down at once: fewer where slots are large. */
+static __host__ __device__ __forceinline__ constexpr int32_t gemm_round(tsr_weight_format f)
+{
+    return f == TSR_WEIGHT_BF16 || f == TSR_WEIGHT_F16 ? GEMM_FEW_SUMS : GEMM_TOKENS;
+}
+
+/* Slots that a warp may be in at once (gemm_sums_cuda.cuh). */
+static inline int32_t gemm_least_slots(tsr_weight_format f)
+{
+    return f == TSR_WEIGHT_BF16 || f == TSR_WEIGHT_F16 ? 3 : 4;
+}
+
+/* Of a kernel that stores beside: fewer tokens where there is no room for as many. */
+static inline gemm_shape gemm_storing_shape_of(tsr_weight_format format, int32_t *tokens,
+                                               size_t room)
+{
+    for (;;) {
+        const int32_t round = *tokens < gemm_round(format) ? *tokens : gemm_round(format);
+        const gemm_shape shape =
+            gemm_shape_of(format, *tokens, (size_t)round * GEMM_SUMS_PITCH * 4, room);
+        if (shape.slots >= gemm_least_slots(format) || *tokens <= 16)
+            return shape;
+        *tokens /= 2;
+    }
+}
+
 /* By all threads of the CTA. `shared` is aligned to 16 bytes. */
 static __device__ __forceinline__ gemm_ring gemm_ring_open(unsigned char *shared,
                                                            const gemm_shape &shape)
@@ -165,6 +206,7 @@ static __device__ __forceinline__ gemm_ring gemm_ring_open(unsigned char *shared
     gemm_ring r;
 
     r.item = (gemm_item *)(void *)shared;
+    r.sums = async_address(shared) + GEMM_ITEMS * (uint32_t)sizeof(gemm_item);
     r.barriers = async_address(shared) + shape.before;
     r.base =
         (r.barriers + GEMM_BARRIER_BYTES + GEMM_ALIGNMENT - 1) / GEMM_ALIGNMENT * GEMM_ALIGNMENT;
@@ -173,6 +215,7 @@ static __device__ __forceinline__ gemm_ring gemm_ring_open(unsigned char *shared
     r.slot = 0;
     r.phase = 0;
     r.items = 0;
+    r.rounds = 0;
     if (threadIdx.x == 0) {
         for (int32_t i = 0; i < shape.slots; i++) {
             barrier_open(gemm_full(r, i), GEMM_GROUP + GEMM_WRITERS);
@@ -180,8 +223,10 @@ static __device__ __forceinline__ gemm_ring gemm_ring_open(unsigned char *shared
         }
         for (int32_t i = GEMM_MAX_SLOTS; i < GEMM_MAX_SLOTS + GEMM_ITEMS; i++) {
             barrier_open(gemm_full(r, i), 2 * GEMM_GROUP);
-            barrier_open(gemm_empty(r, i), GEMM_READERS);
+            barrier_open(gemm_empty(r, i), GEMM_READERS + GEMM_STORERS);
         }
+        barrier_open(gemm_full(r, GEMM_SUMS), GEMM_READERS);
+        barrier_open(gemm_empty(r, GEMM_SUMS), GEMM_STORERS);
         barriers_opened();
     }
     __syncthreads();
@@ -333,12 +378,39 @@ static __device__ __forceinline__ int32_t gemm_row_of(const int32_t *source, int
     return source != NULL ? source[pair] : pair;
 }
 
+/* Slot first + BEHIND: its weights, where they are not under way, and its tokens, from that far behind
+ * where `from` points. */
+template <tsr_weight_format FORMAT, int BEHIND>
+static __device__ __forceinline__ void
+gemm_fill(gemm_ring *r, const gemm_width &w, const gemm_weights &weights, int32_t ahead,
+          uint32_t to, const unsigned char *const (&from)[GEMM_PASSES], int32_t passes,
+          int32_t first)
+{
+    const int32_t k = first + BEHIND;
+
+    if (k >= w.slots)
+        return;
+    const uint32_t at = gemm_slot_at(*r, r->slot) + to;
+    barrier_wait(gemm_empty(*r, r->slot), r->phase ^ 1);
+    if (k >= ahead)
+        gemm_put_weights<FORMAT>(*r, r->slot, weights, k);
+#pragma unroll
+    for (int i = 0; i < GEMM_PASSES; i++) {
+        if (i < passes)
+            copy_16_behind<BEHIND * GEMM_TOKEN_BYTES>(at + i * GEMM_PASS_TOKENS * GEMM_TOKEN_BYTES,
+                                                      from[i]);
+    }
+    copies_arrive(gemm_full(*r, r->slot));
+    gemm_advance(r);
+}
+
 /* By all threads of the third warpgroup. The weights of the first `ahead` slots are under way. */
 template <tsr_weight_format FORMAT>
 static __device__ __forceinline__ void
 gemm_produce(gemm_ring *r, const gemm_width &w, const gemm_weights &weights,
              const uint16_t *operand, const gemm_item *item, int32_t count, int32_t ahead)
 {
+    enum { AT_ONCE = 4 }; /* slots whose pieces are found by the same addresses */
     const uint32_t thread = threadIdx.x % GEMM_GROUP;
     const uint32_t token = thread / GEMM_PIECES;
     const uint32_t piece = thread % GEMM_PIECES;
@@ -353,20 +425,34 @@ gemm_produce(gemm_ring *r, const gemm_width &w, const gemm_weights &weights,
         from[i] =
             (const unsigned char *)operand + (int64_t)row * w.row * GEMM_TOKEN_BYTES + piece * 16;
     }
-    for (int32_t k = 0; k < w.slots; k++) {
-        const uint32_t at = gemm_slot_at(*r, r->slot) + to;
-        barrier_wait(gemm_empty(*r, r->slot), r->phase ^ 1);
-        if (k >= ahead)
-            gemm_put_weights<FORMAT>(*r, r->slot, weights, k);
+    for (int32_t k = 0; k < w.slots; k += AT_ONCE) {
+        gemm_fill<FORMAT, 0>(r, w, weights, ahead, to, from, passes, k);
+        gemm_fill<FORMAT, 1>(r, w, weights, ahead, to, from, passes, k);
+        gemm_fill<FORMAT, 2>(r, w, weights, ahead, to, from, passes, k);
+        gemm_fill<FORMAT, 3>(r, w, weights, ahead, to, from, passes, k);
 #pragma unroll
-        for (int i = 0; i < GEMM_PASSES; i++) {
-            if (i < passes)
-                copy_16(at + i * GEMM_PASS_TOKENS * GEMM_TOKEN_BYTES,
-                        from[i] + (int64_t)k * GEMM_TOKEN_BYTES);
-        }
-        copies_arrive(gemm_full(*r, r->slot));
-        gemm_advance(r);
+        for (int i = 0; i < GEMM_PASSES; i++)
+            from[i] += AT_ONCE * GEMM_TOKEN_BYTES;
     }
+}
+
+/* An item whose slots are not filled yet. */
+typedef struct gemm_order {
+    gemm_weights weights;
+    const gemm_item *item; /* NULL: there is none */
+    int32_t count;
+    int32_t ahead;
+} gemm_order;
+
+/* Fills the slots of the item before, since what an item says takes a while to arrive. */
+template <tsr_weight_format FORMAT>
+static __device__ __forceinline__ void gemm_produce_last(gemm_ring *r, const gemm_width &w,
+                                                         const uint16_t *operand, gemm_order *last,
+                                                         const gemm_order &next)
+{
+    if (last->item != NULL)
+        gemm_produce<FORMAT>(r, w, last->weights, operand, last->item, last->count, last->ahead);
+    *last = next;
 }
 
 #endif

@@ -176,7 +176,8 @@ static void check_answers(tsr_device *device, const expert_input *in, const expe
     }
 }
 
-static void check_experts(sample_random *r, int kind)
+/* `apart`: gate and up quantize their input by different scales. */
+static void check_experts(sample_random *r, int kind, bool apart)
 {
     static expert_input in;
     static float first[ROWS * K * H];
@@ -189,8 +190,10 @@ static void check_experts(sample_random *r, int kind)
     shape.max_rows = ROWS;
     shape.max_answers = ROWS * K;
     fill_input(r, &in);
-    for (int e = 0; e < LOCAL; e++)
+    for (int e = 0; e < LOCAL; e++) {
         mlps[e] = sample_mlp_new(r, kind, H, I);
+        mlps[e].up->source.input_scale *= apart ? 0.7F : 1.0F;
+    }
     for (int i = 0; i < SAMPLE_DEVICES; i++) {
         static const int32_t count = ROWS;
         tsr_device *device = sample_device(i, &shape);
@@ -225,7 +228,9 @@ static void each_answer_is_its_experts_mlp_of_its_row(void **state)
 
     (void)state;
     for (int kind = 0; kind < SAMPLE_MLP_KINDS; kind++)
-        check_experts(&r, kind);
+        check_experts(&r, kind, false);
+    for (int kind = 1; kind <= 2; kind++)
+        check_experts(&r, kind, true);
 }
 
 int main(void)

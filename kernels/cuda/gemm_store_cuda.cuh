@@ -1,0 +1,232 @@
+/*
+ * What becomes of a tile's sums, by its fourth warpgroup, while the next tile is multiplied: scales,
+ * bias, what is added, and where they go. A warp takes a token, a lane four consecutive rows.
+ */
+#ifndef TSR_KERNELS_CUDA_GEMM_STORE_CUDA_CUH
+#define TSR_KERNELS_CUDA_GEMM_STORE_CUDA_CUH
+
+#include "kernels/cuda/gemm_sums_cuda.cuh"
+
+/* Where values go. */
+typedef struct gemm_output {
+    float *y;
+    const float *add; /* NULL: nothing is added */
+    int64_t stride;
+    int32_t rows; /* of the weight */
+    bool fours;   /* consecutive values can be stored by 16 bytes */
+    bool gates;   /* what is added is a gate instead */
+} gemm_output;
+
+static __device__ __forceinline__ gemm_output gemm_output_of(float *y, const float *add,
+                                                             int64_t stride, int32_t rows)
+{
+    const uintptr_t places = (uintptr_t)y | (uintptr_t)add;
+
+    return {y, add, stride, rows, places % 16 == 0 && stride % 4 == 0 && rows % 4 == 0, false};
+}
+
+/* A value with what stands at its place. */
+static __device__ __forceinline__ float gemm_joined(const gemm_output &out, float x, float v)
+{
+    if (out.add == NULL)
+        return v;
+    return out.gates ? __fmul_rn(tsr_silu(x), v) : __fadd_rn(x, v);
+}
+
+/* A lane's four consecutive rows of one token. */
+static __device__ __forceinline__ void gemm_put(const gemm_output &out, int64_t at, int32_t left,
+                                                const float v[4])
+{
+    float *to = out.y + at;
+    const float *add = out.add != NULL ? out.add + at : NULL;
+
+    if (out.fours) {
+        float4 x = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
+        if (add != NULL)
+            x = *(const float4 *)(const void *)add;
+        *(float4 *)(void *)to =
+            make_float4(gemm_joined(out, x.x, v[0]), gemm_joined(out, x.y, v[1]),
+                        gemm_joined(out, x.z, v[2]), gemm_joined(out, x.w, v[3]));
+        return;
+    }
+    for (int i = 0; i < 4; i++) {
+        if (i < left)
+            to[i] = gemm_joined(out, add != NULL ? add[i] : 0.0F, v[i]);
+    }
+}
+
+/* The next round of sums, when they have all been put down. */
+static __device__ __forceinline__ void gemm_take_sums(const gemm_ring &r)
+{
+    barrier_wait(gemm_full(r, GEMM_SUMS), r.rounds % 2);
+}
+
+static __device__ __forceinline__ void gemm_give_sums(gemm_ring *r)
+{
+    __syncwarp();
+    if (threadIdx.x % TSR_CUDA_LANES == 0)
+        barrier_arrive(gemm_empty(*r, GEMM_SUMS));
+    r->rounds++;
+}
+
+/* Which of the warps that store. */
+static __device__ __forceinline__ int32_t gemm_storer(void)
+{
+    return (int32_t)(threadIdx.x % GEMM_GROUP / TSR_CUDA_LANES);
+}
+
+/* What four consecutive rows of a tile are multiplied with and what is added to them. */
+typedef struct gemm_four {
+    float scale[4];
+    float bias[4];
+    bool biased;
+} gemm_four;
+
+/* `channels`: rows of the weight have scales of their own. */
+static __device__ __forceinline__ gemm_four gemm_four_of(const gemm_item *item, bool channels,
+                                                         int32_t row)
+{
+    const float scale = item->weight_scale[row / GEMM_HALF];
+    gemm_four f;
+
+    f.biased = item->biased[row / GEMM_HALF];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        f.scale[i] = channels ? __fmul_rn(item->channel[row + i], scale) : scale;
+        f.bias[i] = f.biased ? item->bias[row + i] : 0.0F;
+    }
+    return f;
+}
+
+/* Sums to values. */
+static __device__ __forceinline__ void gemm_finish(const gemm_four &f, float of_token, float v[4])
+{
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        v[i] = __fmul_rn(v[i], __fmul_rn(of_token, f.scale[i]));
+        v[i] = f.biased ? __fadd_rn(v[i], f.bias[i]) : v[i];
+    }
+}
+
+/* Four rows of a token's sums. */
+static __device__ __forceinline__ void gemm_get_sums(const gemm_ring &r, int32_t token, int32_t row,
+                                                     float v[4])
+{
+    const uint4 words = shared_load_16(r.sums + 4 * (uint32_t)(token * GEMM_SUMS_PITCH + row));
+
+    v[0] = __uint_as_float(words.x);
+    v[1] = __uint_as_float(words.y);
+    v[2] = __uint_as_float(words.z);
+    v[3] = __uint_as_float(words.w);
+}
+
+/* What will be added is far away while the tile is multiplied. */
+static __device__ __forceinline__ void gemm_call_for(const gemm_item *item, const gemm_output &out)
+{
+    enum { LINE = 32 }; /* floats */
+    const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
+
+    if (out.add == NULL)
+        return;
+    for (int32_t token = gemm_storer() * TSR_CUDA_LANES + lane; token < item->count;
+         token += GEMM_STORERS * TSR_CUDA_LANES) {
+        const float *from = out.add + item->to[token] * out.stride + item->block;
+        for (int32_t i = 0; i < GEMM_ROWS && item->block + i < out.rows; i += LINE)
+            asm volatile("prefetch.global.L2 [%0];" ::"l"(from + i));
+    }
+}
+
+/* Tokens `first` up to `end`, a round of sums, of a tile of 128 rows. */
+typedef struct gemm_tokens {
+    const gemm_item *item;
+    int32_t first;
+    int32_t end;
+} gemm_tokens;
+
+/* Where all can be stored by 16 bytes: so many tokens of a warp are fetched, then they are stored. */
+template <int TOGETHER, bool ADDS>
+static __device__ __forceinline__ void gemm_store_fours(const gemm_ring &r, const gemm_tokens &of,
+                                                        const gemm_four &four,
+                                                        const gemm_output &out)
+{
+    const int32_t within = (int32_t)(threadIdx.x % TSR_CUDA_LANES) * 4;
+    const int32_t row = of.item->block + within;
+
+    for (int32_t t = of.first + gemm_storer(); t < of.end; t += GEMM_STORERS * TOGETHER) {
+        float v[TOGETHER][4];
+        float4 x[TOGETHER];
+        float scale[TOGETHER];
+        int32_t to[TOGETHER];
+#pragma unroll
+        for (int i = 0; i < TOGETHER; i++) {
+            const int32_t token = min(t + i * GEMM_STORERS, of.end - 1);
+            to[i] = of.item->to[token];
+            scale[i] = of.item->scale[token];
+            gemm_get_sums(r, token - of.first, within, v[i]);
+            if (ADDS)
+                x[i] = *(const float4 *)(const void *)(out.add + to[i] * out.stride + row);
+        }
+#pragma unroll
+        for (int i = 0; i < TOGETHER; i++) {
+            float4 *y = (float4 *)(void *)(out.y + to[i] * out.stride + row);
+            if (t + i * GEMM_STORERS >= of.end)
+                break;
+            gemm_finish(four, scale[i], v[i]);
+            if (ADDS)
+                *y = make_float4(
+                    gemm_joined(out, x[i].x, v[i][0]), gemm_joined(out, x[i].y, v[i][1]),
+                    gemm_joined(out, x[i].z, v[i][2]), gemm_joined(out, x[i].w, v[i][3]));
+            else
+                *y = make_float4(v[i][0], v[i][1], v[i][2], v[i][3]);
+        }
+    }
+}
+
+/* Elsewhere. */
+static __device__ __forceinline__ void gemm_store_ones(const gemm_ring &r, const gemm_tokens &of,
+                                                       const gemm_four &four,
+                                                       const gemm_output &out)
+{
+    const int32_t within = (int32_t)(threadIdx.x % TSR_CUDA_LANES) * 4;
+    const int32_t row = of.item->block + within;
+
+    for (int32_t t = of.first + gemm_storer(); t < of.end; t += GEMM_STORERS) {
+        float v[4];
+        gemm_get_sums(r, t - of.first, within, v);
+        gemm_finish(four, of.item->scale[t], v);
+        gemm_put(out, of.item->to[t] * out.stride + row, out.rows - row, v);
+    }
+}
+
+static __device__ __forceinline__ void gemm_store_round(const gemm_ring &r, const gemm_tokens &of,
+                                                        bool channels, const gemm_output &out)
+{
+    const int32_t within = (int32_t)(threadIdx.x % TSR_CUDA_LANES) * 4;
+    const gemm_four four = gemm_four_of(of.item, channels, within);
+
+    if (of.item->block + within >= out.rows)
+        return;
+    if (!out.fours)
+        gemm_store_ones(r, of, four, out);
+    else if (out.add != NULL)
+        gemm_store_fours<2, true>(r, of, four, out);
+    else
+        gemm_store_fours<4, false>(r, of, four, out);
+}
+
+/* All rounds of an item. */
+template <tsr_weight_format FORMAT>
+static __device__ __forceinline__ void gemm_store(gemm_ring *r, const gemm_item *item,
+                                                  bool channels, const gemm_output &out)
+{
+    gemm_call_for(item, out);
+    for (int32_t first = 0; first < item->count; first += gemm_round(FORMAT)) {
+        gemm_take_sums(*r);
+        const gemm_tokens of = {item, first, min(item->count, first + gemm_round(FORMAT))};
+        gemm_store_round(*r, of, channels, out);
+        gemm_give_sums(r);
+    }
+    gemm_give_item(r);
+}
+
+#endif
