@@ -6,6 +6,7 @@
 #include "kernels/cuda/combine_cuda.cuh"
 
 #include "kernels/cuda/block_cuda.cuh"
+#include "kernels/cuda/few_cuda.cuh"
 #include "kernels/cuda/rows_cuda.cuh"
 
 static __global__ void __launch_bounds__(TSR_CUDA_THREADS)
@@ -29,7 +30,7 @@ tsr_status tsr_combine_cuda(tsr_device *device, const tsr_combine_block *b, tsr_
 
     if (b->tokens == 0)
         return TSR_OK;
-    if (b->next.linear != NULL)
+    if (b->next.linear != NULL && !tsr_few_makes(b->next.linear, b->tokens))
         return tsr_cuda_enter(tsr_cuda(device), b, stream);
     return tsr_cuda_launch(at, combine_kernel, *b, tsr_cuda(device)->faults);
 }

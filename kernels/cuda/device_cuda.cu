@@ -4,6 +4,7 @@
 #include "kernels/cuda/device_cuda.cuh"
 
 #include "kernels/cuda/blocks_cuda.cuh"
+#include "kernels/cuda/few_cuda.cuh"
 #include "kernels/cuda/gemm_cuda.cuh"
 #include "kernels/cuda/linear_cuda.cuh"
 #include "kernels/cuda/loaded_cuda.h"
@@ -380,6 +381,8 @@ static tsr_status prepare_kernels(tsr_cuda_device *cuda)
         st = tsr_gemm_prepare(cuda->ordinal, &cuda->gemm);
     if (st == TSR_OK)
         st = tsr_gemm_prepare_experts(&cuda->gemm);
+    if (st == TSR_OK)
+        st = tsr_few_prepare(&cuda->gemm);
     if (st == TSR_OK)
         st = tsr_cuda_prepare_tiles();
     if (st == TSR_OK)

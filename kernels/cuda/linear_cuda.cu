@@ -5,6 +5,7 @@
 #include "kernels/cuda/linear_cuda.cuh"
 
 #include "kernels/cuda/block_cuda.cuh"
+#include "kernels/cuda/few_cuda.cuh"
 #include "kernels/cuda/gemm_cuda.cuh"
 #include "kernels/cuda/number_cuda.cuh"
 
@@ -46,8 +47,18 @@ static tsr_status multiply_plainly(tsr_cuda_device *cuda, const tsr_cuda_product
 
 tsr_status tsr_cuda_multiply(tsr_cuda_device *cuda, const tsr_cuda_product *p, cudaStream_t stream)
 {
-    return tsr_cuda_is_packed(p->linear[0].format) ? tsr_gemm_dense(&cuda->gemm, p, stream)
-                                                   : multiply_plainly(cuda, p, stream);
+    if (!tsr_cuda_is_packed(p->linear[0].format))
+        return multiply_plainly(cuda, p, stream);
+    return tsr_few_takes(&cuda->gemm, p) ? tsr_few_multiply(&cuda->gemm, p, NULL, stream)
+                                         : tsr_gemm_dense(&cuda->gemm, p, stream);
+}
+
+/* Whether the product itself makes operand rows of `from`. */
+static bool makes_rows(const tsr_cuda_device *cuda, const tsr_cuda_product *p,
+                       const tsr_cuda_source *from)
+{
+    return from->row == NULL && from->count == NULL && from->up == NULL &&
+           tsr_few_makes(&p->linear[0], p->rows) && tsr_few_takes(&cuda->gemm, p);
 }
 
 /* Linears that follow linear `first` and go with it in one launch. */
@@ -67,11 +78,10 @@ static int32_t run_length(const tsr_cuda_linears *a, int32_t first)
 tsr_status tsr_cuda_run_linears(tsr_cuda_device *cuda, const tsr_cuda_linears *a,
                                 cudaStream_t stream)
 {
+    bool stands = a->entered && !tsr_few_makes(a->linear[0], a->rows);
     tsr_status st = TSR_OK;
 
     for (int32_t i = 0; st == TSR_OK && i < a->count;) {
-        const bool stands =
-            i > 0 ? tsr_cuda_share_rows(a->linear[i], a->linear[i - 1]) : a->entered;
         tsr_cuda_product p = {};
         p.add = a->add;
         p.x = tsr_cuda_operand_of(cuda);
@@ -82,13 +92,19 @@ tsr_status tsr_cuda_run_linears(tsr_cuda_device *cuda, const tsr_cuda_linears *a
             p.y[j] = a->y[i + j];
             p.y_stride[j] = a->linear[i + j]->out;
         }
+        stands = stands && (i == 0 || tsr_cuda_share_rows(a->linear[i], a->linear[i - 1]));
+        i += p.count;
         if (a->made)
             p.x.scale = cuda->work.ones;
-        else if (!stands)
-            st = tsr_cuda_make_rows(cuda, a->linear[i], &a->from, &p.x, a->rows, stream);
+        else if (!stands && makes_rows(cuda, &p, &a->from)) {
+            st = tsr_few_multiply(&cuda->gemm, &p, &a->from, stream);
+            continue;
+        }
+        if (!a->made && !stands)
+            st = tsr_cuda_make_rows(cuda, &p.linear[0], &a->from, &p.x, a->rows, stream);
+        stands = true;
         if (st == TSR_OK)
             st = tsr_cuda_multiply(cuda, &p, stream);
-        i += p.count;
     }
     return st;
 }

@@ -1,0 +1,353 @@
+/*
+ * Few rows with linears that share them (few_tile_cuda.cuh): who multiplies what, and how sums become
+ * values. Each warp stores its sums where the CTA is that finishes their token, which adds the slices
+ * up in order.
+ */
+#include "kernels/cuda/few_cuda.cuh"
+
+#include "kernels/cuda/few_rows_cuda.cuh"
+#include "kernels/cuda/gemm_cuda.cuh"
+
+/* A tile with a span of operand rows: an item, which CTA item % cluster finishes. The sums of its
+ * slices, one behind the other: [row of the tile][operand row of the span]. */
+static __device__ __forceinline__ uint32_t few_sums_at(const few_args &a, uint32_t memory,
+                                                       int32_t item, int32_t slice)
+{
+    const int32_t place = item / a.cluster * a.cut.slices + slice;
+
+    return memory + (uint32_t)(a.sums_at + place * FEW_ITEM_BYTES);
+}
+
+static __device__ __forceinline__ void few_store(uint32_t at, uint32_t cta, float low, float high)
+{
+    asm volatile("{\n"
+                 ".reg .b32 there;\n"
+                 "mapa.shared::cluster.u32 there, %0, %1;\n"
+                 "st.shared::cluster.v2.f32 [there], {%2, %3};\n"
+                 "}" ::"r"(at),
+                 "r"(cta), "f"(low), "f"(high)
+                 : "memory");
+}
+
+/* A warp's sums to the CTAs that finish them. */
+template <int SPANS>
+static __device__ __forceinline__ void few_hand_over(const few_args &a, const few_warp &w,
+                                                     uint32_t memory, const float sum[SPANS][4])
+{
+    const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
+
+    if (w.run.units == 0)
+        return;
+#pragma unroll
+    for (int j = 0; j < SPANS; j++) {
+        const int32_t item = w.tile * SPANS + j;
+        const uint32_t to = few_sums_at(a, memory, item, w.slice) + (uint32_t)lane * 8;
+        const uint32_t cta = (uint32_t)(item % a.cluster);
+        if (j * PRODUCT_COLUMNS >= a.p.rows)
+            continue;
+        few_store(to, cta, sum[j][0], sum[j][1]);
+        few_store(to + FEW_ITEM_BYTES / 2, cta, sum[j][2], sum[j][3]);
+    }
+}
+
+/* A value to finish: where its sums lie, where it goes, and what comes when these are there. */
+typedef struct few_value {
+    uint32_t sums;
+    int32_t linear;
+    int32_t token; /* -1: none */
+    int32_t out;   /* row of the linear */
+    int64_t at;    /* of y */
+    float scale;
+    float add;
+} few_value;
+
+/* Operand rows of an item that are looked at. */
+static __device__ __forceinline__ int32_t few_tokens(const few_args &a)
+{
+    return min(a.p.rows, (int32_t)PRODUCT_COLUMNS);
+}
+
+/* The n-th value of this thread. */
+template <int SPANS>
+static __device__ __forceinline__ few_value few_value_of(const few_args &a, uint32_t memory,
+                                                         int32_t n)
+{
+    const int32_t i = n * (int32_t)blockDim.x + (int32_t)threadIdx.x;
+    const int32_t row = i % TSR_CUDA_TILE;
+    const int32_t local = i / TSR_CUDA_TILE / few_tokens(a);
+    const int32_t within = i / TSR_CUDA_TILE - local * few_tokens(a);
+    const int32_t item = local * a.cluster + few_rank(a);
+    const int32_t index = (int32_t)blockIdx.x / a.cluster * a.group + item / SPANS;
+    const few_tile at = few_tile_of(a, index);
+    few_value v;
+
+    v.sums = few_sums_at(a, memory, item, 0) + (uint32_t)(row * PRODUCT_COLUMNS + within) * 4;
+    v.linear = at.linear;
+    v.token = item % SPANS * PRODUCT_COLUMNS + within;
+    v.out = at.tile * TSR_CUDA_TILE + row;
+    v.at = v.token * a.p.y_stride[at.linear] + v.out;
+    v.scale = v.add = 0.0F;
+    if (item >= a.group * SPANS || v.token >= a.p.rows || index >= a.end[a.p.count - 1] ||
+        v.out >= a.p.linear[at.linear].out)
+        v.token = -1;
+    return v;
+}
+
+static __device__ __forceinline__ void few_value_load(const few_args &a, few_value *v)
+{
+    if (v->token < 0)
+        return;
+    if (a.from.x == NULL)
+        v->scale = __ldcg(a.p.x.scale + v->token);
+    if (a.p.add != NULL && v->linear == 0)
+        v->add = __ldcg(a.p.add + v->at);
+}
+
+/* What an operand row that was made here is multiplied with. */
+static __device__ __forceinline__ float few_scale(const few_args &a, uint32_t memory, int32_t token)
+{
+    const float scale =
+        shared_load(memory + (uint32_t)(a.norms_at + token * (int32_t)sizeof(few_norm)) + 4);
+
+    return scale != 0.0F ? scale : 1.0F;
+}
+
+static __device__ __forceinline__ void few_finish(const few_args &a, uint32_t memory,
+                                                  const few_value &v)
+{
+    if (v.token < 0)
+        return;
+    float sum = shared_load(v.sums);
+#pragma unroll 4
+    for (int32_t s = 1; s < a.cut.slices; s++)
+        sum = __fadd_rn(sum, shared_load(v.sums + (uint32_t)(s * FEW_ITEM_BYTES)));
+    const float scale = a.from.x == NULL ? v.scale : few_scale(a, memory, v.token);
+    float value = product_value(a.p.linear[v.linear], sum, v.out, scale);
+    if (a.p.add != NULL && v.linear == 0)
+        value = __fadd_rn(value, v.add);
+    a.p.y[v.linear][v.at] = value;
+}
+
+static __device__ __forceinline__ void few_meet(const few_args &a)
+{
+    if (a.cluster == 1)
+        __syncthreads();
+    else
+        cluster_meet();
+}
+
+/* All values of the thread whose operands were not brought before. */
+template <int SPANS>
+static __device__ __forceinline__ void few_finish_rest(const few_args &a, uint32_t memory)
+{
+    const int32_t locals = (a.group * SPANS + a.cluster - 1) / a.cluster;
+    const int32_t values = locals * few_tokens(a) * TSR_CUDA_TILE;
+
+#pragma unroll 1
+    for (int32_t n = SPANS; n * (int32_t)blockDim.x < values; n++) {
+        few_value v = few_value_of<SPANS>(a, memory, n);
+        few_value_load(a, &v);
+        few_finish(a, memory, v);
+    }
+}
+
+template <tsr_weight_format FORMAT, int SPANS, bool SCALED>
+static __global__ void __launch_bounds__(FEW_WARPS *TSR_CUDA_LANES, 1)
+    few_kernel(const __grid_constant__ few_args a)
+{
+    extern __shared__ __align__(128) unsigned char shared[];
+    const uint32_t memory = async_address(shared);
+    const few_warp w = few_warp_of(a, memory, few_place(FORMAT));
+    few_value value[SPANS];
+    float sum[SPANS][4];
+
+    tsr_admit_kernel();
+    few_begin<FORMAT>(a, w);
+#pragma unroll
+    for (int n = 0; n < SPANS; n++)
+        value[n] = few_value_of<SPANS>(a, memory, n);
+    few_meet(a);
+    tsr_await_kernel();
+    if (SPANS * PRODUCT_COLUMNS <= FEW_MADE && a.from.x != NULL) {
+        few_look_around(a, memory);
+        few_make(a, shared);
+    } else {
+        few_stage(a, memory);
+    }
+#pragma unroll
+    for (int n = 0; n < SPANS; n++)
+        few_value_load(a, &value[n]);
+    copies_wait<0>();
+    __syncthreads();
+    few_slice<FORMAT, SPANS, SCALED>(a, w, memory, sum);
+    few_hand_over<SPANS>(a, w, memory, sum);
+    few_meet(a);
+#pragma unroll
+    for (int n = 0; n < SPANS; n++)
+        few_finish(a, memory, value[n]);
+    few_finish_rest<SPANS>(a, memory);
+}
+
+/* ---- launches ---- */
+
+typedef void (*few_function)(few_args);
+
+enum { FEW_KINDS = 5, FEW_WIDTHS = 3 };
+
+#define FEW_KERNELS(format, scaled)                                                                \
+    {                                                                                              \
+        few_kernel<format, 1, scaled>, few_kernel<format, 2, scaled>,                              \
+            few_kernel<format, 4, scaled>,                                                         \
+    }
+
+static const few_function few_kernels[FEW_KINDS][FEW_WIDTHS] = {
+    FEW_KERNELS(TSR_WEIGHT_BF16, false), FEW_KERNELS(TSR_WEIGHT_FP8, false),
+    FEW_KERNELS(TSR_WEIGHT_FP8, true),   FEW_KERNELS(TSR_WEIGHT_NVFP4, false),
+    FEW_KERNELS(TSR_WEIGHT_F16, false),
+};
+
+static const int32_t few_widths[FEW_WIDTHS] = {8, 16, 32}; /* operand rows */
+
+static int width_of(int32_t rows)
+{
+    int i = 0;
+
+    while (few_widths[i] < rows)
+        i++;
+    return i;
+}
+
+static int32_t place_of(tsr_weight_format format)
+{
+    switch (format) {
+    case TSR_WEIGHT_BF16:
+        return few_place(TSR_WEIGHT_BF16);
+    case TSR_WEIGHT_F16:
+        return few_place(TSR_WEIGHT_F16);
+    case TSR_WEIGHT_NVFP4:
+        return few_place(TSR_WEIGHT_NVFP4);
+    default:
+        return few_place(TSR_WEIGHT_FP8);
+    }
+}
+
+/* A launch. */
+typedef struct few_plan {
+    few_args a;
+    size_t bytes; /* of a CTA */
+    int32_t ctas;
+} few_plan;
+
+/* Lays a CTA's memory out in `room` bytes, with rings as deep as they go. Whether there is room. */
+static bool lay_out(few_plan *f, int32_t width, int32_t room)
+{
+    few_args *a = &f->a;
+    const int32_t chunks = (int32_t)tsr_cuda_ceil(a->cut.columns, FEW_CHUNK);
+    const int32_t ring = a->group * a->slices * place_of(a->p.linear[0].format);
+    const int32_t items = a->group * width / PRODUCT_COLUMNS;
+    const int32_t sums = (int32_t)tsr_cuda_ceil(items, a->cluster) * a->cut.slices * FEW_ITEM_BYTES;
+    const int32_t norms = FEW_MADE * (int32_t)sizeof(few_norm);
+
+    a->pitch = a->slices * a->cut.columns + PRODUCT_PAD;
+    const int32_t rows = width * a->pitch * 2;
+    const int32_t left = room - FEW_BARRIERS - rows - sums - norms;
+    const int32_t most = (left < FEW_RINGS ? left : FEW_RINGS) / ring;
+    a->depth = most < chunks ? most : chunks;
+    a->rows_at = FEW_BARRIERS + a->depth * ring;
+    a->sums_at = a->rows_at + rows;
+    a->norms_at = a->sums_at + sums;
+    f->bytes = (size_t)(a->norms_at + norms);
+    return left > 0 && a->depth > 0;
+}
+
+/* As many tiles a cluster as leave each processor so many CTAs; at once, unless there may be more. */
+static bool cut_for(const tsr_gemm_card *card, int32_t ctas, bool at_once, few_plan *f)
+{
+    few_args *a = &f->a;
+    const int32_t tiles = a->end[a->p.count - 1];
+    const int32_t clusters = card->processors * ctas / a->cluster;
+    const size_t part = card->shared_all / (size_t)ctas - FEW_SYSTEM;
+    const size_t room = part < card->shared ? part : card->shared;
+
+    const int32_t most = FEW_WARPS / a->slices;
+    const int32_t even = (int32_t)tsr_cuda_ceil(tiles, clusters);
+
+    if (most == 0 || (at_once && even > most))
+        return false;
+    a->group = even < most ? even : most;
+    f->ctas = (int32_t)tsr_cuda_ceil(tiles, a->group) * a->cluster;
+    return lay_out(f, few_widths[width_of(a->p.rows)], (int32_t)room - FEW_STATIC);
+}
+
+/* As few CTAs of a processor as are enough: what they leave free is where the next kernel begins. Wide
+ * rows, which gemm_cuda.cu cannot cut into their slices, may take several turns. */
+static bool make_plan(const tsr_gemm_card *card, const tsr_cuda_product *p, few_plan *f)
+{
+    const tsr_linear *l = &p->linear[0];
+    int32_t tiles = 0;
+
+    *f = {};
+    f->a.p = *p;
+    f->a.cut = product_cut_of(l->format, l->in);
+    for (int32_t i = 0; i < p->count; i++)
+        f->a.end[i] = tiles += (int32_t)tsr_cuda_ceil(p->linear[i].out, TSR_CUDA_TILE);
+    f->a.cluster = f->a.cut.slices < FEW_CLUSTER ? f->a.cut.slices : FEW_CLUSTER;
+    f->a.slices = (int32_t)tsr_cuda_ceil(f->a.cut.slices, f->a.cluster);
+    for (int32_t ctas = 1; ctas <= FEW_CTAS; ctas++) {
+        if (cut_for(card, ctas, true, f))
+            return true;
+    }
+    return f->a.cut.slices > FEW_CLUSTER &&
+           (cut_for(card, 2, false, f) || cut_for(card, 1, false, f));
+}
+
+tsr_status tsr_few_prepare(const tsr_gemm_card *card)
+{
+    tsr_status st = TSR_OK;
+
+    for (int i = 0; st == TSR_OK && i < FEW_KINDS * FEW_WIDTHS; i++)
+        st = TSR_CUDA(cudaFuncSetAttribute(few_kernels[i / FEW_WIDTHS][i % FEW_WIDTHS],
+                                           cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                           (int)card->shared - FEW_STATIC));
+    return st;
+}
+
+bool tsr_few_takes(const tsr_gemm_card *card, const tsr_cuda_product *p)
+{
+    few_plan f;
+
+    return p->rows <= (tsr_slices_of(p->linear[0].in) > FEW_CLUSTER ? FEW_ROWS : FEW_ROWS / 2) &&
+           make_plan(card, p, &f);
+}
+
+/* As many as every cluster makes sooner than a kernel of their own does. */
+bool tsr_few_makes(const tsr_linear *linear, int32_t rows)
+{
+    const int32_t most = linear->activation == TSR_ACTIVATION_NONE ? FEW_MADE : FEW_MADE_QUANTIZED;
+
+    return rows <= most && rows * linear->in <= FEW_MADE_ELEMENTS &&
+           tsr_cuda_is_packed(linear->format) && stage_makes(linear->activation);
+}
+
+tsr_status tsr_few_multiply(const tsr_gemm_card *card, const tsr_cuda_product *p,
+                            const tsr_cuda_source *from, cudaStream_t stream)
+{
+    const tsr_linear *l = &p->linear[0];
+    const int kind = tsr_gemm_kind(l->format, product_is_scaled(l->format, l->activation));
+    few_plan f;
+
+    if (p->rows == 0)
+        return TSR_OK;
+    if (!make_plan(card, p, &f))
+        return TSR_ERR_ARG;
+    if (from != NULL)
+        f.a.from = *from;
+    const tsr_cuda_launch_shape at = {
+        dim3((unsigned)f.ctas),
+        (unsigned)(f.a.group * f.a.slices * TSR_CUDA_LANES),
+        f.bytes,
+        stream,
+        f.a.cluster > 1 ? (unsigned)f.a.cluster : 0,
+    };
+    return tsr_cuda_launch(at, few_kernels[kind][width_of(p->rows)], f.a);
+}
