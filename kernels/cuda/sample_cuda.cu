@@ -383,6 +383,8 @@ static __device__ int32_t choose_bent(sample_team *t, weighed_row r, const tsr_s
     return choose(t, r, row, best);
 }
 
+/* Without rules and min_p it has no code for them, which would be fetched for nothing. */
+template <bool is_bent>
 static __global__ void __launch_bounds__(SAMPLE_THREADS)
     sample_kernel(tsr_sample_args a, sample_room room, tsr_cuda_faults faults)
 {
@@ -409,7 +411,7 @@ static __global__ void __launch_bounds__(SAMPLE_THREADS)
         int32_t token = best;
         if ((row.flags & TSR_SAMPLE_FORCED) != 0)
             token = forced_token(a.text, row);
-        else if (a.is_bent && ((row.flags & TSR_SAMPLE_RULED) != 0 || row.min_p > 0.0F))
+        else if (is_bent && ((row.flags & TSR_SAMPLE_RULED) != 0 || row.min_p > 0.0F))
             token = choose_bent(&team, r, a, row, held, room);
         else
             token = choose(&team, r, row, best);
@@ -463,8 +465,13 @@ static __global__ void check_kernel(tsr_sample_args a, tsr_cuda_faults faults)
 
 tsr_status tsr_cuda_prepare_sample(void)
 {
-    return TSR_CUDA(cudaFuncSetAttribute(sample_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                         TSR_CUDA_SHARED));
+    const cudaFuncAttribute attribute = cudaFuncAttributeMaxDynamicSharedMemorySize;
+    const tsr_status st =
+        TSR_CUDA(cudaFuncSetAttribute(sample_kernel<false>, attribute, TSR_CUDA_SHARED));
+
+    return st == TSR_OK
+               ? TSR_CUDA(cudaFuncSetAttribute(sample_kernel<true>, attribute, TSR_CUDA_SHARED))
+               : st;
 }
 
 tsr_status tsr_sample_cuda(tsr_device *device, const tsr_sample_args *a, tsr_stream s)
@@ -491,5 +498,8 @@ tsr_status tsr_sample_cuda(tsr_device *device, const tsr_sample_args *a, tsr_str
     at.threads = SAMPLE_THREADS;
     at.shared = room.is_held ? bytes + (size_t)room.seen * sizeof(int32_t) : 0;
     at.cluster = SAMPLE_CTAS;
-    return st == TSR_OK ? tsr_cuda_launch(at, sample_kernel, *a, room, faults) : st;
+    if (st != TSR_OK)
+        return st;
+    return a->is_bent ? tsr_cuda_launch(at, sample_kernel<true>, *a, room, faults)
+                      : tsr_cuda_launch(at, sample_kernel<false>, *a, room, faults);
 }
