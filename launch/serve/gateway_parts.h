@@ -23,12 +23,11 @@ struct tsr_gateway {
     tsr_http_server *server;
     tsr_http_tls *tls;
     tsr_engine_link *link; /* NULL until attached */
-    struct event *tick;    /* while the loop runs */
+    struct event *tick;    /* pings, and the end of a drain */
     struct event *end;     /* of a drain, at its deadline */
     tsr_access_keys keys;
     char fields[256];       /* header lines of every answer */
     const char *model_name; /* what answers carry */
-    const char *why;        /* it is dead */
     char lost[256];         /* what was said of the last engine that was lost */
     int64_t created;        /* unix time */
     int64_t begun_ns;

@@ -32,23 +32,8 @@ static tsr_status refuse(tsr_refusal *refusal, int status, const char *message)
     return st;
 }
 
-size_t tsr_http_head_end(const char *bytes, size_t count)
-{
-    const char *at = bytes;
-    const char *const end = bytes + count;
-
-    while (at < end) {
-        const char *line = memchr(at, '\n', (size_t)(end - at));
-        if (line == NULL)
-            return 0;
-        if (line - bytes >= 3 && memcmp(line - 3, "\r\n\r\n", 4) == 0)
-            return (size_t)(line - bytes) + 1;
-        at = line + 1;
-    }
-    return 0;
-}
-
-bool tsr_http_list_has(const char *list, const char *word)
+/* True when the list, divided by commas, holds the word; letters of either case. */
+static bool list_has(const char *list, const char *word)
 {
     const size_t bytes = strlen(word);
 
@@ -262,9 +247,9 @@ static tsr_status weigh_fields(fields *f)
     head->chunked = f->transfer != NULL;
     head->expects_continue = f->expect != NULL && !head->old;
     head->keep_alive = !head->old;
-    if (f->connection != NULL && tsr_http_list_has(f->connection, "close"))
+    if (f->connection != NULL && list_has(f->connection, "close"))
         head->keep_alive = false;
-    else if (f->connection != NULL && tsr_http_list_has(f->connection, "keep-alive"))
+    else if (f->connection != NULL && list_has(f->connection, "keep-alive"))
         head->keep_alive = true;
     return TSR_OK;
 }

@@ -41,9 +41,6 @@ typedef struct tsr_http_head {
     bool expects_continue;
 } tsr_http_head;
 
-/* Bytes of the head that begins at `bytes`, its empty line included; 0: not all of it is there. */
-size_t tsr_http_head_end(const char *bytes, size_t count);
-
 /*
  * Parses a whole head, writing into it.
  *
@@ -51,8 +48,5 @@ size_t tsr_http_head_end(const char *bytes, size_t count);
  */
 TSR_MUST_USE tsr_status tsr_http_head_parse(char *bytes, size_t count, tsr_http_head *ret_head,
                                             tsr_refusal *ret_refusal);
-
-/* True when `list`, divided by commas, holds `word`; letters of either case. */
-bool tsr_http_list_has(const char *list, const char *word);
 
 #endif
