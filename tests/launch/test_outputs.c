@@ -172,25 +172,6 @@ static void answers_take_the_place_of_old_ones_when_they_are_whole(void **state)
     assert_int_equal(there.st_mode & 0777, 0600);
 }
 
-/* `ulimit -f` counts blocks of 512 bytes in some shells and of 1024 in others. */
-static void a_limit_on_files_is_an_error_and_cuts_no_line(void **state)
-{
-    (void)state;
-    put_requests(MANY, 1);
-    (void)remove(answers);
-    assert_int_equal(run_batch("ulimit -f 40;", ""), 1);
-    assert_said("err", "cannot be written: File too large; the answers so far are kept");
-    assert_error_lines(1);
-    assert_in_range(count_lines(answers, NULL, NULL), 10, MANY - 1);
-    put_old();
-    assert_int_equal(run_batch("ulimit -f 40;", ""), 1);
-    assert_said("err", "answers.partial");
-    assert_old_stays();
-    assert_in_range(count_lines(scratch_path("answers.partial"), NULL, NULL), 10, MANY - 1);
-    assert_int_equal(remove(scratch_path("answers.partial")), 0);
-}
-
-/* Every custom_id from 0 has one line, and no other line is there. */
 static void assert_all_answered_once(int count)
 {
     char *seen = calloc((size_t)count, 1);
@@ -212,6 +193,43 @@ static void assert_all_answered_once(int count)
     free(seen);
 }
 
+/* While the run waits for more lines, a folder takes the output's place. */
+static void answers_that_cannot_take_their_place_stay_beside_it(void **state)
+{
+    (void)state;
+    put_requests(3, 1);
+    put_old();
+    assert_int_equal(
+        run_command_line("{ { cat %s; until [ -e %s.partial ]; do sleep 0.02; done; rm %s; "
+                         "mkdir %s; } | %s run %s --input /dev/stdin --output %s; }",
+                         question, answers, answers, answers, TSR_PROGRAM, DEMO, answers),
+        1);
+    assert_said("err", "Is a directory");
+    assert_int_equal(rmdir(answers), 0);
+    assert_int_equal(count_lines(scratch_path("answers.partial"), NULL, NULL), 3);
+    assert_int_equal(run_batch("", "--resume"), 0);
+    assert_all_answered_once(3);
+}
+
+/* `ulimit -f` counts blocks of 512 bytes in some shells and of 1024 in others. */
+static void a_limit_on_files_is_an_error_and_cuts_no_line(void **state)
+{
+    (void)state;
+    put_requests(MANY, 1);
+    (void)remove(answers);
+    assert_int_equal(run_batch("ulimit -f 40;", ""), 1);
+    assert_said("err", "cannot be written: File too large; the answers so far are kept");
+    assert_error_lines(1);
+    assert_in_range(count_lines(answers, NULL, NULL), 10, MANY - 1);
+    put_old();
+    assert_int_equal(run_batch("ulimit -f 40;", ""), 1);
+    assert_said("err", "answers.partial");
+    assert_old_stays();
+    assert_in_range(count_lines(scratch_path("answers.partial"), NULL, NULL), 10, MANY - 1);
+    assert_int_equal(remove(scratch_path("answers.partial")), 0);
+}
+
+/* Every custom_id from 0 has one line, and no other line is there. */
 static void a_resumed_run_answers_what_is_missing(void **state)
 {
     (void)state;
@@ -365,6 +383,7 @@ int main(void)
         cmocka_unit_test(nor_is_what_a_link_in_the_folder_leads_to),
         cmocka_unit_test(a_start_that_fails_leaves_what_was_there),
         cmocka_unit_test(answers_take_the_place_of_old_ones_when_they_are_whole),
+        cmocka_unit_test(answers_that_cannot_take_their_place_stay_beside_it),
         cmocka_unit_test(a_limit_on_files_is_an_error_and_cuts_no_line),
         cmocka_unit_test(a_resumed_run_answers_what_is_missing),
         cmocka_unit_test(only_answers_are_resumed),
