@@ -312,14 +312,16 @@ static void admit(tsr_scheduler *s, tsr_rank_load *load, tsr_live *live)
 static void decide_admissions(tsr_scheduler *s)
 {
     size_t room = s->shape.admission_bytes;
+    int32_t ids = s->shape.prompt_ids; /* fewer than the bytes hold, where none has rules */
 
     for (tsr_live *live = s->queue.first; live != NULL; live = s->queue.first) {
         const size_t bytes = tsr_admission_max_bytes(
             (uint32_t)live->token_count, live->rules != NULL ? tsr_rules_bytes(live->rules) : 0);
         tsr_rank_load *load = choose_rank(s, live);
-        if (load == NULL || live->in_flight > 0 || bytes > room)
+        if (load == NULL || live->in_flight > 0 || bytes > room || live->token_count > ids)
             return;
         room -= bytes;
+        ids -= live->token_count;
         admit(s, load, live);
     }
 }

@@ -24,8 +24,7 @@ static const char lines[] =
     ",\"temperature\":0,\"stop\":[\" 6\"]}}\n"
     "{\"custom_id\":\"short\",\"body\":{\"messages\":" COUNT
     ",\"temperature\":0,\"max_completion_tokens\":3}}\n"
-    "{\"custom_id\":\"tools\",\"body\":{\"messages\":" ADD
-    ",\"tools\":[{\"type\":\"function\"}]}}\n"
+    "{\"custom_id\":\"dry\",\"body\":{\"messages\":" ADD ",\"dry_multiplier\":1}}\n"
     "{\"custom_id\":\"url\",\"url\":\"/v1/completions\",\"body\":{\"messages\":" ADD "}}\n"
     "{\"custom_id\":\"two\",\"body\":{\"prompt\":[\"one two three\",\"four five six\"],"
     "\"max_tokens\":4,\"temperature\":0,\"ignore_eos\":true}}\n"
@@ -116,7 +115,7 @@ static void check_answers(void)
     assert_string_equal(finish, "length");
     assert_string_equal(text_of("two", 1, NULL), text_of("one", 0, NULL));
     assert_string_equal(text_of("seed", 0, NULL), text_of("seed-again", 0, NULL));
-    assert_failed("tools", "unsupported_parameter", "tools");
+    assert_failed("dry", "unsupported_parameter", "dry_multiplier");
     assert_failed("url", "invalid_value", "prompt");
     assert_failed("long", "context_length_exceeded", "max_tokens");
     json_t *usage = json_object_get(
@@ -218,6 +217,28 @@ static void a_slow_pipe_holds_up_no_rank(void **state)
     assert_said("err", "12 lines, 5 of them errors");
 }
 
+/* More ids than one step brings to a rank. */
+static void long_prompts_that_come_together_are_all_answered(void **state)
+{
+    (void)state;
+    enum { PROMPTS = 24, WORDS = 800 };
+    FILE *out = fopen(scratch_path("requests.jsonl"), "w");
+    assert_non_null(out);
+    for (int i = 0; i < PROMPTS; i++) {
+        (void)fprintf(out, "{\"custom_id\":\"%d\",\"body\":{\"max_tokens\":1,\"prompt\":\"%d", i,
+                      i);
+        for (int word = 0; word < WORDS; word++)
+            (void)fprintf(out, " %c", 'a' + word % 8);
+        (void)fputs("\"}}\n", out);
+    }
+    assert_int_equal(fclose(out), 0);
+    assert_int_equal(run_command_line("%s run %s --input %s --output %s", TSR_PROGRAM, MODEL,
+                                      scratch_path("requests.jsonl"),
+                                      scratch_path("answers.jsonl")),
+                     0);
+    assert_said("err", "24 requests");
+}
+
 static void a_drained_job_loses_no_line(void **state)
 {
     (void)state;
@@ -254,6 +275,7 @@ int main(void)
         cmocka_unit_test(a_byte_order_mark_and_line_ends_of_other_systems_do_no_harm),
         cmocka_unit_test(a_pipe_that_nobody_writes_to_yet_holds_up_no_rank),
         cmocka_unit_test(a_slow_pipe_holds_up_no_rank),
+        cmocka_unit_test(long_prompts_that_come_together_are_all_answered),
         cmocka_unit_test(a_drained_job_loses_no_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
