@@ -408,8 +408,9 @@ tsr_status tsr_cuda_multiply_tiles(tsr_cuda_device *cuda, const tsr_cuda_tiles *
     if (!tsr_cuda_is_packed(t->format))
         return multiply_plainly(cuda, a, stream);
     at.threads = (unsigned)(warps * TSR_CUDA_LANES);
-    at.shared =
-        operands * (size_t)a.rows_bytes + 2 * (size_t)warps * product_sums_bytes(a.together);
+    /* kernels of more threads than usual keep sums of all rows, however few there are */
+    const int32_t kept = at.threads > TILES_THREADS ? PRODUCT_TOKENS : a.together;
+    at.shared = operands * (size_t)a.rows_bytes + 2 * (size_t)warps * product_sums_bytes(kept);
     at.stream = stream;
     const bool scaled = product_is_scaled(t->format, t->activation);
     const tiles_kernel_of kernel = find_kernel(t->format, scaled, a.together, (int32_t)at.threads);

@@ -13,19 +13,26 @@ static const tsr_stream stream = {NULL};
 
 enum { H = 48, I = 64 };
 
-static void run_mlp(tsr_device *device, const tsr_mlp *mlp, const float *x, float *y,
-                    int32_t tokens)
+static void run_wide(tsr_device *device, const tsr_mlp *mlp, const float *x, float *y,
+                     int32_t tokens, int32_t width)
 {
+    const size_t count = (size_t)tokens * (size_t)width;
     const tsr_mlp_args a = {
-        .out = sample_row_room(device, (size_t)tokens * H),
-        .x = sample_rows(device, x, (size_t)tokens * H),
+        .out = sample_row_room(device, count),
+        .x = sample_rows(device, x, count),
         .mlp = mlp,
-        .x_row_bytes = H * tsr_device_activation_bytes(device),
+        .x_row_bytes = (size_t)width * tsr_device_activation_bytes(device),
         .tokens = tokens,
     };
 
     ASSERT_STATUS(TSR_OK, device->ops->mlp(device, &a, stream));
-    sample_get_rows(device, y, a.out, (size_t)tokens * H);
+    sample_get_rows(device, y, a.out, count);
+}
+
+static void run_mlp(tsr_device *device, const tsr_mlp *mlp, const float *x, float *y,
+                    int32_t tokens)
+{
+    run_wide(device, mlp, x, y, tokens, H);
 }
 
 /* Kind 0 is unquantized. */
@@ -61,6 +68,43 @@ static void the_mlp_meets_its_definition_with_the_same_bits_everywhere(void **st
         }
         for (size_t t = 0; t < TOKENS; t++)
             sample_assert_mlp(&m, x + t * H, first + t * H);
+        sample_mlp_free(&m);
+    }
+}
+
+/* Rows of more slices than a GPU's usual CTA has warps: hidden and intermediate of GLM-4.5-Air's dense
+ * layer have 8 and 22. */
+static void wide_rows_are_alike_everywhere_and_alone(void **state)
+{
+    enum { TOKENS = 3, WIDE = 4352, NARROW = 64 };
+    static float x[TOKENS * WIDE];
+    static float first[TOKENS * WIDE];
+    static float y[TOKENS * WIDE];
+    static float alone[WIDE];
+    tsr_work_shape shape = sample_shape;
+    sample_random r = {23};
+
+    (void)state;
+    shape.max_in = shape.hidden = WIDE;
+    shape.max_intermediate = WIDE;
+    for (int turn = 0; turn < 2 * SAMPLE_MLP_KINDS; turn++) {
+        const int kind = turn / 2;
+        const int32_t width = turn % 2 == 0 ? WIDE : NARROW;
+        const size_t count = (size_t)TOKENS * (size_t)width;
+        sample_mlp m = sample_mlp_new(&r, kind, width, width == WIDE ? NARROW : WIDE);
+        sample_floats(&r, x, count, 1.0F);
+        for (int i = 0; i < SAMPLE_DEVICES; i++) {
+            tsr_device *device = sample_device(i, &shape);
+            if (device == NULL)
+                continue;
+            const tsr_mlp loaded = sample_mlp_load(device, &m);
+            run_wide(device, &loaded, x, i == 0 ? first : y, TOKENS, width);
+            if (i > 0)
+                assert_mlp_like(i, kind, first, y, count);
+            run_wide(device, &loaded, x, alone, 1, width);
+            assert_memory_equal(i == 0 ? first : y, alone, (size_t)width * sizeof(float));
+            sample_close(device);
+        }
         sample_mlp_free(&m);
     }
 }
@@ -237,6 +281,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_mlp_meets_its_definition_with_the_same_bits_everywhere),
+        cmocka_unit_test(wide_rows_are_alike_everywhere_and_alone),
         cmocka_unit_test(more_rows_than_a_chunk_are_taken_in_turn),
         cmocka_unit_test(each_answer_is_its_experts_mlp_of_its_row),
     };
