@@ -242,7 +242,7 @@ static void finish_answer(tsr_answer *answer)
     }
     tsr_answer_add_whole(answer, &json);
     close_answer(answer);
-    tsr_gateway_reply_json(exchange, OK_STATUS, &json);
+    tsr_exchange_reply_json(exchange, OK_STATUS, &json);
 }
 
 static tsr_status push_output(tsr_choice *choice, const tsr_output *output, bool *ret_cancel)

@@ -209,7 +209,7 @@ static void begin_answer(tsr_gateway *gateway, tsr_http_exchange *exchange, tsr_
 
     if (!tsr_gateway_takes(gateway, exchange, 1))
         return;
-    json_t *body = tsr_gateway_read_json(exchange);
+    json_t *body = tsr_exchange_read_json(exchange);
     if (body == NULL)
         return;
     tsr_answer *answer = calloc(1, sizeof(*answer));

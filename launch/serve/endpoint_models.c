@@ -32,7 +32,7 @@ void tsr_serve_models(tsr_gateway *gateway, tsr_http_exchange *exchange)
         add_model(gateway, names->items[i], &json);
     }
     tsr_json_add(&json, "]}");
-    tsr_gateway_reply_json(exchange, OK_STATUS, &json);
+    tsr_exchange_reply_json(exchange, OK_STATUS, &json);
 }
 
 void tsr_serve_model(tsr_gateway *gateway, tsr_http_exchange *exchange)
@@ -50,5 +50,5 @@ void tsr_serve_model(tsr_gateway *gateway, tsr_http_exchange *exchange)
         return;
     }
     add_model(gateway, name, &json);
-    tsr_gateway_reply_json(exchange, OK_STATUS, &json);
+    tsr_exchange_reply_json(exchange, OK_STATUS, &json);
 }

@@ -39,7 +39,7 @@ void tsr_serve_health(tsr_gateway *gateway, tsr_http_exchange *exchange)
         tsr_json_add(&json, "%d}", gateway->facts.ranks);
     else
         tsr_json_add(&json, "null}");
-    tsr_gateway_reply_json(exchange, ready ? OK_STATUS : UNAVAILABLE, &json);
+    tsr_exchange_reply_json(exchange, ready ? OK_STATUS : UNAVAILABLE, &json);
 }
 
 /* An engine that is ready and has said nothing for much longer than it may take over a step hangs. */
@@ -60,7 +60,7 @@ void tsr_serve_live(tsr_gateway *gateway, tsr_http_exchange *exchange)
     tsr_json_text json = {0};
 
     tsr_json_add(&json, "{\"status\":\"%s\"}", alive ? "ok" : "dead");
-    tsr_gateway_reply_json(exchange, alive ? OK_STATUS : UNAVAILABLE, &json);
+    tsr_exchange_reply_json(exchange, alive ? OK_STATUS : UNAVAILABLE, &json);
 }
 
 void tsr_serve_version(tsr_gateway *gateway, tsr_http_exchange *exchange)
@@ -69,7 +69,7 @@ void tsr_serve_version(tsr_gateway *gateway, tsr_http_exchange *exchange)
 
     (void)gateway;
     tsr_json_add(&json, "{\"version\":\"%s\"}", TSR_VERSION);
-    tsr_gateway_reply_json(exchange, OK_STATUS, &json);
+    tsr_exchange_reply_json(exchange, OK_STATUS, &json);
 }
 
 static void add_names(const tsr_gateway *gateway, tsr_json_text *json)
@@ -129,7 +129,7 @@ void tsr_serve_server_info(tsr_gateway *gateway, tsr_http_exchange *exchange)
         json.status =
             tsr_text_add_string(&json.text, gateway->info != NULL ? gateway->info : "null");
     tsr_json_add(&json, "}");
-    tsr_gateway_reply_json(exchange, OK_STATUS, &json);
+    tsr_exchange_reply_json(exchange, OK_STATUS, &json);
 }
 
 void tsr_serve_experts(tsr_gateway *gateway, tsr_http_exchange *exchange)
@@ -148,7 +148,7 @@ void tsr_serve_experts(tsr_gateway *gateway, tsr_http_exchange *exchange)
         tsr_json_add(&json, "]");
     }
     tsr_json_add(&json, "]}");
-    tsr_gateway_reply_json(exchange, OK_STATUS, &json);
+    tsr_exchange_reply_json(exchange, OK_STATUS, &json);
 }
 
 void tsr_serve_drain(tsr_gateway *gateway, tsr_http_exchange *exchange)
@@ -157,5 +157,5 @@ void tsr_serve_drain(tsr_gateway *gateway, tsr_http_exchange *exchange)
 
     tsr_gateway_drain(gateway);
     tsr_json_add(&json, "{\"status\":\"draining\",\"requests\":%zu}", gateway->answers.live);
-    tsr_gateway_reply_json(exchange, ACCEPTED, &json);
+    tsr_exchange_reply_json(exchange, ACCEPTED, &json);
 }

@@ -121,7 +121,7 @@ static void reply_tokens(const tsr_gateway *gateway, tsr_http_exchange *exchange
     else
         tsr_json_add(&json, "null");
     tsr_json_add(&json, "}");
-    tsr_gateway_reply_json(exchange, OK_STATUS, &json);
+    tsr_exchange_reply_json(exchange, OK_STATUS, &json);
 }
 
 void tsr_serve_tokenize(tsr_gateway *gateway, tsr_http_exchange *exchange)
@@ -130,7 +130,7 @@ void tsr_serve_tokenize(tsr_gateway *gateway, tsr_http_exchange *exchange)
     tsr_text text = {0};
     tsr_ids ids = {0};
     bool strings = false;
-    json_t *body = tsr_gateway_read_json(exchange);
+    json_t *body = tsr_exchange_read_json(exchange);
     if (body == NULL)
         return;
 
@@ -182,14 +182,14 @@ static void reply_prompt(tsr_http_exchange *exchange, const tsr_text *text)
     tsr_json_add(&json, "{\"prompt\":");
     tsr_json_add_string(&json, text->bytes != NULL ? text->bytes : "", text->count);
     tsr_json_add(&json, "}");
-    tsr_gateway_reply_json(exchange, OK_STATUS, &json);
+    tsr_exchange_reply_json(exchange, OK_STATUS, &json);
 }
 
 void tsr_serve_detokenize(tsr_gateway *gateway, tsr_http_exchange *exchange)
 {
     tsr_refusal refusal = {0};
     tsr_text text = {0};
-    json_t *body = tsr_gateway_read_json(exchange);
+    json_t *body = tsr_exchange_read_json(exchange);
     if (body == NULL)
         return;
 
@@ -207,7 +207,7 @@ void tsr_serve_apply_template(tsr_gateway *gateway, tsr_http_exchange *exchange)
     const tsr_request_context context = loose_context(gateway);
     tsr_refusal refusal = {0};
     tsr_text text = {0};
-    json_t *body = tsr_gateway_read_json(exchange);
+    json_t *body = tsr_exchange_read_json(exchange);
     if (body == NULL)
         return;
 
@@ -225,5 +225,5 @@ void tsr_serve_tokenizer_info(tsr_gateway *gateway, tsr_http_exchange *exchange)
     tsr_json_text json = {0};
 
     tsr_json_add_value(&json, gateway->tokenizer_info);
-    tsr_gateway_reply_json(exchange, OK_STATUS, &json);
+    tsr_exchange_reply_json(exchange, OK_STATUS, &json);
 }

@@ -8,7 +8,6 @@
 #include "launch/serve/gateway_parts.h"
 
 #include "runtime/base/clock.h"
-#include "runtime/base/json_file.h"
 #include "runtime/base/log.h"
 
 #include <stdio.h>
@@ -25,7 +24,6 @@ enum {
     LEAST_QUEUE = 256,
     TOO_MANY = 429,
     UNAVAILABLE = 503,
-    BAD_REQUEST = 400,
     MOST_RETRY_S = 60,
     LOADING_RETRY_S = 5,
 };
@@ -75,35 +73,6 @@ void tsr_gateway_add_progress(const tsr_gateway *gateway, tsr_json_text *json)
         tsr_json_add(json, "%.1f}", left_s);
     else
         tsr_json_add(json, "null}");
-}
-
-void tsr_gateway_reply_json(tsr_http_exchange *exchange, int status, tsr_json_text *json)
-{
-    if (json->status == TSR_OK)
-        tsr_http_answer(exchange, &(tsr_http_reply){.status = status,
-                                                    .type = "application/json",
-                                                    .bytes = json->text.bytes,
-                                                    .count = json->text.count});
-    else
-        tsr_error_say(exchange, UNAVAILABLE, "out_of_memory", "%s", tsr_status_text(json->status));
-    tsr_text_close(&json->text);
-}
-
-json_t *tsr_gateway_read_json(tsr_http_exchange *exchange)
-{
-    json_error_t error = {0};
-    json_t *body =
-        tsr_json_loadb(exchange->body.bytes != NULL ? exchange->body.bytes : "",
-                       exchange->body.count, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
-
-    /* the bytes are not looked at again, and may be many */
-    tsr_text_close(&exchange->body);
-    if (json_is_object(body))
-        return body;
-    tsr_error_say(exchange, BAD_REQUEST, "invalid_json", "the body is not a JSON object%s%s",
-                  body == NULL ? ": " : "", body == NULL ? error.text : "");
-    json_decref(body);
-    return NULL;
 }
 
 /* Choices that may wait while others run. */

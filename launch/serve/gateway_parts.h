@@ -7,6 +7,7 @@
 #include "launch/serve/error_reply.h"
 #include "launch/serve/gateway.h"
 #include "launch/serve/http_tls.h"
+#include "launch/serve/json_exchange.h"
 #include "launch/serve/metrics.h"
 #include "launch/serve/tokenizer_info.h"
 
@@ -50,12 +51,6 @@ struct tsr_gateway {
 
 /* Whether a request for tokens is taken now; answers it where it is not. */
 bool tsr_gateway_takes(tsr_gateway *gateway, tsr_http_exchange *exchange, size_t choices);
-
-/* The body as JSON, an object; NULL: the request was answered. */
-json_t *tsr_gateway_read_json(tsr_http_exchange *exchange);
-
-/* Answers with JSON and closes it. */
-void tsr_gateway_reply_json(tsr_http_exchange *exchange, int status, tsr_json_text *json);
 
 /* {"phase":"weights","bytes":...}; null when nothing is known. */
 void tsr_gateway_add_progress(const tsr_gateway *gateway, tsr_json_text *json);
