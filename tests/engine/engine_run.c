@@ -304,8 +304,7 @@ static bool same_ids(const tsr_token_logprob *a, const tsr_token_logprob *b, siz
 {
     size_t i = 0;
 
-    while (i < count && a[i].token == b[i].token &&
-           memcmp(&a[i].logprob, &b[i].logprob, sizeof(float)) == 0)
+    while (i < count && a[i].token == b[i].token && a[i].logprob == b[i].logprob)
         i++;
     return i == count;
 }
@@ -322,10 +321,10 @@ void engine_run_same(const char *what, const run_answer *a, const run_answer *b,
         fail_msg("%s: other tokens", what);
     if (memcmp(a->logprob, b->logprob, tokens * sizeof(*a->logprob)) != 0)
         fail_msg("%s: other logprobs", what);
-    if (!same_ids(a->top[0], b->top[0], RUN_TOKENS * TSR_MOST_TOP))
+    if (!same_ids(a->top[0], b->top[0], (size_t)RUN_TOKENS * TSR_MOST_TOP))
         fail_msg("%s: other most probable ids", what);
     if (a->scored != b->scored || !same_ids(a->score, b->score, RUN_MODEL_LEN) ||
-        !same_ids(a->score_top[0], b->score_top[0], RUN_MODEL_LEN * TSR_MOST_TOP))
+        !same_ids(a->score_top[0], b->score_top[0], (size_t)RUN_MODEL_LEN * TSR_MOST_TOP))
         fail_msg("%s: other scores of the prompt", what);
     if (values > 0 && memcmp(a->logits, b->logits, values * sizeof(*a->logits)) != 0)
         fail_msg("%s: other logits", what);
