@@ -393,17 +393,15 @@ static void sampling_that_is_not_served_is_named(void **state)
     (void)state;
     tsr_problems problems = {0};
     tsr_generation_defaults d = {0};
-    ASSERT_STATUS(
-        TSR_OK, read_generation("{\"typical_p\": 1.0, \"num_beams\": 1, \"min_p\": null, "
-                                "\"max_new_tokens\": 7, \"transformers_version\": \"5\"}",
-                                &problems, &d));
+    ASSERT_STATUS(TSR_OK, read_generation("{\"typical_p\": 1.0, \"num_beams\": 1, \"min_p\": null, "
+                                          "\"max_new_tokens\": 7, \"transformers_version\": \"5\"}",
+                                          &problems, &d));
     assert_int_equal(problems.count, 0);
     assert_string_equal(d.unserved, "");
     assert_int_equal(d.max_new_tokens, 7);
-    ASSERT_STATUS(TSR_OK,
-                  read_generation("{\"typical_p\": 0.5, \"stop_strings\": [\"x\"], "
-                                  "\"new\": 1}",
-                                  &problems, &d));
+    ASSERT_STATUS(TSR_OK, read_generation("{\"typical_p\": 0.5, \"stop_strings\": [\"x\"], "
+                                          "\"new\": 1}",
+                                          &problems, &d));
     assert_string_equal(d.unserved, "typical_p 0.5, stop_strings a list");
     assert_int_equal(problems.count, 2); /* one for both, one for the unknown */
     assert_int_equal(problems.errors, 0);
