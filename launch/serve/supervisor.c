@@ -165,6 +165,10 @@ _Noreturn static void become(const char **command)
     char *const *words;
     sigset_t none;
 
+    /* its group is not the terminal's: mpirun would be stopped where it reads for rank 0 */
+    const int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (nothing >= 0)
+        (void)dup2(nothing, STDIN_FILENO);
     (void)setpgid(0, 0);
     tell_launcher();
     (void)sigemptyset(&none);
@@ -248,9 +252,8 @@ static void take_death(tsr_supervisor *s, int code)
     char why[WHY_BYTES];
 
     (void)snprintf(why, sizeof(why), "the engine has ended with exit code %d", code);
-    const bool asked = s->is_let_go;
-    if (asked || code == 0) {
-        s->args.over(s->args.context, asked ? 0 : code, why);
+    if (s->is_let_go) {
+        s->args.over(s->args.context, 0, why);
         return;
     }
     s->in_a_row = s->was_ready ? 1 : s->in_a_row + 1;
@@ -258,7 +261,8 @@ static void take_death(tsr_supervisor *s, int code)
     const bool permanent =
         !s->was_ever_ready && code >= FIRST_PERMANENT_CODE && code <= LAST_PERMANENT_CODE;
     if (permanent || recent > s->args.restarts) {
-        s->args.over(s->args.context, code, why);
+        s->args.over(s->args.context, code != 0 ? code : tsr_status_exit_code(TSR_ERR_INTERNAL),
+                     why);
         return;
     }
     tsr_log(TSR_LOG_WARN, "%s: starting it again (%d of %d within %d minutes)", why, recent,
