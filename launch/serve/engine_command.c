@@ -1,4 +1,5 @@
-/* Of the text side the engine needs the ids alone: what ends an answer, and how many there are. */
+/* Of the text side the engine needs the ids alone: what ends an answer, and how many there are. It
+ * opens all of it, so that what the gateway would refuse is said by one of them. */
 #include "launch/serve/engine_command.h"
 
 #include "launch/job.h"
@@ -23,7 +24,7 @@ static tsr_status prepare(void *context, const tsr_checkpoint *checkpoint, int32
 
     (void)ranks;
     const tsr_status st =
-        tsr_text_side_open(e->config, checkpoint->folder, &checkpoint->generation, false, &e->text);
+        tsr_text_side_open(e->config, checkpoint->folder, &checkpoint->generation, true, &e->text);
     if (st != TSR_OK)
         return st;
     *ret_needs = (tsr_job_needs){.token_ids = tsr_tokenizer_ids(e->text.tokenizer),

@@ -100,17 +100,28 @@ static tsr_status start_engine(served *s)
     return tsr_supervisor_open(&args, &s->supervisor);
 }
 
-/* Files that the engine would refuse too are refused here, before anything is started. */
+static void drop_line(void *context, tsr_log_level level, const char *line)
+{
+    (void)context;
+    (void)level;
+    (void)line;
+}
+
+/* Files that the engine would refuse too are refused here, before anything is started. One that was
+ * started already says what is wrong with them itself. */
 static tsr_status open_text(served *s)
 {
     const char *folder = s->args->config->folder;
     tsr_problems problems = {0};
     tsr_checkpoint *checkpoint = NULL;
 
+    if (s->args->engine_fd >= 0)
+        tsr_log_set_sink(drop_line, NULL);
     tsr_status st = tsr_checkpoint_open(folder, &problems, &checkpoint);
     tsr_problems_log(&problems);
     if (st == TSR_OK)
         st = tsr_text_side_open(s->args->config, folder, &checkpoint->generation, true, &s->text);
+    tsr_log_set_sink(NULL, NULL);
     tsr_checkpoint_close(checkpoint);
     tsr_problems_close(&problems);
     return st;

@@ -219,6 +219,8 @@ def what_cannot_start_says_why():
         return done.stderr
 
     refused(3, "--port", "0", folder="/nowhere")
+    told = refused(3, "--port", "0", folder="/nowhere", before=(MPIRUN, "-n", "2"))
+    assert told.count("error:") == 1, told
     refused(2, "--hostfile", "hosts")
     refused(2, "--ranks", "2", "--local-ranks", "2")
     refused(2, "--ranks", "2", before=(MPIRUN, "-n", "2"))
