@@ -53,11 +53,6 @@ int64_t tsr_engine_link_heard_ms(const tsr_engine_link *link)
     return link->socket.fd >= 0 ? link->heard_ms : 0;
 }
 
-size_t tsr_engine_link_live(const tsr_engine_link *link)
-{
-    return link->live.count;
-}
-
 void tsr_engine_link_detach(tsr_engine_link *link, const char *why)
 {
     const tsr_engine_gone gone = link->gone;
@@ -357,13 +352,28 @@ void tsr_engine_link_cancel(tsr_engine_link *link, uint64_t id)
         tsr_engine_link_detach(link, why_gone(TSR_ERR_CAPACITY));
 }
 
+/* One that no engine has; whoever is told of an end may cancel others, so there is no going on from
+ * where this was. */
+static tsr_live_request *first_unsent(const tsr_engine_link *link)
+{
+    tsr_live_request *r = link->live.first;
+    while (r != NULL && r->sent)
+        r = r->next;
+    return r;
+}
+
 void tsr_engine_link_end(tsr_engine_link *link)
 {
-    for (tsr_live_request *r = link->live.first; r != NULL;) {
-        const uint64_t id = r->request.id;
-        r = r->next;
-        tsr_engine_link_cancel(link, id);
+    static const tsr_output cancelled = {.finish = TSR_FINISH_CANCELLED};
+    tsr_status st = TSR_OK;
+
+    for (const tsr_live_request *r = link->live.first; r != NULL && st == TSR_OK; r = r->next) {
+        const tsr_serve_message message = {.kind = TSR_SERVE_CANCEL, .cancel = r->request.id};
+        if (r->sent)
+            st = add(link, &message);
     }
+    for (tsr_live_request *r; (r = first_unsent(link)) != NULL;)
+        end_request(link, r, &cancelled);
     say_end(link);
 }
 

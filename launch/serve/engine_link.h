@@ -58,7 +58,7 @@ TSR_MUST_USE tsr_status tsr_engine_link_open(struct event_base *base,
 /* Whoever looks after the engine is told when it is gone, and whether it had been ready. */
 typedef void (*tsr_engine_gone)(void *context, bool was_ready);
 
-/* Takes the socket of a new engine over; there is none attached. TSR_ERR_MEMORY, TSR_ERR_INTERNAL */
+/* Takes the socket of a new engine over, in any case; there is none attached. TSR_ERR_MEMORY, TSR_ERR_INTERNAL */
 TSR_MUST_USE tsr_status tsr_engine_link_attach(tsr_engine_link *link, int fd, tsr_engine_gone gone,
                                                void *context);
 
@@ -77,7 +77,7 @@ int64_t tsr_engine_link_heard_ms(const tsr_engine_link *link);
 TSR_MUST_USE tsr_status tsr_engine_link_submit(tsr_engine_link *link, const tsr_request *request);
 
 /* An output with TSR_FINISH_CANCELLED follows, unless the request ends by itself; nothing happens
- * where there is none of that id. Not during the call where no engine is attached. */
+ * where there is none of that id. During the call where no engine has it. */
 void tsr_engine_link_cancel(tsr_engine_link *link, uint64_t id);
 
 /* Cancels what lives, and the engine goes. */
@@ -85,9 +85,6 @@ void tsr_engine_link_end(tsr_engine_link *link);
 
 /* Ends every live request: no engine will come back. */
 void tsr_engine_link_fail(tsr_engine_link *link, tsr_status cause, const char *why);
-
-/* Requests that live. */
-size_t tsr_engine_link_live(const tsr_engine_link *link);
 
 /* NULL is allowed. */
 void tsr_engine_link_close(tsr_engine_link *link);

@@ -65,8 +65,7 @@ static void on_gone(void *context, bool was_ready)
     served *s = context;
 
     (void)was_ready;
-    if (!tsr_gateway_is_draining(s->gateway))
-        stop(s, tsr_status_exit_code(TSR_ERR_PEER), "the engine has ended");
+    stop(s, tsr_status_exit_code(TSR_ERR_PEER), "the engine has ended");
 }
 
 static void on_over(void *context, int code, const char *why)

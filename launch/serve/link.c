@@ -19,6 +19,7 @@ tsr_status tsr_serve_link_open(int fd, tsr_serve_link *ret_link)
 
     if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0) {
         tsr_log(TSR_LOG_ERROR, "the socket between gateway and engine: %s", strerror(errno));
+        (void)close(fd);
         return TSR_ERR_INTERNAL;
     }
     *ret_link = (tsr_serve_link){.fd = fd};

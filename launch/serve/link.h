@@ -18,7 +18,7 @@ typedef struct tsr_serve_link {
     bool ended; /* the other end has closed; what it wrote before is still to be taken */
 } tsr_serve_link;
 
-/* Takes a connected socket over. TSR_ERR_INTERNAL, logged: it cannot be made non-blocking */
+/* Takes a connected socket over, in any case. TSR_ERR_INTERNAL, logged: it cannot be made non-blocking */
 TSR_MUST_USE tsr_status tsr_serve_link_open(int fd, tsr_serve_link *ret_link);
 
 /* Queues a message. TSR_ERR_MEMORY; TSR_ERR_CAPACITY: it is too long, or the other end has not read

@@ -240,8 +240,10 @@ static void begin_request(client *c)
         (void)evbuffer_add(evhttp_request_get_output_buffer(request), body, strlen(body));
         (void)snprintf(path, sizeof(path), "%s/completions", l->path);
         c->sent_ns = tsr_clock_ns();
-        if (evhttp_make_request(c->connection, request, EVHTTP_REQ_POST, path) != 0)
-            l->out_of_memory = true;
+        if (evhttp_make_request(c->connection, request, EVHTTP_REQ_POST, path) != 0) {
+            l->out_of_memory = true; /* nobody would be told of its end */
+            (void)event_base_loopbreak(l->base);
+        }
     }
     free(body);
 }

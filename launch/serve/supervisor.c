@@ -340,8 +340,10 @@ static void on_connect(evutil_socket_t listener, short what, void *context)
     /* anybody of this machine can name the socket; the engine is one, and this user's */
     const bool expected =
         s->process != 0 && is_ours(fd) && tsr_engine_link_heard_ms(s->args.link) == 0;
-    if (!expected || tsr_engine_link_attach(s->args.link, fd, on_gone, s) != TSR_OK)
+    if (!expected)
         (void)close(fd);
+    else if (tsr_engine_link_attach(s->args.link, fd, on_gone, s) != TSR_OK)
+        tsr_log(TSR_LOG_WARN, "an engine that has come cannot be taken: it will end");
 }
 
 static tsr_status add_events(tsr_supervisor *s)
