@@ -2,6 +2,7 @@
  * store, each over the one before, and are refused in the same words. */
 #include "launch/config.h"
 
+#include "launch/command_table.h"
 #include "launch/option_table.h"
 #include "runtime/base/log.h"
 
@@ -14,53 +15,6 @@
 #include <unistd.h>
 
 enum { NAME_BYTES = 64, MAX_OPTIONS = 64, FAR = 1000 };
-
-typedef struct command_row {
-    const char *name;
-    tsr_command command;
-    const char *usage;
-    const char *help;
-    const char *example;
-} command_row;
-
-static const command_row commands[] = {
-    {"inspect", TSR_COMMAND_INSPECT, "inspect DIR [--json] [--html FILE]",
-     "what a checkpoint holds: shapes, the precision of every layer, problems",
-     "tessera inspect models/Qwen3-30B-A3B-NVFP4"},
-    {"plan", TSR_COMMAND_PLAN, "plan DIR --ranks N [--target TARGET|BYTES] [--json]",
-     "whether it fits, per rank and kind of memory, and how each layer is computed",
-     "tessera plan models/GLM-4.6-mixed --ranks 8 --target h200 --max-model-len 32K"},
-    {"run", TSR_COMMAND_RUN,
-     "run DIR [--prompt TEXT | --chat TEXT | --input FILE.jsonl --output FILE.jsonl]",
-     "generate: one prompt to the terminal, or a file of requests",
-     "mpirun -n 4 tessera run models/demo --chat 'What is 12 + 30?'"},
-    {"score", TSR_COMMAND_SCORE, "score DIR --tokens FILE --out FILE.safetensors",
-     "the logits of every position of given token sequences",
-     "mpirun -n 8 tessera score models/demo --tokens tokens.json --out logits.safetensors"},
-    {"bench", TSR_COMMAND_BENCH,
-     "bench DIR | comm | serve [--url URL] | --shape NAME [--precision MAP] [--json]",
-     "tokens per second, bytes moved, and how near that is to what the memory gives",
-     "tessera bench --shape qwen3-30b-a3b --precision experts=nvfp4,fp8 --batch 1,8,32"},
-    {"doctor", TSR_COMMAND_DOCTOR, "doctor [--expect-world-size N] [--json]",
-     "what the machines of a job have, what passes between its ranks, what is wrong and what mends "
-     "it",
-     "mpirun -n 4 tessera doctor --expect-world-size 4"},
-    {"serve", TSR_COMMAND_SERVE,
-     "serve DIR [--host ADDRESS] [--port N] [--ranks N [--hostfile FILE]]",
-     "an HTTP server that OpenAI's clients speak to; starts and watches over its ranks itself, or "
-     "is started by mpirun",
-     "tessera serve models/demo --ranks 4 --port 8000"},
-};
-enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
-
-static const command_row *find_command(const char *name)
-{
-    for (size_t i = 0; i < COMMANDS; i++) {
-        if (strcmp(commands[i].name, name) == 0)
-            return &commands[i];
-    }
-    return NULL;
-}
 
 /*
  * What launchers say of a process: Open MPI's mpirun, those that speak PMI or PMIx, and Slurm, whose
@@ -390,35 +344,49 @@ static void dash_names(int argc, char **argv)
     }
 }
 
+static bool asks_to_print(const char *word, tsr_config *config)
+{
+    for (size_t i = 0; i < tsr_printed_count; i++) {
+        if (strcmp(word, tsr_printed_rows[i].word) == 0) {
+            *(bool *)((char *)config + tsr_printed_rows[i].offset) = true;
+            return true;
+        }
+    }
+    return false;
+}
+
+static tsr_status refuse_command(const char *name)
+{
+    enum { NAMES_BYTES = 128 };
+    char names[NAMES_BYTES] = "";
+    size_t used = 0;
+
+    for (size_t i = 0; i < tsr_command_count && used < NAMES_BYTES; i++)
+        used += (size_t)snprintf(names + used, NAMES_BYTES - used, i > 0 ? ", %s" : "%s",
+                                 tsr_command_rows[i].name);
+    tsr_log(TSR_LOG_ERROR, "unknown command %s: one of %s", name, names);
+    return TSR_ERR_ARG;
+}
+
 tsr_status tsr_config_parse(int argc, char **argv, tsr_config *ret_config)
 {
     tsr_config config = {.temperature = (double)NAN, .top_p = (double)NAN, .top_k = -1};
 
-    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
-        strcmp(argv[1], "help") == 0) {
-        config.help = true;
+    if (argc < 2 || asks_to_print(argv[1], &config)) {
+        config.help |= argc < 2;
         *ret_config = config;
         return TSR_OK;
     }
-    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "version") == 0) {
-        config.version = true;
-        *ret_config = config;
-        return TSR_OK;
-    }
-    const command_row *row = find_command(argv[1]);
-    if (row == NULL) {
-        tsr_log(TSR_LOG_ERROR,
-                "unknown command %s: one of inspect, plan, run, score, bench, doctor, serve",
-                argv[1]);
-        return TSR_ERR_ARG;
-    }
+    const tsr_command_row *row = tsr_command_find(argv[1]);
+    if (row == NULL)
+        return refuse_command(argv[1]);
     config.command = row->command;
 
     dash_names(argc - 1, argv + 1);
     tsr_status st = store_environment(row->command, &config);
     if (st == TSR_OK)
         st = store_arguments(argc - 1, argv + 1, row->command, &config);
-    const bool wants_folder = row->command != TSR_COMMAND_DOCTOR;
+    const bool wants_folder = row->argument != NULL;
     if (st == TSR_OK && !wants_folder && config.folder != NULL) {
         tsr_log(TSR_LOG_ERROR, "unexpected argument %s", config.folder);
         return TSR_ERR_ARG;
@@ -454,17 +422,21 @@ void tsr_config_help(unsigned command, FILE *out)
         (void)fputs("tessera: mixture-of-experts models, every layer in its own precision, over "
                     "many ranks\n\n",
                     out);
-        for (size_t i = 0; i < COMMANDS; i++)
-            (void)fprintf(out, "  tessera %s\n      %s\n", commands[i].usage, commands[i].help);
+        for (size_t i = 0; i < tsr_command_count; i++)
+            (void)fprintf(out, "  tessera %s\n      %s\n", tsr_command_rows[i].usage,
+                          tsr_command_rows[i].help);
         (void)fputs("\ntessera COMMAND --help lists a command's options. Every option can be set "
-                    "in the environment:\nTESSERA_MAX_MODEL_LEN=32K is --max-model-len 32K.\n",
+                    "in the environment:\nTESSERA_MAX_MODEL_LEN=32K is --max-model-len 32K. "
+                    "tessera manual prints "
+                    "all of it as a page for man,\ntessera completion what bash completes commands "
+                    "by.\n",
                     out);
         return;
     }
-    for (size_t i = 0; i < COMMANDS; i++) {
-        if (commands[i].command == command)
-            (void)fprintf(out, "tessera %s\n  %s\n\n  %s\n\n", commands[i].usage, commands[i].help,
-                          commands[i].example);
+    for (size_t i = 0; i < tsr_command_count; i++) {
+        if (tsr_command_rows[i].command == command)
+            (void)fprintf(out, "tessera %s\n  %s\n\n  %s\n\n", tsr_command_rows[i].usage,
+                          tsr_command_rows[i].help, tsr_command_rows[i].example);
     }
     for (size_t i = 0; i < tsr_option_count; i++) {
         if (tsr_option_rows[i].commands & command)

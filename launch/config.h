@@ -37,6 +37,8 @@ typedef struct tsr_config {
     const char *folder; /* the checkpoint */
     bool help;
     bool version; /* `tessera --version`; nothing else is set */
+    bool manual;  /* `tessera manual`; likewise */
+    bool completion;
     bool json;
     const char *html; /* inspect */
 

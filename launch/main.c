@@ -4,12 +4,14 @@
 #include "launch/config.h"
 #include "launch/doctor_command.h"
 #include "launch/inspect_command.h"
+#include "launch/manual.h"
 #include "launch/plan_command.h"
 #include "launch/plan_request.h"
 #include "launch/run_command.h"
 #include "launch/score_command.h"
 #include "launch/serve/load_command.h"
 #include "launch/serve/serve_command.h"
+#include "launch/shell_completion.h"
 #include "launch/signals.h"
 #include "runtime/base/log.h"
 
@@ -71,10 +73,27 @@ static tsr_status run_command(const tsr_config *config, const tsr_launch_info *i
     return TSR_ERR_INTERNAL;
 }
 
+static bool prints_text(const tsr_config *config)
+{
+    return config->help || config->version || config->manual || config->completion;
+}
+
+static void print_text(const tsr_config *config, FILE *out)
+{
+    if (config->help)
+        tsr_config_help(config->command, out);
+    else if (config->version)
+        (void)fputs("tessera " TSR_VERSION "\n", out);
+    else if (config->manual)
+        tsr_manual_write(out);
+    else
+        tsr_shell_completion_write(out);
+}
+
 /* What parsing cannot see: options that need, or rule out, each other. */
 static tsr_status check_command(const tsr_config *config, const tsr_launch_info *info)
 {
-    if (config->help || config->version)
+    if (prints_text(config))
         return TSR_OK;
     if (info->mpi && config->local_ranks > 0) {
         tsr_log(TSR_LOG_ERROR, "--local-ranks is for one process: leave it out under mpirun");
@@ -143,11 +162,9 @@ int main(int argc, char **argv)
     }
     if (st != TSR_OK)
         return tsr_status_exit_code(st);
-    if (config.help || config.version) {
-        if (info.rank == 0 && config.help)
-            tsr_config_help(config.command, stdout);
-        else if (info.rank == 0)
-            (void)puts("tessera " TSR_VERSION);
+    if (prints_text(&config)) {
+        if (info.rank == 0)
+            print_text(&config, stdout);
         return tsr_status_exit_code(flush_output(TSR_OK));
     }
     tsr_log_set_level(info.rank == 0 ? level_of(config.log_level) : TSR_LOG_WARN);
