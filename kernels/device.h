@@ -54,6 +54,10 @@ TSR_MUST_USE tsr_status tsr_cuda_card_name(int32_t ordinal, size_t capacity, cha
 enum { TSR_CARD_ID_BYTES = 16 };
 TSR_MUST_USE tsr_status tsr_cuda_card_id(int32_t ordinal, unsigned char ret_id[TSR_CARD_ID_BYTES]);
 
+/* Where it is plugged in: "0000:17:00.0". TSR_ERR_DEVICE, logged */
+enum { TSR_CARD_BUS_BYTES = 24 };
+TSR_MUST_USE tsr_status tsr_cuda_card_bus(int32_t ordinal, char ret_bus[TSR_CARD_BUS_BYTES]);
+
 /*
  *   ordinal  of the GPU among those that are visible; the calling thread's from now on
  *

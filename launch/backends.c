@@ -131,6 +131,11 @@ const tsr_backend *tsr_backend_of(const char *name)
 /* What is wrong with the GPU of a single rank its device says in better words. */
 tsr_status tsr_backend_check(const tsr_backend *backend, const tsr_backend_ranks *ranks)
 {
+    if (backend->host && ranks->on_card > ranks->allowed)
+        tsr_log(TSR_LOG_WARN,
+                "%s: all ranks compute on CPUs; start as many as there are GPUs, or allow it with "
+                "--ranks-per-gpu %d",
+                ranks->crowd, (int)ranks->on_card);
     if (backend->host || ranks->ranks == 1)
         return TSR_OK;
     if (ranks->on_card == 0) {
@@ -142,9 +147,9 @@ tsr_status tsr_backend_check(const tsr_backend *backend, const tsr_backend_ranks
     }
     if (ranks->on_card > ranks->allowed) {
         tsr_log(TSR_LOG_ERROR,
-                "--backend %s: %d ranks on one GPU; start as many ranks as there are GPUs, or "
-                "allow it with --ranks-per-gpu %d",
-                backend->name, (int)ranks->on_card, (int)ranks->on_card);
+                "--backend %s: %s; start as many ranks as there are GPUs, each seeing its own or "
+                "all of its host's (CUDA_VISIBLE_DEVICES), or allow it with --ranks-per-gpu %d",
+                backend->name, ranks->crowd, (int)ranks->on_card);
         return TSR_ERR_DEVICE;
     }
     return TSR_OK;

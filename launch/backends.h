@@ -23,8 +23,9 @@ typedef struct tsr_backend {
 /* What a job asks of its GPUs. */
 typedef struct tsr_backend_ranks {
     int32_t ranks;
-    int32_t on_card; /* most ranks on one GPU; 0: a rank has none */
-    int32_t allowed; /* so many may be */
+    int32_t on_card;   /* most ranks on one GPU; 0: a rank has none */
+    int32_t allowed;   /* so many may be */
+    const char *crowd; /* who meets on one, for a message; borrowed */
 } tsr_backend_ranks;
 
 /* "auto" is the best this build has that is here and takes these ranks. NULL when there is no such
@@ -34,7 +35,8 @@ const tsr_backend *tsr_backend_find(const char *name, const tsr_backend_ranks *r
 /* The same before anything is known of ranks but that each would have what it needs. */
 const tsr_backend *tsr_backend_of(const char *name);
 
-/* Whether a backend that was named takes these ranks. TSR_ERR_DEVICE, logged */
+/* Whether a backend that was named takes these ranks. TSR_ERR_DEVICE, logged. That GPUs stay unused
+ * because ranks meet on one is a warning. */
 TSR_MUST_USE tsr_status tsr_backend_check(const tsr_backend *backend,
                                           const tsr_backend_ranks *ranks);
 

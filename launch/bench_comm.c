@@ -12,6 +12,7 @@
 #include "comm/exchange.h"
 #include "kernels/device.h"
 #include "launch/backends.h"
+#include "launch/bind.h"
 #include "launch/exchange_memory.h"
 #include "launch/host.h"
 #include "launch/ranks.h"
@@ -213,21 +214,24 @@ static tsr_status rank_main(tsr_comm *comm, void *context)
 {
     bench b = *(const bench *)context;
     const tsr_config *config = b.config;
-    tsr_host_share share;
-    tsr_host_share smallest;
+    tsr_hosts *hosts = NULL;
 
     b.comm = comm;
-    tsr_status st =
-        tsr_host_share_read(comm, !tsr_backend_of(config->backend)->host, &share, &smallest);
+    tsr_status st = tsr_hosts_open(comm, !tsr_backend_of(config->backend)->host, &hosts);
     if (st != TSR_OK)
         return st;
+    const tsr_host_share share = tsr_hosts_share(hosts, tsr_comm_rank(comm));
+    const tsr_host_share smallest = tsr_hosts_smallest(hosts);
     const tsr_backend_ranks ranks = {
         .ranks = smallest.ranks_here,
         .on_card = smallest.card_ranks,
         .allowed = (int32_t)config->ranks_per_gpu,
+        .crowd = tsr_hosts_crowd(hosts),
     };
     const tsr_backend *backend = tsr_backend_find(config->backend, &ranks);
     st = tsr_backend_check(backend, &ranks);
+    tsr_hosts_close(hosts);
+    tsr_bind_rank(&share, !backend->host);
     if (st == TSR_OK)
         st = backend->open(config, share.threads, share.card, &b.device);
     const tsr_exchange_memory memory =

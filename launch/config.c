@@ -58,6 +58,20 @@ static const launcher_row launchers[] = {
     {false, NULL, {"SLURM_NTASKS", "SLURM_NPROCS"}, NULL, NULL, NULL},
 };
 
+/* What names the network between hosts; the first that is set counts. */
+static const char *const mpi_networks[] = {"OMPI_MCA_btl_tcp_if_include",
+                                           "OMPI_MCA_btl_tcp_if_exclude", "UCX_NET_DEVICES"};
+static const char *const nccl_networks[] = {"NCCL_SOCKET_IFNAME", "NCCL_OOB_NET_IFNAME"};
+
+static const char *first_set(const char *const *names, size_t count)
+{
+    const char *value = NULL;
+
+    for (size_t i = 0; i < count && value == NULL; i++)
+        value = getenv(names[i]);
+    return value;
+}
+
 /* A number of the environment, or `otherwise`. */
 static int32_t environment_number(const char *name, int32_t otherwise)
 {
@@ -89,6 +103,8 @@ tsr_launch_info tsr_launch_info_read(char *const *arguments)
     tsr_launch_info info = {.arguments = arguments,
                             .colour_out = colour && isatty(STDOUT_FILENO),
                             .colour_err = colour && isatty(STDERR_FILENO),
+                            .mpi_network = first_set(mpi_networks, 3),
+                            .nccl_network = first_set(nccl_networks, 2),
                             .local_rank = -1};
 
     for (size_t i = 0; i < sizeof(launchers) / sizeof(launchers[0]); i++) {

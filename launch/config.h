@@ -125,16 +125,18 @@ typedef struct tsr_config {
 
 /* How this process was started. */
 typedef struct tsr_launch_info {
-    bool mpi;               /* by mpirun, srun or the like */
-    int32_t rank;           /* as the launcher says; 0 when alone */
-    int32_t size;           /* processes of the job, as the launcher says; 0: it does not */
-    const char *size_name;  /* of the variable that says so */
-    const char *job;        /* what the launcher calls the job; NULL: nothing */
-    int32_t local_rank;     /* among the job's processes on this host; -1: not known */
-    int32_t local_size;     /* how many they are; 0: not known */
-    char *const *arguments; /* of this program, NULL behind the last */
-    bool colour_out;        /* a terminal is on stdout and NO_COLOR is not set */
-    bool colour_err;        /* the same of stderr */
+    bool mpi;                 /* by mpirun, srun or the like */
+    int32_t rank;             /* as the launcher says; 0 when alone */
+    int32_t size;             /* processes of the job, as the launcher says; 0: it does not */
+    const char *size_name;    /* of the variable that says so */
+    const char *job;          /* what the launcher calls the job; NULL: nothing */
+    int32_t local_rank;       /* among the job's processes on this host; -1: not known */
+    int32_t local_size;       /* how many they are; 0: not known */
+    const char *mpi_network;  /* the interfaces that MPI was told to use; NULL: none */
+    const char *nccl_network; /* the same of NCCL */
+    char *const *arguments;   /* of this program, NULL behind the last */
+    bool colour_out;          /* a terminal is on stdout and NO_COLOR is not set */
+    bool colour_err;          /* the same of stderr */
 } tsr_launch_info;
 
 /* `arguments` of main are borrowed. */

@@ -13,6 +13,7 @@
 #include "launch/job.h"
 
 #include "launch/backends.h"
+#include "launch/bind.h"
 #include "launch/exchange_memory.h"
 #include "launch/host.h"
 #include "launch/path_report.h"
@@ -51,12 +52,15 @@ static tsr_spread spread_of(const char *name)
 }
 
 /* What the devices of this job are asked for. */
-static tsr_backend_ranks ranks_of(const job *j, const tsr_host_share *smallest)
+static tsr_backend_ranks ranks_of(const job *j, const tsr_hosts *hosts)
 {
+    const tsr_host_share smallest = tsr_hosts_smallest(hosts);
+
     return (tsr_backend_ranks){
-        .ranks = smallest->ranks_here,
-        .on_card = smallest->card_ranks,
+        .ranks = smallest.ranks_here,
+        .on_card = smallest.card_ranks,
         .allowed = (int32_t)j->config->ranks_per_gpu,
+        .crowd = tsr_hosts_crowd(hosts),
     };
 }
 
@@ -109,10 +113,11 @@ static tsr_status add_eos(const tsr_job_needs *needs, tsr_model_facts *model)
 }
 
 /* Coordinator: from the folder to a plan that fits. */
-static tsr_status make_plan(const job *j, const tsr_backend *backend,
-                            const tsr_host_share *smallest, tsr_plan **ret_plan)
+static tsr_status make_plan(const job *j, const tsr_backend *backend, const tsr_hosts *hosts,
+                            tsr_plan **ret_plan)
 {
-    const tsr_backend_ranks ranks = ranks_of(j, smallest);
+    const tsr_host_share smallest = tsr_hosts_smallest(hosts);
+    const tsr_backend_ranks ranks = ranks_of(j, hosts);
     tsr_problems problems = {0};
     tsr_checkpoint *checkpoint = NULL;
     tsr_plan_request request = {0};
@@ -131,9 +136,9 @@ static tsr_status make_plan(const job *j, const tsr_backend *backend,
     if (st == TSR_OK) {
         ask_for(&needs, &request);
         request.ranks_option = "mpirun -n";
-        share_memory(backend, smallest, &request);
+        share_memory(backend, &smallest, &request);
         if (request.threads == 0)
-            request.threads = smallest->threads;
+            request.threads = smallest.threads;
         st = tsr_plan_build(checkpoint, &request, &problems, ret_plan, &fits);
     }
     tsr_problems_log(&problems);
@@ -333,19 +338,24 @@ static tsr_status serve_plan(rank_run *r)
 static tsr_status plan_and_begin(rank_run *r)
 {
     const tsr_job_hooks *hooks = r->job->hooks;
+    const tsr_launch_info *info = r->job->info;
     const char *backend = r->job->config->backend;
-    tsr_host_share smallest = {0};
+    tsr_hosts *hosts = NULL;
     tsr_status made = TSR_OK;
 
-    tsr_status st =
-        tsr_host_share_read(r->comm, !tsr_backend_of(backend)->host, &r->share, &smallest);
+    tsr_status st = tsr_hosts_open(r->comm, !tsr_backend_of(backend)->host, &hosts);
     if (st == TSR_OK) {
-        const tsr_backend_ranks ranks = ranks_of(r->job, &smallest);
+        const tsr_backend_ranks ranks = ranks_of(r->job, hosts);
         r->backend = tsr_backend_find(backend, &ranks);
-        if (r->coordinator)
-            made = make_plan(r->job, r->backend, &smallest, &r->plan);
+        r->share = tsr_hosts_share(hosts, tsr_comm_rank(r->comm));
+        tsr_bind_rank(&r->share, !r->backend->host);
+        if (r->coordinator) {
+            tsr_hosts_say(hosts, info->mpi_network, info->nccl_network);
+            made = make_plan(r->job, r->backend, hosts, &r->plan);
+        }
         st = share_plan(r->comm, made, &r->plan);
     }
+    tsr_hosts_close(hosts);
     if (st == TSR_OK && r->coordinator)
         st = hooks->begin(hooks->context, r->plan, &r->source, &r->sink);
     return st;

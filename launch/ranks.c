@@ -119,18 +119,39 @@ static tsr_status run_local(const tsr_config *config, tsr_rank_main rank_main, v
     return st;
 }
 
+/* Too few (or many) were started, or those that were do not find each other. */
+static void say_other_size(const tsr_launch_info *info, int32_t expected, int32_t ranks)
+{
+    const char *verb = ranks == 1 ? "is" : "are";
+    const char *plural = ranks == 1 ? "" : "s";
+
+    if (info->size == expected)
+        tsr_log(
+            TSR_LOG_ERROR,
+            "--expect-world-size %d: there %s %d rank%s: %s says that %d were started, but they "
+            "do not find each other; start them with the mpirun of this program's MPI, or srun "
+            "--mpi=pmix",
+            expected, verb, ranks, plural, info->size_name, info->size);
+    else
+        tsr_log(
+            TSR_LOG_ERROR,
+            "--expect-world-size %d: there %s %d rank%s, for so many were started; check mpirun "
+            "-n and the slots of its hosts, srun -n, or --ranks",
+            expected, verb, ranks, plural);
+}
+
 /*
  * Processes that a launcher started together, but that do not find each other, would each do all
  * of the work and write the same files. One of them says so.
  */
-static tsr_status check_size(const tsr_config *config, const tsr_launch_info *info, int32_t ranks)
+tsr_status tsr_ranks_check_size(const tsr_config *config, const tsr_launch_info *info,
+                                int32_t ranks)
 {
     const int32_t expected = (int32_t)config->expect_world_size;
 
     if (expected > 0 && ranks != expected) {
         if (info->rank == 0)
-            tsr_log(TSR_LOG_ERROR, "--expect-world-size %d: there %s %d rank%s", expected,
-                    ranks == 1 ? "is" : "are", ranks, ranks == 1 ? "" : "s");
+            say_other_size(info, expected, ranks);
         return TSR_ERR_INIT;
     }
     const int32_t processes = info->mpi ? ranks : 1;
@@ -151,7 +172,8 @@ tsr_status tsr_ranks_run(const tsr_config *config, const tsr_launch_info *info,
     tsr_status st = TSR_OK;
 
     if (!info->mpi) {
-        st = check_size(config, info, config->local_ranks > 0 ? (int32_t)config->local_ranks : 1);
+        st = tsr_ranks_check_size(config, info,
+                                  config->local_ranks > 0 ? (int32_t)config->local_ranks : 1);
         if (st != TSR_OK)
             return st;
         tsr_signals_be(-1, true);
@@ -167,7 +189,7 @@ tsr_status tsr_ranks_run(const tsr_config *config, const tsr_launch_info *info,
         return st;
     if (tsr_comm_size(comm) > 1)
         tsr_log_set_rank(tsr_comm_rank(comm));
-    st = check_size(config, info, tsr_comm_size(comm));
+    st = tsr_ranks_check_size(config, info, tsr_comm_size(comm));
     if (st != TSR_OK) {
         tsr_comm_close(comm); /* all find the same, and none has to hear it */
         return st;

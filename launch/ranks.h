@@ -15,4 +15,11 @@ typedef tsr_status (*tsr_rank_main)(tsr_comm *comm, void *context);
 TSR_MUST_USE tsr_status tsr_ranks_run(const tsr_config *config, const tsr_launch_info *info,
                                       tsr_rank_main rank_main, void *context);
 
+/*
+ * Whether a job of `ranks` is the one that was meant: as many as --expect-world-size or, without it,
+ * no fewer than the launcher has started. TSR_ERR_INIT, logged by the launcher's process 0
+ */
+TSR_MUST_USE tsr_status tsr_ranks_check_size(const tsr_config *config, const tsr_launch_info *info,
+                                             int32_t ranks);
+
 #endif

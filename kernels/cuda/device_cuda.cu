@@ -438,6 +438,17 @@ extern "C" tsr_status tsr_cuda_card_id(int32_t ordinal, unsigned char ret_id[TSR
     return st;
 }
 
+extern "C" tsr_status tsr_cuda_card_bus(int32_t ordinal, char ret_bus[TSR_CARD_BUS_BYTES])
+{
+    cudaDeviceProp card;
+    const tsr_status st = find_card(ordinal, &card);
+
+    if (st == TSR_OK)
+        (void)snprintf(ret_bus, TSR_CARD_BUS_BYTES, "%04x:%02x:%02x.0", (unsigned)card.pciDomainID,
+                       (unsigned)card.pciBusID, (unsigned)card.pciDeviceID);
+    return st;
+}
+
 extern "C" tsr_status tsr_device_open_cuda(int32_t ordinal, tsr_device **ret_device)
 {
     cudaDeviceProp card;

@@ -32,6 +32,14 @@ tsr_status tsr_cuda_card_id(int32_t ordinal, unsigned char ret_id[TSR_CARD_ID_BY
     return refuse();
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): written where there is CUDA */
+tsr_status tsr_cuda_card_bus(int32_t ordinal, char ret_bus[TSR_CARD_BUS_BYTES])
+{
+    (void)ordinal;
+    (void)ret_bus;
+    return refuse();
+}
+
 tsr_status tsr_device_open_cuda(int32_t ordinal, tsr_device **ret_device)
 {
     (void)ordinal;

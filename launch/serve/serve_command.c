@@ -8,6 +8,7 @@
  */
 #include "launch/serve/serve_command.h"
 
+#include "launch/ranks.h"
 #include "launch/serve/engine_command.h"
 #include "launch/serve/gateway_command.h"
 #include "launch/serve/http_server.h"
@@ -119,6 +120,18 @@ static tsr_status be_engine(const tsr_config *config, const tsr_launch_info *inf
     return st;
 }
 
+/* A server that starts its ranks itself knows how many there will be. mpirun may start them in an
+ * allocation of more processes; an engine alone may not be one of several. */
+static tsr_status check_size(const tsr_config *config, const tsr_launch_info *info)
+{
+    const tsr_launch_info nobody = {0};
+    const int64_t threads = config->local_ranks > 0 ? config->local_ranks : 1;
+
+    if (config->ranks > 0)
+        return tsr_ranks_check_size(config, &nobody, (int32_t)config->ranks);
+    return tsr_ranks_check_size(config, info, (int32_t)threads);
+}
+
 void tsr_serve_command(const tsr_config *config, const tsr_launch_info *info, int *ret_code)
 {
     tsr_gateway_command_args args = {.config = config, .info = info, .engine_fd = -1};
@@ -128,8 +141,9 @@ void tsr_serve_command(const tsr_config *config, const tsr_launch_info *info, in
         *ret_code = tsr_status_exit_code(be_engine(config, info));
         return;
     }
-    const tsr_status st =
-        tsr_listen_open(config->host, (int32_t)config->port, &args.listener, &port);
+    tsr_status st = check_size(config, info);
+    if (st == TSR_OK)
+        st = tsr_listen_open(config->host, (int32_t)config->port, &args.listener, &port);
     if (st == TSR_OK)
         tsr_gateway_command(&args, ret_code);
     else

@@ -170,6 +170,26 @@ uint64_t tsr_machine_memory(const char *root)
     return tsr_smaller_size(bytes, group_limit(root, "memory", memory_of_version_1));
 }
 
+int32_t tsr_machine_numa_node(const char *root, const char *bus)
+{
+    char path[FILE_BYTES];
+    const uint64_t none = UINT64_MAX; /* what -1 reads as */
+
+    (void)snprintf(path, sizeof(path), "%s/sys/bus/pci/devices/%s/numa_node", root, bus);
+    const uint64_t node = read_amount(path, "", none);
+    return node > INT32_MAX ? -1 : (int32_t)node;
+}
+
+void tsr_machine_boot(const char *root, size_t capacity, char *ret_text)
+{
+    char path[FILE_BYTES];
+    char text[TEXT_BYTES] = "";
+
+    (void)snprintf(path, sizeof(path), "%s/proc/sys/kernel/random/boot_id", root);
+    (void)read_line(path, "", text);
+    (void)snprintf(ret_text, capacity, "%.*s", (int)capacity - 1, text);
+}
+
 static void read_affinity(tsr_machine_cpus *cpus)
 {
     const long online = sysconf(_SC_NPROCESSORS_ONLN);

@@ -4,6 +4,7 @@
 #define TSR_RUNTIME_BASE_MACHINE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /*
@@ -14,6 +15,12 @@
  *   root  stands in front of /proc and /sys: "" for this machine
  */
 uint64_t tsr_machine_memory(const char *root);
+
+/* The NUMA node that a PCI device ("0000:17:00.0") is next to; -1 where the machine does not say. */
+int32_t tsr_machine_numa_node(const char *root, const char *bus);
+
+/* What tells this machine, since it was started, from every other; "" where it does not say. */
+void tsr_machine_boot(const char *root, size_t capacity, char *ret_text);
 
 typedef struct tsr_machine_cpus {
     int32_t cores; /* this process may run on, at least 1 */

@@ -115,6 +115,24 @@ static void a_quota_of_time_limits_the_cores(void **state)
     assert_int_equal(tsr_machine_cpus_read(machine->root).quota, 0);
 }
 
+static void a_device_is_next_to_a_node(void **state)
+{
+    const made_machine *machine = *state;
+    char boot[16];
+
+    assert_int_equal(tsr_machine_numa_node(machine->root, "0000:17:00.0"), -1);
+    put(machine, "/sys/bus/pci/devices/0000:17:00.0/numa_node", "1\n");
+    put(machine, "/sys/bus/pci/devices/0000:18:00.0/numa_node", "-1\n");
+    assert_int_equal(tsr_machine_numa_node(machine->root, "0000:17:00.0"), 1);
+    assert_int_equal(tsr_machine_numa_node(machine->root, "0000:18:00.0"), -1);
+
+    tsr_machine_boot(machine->root, sizeof(boot), boot);
+    assert_string_equal(boot, "");
+    put(machine, "/proc/sys/kernel/random/boot_id", "3fd7b2a0-a53c-4d2e\n");
+    tsr_machine_boot(machine->root, sizeof(boot), boot);
+    assert_string_equal(boot, "3fd7b2a0-a53c-4");
+}
+
 static void processes_share_cores_and_quota(void **state)
 {
     (void)state;
@@ -234,6 +252,7 @@ int main(void)
                                         remove_machine),
         cmocka_unit_test_setup_teardown(a_quota_of_time_limits_the_cores, make_machine,
                                         remove_machine),
+        cmocka_unit_test_setup_teardown(a_device_is_next_to_a_node, make_machine, remove_machine),
         cmocka_unit_test(processes_share_cores_and_quota),
         cmocka_unit_test_setup_teardown(the_limit_of_the_own_group_counts_and_not_a_neighbours,
                                         make_machine, remove_machine),

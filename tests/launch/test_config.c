@@ -194,7 +194,8 @@ static void ranks_without_a_gpu_each_compute_on_the_host(void **state)
 {
     (void)state;
     const tsr_backend_ranks none = {.ranks = 4, .on_card = 0, .allowed = 1};
-    const tsr_backend_ranks shared = {.ranks = 4, .on_card = 2, .allowed = 1};
+    const tsr_backend_ranks shared = {
+        .ranks = 4, .on_card = 2, .allowed = 1, .crowd = "rank 1 and rank 2 meet"};
     const tsr_backend_ranks asked = {.ranks = 4, .on_card = 2, .allowed = 2};
     const tsr_backend_ranks each = {.ranks = 4, .on_card = 1, .allowed = 1};
     const tsr_backend *cuda = tsr_backend_of("cuda");
@@ -203,8 +204,10 @@ static void ranks_without_a_gpu_each_compute_on_the_host(void **state)
     ASSERT_STATUS(TSR_ERR_DEVICE, tsr_backend_check(cuda, &none));
     assert_non_null(strstr(last_line, "--backend cuda: of 4 ranks not every one sees a GPU"));
     ASSERT_STATUS(TSR_ERR_DEVICE, tsr_backend_check(cuda, &shared));
-    assert_non_null(strstr(last_line, "--backend cuda: 2 ranks on one GPU; "));
+    assert_non_null(strstr(last_line, "--backend cuda: rank 1 and rank 2 meet; "));
     assert_non_null(strstr(last_line, "--ranks-per-gpu 2"));
+    ASSERT_STATUS(TSR_OK, tsr_backend_check(tsr_backend_of("cpu"), &shared));
+    assert_non_null(strstr(last_line, "rank 1 and rank 2 meet: all ranks compute on CPUs; "));
     ASSERT_STATUS(TSR_OK, tsr_backend_check(cuda, &asked));
     ASSERT_STATUS(TSR_OK, tsr_backend_check(cuda, &each));
     ASSERT_STATUS(TSR_OK, tsr_backend_check(tsr_backend_of("cpu"), &none));

@@ -266,7 +266,28 @@ static void a_world_of_another_size_than_expected_exits_with_6(void **state)
     assert_int_equal(run_command_line("%s %s run %s --chat hello --expect-world-size 3", mpirun(2),
                                       TSR_PROGRAM, DEMO),
                      6);
-    assert_said("err", "--expect-world-size 3: there are 2 ranks");
+    assert_said("err", "--expect-world-size 3: there are 2 ranks, for so many were started");
+    assert_error_lines(1);
+    assert_int_equal(run_command_line("OMPI_COMM_WORLD_RANK=0 OMPI_COMM_WORLD_SIZE=3 %s run %s "
+                                      "--chat hello --expect-world-size 3",
+                                      TSR_PROGRAM, DEMO),
+                     6);
+    assert_said("err", "--expect-world-size 3: there is 1 rank: OMPI_COMM_WORLD_SIZE says that 3");
+    assert_error_lines(1);
+
+    /* a server refuses before it listens, and starts nothing again and again */
+    static const char *const servers[] = {"--ranks 2 --expect-world-size 3",
+                                          "--expect-world-size 3",
+                                          "--local-ranks 2 --expect-world-size 3"};
+    for (size_t i = 0; i < sizeof(servers) / sizeof(servers[0]); i++) {
+        assert_int_equal(run_command_line("%s serve %s --port 0 %s", TSR_PROGRAM, DEMO, servers[i]),
+                         6);
+        assert_error_lines(1);
+    }
+    assert_int_equal(
+        run_command_line("SLURM_PROCID=0 SLURM_NTASKS=4 %s serve %s --port 0", TSR_PROGRAM, DEMO),
+        6);
+    assert_said("err", "SLURM_NTASKS says that there are 4 processes");
     assert_error_lines(1);
 
     /* of an allocation of four, one process by intent, and two of mpirun's */
