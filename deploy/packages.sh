@@ -3,7 +3,7 @@
 # To build and run. Open MPI brings its ssh client along.
 packages_build="build-essential cmake ninja-build pkg-config libopenmpi-dev openmpi-bin
     libjansson-dev libpcre2-dev libutf8proc-dev libxxhash-dev libprotobuf-c-dev
-    protobuf-c-compiler libhwloc-dev libevent-dev libssl-dev"
+    protobuf-c-compiler libhwloc-dev libevent-dev libssl-dev libedit-dev"
 
 # To test: clang's tools in the version whose opinion counts, and its sanitizers and fuzzer.
 packages_test="libcmocka-dev python3 ccache clang-14 clang-format-14 clang-tidy-14

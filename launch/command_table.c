@@ -30,6 +30,10 @@ const tsr_command_row tsr_command_rows[] = {
      "an HTTP server that OpenAI's clients speak to; starts and watches over its ranks itself, or "
      "is started by mpirun",
      "tessera serve models/demo --ranks 4 --port 8000"},
+    {"chat", TSR_COMMAND_CHAT, "DIR", "chat [--url URL] | DIR [--ranks N] [--prompt TEXT]",
+     "questions and answers at a terminal, with an OpenAI server or one that it starts for DIR; "
+     "/help lists what it understands",
+     "tessera chat models/demo --ranks 4"},
 };
 
 const size_t tsr_command_count = sizeof(tsr_command_rows) / sizeof(tsr_command_rows[0]);

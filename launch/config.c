@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { NAME_BYTES = 64, MAX_OPTIONS = 64, FAR = 1000 };
+enum { NAME_BYTES = 64, MAX_OPTIONS = 96, FAR = 1000 };
 
 /*
  * What launchers say of a process: Open MPI's mpirun, those that speak PMI or PMIx, and Slurm, whose
@@ -402,8 +402,9 @@ tsr_status tsr_config_parse(int argc, char **argv, tsr_config *ret_config)
     tsr_status st = store_environment(row->command, &config);
     if (st == TSR_OK)
         st = store_arguments(argc - 1, argv + 1, row->command, &config);
-    const bool wants_folder = row->argument != NULL;
-    if (st == TSR_OK && !wants_folder && config.folder != NULL) {
+    const bool takes_folder = row->argument != NULL;
+    const bool wants_folder = takes_folder && row->command != TSR_COMMAND_CHAT;
+    if (st == TSR_OK && !takes_folder && config.folder != NULL) {
         tsr_log(TSR_LOG_ERROR, "unexpected argument %s", config.folder);
         return TSR_ERR_ARG;
     }

@@ -21,6 +21,7 @@ typedef enum tsr_command {
     TSR_COMMAND_BENCH = 16,
     TSR_COMMAND_DOCTOR = 32,
     TSR_COMMAND_SERVE = 64,
+    TSR_COMMAND_CHAT = 128,
 } tsr_command;
 
 /* The values of an option that may be repeated, in their order. */
@@ -74,7 +75,7 @@ typedef struct tsr_config {
     const char *prefill;
     int64_t context;
     int64_t steps;
-    const char *url; /* bench serve, as what follows */
+    const char *url; /* bench serve, as what follows; and chat */
     int64_t clients;
     int64_t requests;
     int64_t input_tokens;
@@ -83,7 +84,9 @@ typedef struct tsr_config {
     const char *target; /* plan */
     int64_t ranks;      /* and serve, where 0 starts none */
 
-    const char *host; /* serve */
+    const char *model; /* chat */
+
+    const char *host; /* serve; chat too has what starts a server */
     int64_t port;     /* 0: any that is free */
     tsr_option_list served_model_name;
     tsr_option_list api_key;

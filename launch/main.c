@@ -9,6 +9,7 @@
 #include "launch/plan_request.h"
 #include "launch/run_command.h"
 #include "launch/score_command.h"
+#include "launch/serve/chat_command.h"
 #include "launch/serve/load_command.h"
 #include "launch/serve/serve_command.h"
 #include "launch/shell_completion.h"
@@ -67,7 +68,8 @@ static tsr_status run_command(const tsr_config *config, const tsr_launch_info *i
                                          : tsr_bench_command(config, info);
     case TSR_COMMAND_DOCTOR:
         return tsr_doctor_command(config, info, stdout);
-    case TSR_COMMAND_SERVE: /* has a code of its own */
+    case TSR_COMMAND_SERVE: /* these have codes of their own */
+    case TSR_COMMAND_CHAT:
         break;
     }
     return TSR_ERR_INTERNAL;
@@ -105,6 +107,8 @@ static tsr_status check_command(const tsr_config *config, const tsr_launch_info 
         return tsr_bench_command_check(config);
     if (config->command == TSR_COMMAND_SERVE)
         return tsr_serve_command_check(config, info);
+    if (config->command == TSR_COMMAND_CHAT)
+        return tsr_chat_command_check(config, info);
     return config->command == TSR_COMMAND_SCORE ? tsr_score_command_check(config) : TSR_OK;
 }
 
@@ -168,9 +172,12 @@ int main(int argc, char **argv)
         return tsr_status_exit_code(flush_output(TSR_OK));
     }
     tsr_log_set_level(info.rank == 0 ? level_of(config.log_level) : TSR_LOG_WARN);
-    if (config.command == TSR_COMMAND_SERVE) {
+    if (config.command == TSR_COMMAND_SERVE || config.command == TSR_COMMAND_CHAT) {
         int code = 0;
-        tsr_serve_command(&config, &info, &code);
+        if (config.command == TSR_COMMAND_SERVE)
+            tsr_serve_command(&config, &info, &code);
+        else
+            tsr_chat_command(&config, &info, &code);
         return code;
     }
     st = flush_output(run_command(&config, &info));

@@ -19,12 +19,19 @@ static atomic_bool drain;
 static char lines[3][LINE_BYTES]; /* of SIGHUP, SIGINT, SIGTERM */
 static atomic_bool is_loud = true;
 static atomic_bool has_to_keep;
+static atomic_bool interrupted;
 static atomic_int leaving; /* an exit code; 0: not leaving */
 
 static void ask_to_drain(int number)
 {
     (void)number;
     atomic_store(&drain, true);
+}
+
+static void note_interrupt(int number)
+{
+    (void)number;
+    atomic_store(&interrupted, true);
 }
 
 /* In one piece, so that lines of several ranks stay whole. */
@@ -140,6 +147,16 @@ bool tsr_signals_are_loud(void)
 void tsr_signals_leave(int code)
 {
     atomic_store(&leaving, code);
+}
+
+void tsr_signals_take_interrupts(void)
+{
+    handle_unless_ignored(SIGINT, note_interrupt);
+}
+
+bool tsr_signals_interrupted(void)
+{
+    return atomic_exchange(&interrupted, false);
 }
 
 bool tsr_signals_drain(void)

@@ -35,6 +35,13 @@ bool tsr_signals_are_loud(void);
  * but for SIGINT after a moment, which is rank 0's. */
 void tsr_signals_leave(int code);
 
+/* From here on SIGINT is a word of the user's to this program, and ends nothing; what waits for input is
+ * interrupted by it. */
+void tsr_signals_take_interrupts(void);
+
+/* Whether one has come since this was last asked. */
+bool tsr_signals_interrupted(void);
+
 /* True once SIGUSR1 has come. */
 bool tsr_signals_drain(void);
 
