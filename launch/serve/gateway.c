@@ -162,6 +162,18 @@ static void on_loading(void *context, uint64_t bytes, uint64_t total)
     gateway->loading_total = total;
 }
 
+/* What a client is given as its base, without the /v1. */
+static void say_where(const tsr_gateway_args *args)
+{
+    const char *host = args->config->host;
+    const bool six = strchr(host, ':') != NULL;
+
+    if (args->port != 0)
+        tsr_log(TSR_LOG_INFO, "ready at %s://%s%s%s:%d",
+                args->config->ssl_certfile != NULL ? "https" : "http", six ? "[" : "", host,
+                six ? "]" : "", (int)args->port);
+}
+
 static void on_ready(void *context, const tsr_engine_facts *facts)
 {
     tsr_gateway *gateway = context;
@@ -178,6 +190,7 @@ static void on_ready(void *context, const tsr_engine_facts *facts)
     gateway->lost[0] = '\0';
     if (gateway->state == TSR_GATEWAY_LOADING)
         gateway->state = TSR_GATEWAY_READY;
+    say_where(&gateway->args);
 }
 
 static void on_output(void *context, const tsr_output *output)

@@ -23,6 +23,7 @@ typedef struct tsr_gateway_args {
     tsr_text_side *text; /* its length is set when an engine says it */
     const char *folder;  /* the checkpoint */
     int listener;        /* of tsr_listen_open; taken over in any case */
+    int32_t port;        /* likewise; 0: where it listens is not said */
 } tsr_gateway_args;
 
 /* TSR_ERR_ARG, logged: a key or a certificate cannot be used. TSR_ERR_MEMORY */

@@ -135,6 +135,7 @@ static tsr_status open_gateway(served *s)
         .text = &s->text,
         .folder = s->args->config->folder,
         .listener = s->args->listener,
+        .port = s->args->port,
     };
 
     tsr_status st = tsr_gateway_open(&args, &s->gateway);

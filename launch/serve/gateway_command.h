@@ -8,6 +8,7 @@ typedef struct tsr_gateway_command_args {
     const tsr_config *config;
     const tsr_launch_info *info;
     int listener;  /* of tsr_listen_open; taken over */
+    int32_t port;  /* likewise */
     int engine_fd; /* the engine's socket, taken over; -1: an engine is started, and looked after */
 } tsr_gateway_command_args;
 

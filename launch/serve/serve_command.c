@@ -61,11 +61,11 @@ _Noreturn static void be_gateway(const tsr_gateway_command_args *args)
 static tsr_status fork_gateway(const tsr_config *config, const tsr_launch_info *info, int *ret_fd,
                                pid_t *ret_gateway)
 {
-    int32_t port = 0;
-    int listener = -1;
+    tsr_gateway_command_args args = {.config = config, .info = info};
     int ends[2];
 
-    const tsr_status st = tsr_listen_open(config->host, (int32_t)config->port, &listener, &port);
+    const tsr_status st =
+        tsr_listen_open(config->host, (int32_t)config->port, &args.listener, &args.port);
     if (st != TSR_OK)
         return st;
     pid_t gateway = -1;
@@ -73,14 +73,14 @@ static tsr_status fork_gateway(const tsr_config *config, const tsr_launch_info *
         gateway = fork();
         if (gateway == 0) {
             (void)close(ends[0]);
-            be_gateway(&(tsr_gateway_command_args){
-                .config = config, .info = info, .listener = listener, .engine_fd = ends[1]});
+            args.engine_fd = ends[1];
+            be_gateway(&args);
         }
         (void)close(ends[1]);
         if (gateway < 0)
             (void)close(ends[0]);
     }
-    (void)close(listener);
+    (void)close(args.listener);
     if (gateway < 0) {
         tsr_log(TSR_LOG_ERROR, "cannot start the gateway: %s", strerror(errno));
         return TSR_ERR_MEMORY;
@@ -135,7 +135,6 @@ static tsr_status check_size(const tsr_config *config, const tsr_launch_info *in
 void tsr_serve_command(const tsr_config *config, const tsr_launch_info *info, int *ret_code)
 {
     tsr_gateway_command_args args = {.config = config, .info = info, .engine_fd = -1};
-    int32_t port = 0;
 
     if (info->mpi || config->engine_socket != NULL) {
         *ret_code = tsr_status_exit_code(be_engine(config, info));
@@ -143,7 +142,7 @@ void tsr_serve_command(const tsr_config *config, const tsr_launch_info *info, in
     }
     tsr_status st = check_size(config, info);
     if (st == TSR_OK)
-        st = tsr_listen_open(config->host, (int32_t)config->port, &args.listener, &port);
+        st = tsr_listen_open(config->host, (int32_t)config->port, &args.listener, &args.port);
     if (st == TSR_OK)
         tsr_gateway_command(&args, ret_code);
     else

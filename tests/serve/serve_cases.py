@@ -102,6 +102,7 @@ class Served:
         errors = self.process.communicate(timeout=seconds)[1]
         assert self.process.returncode == code, (self.process.returncode, code, errors)
         assert self.engines() == [], self.engines()
+        assert f"ready at http://127.0.0.1:{self.port}\n" in errors, errors
         return errors
 
 
