@@ -6,7 +6,7 @@ packages_build="build-essential cmake ninja-build pkg-config libopenmpi-dev open
     protobuf-c-compiler libhwloc-dev libevent-dev libssl-dev libedit-dev"
 
 # To test: clang's tools in the version whose opinion counts, and its sanitizers and fuzzer.
-packages_test="libcmocka-dev python3 ccache clang-14 clang-format-14 clang-tidy-14
+packages_test="libcmocka-dev python3 ccache mandoc clang-14 clang-format-14 clang-tidy-14
     clang-tools-14 libclang-rt-14-dev"
 
 # To compute on NVIDIA GPUs, from NVIDIA's package repository: the toolkit, and NCCL where there are several.
