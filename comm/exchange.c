@@ -68,9 +68,9 @@ const char *tsr_exchange_name(const tsr_exchange *exchange)
     return exchange->ops->name;
 }
 
-const int64_t *tsr_exchange_waited_ns(const tsr_exchange *exchange)
+const int64_t *tsr_exchange_waited_ns(tsr_exchange *exchange)
 {
-    return exchange->waited_ns;
+    return exchange->ops->waited_ns(exchange);
 }
 
 tsr_exchange_buffers tsr_exchange_buffers_of(const tsr_exchange *exchange)

@@ -135,10 +135,11 @@ TSR_MUST_USE tsr_status tsr_exchange_wait(tsr_exchange *exchange, tsr_stream str
 
 /*
  * For whom this rank has waited since the exchange was opened: [size] nanoseconds from the start of
- * each wait until all that a rank had to send was here. Waits for several overlap. NULL where no
- * host sees rows come: on a device, and in a group of one.
+ * each wait until all that a rank had to send was here; between GPUs from when this one had sent
+ * until it was told what comes, of dispatches alone. Waits for several overlap. NULL in a group of
+ * one. What the array holds may be older by what the device is at.
  */
-const int64_t *tsr_exchange_waited_ns(const tsr_exchange *exchange);
+const int64_t *tsr_exchange_waited_ns(tsr_exchange *exchange);
 
 /*
  * Never waits. TSR_OK while all is well, also when rows are under way; else TSR_ERR_PEER or what is
@@ -159,6 +160,18 @@ int32_t tsr_exchange_text(const tsr_exchange *exchange, size_t capacity, char *t
  */
 TSR_MUST_USE tsr_status tsr_exchange_copy_plainly(tsr_exchange *exchange, int32_t tokens,
                                                   tsr_stream stream);
+
+/*
+ * For measuring: the first `tokens` rows to every peer as packets that nobody counts, lists or
+ * numbers, by so many CTAs for each peer, and theirs taken apart; the least that a dispatch or return
+ * can take. Collective; what has arrived is then lost, and the exchange only good for closing.
+ * TSR_ERR_ARG where the exchange is not nccl's, or so many rows are no packets.
+ */
+TSR_MUST_USE tsr_status tsr_exchange_bare_packets(tsr_exchange *exchange, int32_t tokens,
+                                                  int32_t ctas, tsr_stream stream);
+
+/* Most CTAs of a peer there. */
+enum { TSR_EXCHANGE_BARE_CTAS = 16 };
 
 /*
  * Before a stream goes that the exchange works on: waits, within the deadline, until the stream has

@@ -118,3 +118,8 @@ int32_t tsr_exchange_text_base(const tsr_exchange *exchange, size_t capacity, ch
         text[0] = '\0';
     return part_of_stage(exchange) != NULL ? exchange->stage : TSR_NO_STAGE;
 }
+
+const int64_t *tsr_exchange_waited_base(tsr_exchange *exchange)
+{
+    return exchange->waited_ns;
+}

@@ -151,6 +151,7 @@ static const tsr_exchange_ops device_ops = {
     .wait = device_wait,
     .poll = tsr_exchange_poll_group,
     .text = tsr_exchange_text_base,
+    .waited_ns = tsr_exchange_waited_base,
     .drain = tsr_exchange_drain_nothing,
     .close = device_close,
 };

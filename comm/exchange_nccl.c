@@ -21,7 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LOOK_MS = 200, POLL_NS = 50000 };
+enum { LOOK_MS = 200, POLL_NS = 50000, NS_PER_MS = 1000000 };
 
 /* Memory of the host that the device writes or reads while work is under way. */
 typedef struct host_side {
@@ -39,8 +39,10 @@ typedef struct nccl_exchange {
     host_side *host;
     unsigned char *notices; /* of the host: as text last saw them */
     int32_t *missing;       /* [ranks] scratch of text */
-    cudaStream_t looking;   /* beside the work */
-    bool faulty;            /* has been said */
+    uint64_t *waited;       /* [ranks] of the host: the device's clocks, copied */
+    int clock_khz;
+    cudaStream_t looking; /* beside the work */
+    bool faulty;          /* has been said */
 } nccl_exchange;
 
 static nccl_exchange *nccl_of(tsr_exchange *exchange)
@@ -112,7 +114,7 @@ static tsr_status nccl_wait(tsr_exchange *exchange, tsr_stream stream)
     tsr_status st = TSR_OK;
 
     if (exchange->phase == TSR_PHASE_DISPATCHED)
-        st = tsr_nccl_arrive(&nccl_of(exchange)->work, stream);
+        st = tsr_nccl_arrive(&nccl_of(exchange)->work, exchange->tokens, stream);
     return st == TSR_OK ? nccl_poll(exchange) : st;
 }
 
@@ -153,10 +155,12 @@ static int32_t nccl_text(const tsr_exchange *exchange, size_t capacity, char *te
     const int32_t missing =
         tsr_nccl_missing(&x->work.at, x->work.ranks, x->notices, seen, x->missing);
     there.step = seen->step;
+    there.stage = seen->stage;
     there.phase = (tsr_exchange_phase)seen->phase;
     if (there.phase == TSR_PHASE_RETURNING && missing == 0)
-        there.phase = TSR_PHASE_STANDING; /* nothing says so where packets came */
-    there.stage = there.phase == TSR_PHASE_DISPATCHED ? seen->stage : seen->stage - 1;
+        there.phase = TSR_PHASE_STANDING;
+    if (there.phase == TSR_PHASE_DISPATCHED && missing == 0)
+        there.phase = TSR_PHASE_ARRIVED;
     const int32_t stage = tsr_exchange_text_base(&there, capacity, text);
     size_t used = strlen(text);
     for (int32_t i = 0; i < missing && used < capacity; i++) {
@@ -199,6 +203,8 @@ static void free_parts(nccl_exchange *x)
     x->memory->release(x->memory->context, x->block);
     x->memory->host_release(x->memory->context, x->notices);
     x->memory->host_release(x->memory->context, x->host);
+    x->memory->host_release(x->memory->context, x->waited);
+    free(x->base.waited_ns);
     free(x->missing);
     free(x);
 }
@@ -206,6 +212,22 @@ static void free_parts(nccl_exchange *x)
 static void nccl_close(tsr_exchange *exchange)
 {
     free_parts(nccl_of(exchange));
+}
+
+/* The device counts clocks, beside the work; of a card that is busy they are its fastest. */
+static const int64_t *nccl_waited_ns(tsr_exchange *exchange)
+{
+    nccl_exchange *x = nccl_of(exchange);
+    const tsr_nccl_work *w = &x->work;
+
+    if (cudaMemcpyAsync(x->waited, w->block + w->at.waited, (size_t)w->ranks * sizeof(uint64_t),
+                        cudaMemcpyDeviceToHost, x->looking) == cudaSuccess &&
+        passes(x->looking, LOOK_MS)) {
+        for (int32_t r = 0; r < w->ranks; r++)
+            exchange->waited_ns[r] =
+                (int64_t)((double)x->waited[r] * NS_PER_MS / (double)x->clock_khz);
+    }
+    return exchange->waited_ns;
 }
 
 static const tsr_exchange_ops nccl_ops = {
@@ -216,6 +238,7 @@ static const tsr_exchange_ops nccl_ops = {
     .wait = nccl_wait,
     .poll = nccl_poll,
     .text = nccl_text,
+    .waited_ns = nccl_waited_ns,
     .drain = nccl_drain,
     .close = nccl_close,
 };
@@ -238,6 +261,17 @@ tsr_status tsr_exchange_copy_plainly(tsr_exchange *exchange, int32_t tokens, tsr
                                 cudaMemcpyDeviceToDevice, (cudaStream_t)stream.native));
     }
     return st;
+}
+
+tsr_status tsr_exchange_bare_packets(tsr_exchange *exchange, int32_t tokens, int32_t ctas,
+                                     tsr_stream stream)
+{
+    const tsr_nccl_work *w = &nccl_of(exchange)->work;
+
+    if (exchange->ops != &nccl_ops || tokens > w->at.few_rows || ctas < 1 ||
+        ctas > TSR_EXCHANGE_BARE_CTAS || (int64_t)tokens * w->ranks > w->max_arrivals)
+        return TSR_ERR_ARG;
+    return tsr_nccl_bare_packets(w, tokens, ctas, stream);
 }
 
 static tsr_status read_card(const nccl_exchange *x, tsr_nccl_card *ret_card)
@@ -267,6 +301,7 @@ static tsr_status zero(void *memory, size_t bytes)
 static tsr_status take_memory(nccl_exchange *x)
 {
     const tsr_exchange_memory *m = x->memory;
+    const size_t ranks = (size_t)x->base.comm->size;
     void *host = NULL;
     void *notices = NULL;
 
@@ -278,9 +313,16 @@ static tsr_status take_memory(nccl_exchange *x)
     if (st == TSR_OK)
         st = m->host_alloc(m->context, x->work.at.notices_end, &notices);
     x->notices = notices;
-    x->missing = calloc((size_t)x->base.comm->size, sizeof(*x->missing));
-    if (st == TSR_OK && x->missing == NULL)
+    void *waited = NULL;
+    if (st == TSR_OK)
+        st = m->host_alloc(m->context, ranks * sizeof(*x->waited), &waited);
+    x->waited = waited;
+    x->missing = calloc(ranks, sizeof(*x->missing));
+    x->base.waited_ns = calloc(ranks, sizeof(*x->base.waited_ns));
+    if (st == TSR_OK && (x->missing == NULL || x->base.waited_ns == NULL))
         st = TSR_ERR_MEMORY;
+    if (st == TSR_OK)
+        st = TSR_NCCL_CUDA(cudaDeviceGetAttribute(&x->clock_khz, cudaDevAttrClockRate, m->card));
     if (st == TSR_OK)
         st = TSR_NCCL_CUDA(cudaStreamCreateWithFlags(&x->looking, cudaStreamNonBlocking));
     return st;
@@ -366,6 +408,7 @@ tsr_status tsr_exchange_nccl_open(tsr_comm *comm, const tsr_exchange_shape *shap
         .slots = shape->slots,
         .max_tokens = shape->max_tokens,
         .max_arrivals = shape->max_arrivals,
+        .alone = comm->memory->may_share_card ? 0 : 1,
     };
     const tsr_status st = open_parts(x);
     if (st != TSR_OK) {

@@ -1,7 +1,10 @@
 /*
  * What arrives at a rank: whose rows, how many, and which slots of them are its own to answer.
  *
- *   notices of all sources --> first row of each --> slots that name this rank, in order: 0 1 2 ...
+ *   notices of all sources --> first row and first answer of each
+ *      packets only    each CTA takes those of its source as they come
+ *      else            the first CTA waits for everybody's word and numbers the slots that name this
+ *                      rank, in order: 0 1 2 ...
  */
 #ifndef TSR_COMM_EXCHANGE_NCCL_ARRIVE_CUH
 #define TSR_COMM_EXCHANGE_NCCL_ARRIVE_CUH
@@ -12,94 +15,139 @@
 /* Slots that a thread numbers at once. */
 enum { TSR_NCCL_NUMBERS = 8 };
 
-/* True, and a fault, where the source is elsewhere. */
-static __device__ bool is_apart(const tsr_nccl_work &w, const tsr_nccl_state &state, int32_t source,
-                                const tsr_nccl_notice &n)
+/* A source is elsewhere. */
+static __device__ __noinline__ void apart(const tsr_nccl_work &w, uint64_t step, int32_t stage,
+                                          int32_t source, uint32_t its_step, int32_t its_stage)
 {
     tsr_nccl_fault fault = {};
 
-    if (n.step == (uint32_t)state.step && n.stage == state.stage)
-        return false;
     fault.kind = TSR_NCCL_APART;
     fault.peer = source;
-    fault.row = (int32_t)n.step;
-    fault.slot = n.stage;
-    leave_fault(w, fault);
-    return true;
+    fault.row = (int32_t)its_step;
+    fault.slot = its_stage;
+    leave_fault(w, step, stage, fault);
 }
 
-static __device__ int32_t saturated(int64_t rows)
-{
-    return (int32_t)(rows < INT32_MAX ? rows : INT32_MAX);
-}
-
-static __device__ void overflow(const tsr_nccl_work &w, int64_t rows)
+static __device__ __noinline__ void overflow(const tsr_nccl_work &w, uint64_t step, int32_t stage,
+                                             int64_t rows)
 {
     tsr_nccl_fault fault = {};
 
     fault.kind = TSR_NCCL_OVERFLOW;
-    fault.row = saturated(rows);
-    leave_fault(w, fault);
+    fault.row = (int32_t)(rows < INT32_MAX ? rows : INT32_MAX);
+    leave_fault(w, step, stage, fault);
 }
 
-/* Waits until all other CTAs have read the state, which the first one is about to change. */
-static __device__ bool await_readers(const tsr_nccl_work &w)
-{
-    volatile uint32_t *done = (uint32_t *)(w.block + w.at.done) + w.ranks;
+/* What all notices tell a CTA that serves one source. */
+typedef struct arrivals {
+    int64_t rows;
+    int32_t answers; /* of sources that send packets */
+    int32_t wanted;  /* tsr_nccl_wanted */
+    bool packed;     /* nothing comes but packets */
+    bool well;       /* false: waited for nothing, or something is wrong */
+    packed_source from;
+} arrivals;
 
-    while (*done != gridDim.x - 1) {
-        if (is_off(w))
-            return false;
-    }
-    *done = 0;
-    return true;
+static __device__ __forceinline__ int32_t sum_of_lanes(int32_t count)
+{
+    return __reduce_add_sync(TSR_NCCL_ALL_LANES, count);
 }
 
-/* Where each source's rows begin, from their numbers. Returns how many there are, to all threads. */
-static __device__ int64_t add_up(const tsr_nccl_work &w, const tsr_nccl_sources &from)
+/* A lane's sources, to told. False: waited for nothing, or one is elsewhere. */
+static __device__ bool read_notices(const tsr_nccl_work &w, const tsr_nccl_state &now,
+                                    int32_t *told)
 {
-    const bool writes = threadIdx.x == 0;
-    int64_t total = 0;
-    int32_t packed = 0;
-
-    for (int32_t s = 0; s <= w.ranks; s++) {
-        const int32_t form = s < w.ranks ? from.forms[s] : 0;
-        if (writes) {
-            from.first[s] = saturated(total);
-            from.packed[s] = packed;
-        }
-        total += form & TSR_NCCL_ROWS;
-        packed += (form & TSR_NCCL_ROWS_PACKED) != 0 ? form & TSR_NCCL_ROWS : 0;
-    }
-    return total;
-}
-
-/*
- * Waits for everybody's notices, and in the first CTA for the other CTAs. False: for nothing, or
- * there is something wrong with them.
- */
-static __device__ bool read_sources(const tsr_nccl_work &w, const tsr_nccl_state &state,
-                                    const tsr_nccl_sources &from)
-{
+    unsigned long long *waited = (unsigned long long *)(w.block + w.at.waited);
+    const bool first = blockIdx.x == 0 && blockIdx.y == 0;
+    const long long begin = clock64();
     bool well = true;
 
-    for (int32_t s = (int32_t)threadIdx.x; s < w.ranks; s += (int32_t)blockDim.x) {
-        const unsigned char *at = w.window + notice_at(w, state.epoch, s, w.rank);
+#pragma unroll 1
+    for (int32_t s = lane_of_warp(); s < w.ranks; s += TSR_NCCL_LANES) {
         tsr_nccl_notice n = {};
-        well = await(w, at, state.epoch, &n) && well;
-        from.forms[s] = n.rows;
-        if (well && blockIdx.x == 0)
-            well = !is_apart(w, state, s, n);
+        well = await(w, w.window + notice_at(w, now.epoch, s, w.rank), now.epoch, &n) && well;
+        told[s] = n.told;
+        if (first)
+            (void)atomicAdd(&waited[s], (unsigned long long)(clock64() - begin));
+        if (first && well && (n.step != (uint32_t)now.step || n.stage != now.stage)) {
+            apart(w, now.step, now.stage, s, n.step, n.stage);
+            well = false;
+        }
     }
-    if (blockIdx.x == 0 && threadIdx.x == blockDim.x - 1)
-        well = await_readers(w) && well;
-    if (__syncthreads_and(well) == 0)
-        return false;
-    const int64_t total = add_up(w, from);
-    if (total > w.max_arrivals && blockIdx.x == 0 && threadIdx.x == 0)
-        overflow(w, total);
-    __syncthreads();
-    return total <= w.max_arrivals;
+    return well;
+}
+
+/* By a warp: what the notices tell the CTA's source. */
+static __device__ void add_up(const tsr_nccl_work &w, const int32_t *told, arrivals *a)
+{
+    const int32_t source = (int32_t)blockIdx.y;
+    int64_t rows = 0;
+    int32_t answers = 0;
+    uint32_t rows_before = 0;
+    int32_t answers_before = 0;
+    unsigned plain = 0;
+    unsigned wanted = 0;
+
+#pragma unroll 1
+    for (int32_t s = lane_of_warp(); s < w.ranks; s += TSR_NCCL_LANES) {
+        const bool packed = (told[s] & TSR_NCCL_ROWS_PACKED) != 0;
+        const int32_t r = rows_told(told[s]);
+        const int32_t n = packed ? told[s] & TSR_NCCL_ANSWERS : 0;
+        rows += r;
+        answers += n;
+        rows_before += s < source ? (uint32_t)r : 0;
+        answers_before += s < source ? n : 0;
+        plain |= packed ? 0 : 1;
+        wanted |=
+            (told[s] & TSR_NCCL_ANSWERS_PACKED) != 0 ? TSR_NCCL_WANTS_PACKETS : TSR_NCCL_WANTS_ROWS;
+    }
+    /* All together may not fit 31 bits. */
+    a->rows = (int64_t)sum_of_lanes((int32_t)(rows >> 16)) * (1 << 16) +
+              sum_of_lanes((int32_t)(rows & 0xffff));
+    a->answers = sum_of_lanes(answers);
+    a->from.first_row = (int32_t)__reduce_add_sync(TSR_NCCL_ALL_LANES, rows_before);
+    a->from.first_answer = sum_of_lanes(answers_before);
+    a->packed = __reduce_or_sync(TSR_NCCL_ALL_LANES, plain) == 0;
+    a->wanted = (int32_t)__reduce_or_sync(TSR_NCCL_ALL_LANES, wanted);
+    a->from.source = source;
+    a->from.told = told[source];
+}
+
+/* Of a CTA that serves one source. */
+typedef struct receipt {
+    int32_t told[TSR_NCCL_MOST_RANKS];
+    arrivals all;
+    volatile bool ready; /* both are; false before any warp looks */
+} receipt;
+
+/* By the first warp. */
+static __device__ __forceinline__ void read_sources(const tsr_nccl_work &w,
+                                                    const tsr_nccl_state &now, receipt *r)
+{
+    arrivals a = {};
+
+    a.well = __all_sync(TSR_NCCL_ALL_LANES, read_notices(w, now, r->told)) != 0;
+    __syncwarp(); /* what each lane was told is read by all */
+    if (a.well) {
+        add_up(w, r->told, &a);
+        a.well = a.rows <= w.max_arrivals;
+        if (!a.well && blockIdx.x == 0 && blockIdx.y == 0 && lane_of_warp() == 0)
+            overflow(w, now.step, now.stage, a.rows);
+    }
+    if (lane_of_warp() == 0) {
+        r->all = a;
+        __threadfence_block();
+        r->ready = true;
+    }
+    __syncwarp();
+}
+
+static __device__ void count_arrivals(const tsr_nccl_work &w, int32_t rows, int32_t answers,
+                                      int32_t wanted)
+{
+    *ints(w, w.at.arrived_count) = rows;
+    *ints(w, w.at.answer_count) = answers;
+    *ints(w, w.at.wanted) = wanted;
 }
 
 /* Consecutive slots of arrived rows, read before anything is written: together they take as long as
@@ -131,9 +179,10 @@ static __device__ __forceinline__ void read_slots(const tsr_nccl_work &w, int64_
 
 /* Numbers the slots of arrived rows that are this rank's, and whom each answer goes to. Returns how
  * many. */
-static __device__ int32_t number_answers(const tsr_nccl_work &w, int32_t rows)
+static __device__ int32_t number_answers(const tsr_nccl_work &w, const int32_t *told, int32_t rows)
 {
     const int32_t slots = rows * w.slots;
+    int2 *to = (int2 *)(w.block + w.at.answer_to);
     int32_t count = 0;
 
     for (int64_t begin = 0; begin < slots; begin += blockDim.x * TSR_NCCL_NUMBERS) {
@@ -147,18 +196,78 @@ static __device__ int32_t number_answers(const tsr_nccl_work &w, int32_t rows)
         int32_t next = place_in_cta(mine, &count);
 #pragma unroll
         for (int i = 0; i < TSR_NCCL_NUMBERS; i++) {
+            const int32_t whom = run.origin_rank[i];
             const bool ours = run.rank[i] == w.rank;
             if (first + i < slots)
                 ints(w, w.at.answer_of)[first + i] = ours ? next : -1;
             if (!ours)
                 continue;
-            ints(w, w.at.answer_rank)[next] = run.origin_rank[i];
-            ints(w, w.at.answer_slot)[next] =
-                run.origin_row[i] * w.slots + (int32_t)((first + i) % w.slots);
+            to[next] = make_int2(whom | (told[whom] & TSR_NCCL_ANSWERS_PACKED),
+                                 run.origin_row[i] * w.slots + (int32_t)((first + i) % w.slots));
             next++;
         }
     }
     return count;
+}
+
+/* Waits for the word about rows that come as they are. False: for nothing. */
+static __device__ bool await_rows(const tsr_nccl_work &w, uint32_t epoch, const int32_t *told)
+{
+    bool come = true;
+
+    for (int32_t s = (int32_t)threadIdx.x; s < w.ranks; s += (int32_t)blockDim.x) {
+        const unsigned char *at = w.window + w.at.sent + (uint64_t)s * sizeof(tsr_nccl_notice);
+        tsr_nccl_notice sent;
+        if ((told[s] & TSR_NCCL_ROWS_PACKED) == 0)
+            come = await(w, at, epoch, &sent) && come;
+    }
+    __threadfence_system(); /* what was sent is read after this */
+    return come;
+}
+
+/* By the first CTA, where rows come as they are: waits for them, and numbers the answers to all. */
+static __device__ __noinline__ void number_arrivals(const tsr_nccl_work &w, uint32_t epoch,
+                                                    const int32_t *told, int32_t rows,
+                                                    int32_t wanted)
+{
+    bool come = await_rows(w, epoch, told);
+    packed_source from = {};
+
+    for (from.source = 0; from.source < w.ranks; from.source++) {
+        from.told = told[from.source];
+        if ((from.told & TSR_NCCL_ROWS_PACKED) != 0)
+            come = take_origins(w, epoch, from) && come;
+        from.first_row += rows_told(from.told);
+    }
+    if (__syncthreads_and(come) == 0) {
+        count_arrivals(w, 0, 0, 0);
+        return;
+    }
+    const int32_t answers = number_answers(w, told, rows);
+    if (threadIdx.x == 0)
+        count_arrivals(w, rows, answers, wanted);
+}
+
+/* What comes of a dispatch, by CTAs [any, ranks]: the first warp learns how much, while the others
+ * already look at their first packets, from `n` on. */
+static __device__ __forceinline__ void receive(const tsr_nccl_work &w, const tsr_nccl_state &now,
+                                               const packet_walk &n, receipt *r)
+{
+    const bool first = blockIdx.x == 0 && blockIdx.y == 0;
+    const arrivals &a = r->all;
+    seen_packet seen = {};
+
+    if (threadIdx.x < TSR_NCCL_LANES)
+        read_sources(w, now, r);
+    else
+        seen = look_ahead(w, now.epoch, n, &r->ready);
+    __threadfence_block();
+    if (a.well && (a.from.told & TSR_NCCL_ROWS_PACKED) != 0)
+        take_rows(w, now.epoch, a.from, a.packed, n, seen);
+    if (first && a.well && !a.packed)
+        number_arrivals(w, now.epoch, r->told, (int32_t)a.rows, a.wanted);
+    else if (first && threadIdx.x == 0)
+        count_arrivals(w, a.well ? (int32_t)a.rows : 0, a.well ? a.answers : 0, a.wanted);
 }
 
 #endif

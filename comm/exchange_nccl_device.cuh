@@ -63,13 +63,27 @@ static __device__ __forceinline__ tsr_nccl_vector look_at_vector(const void *at)
 
 static __device__ __forceinline__ void post(unsigned char *to, tsr_nccl_notice n)
 {
-    post_vector(to, make_uint4(n.epoch, (uint32_t)n.rows, n.step, (uint32_t)n.stage));
+    post_vector(to, make_uint4(n.epoch, (uint32_t)n.told, n.step, (uint32_t)n.stage));
 }
 
 static __device__ __forceinline__ bool is_off(const tsr_nccl_work &w)
 {
     const volatile tsr_nccl_state *state = state_of(w);
     return state->let_go != 0 || state->failed != 0;
+}
+
+/* Behind this all that earlier kernels wrote can be read; every kernel begins with it. */
+static __device__ __forceinline__ void await_kernel(void)
+{
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+}
+
+/* The next kernel may come to wait, once all CTAs have said so. Not where ranks share a GPU: its
+ * CTAs would take the room of those that this one waits for. */
+static __device__ __forceinline__ void admit_kernel(const tsr_nccl_work &w)
+{
+    if (w.alone != 0)
+        asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 }
 
 /* The state when a kernel begins, read at once: each look at memory costs as much as all the rest. */
@@ -89,6 +103,40 @@ static __device__ __forceinline__ bool cta_is_off(const tsr_nccl_state &state)
     return __syncthreads_or(threadIdx.x == 0 && (state.let_go != 0 || state.failed != 0)) != 0;
 }
 
+/* The state of the dispatch behind one of the state. Its epoch is never 0, which is what a place holds
+ * where nothing has come. */
+static __device__ __forceinline__ tsr_nccl_state state_after(tsr_nccl_state state)
+{
+    state.epoch = state.epoch == UINT32_MAX ? 2 : state.epoch + 1;
+    state.stage++;
+    state.phase = TSR_PHASE_DISPATCHED;
+    return state;
+}
+
+/*
+ * By one thread of each CTA of a dispatch's first kernel, which has read the state before: the last
+ * of them writes the dispatch's, so that nobody waits for anybody.
+ */
+static __device__ __forceinline__ void move_on(const tsr_nccl_work &w, const tsr_nccl_state &now)
+{
+    uint32_t *read = (uint32_t *)(w.block + w.at.done) + w.ranks;
+    tsr_nccl_state *state = state_of(w);
+
+    if (atomicAdd(read, 1U) != gridDim.x * gridDim.y - 1)
+        return;
+    *read = 0;
+    state->stage = now.stage;
+    state->epoch = now.epoch;
+    state->phase = now.phase;
+}
+
+/* Rows that a notice tells of. */
+static __device__ __forceinline__ int32_t rows_told(int32_t told)
+{
+    const int32_t rows = told & TSR_NCCL_ROWS;
+    return (told & TSR_NCCL_ROWS_PACKED) != 0 ? rows >> TSR_NCCL_ANSWER_BITS : rows;
+}
+
 /* False when there is no point in waiting. */
 static __device__ __forceinline__ bool await(const tsr_nccl_work &w, const unsigned char *at,
                                              uint32_t epoch, tsr_nccl_notice *ret_notice)
@@ -97,7 +145,7 @@ static __device__ __forceinline__ bool await(const tsr_nccl_work &w, const unsig
         const tsr_nccl_vector v = look_at_vector(at);
         if (v.x == epoch) {
             ret_notice->epoch = v.x;
-            ret_notice->rows = (int32_t)v.y;
+            ret_notice->told = (int32_t)v.y;
             ret_notice->step = v.z;
             ret_notice->stage = (int32_t)v.w;
             return true;
@@ -107,21 +155,28 @@ static __device__ __forceinline__ bool await(const tsr_nccl_work &w, const unsig
     }
 }
 
-static __device__ void leave_fault(const tsr_nccl_work &w, tsr_nccl_fault fault)
+/* The dispatch that found it is given by its step and stage: what finds faults is called so, by
+ * numbers, that nothing of it lies in memory while all is well. */
+static __device__ void leave_fault(const tsr_nccl_work &w, uint64_t step, int32_t stage,
+                                   const tsr_nccl_fault &fault)
 {
-    tsr_nccl_state *state = state_of(w);
     volatile tsr_nccl_fault *seen = w.fault;
 
-    if (atomicCAS(&state->failed, 0, 1) != 0)
+    if (atomicCAS(&state_of(w)->failed, 0, 1) != 0)
         return;
     seen->peer = fault.peer;
     seen->row = fault.row;
     seen->slot = fault.slot;
-    seen->step = state->step;
-    seen->stage = state->stage;
+    seen->step = step;
+    seen->stage = stage;
     __threadfence_system(); /* the kind is seen last */
     seen->kind = fault.kind;
     __threadfence_system();
+}
+
+static __device__ __forceinline__ int32_t lane_of_warp(void)
+{
+    return (int32_t)threadIdx.x % TSR_NCCL_LANES;
 }
 
 /* The sum of a warp's counts, up to each lane. */
@@ -201,17 +256,6 @@ static __device__ __forceinline__ bool is_last(uint32_t *done)
     }
     __syncthreads();
     return last;
-}
-
-/* This thread's number among those of gridDim.x CTAs, and how many there are. */
-static __device__ __forceinline__ int64_t thread_of_grid(void)
-{
-    return (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-}
-
-static __device__ __forceinline__ int64_t threads_of_grid(void)
-{
-    return (int64_t)gridDim.x * blockDim.x;
 }
 
 #endif

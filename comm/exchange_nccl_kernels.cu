@@ -15,33 +15,41 @@ extern "C" {
 #include <nccl_device.h>
 
 enum {
-    ARRIVE_THREADS = 1024,
-    MOST_CTAS = 128, /* of a dispatch; ranks that share a GPU all need room to wait */
+    MOST_CTAS = 128, /* that send rows as they are */
     ARRIVE_CTAS = 16,
-    RETURN_CTAS = 64,
+    FEWEST_CTAS = 16, /* of packets: others may send more than this rank */
+    PACKET_CTAS = 64,
+    SHARED_CTAS = 16,    /* of anything where ranks share a GPU, on which all wait at once */
     BYTES_OF_CTA = 16384 /* what one CTA of a target is worth */
 };
 
-/* Whether a row names the target. A rank that is none is a fault, left by one CTA for all. */
-static __device__ bool names(const tsr_nccl_work &w, int32_t row, int32_t target)
+static __device__ __forceinline__ bool names(const tsr_nccl_work &w, int32_t row, int32_t target)
 {
     const int32_t *ranks = ints(w, w.at.send_ranks) + (int64_t)row * w.slots;
-    const bool check = blockIdx.x == 0 && target == 0;
     bool found = false;
 
-    for (int32_t k = 0; k < w.slots; k++) {
-        const int32_t rank = ranks[k];
-        found |= rank == target;
-        if (check && (rank < -1 || rank >= w.ranks)) {
-            tsr_nccl_fault fault = {};
-            fault.kind = TSR_NCCL_RANK;
-            fault.peer = rank;
-            fault.row = row;
-            fault.slot = k;
-            leave_fault(w, fault);
-        }
-    }
+    for (int32_t k = 0; k < w.slots; k++)
+        found |= ranks[k] == target;
     return found;
+}
+
+/* By one CTA for all: a slot that names a rank that is none is a fault. */
+static __device__ __noinline__ void check_ranks(const tsr_nccl_work &w, uint64_t step,
+                                                int32_t stage, int32_t tokens)
+{
+    const int64_t slots = (int64_t)tokens * w.slots;
+
+    for (int64_t i = threadIdx.x; i < slots; i += blockDim.x) {
+        const int32_t rank = ints(w, w.at.send_ranks)[i];
+        tsr_nccl_fault fault = {};
+        if (rank >= -1 && rank < w.ranks)
+            continue;
+        fault.kind = TSR_NCCL_RANK;
+        fault.peer = rank;
+        fault.row = (int32_t)(i / w.slots);
+        fault.slot = (int32_t)(i % w.slots);
+        leave_fault(w, step, stage, fault);
+    }
 }
 
 /* The rows that go to the target, in order. Returns how many; the list is the CTA's to read. */
@@ -61,20 +69,19 @@ static __device__ int32_t list_rows(const tsr_nccl_work &w, int32_t tokens, int3
     return count;
 }
 
-/* Tells everybody how many rows go to the target, and in which forms. */
-static __device__ void announce(const tsr_nccl_work &w, const tsr_nccl_state &state, int32_t target,
-                                int32_t rows)
+/* By a warp: tells everybody what goes to the target, and in which forms. */
+static __device__ void announce(const tsr_nccl_work &w, const tsr_nccl_state &now, int32_t target,
+                                int32_t told)
 {
     tsr_nccl_notice n;
 
-    n.epoch = state.epoch;
-    n.rows = rows;
-    n.step = (uint32_t)state.step;
-    n.stage = state.stage;
-    for (int32_t r = (int32_t)threadIdx.x; r < w.ranks; r += (int32_t)blockDim.x)
+    n.epoch = now.epoch;
+    n.told = told;
+    n.step = (uint32_t)now.step;
+    n.stage = now.stage;
+#pragma unroll 1
+    for (int32_t r = lane_of_warp(); r < w.ranks; r += TSR_NCCL_LANES)
         post(w.peer[r] + notice_at(w, n.epoch, w.rank, target), n);
-    if (target == 0 && threadIdx.x == 0)
-        state_of(w)->phase = TSR_PHASE_DISPATCHED;
 }
 
 /* What everybody sends to one target, as this rank needs it. */
@@ -102,12 +109,12 @@ static __device__ bool read_column(const tsr_nccl_work &w, uint32_t epoch, int32
     for (int32_t s = (int32_t)threadIdx.x; s < w.ranks; s += (int32_t)blockDim.x) {
         tsr_nccl_notice n = {};
         come = await(w, w.window + notice_at(w, epoch, s, target), epoch, &n) && come;
-        n.rows &= TSR_NCCL_ROWS;
-        (void)atomicAdd(&total, (unsigned long long)n.rows);
+        const int32_t rows = rows_told(n.told);
+        (void)atomicAdd(&total, (unsigned long long)rows);
         if (s < w.rank)
-            (void)atomicAdd(&first, n.rows);
+            (void)atomicAdd(&first, rows);
         if (s == w.rank)
-            mine = n.rows;
+            mine = rows;
     }
     if (__syncthreads_and(come) == 0)
         return false;
@@ -176,138 +183,161 @@ static __device__ void send(const tsr_nccl_work &w, uint32_t epoch, int32_t targ
         say_sent(w, epoch, target);
 }
 
-static_assert((int)TSR_NCCL_MOST_FEW <= (int)TSR_NCCL_THREADS, "a thread looks at each");
+/* Which slots of a row name the target; whether one names a rank that is none. */
+static __device__ __forceinline__ uint32_t slots_of(const tsr_nccl_work &w, int32_t row,
+                                                    int32_t target, bool *wrong)
+{
+    const int32_t *ranks = ints(w, w.at.send_ranks) + (int64_t)row * w.slots;
+    uint32_t slots = 0;
 
-/* Few rows: everything in one kernel, a row of CTAs for each target. Nobody waits for the word about
- * packets; it tells who has come. */
+#pragma unroll 4
+    for (int32_t k = 0; k < w.slots; k++) {
+        const int32_t rank = ranks[k];
+        slots |= (rank == target ? 1U : 0U) << k;
+        *wrong |= rank < -1 || rank >= w.ranks;
+    }
+    return slots;
+}
+
+/* By the first warp: nobody else has to be waited for. */
+static __device__ __forceinline__ void list_few(const tsr_nccl_work &w, int32_t tokens,
+                                                few_rows *few)
+{
+    const int32_t lane = lane_of_warp();
+    bool wrong = false;
+    int32_t rows = 0;
+    int32_t answers = 0;
+
+#pragma unroll 1
+    for (int32_t first = 0; first < tokens; first += TSR_NCCL_LANES) {
+        const int32_t row = first + lane;
+        const uint32_t slots = row < tokens ? slots_of(w, row, (int32_t)blockIdx.y, &wrong) : 0;
+        const unsigned going = __ballot_sync(TSR_NCCL_ALL_LANES, slots != 0);
+        const int32_t sum = sum_to_lane(__popc(slots));
+        if (row < tokens) {
+            few->slots[row] = slots;
+            few->place[row] = rows + __popc(going & ((1U << lane) - 1));
+            few->answer[row] = answers + sum - __popc(slots);
+        }
+        rows += __popc(going);
+        answers += __shfl_sync(TSR_NCCL_ALL_LANES, sum, TSR_NCCL_LANES - 1);
+    }
+    wrong = __any_sync(TSR_NCCL_ALL_LANES, wrong) != 0;
+    if (lane == 0) {
+        few->told = (rows << TSR_NCCL_ANSWER_BITS) + answers;
+        few->wrong = wrong;
+    }
+}
+
+/*
+ * Few rows: everything in one kernel, a row of CTAs for each peer: rows to it, then rows from it. A
+ * look at memory costs as much as anything else here, so all that may be needed is asked for at
+ * once: the state, whom rows go to, and the first words of each thread, wherever they go.
+ */
+static __global__ void __launch_bounds__(TSR_NCCL_THREADS, 2)
+    few_kernel(const __grid_constant__ tsr_nccl_work w, int32_t tokens, int32_t forms)
+{
+    __shared__ few_rows few;
+    __shared__ receipt r;
+    const packet_walk n = walk_from(thread_of_peer(), threads_of_peer(), w.at.packets_of_row);
+    const bool first = blockIdx.x == 0 && blockIdx.y == 0;
+
+    await_kernel();
+    const tsr_nccl_state state = read_state(w);
+    const three_words words = read_token(w, n, tokens);
+    if (threadIdx.x < TSR_NCCL_LANES)
+        list_few(w, tokens, &few);
+    if (threadIdx.x == 0) {
+        few.off = state.let_go != 0 || state.failed != 0;
+        r.ready = false;
+    }
+    __syncthreads();
+    const tsr_nccl_state now = state_after(state);
+    if (few.off) {
+        if (first && threadIdx.x == 0)
+            count_arrivals(w, 0, 0, 0);
+        return;
+    }
+    if (blockIdx.x == 0 && threadIdx.x < TSR_NCCL_LANES)
+        announce(w, now, (int32_t)blockIdx.y, few.told | forms);
+    post_rows(w, now.epoch, few, n, words, tokens);
+    admit_kernel(w);
+    if (threadIdx.x == TSR_NCCL_THREADS - 1)
+        move_on(w, now);
+    receive(w, now, n, &r);
+    if (first && few.wrong)
+        check_ranks(w, now.step, now.stage, tokens);
+}
+
+/* Few rows as they are. */
 static __global__ void __launch_bounds__(TSR_NCCL_THREADS)
-    dispatch_few_kernel(const __grid_constant__ tsr_nccl_work w, int32_t tokens, int32_t forms)
+    list_and_send_kernel(const __grid_constant__ tsr_nccl_work w, int32_t tokens, int32_t forms)
 {
     __shared__ int32_t list[TSR_NCCL_MOST_FEW];
+    await_kernel();
     const tsr_nccl_state state = read_state(w);
+    const tsr_nccl_state now = state_after(state);
     const int32_t target = (int32_t)blockIdx.y;
-    const int32_t row = (int32_t)threadIdx.x;
-    const bool goes = row < tokens && names(w, row, target); /* read beside the state */
-    int32_t count = 0;
 
     if (cta_is_off(state))
         return;
-    const int32_t at = place_in_cta(goes ? 1 : 0, &count);
-    if (goes)
-        list[at] = row;
-    __syncthreads();
-    if (blockIdx.x == 0)
-        announce(w, state, target, count | forms);
-    if ((forms & TSR_NCCL_ROWS_PACKED) == 0) {
-        send(w, state.epoch, target, list);
-        return;
-    }
-    pack_rows(w, state.epoch, target, list, count);
-    if (blockIdx.x == 0 && threadIdx.x == 0)
-        say_sent(w, state.epoch, target);
+    const int32_t count = list_rows(w, tokens, target, list);
+    if (blockIdx.x == 0 && threadIdx.x < TSR_NCCL_LANES)
+        announce(w, now, target, count | forms);
+    if (threadIdx.x == 0)
+        move_on(w, now);
+    if (blockIdx.x == 0 && target == 0)
+        check_ranks(w, now.step, now.stage, tokens);
+    send(w, now.epoch, target, list);
 }
 
 static __global__ void __launch_bounds__(TSR_NCCL_THREADS)
     list_kernel(const __grid_constant__ tsr_nccl_work w, int32_t tokens, int32_t forms)
 {
+    await_kernel();
     const tsr_nccl_state state = read_state(w);
+    const tsr_nccl_state now = state_after(state);
     const int32_t target = (int32_t)blockIdx.y;
     int32_t *list = ints(w, w.at.listed) + (int64_t)target * w.max_tokens;
 
     if (cta_is_off(state))
         return;
     const int32_t count = list_rows(w, tokens, target, list);
-    announce(w, state, target, count | forms);
+    if (threadIdx.x < TSR_NCCL_LANES)
+        announce(w, now, target, count | forms);
+    if (threadIdx.x == 0)
+        move_on(w, now);
+    if (target == 0)
+        check_ranks(w, now.step, now.stage, tokens);
 }
 
 static __global__ void __launch_bounds__(TSR_NCCL_THREADS)
     send_kernel(const __grid_constant__ tsr_nccl_work w)
 {
-    const tsr_nccl_state state = read_state(w);
+    await_kernel();
+    const tsr_nccl_state now = read_state(w);
     const int32_t target = (int32_t)blockIdx.y;
 
-    if (cta_is_off(state))
+    if (cta_is_off(now))
         return;
-    send(w, state.epoch, target, ints(w, w.at.listed) + (int64_t)target * w.max_tokens);
+    send(w, now.epoch, target, ints(w, w.at.listed) + (int64_t)target * w.max_tokens);
 }
 
-static __device__ void count_arrivals(const tsr_nccl_work &w, int32_t rows, int32_t answers)
-{
-    *ints(w, w.at.arrived_count) = rows;
-    *ints(w, w.at.answer_count) = answers;
-}
-
-/* The next dispatch's; never 0, which is what a place holds where nothing has come. */
-static __device__ uint32_t epoch_after(uint32_t epoch)
-{
-    return epoch == UINT32_MAX ? 2 : epoch + 1;
-}
-
-/* Waits for the word about rows that come as they are. False: for nothing. */
-static __device__ bool await_rows(const tsr_nccl_work &w, uint32_t epoch,
-                                  const tsr_nccl_sources &from)
-{
-    bool waited = false;
-    bool come = true;
-
-    for (int32_t s = (int32_t)threadIdx.x; s < w.ranks; s += (int32_t)blockDim.x) {
-        const unsigned char *at = w.window + w.at.sent + (uint64_t)s * sizeof(tsr_nccl_notice);
-        tsr_nccl_notice sent;
-        ints(w, w.at.forms)[s] = from.forms[s];
-        if ((from.forms[s] & TSR_NCCL_ROWS_PACKED) != 0)
-            continue;
-        waited = true;
-        come = await(w, at, epoch, &sent) && come;
-    }
-    if (waited)
-        __threadfence_system(); /* what was sent is read after this */
-    return come;
-}
-
-/* By the first CTA: what has arrived, and the answers to it. */
-static __device__ void number_arrivals(const tsr_nccl_work &w, const tsr_nccl_state &state,
-                                       const tsr_nccl_sources &from)
-{
-    tsr_nccl_state *next = state_of(w);
-    const int32_t rows = from.first[w.ranks];
-    const bool come = unpack_origins(w, state.epoch, from) && await_rows(w, state.epoch, from);
-
-    if (__syncthreads_and(come) == 0) {
-        count_arrivals(w, 0, 0);
-        return;
-    }
-    const int32_t answers = number_answers(w, rows);
-    if (threadIdx.x != 0)
-        return;
-    count_arrivals(w, rows, answers);
-    next->answered = state.epoch;
-    next->epoch = epoch_after(state.epoch);
-    next->stage = state.stage + 1;
-    next->phase = TSR_PHASE_ARRIVED;
-}
-
-/* The first CTA learns what comes, the others take packets apart. */
-static __global__ void __launch_bounds__(ARRIVE_THREADS)
+/* Behind rows that were sent as they are. */
+static __global__ void __launch_bounds__(TSR_NCCL_THREADS)
     arrive_kernel(const __grid_constant__ tsr_nccl_work w)
 {
-    extern __shared__ int32_t numbers[];
-    const tsr_nccl_sources from = {numbers, numbers + w.ranks, numbers + 2 * w.ranks + 1};
-    const tsr_nccl_state state = read_state(w);
-    const bool first = blockIdx.x == 0;
-    const bool off = cta_is_off(state);
+    __shared__ receipt r;
+    const packet_walk n = walk_from(thread_of_peer(), threads_of_peer(), w.at.packets_of_row);
 
-    if (!first && threadIdx.x == 0)
-        (void)atomicAdd((uint32_t *)(w.block + w.at.done) + w.ranks, 1U);
-    if (off || !read_sources(w, state, from)) {
-        if (first)
-            count_arrivals(w, 0, 0);
-        return;
-    }
-    if (first)
-        number_arrivals(w, state, from);
-    else
-        unpack_rows(w, state.epoch, from, thread_of_grid() - blockDim.x,
-                    threads_of_grid() - blockDim.x);
+    await_kernel();
+    const tsr_nccl_state now = read_state(w);
+    if (threadIdx.x == 0)
+        r.ready = false;
+    if (!cta_is_off(now))
+        receive(w, now, n, &r);
+    else if (blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0)
+        count_arrivals(w, 0, 0, 0);
 }
 
 /* Each answer to the slot it is for, where no packets are wanted. */
@@ -320,24 +350,13 @@ static __device__ void copy_answers(const tsr_nccl_work &w)
     for (int64_t n = (int64_t)blockIdx.x * TSR_NCCL_WARPS + threadIdx.x / TSR_NCCL_LANES;
          n < answers * pieces; n += warps) {
         const int64_t a = n / pieces;
-        const int32_t slot = ints(w, w.at.answer_slot)[a];
-        const int32_t rank = ints(w, w.at.answer_rank)[a];
-        if ((ints(w, w.at.forms)[rank] & TSR_NCCL_ANSWERS_PACKED) != 0)
+        const int2 to = ((const int2 *)(w.block + w.at.answer_to))[a];
+        if ((to.x & TSR_NCCL_ANSWERS_PACKED) != 0)
             continue;
-        copy_piece(w.peer[rank] + w.at.returned_rows + (uint64_t)slot * w.return_row_bytes,
+        copy_piece(w.peer[to.x] + w.at.returned_rows + (uint64_t)to.y * w.return_row_bytes,
                    w.block + w.at.answers + (uint64_t)a * w.return_row_bytes, w.return_row_bytes,
                    n - a * pieces);
     }
-}
-
-/* Whether any source wants its answers in this form; the same for all threads of a CTA. */
-static __device__ bool any_wants(const tsr_nccl_work &w, bool packed)
-{
-    bool found = false;
-
-    for (int32_t s = (int32_t)threadIdx.x; s < w.ranks; s += TSR_NCCL_THREADS)
-        found |= ((ints(w, w.at.forms)[s] & TSR_NCCL_ANSWERS_PACKED) != 0) == packed;
-    return __syncthreads_or(found) != 0;
 }
 
 static __device__ void say_returned(const tsr_nccl_work &w, uint32_t epoch)
@@ -359,46 +378,52 @@ static __device__ void await_answers(const tsr_nccl_work &w, uint32_t epoch)
         tsr_nccl_notice theirs;
         come = await(w, at, epoch, &theirs) && come;
     }
-    __threadfence_system(); /* what has returned is read after this */
-    if (__syncthreads_and(come) != 0 && threadIdx.x == 0)
-        state_of(w)->phase = TSR_PHASE_STANDING;
+    if (come)
+        __threadfence_system(); /* what has returned is read after this */
 }
 
-/* Gives answers, then takes its own: as packets by all CTAs, or by the last, on everybody's word. */
+/* Gives answers, then takes its own: as packets by all CTAs, or by the last, on everybody's word.
+ * Everything is asked for at once here, too. */
 static __global__ void __launch_bounds__(TSR_NCCL_THREADS)
     return_kernel(const __grid_constant__ tsr_nccl_work w, int32_t tokens, int32_t forms)
 {
-    const tsr_nccl_state state = read_state(w);
-    const uint32_t epoch = state.answered;
+    const packet_walk n = walk_from(thread_of_peer(), threads_of_peer(), w.at.packets_of_answer);
+    const int32_t slots = tokens * w.slots;
     bool last = blockIdx.x == 0;
 
-    if (cta_is_off(state))
+    await_kernel();
+    const tsr_nccl_state now = read_state(w);
+    const int32_t wanted = *ints(w, w.at.wanted);
+    const int32_t answers = *ints(w, w.at.answer_count);
+    const read_answer answer = read_one(w, n);
+    const int32_t rank = rank_of_slot(w, n.thing, slots);
+    if (now.let_go != 0 || now.failed != 0)
         return;
+    if ((wanted & TSR_NCCL_WANTS_PACKETS) != 0)
+        post_answers(w, now.epoch, n, answer, answers);
     if (blockIdx.x == 0 && threadIdx.x == 0)
         state_of(w)->phase = TSR_PHASE_RETURNING;
-    if (any_wants(w, true))
-        pack_answers(w, epoch);
-    if (any_wants(w, false)) {
+    admit_kernel(w);
+    if ((wanted & TSR_NCCL_WANTS_ROWS) != 0) {
         copy_answers(w);
         last = is_last((uint32_t *)(w.block + w.at.done) + w.ranks + 1);
     }
     if (last)
-        say_returned(w, epoch);
+        say_returned(w, now.epoch);
     if ((forms & TSR_NCCL_ANSWERS_PACKED) != 0)
-        unpack_answers(w, epoch, tokens);
+        take_answers(w, now.epoch, n, rank, slots);
     else if (last)
-        await_answers(w, epoch);
+        await_answers(w, now.epoch);
 }
 
 static __global__ void begin_kernel(const __grid_constant__ tsr_nccl_work w, uint64_t step)
 {
+    await_kernel();
     tsr_nccl_state *state = state_of(w);
 
     state->step = step;
-    state->stage = 0;
+    state->stage = -1;
     state->phase = TSR_PHASE_STANDING;
-    if (state->epoch == 0)
-        state->epoch = 1;
 }
 
 static __global__ void find_peers_kernel(const __grid_constant__ tsr_nccl_work w,
@@ -410,33 +435,68 @@ static __global__ void find_peers_kernel(const __grid_constant__ tsr_nccl_work w
         peers[r] = r == w.rank ? w.window : (unsigned char *)ncclGetLsaPointer(handle, 0, r);
 }
 
-#define LAUNCHED() TSR_NCCL_CUDA(cudaGetLastError())
-
 static cudaStream_t native(tsr_stream stream)
 {
     return (cudaStream_t)stream.native;
+}
+
+/* Launches a kernel that begins with await_kernel, and may come before that. Not where ranks share a
+ * GPU: one that has come to wait keeps the kernels of other streams from coming. */
+template <typename... arguments>
+static tsr_status launch(tsr_stream stream, dim3 grid, int threads,
+                         void (*kernel)(tsr_nccl_work, arguments...), const tsr_nccl_work &work,
+                         arguments... args)
+{
+    cudaLaunchAttribute attribute = {};
+    cudaLaunchConfig_t config = {};
+
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+    config.gridDim = grid;
+    config.blockDim = dim3((unsigned)threads);
+    config.stream = native(stream);
+    config.attrs = &attribute;
+    config.numAttrs = work.alone != 0 ? 1 : 0;
+    return TSR_NCCL_CUDA(cudaLaunchKernelEx(&config, kernel, work, args...));
 }
 
 extern "C" tsr_status tsr_nccl_find_peers(const tsr_nccl_work *work, void *handle,
                                           tsr_stream stream)
 {
     find_peers_kernel<<<1, TSR_NCCL_LANES, 0, native(stream)>>>(*work, (ncclWindow_t)handle);
-    return LAUNCHED();
+    return TSR_NCCL_CUDA(cudaGetLastError());
 }
 
 extern "C" tsr_status tsr_nccl_begin(const tsr_nccl_work *work, uint64_t step, tsr_stream stream)
 {
-    begin_kernel<<<1, 1, 0, native(stream)>>>(*work, step);
-    return LAUNCHED();
+    return launch(stream, dim3(1), 1, begin_kernel, *work, step);
 }
 
-/* CTAs of each target that so many bytes are worth. */
-static unsigned ctas_for(const tsr_nccl_work *work, uint64_t bytes)
+static uint64_t within(uint64_t wanted, uint64_t least, uint64_t most)
 {
-    const uint64_t most = (uint64_t)work->ranks < MOST_CTAS ? MOST_CTAS / (uint64_t)work->ranks : 1;
-    const uint64_t wanted = (bytes + BYTES_OF_CTA - 1) / BYTES_OF_CTA;
+    return wanted < least ? least : wanted < most ? wanted : most;
+}
 
-    return (unsigned)(wanted < 1 ? 1 : wanted < most ? wanted : most);
+/* So many, or what is left to a rank that shares its GPU. */
+static uint64_t allowed(const tsr_nccl_work *work, uint64_t ctas)
+{
+    return work->alone != 0 ? ctas : within(ctas, 1, SHARED_CTAS);
+}
+
+/* CTAs of each peer, of so many that would have work, between those of all peers together. */
+static unsigned ctas_of_peer(const tsr_nccl_work *work, uint64_t wanted, uint64_t least,
+                             uint64_t most)
+{
+    const uint64_t ranks = (uint64_t)work->ranks;
+    const uint64_t few = within(least / ranks, 1, least);
+
+    return (unsigned)within(wanted, few, within(most / ranks, few, most));
+}
+
+/* As many as have a thread for each packet. */
+static uint64_t ctas_of_packets(uint64_t packets)
+{
+    return (packets + TSR_NCCL_THREADS - 1) / TSR_NCCL_THREADS;
 }
 
 /* Of so many tokens of this rank. */
@@ -451,31 +511,44 @@ extern "C" tsr_status tsr_nccl_dispatch(const tsr_nccl_work *work, int32_t token
 {
     const unsigned ranks = (unsigned)work->ranks;
     const int32_t forms = forms_of(work, tokens);
-    const dim3 grid(ctas_for(work, (uint64_t)tokens * work->row_bytes), ranks);
+    const uint64_t bytes = (uint64_t)tokens * work->row_bytes;
+    const uint64_t packets = (uint64_t)tokens * (uint64_t)work->at.packets_of_row;
 
-    if (tokens <= TSR_NCCL_MOST_FEW) {
-        dispatch_few_kernel<<<grid, TSR_NCCL_THREADS, 0, native(stream)>>>(*work, tokens, forms);
-        return LAUNCHED();
+    if ((forms & TSR_NCCL_ROWS_PACKED) != 0) {
+        const unsigned ctas = ctas_of_peer(work, ctas_of_packets(packets),
+                                           allowed(work, FEWEST_CTAS), allowed(work, PACKET_CTAS));
+        return launch(stream, dim3(ctas, ranks), TSR_NCCL_THREADS, few_kernel, *work, tokens,
+                      forms);
     }
-    list_kernel<<<dim3(1, ranks), TSR_NCCL_THREADS, 0, native(stream)>>>(*work, tokens, forms);
-    const tsr_status st = LAUNCHED();
-    if (st != TSR_OK)
-        return st;
-    send_kernel<<<grid, TSR_NCCL_THREADS, 0, native(stream)>>>(*work);
-    return LAUNCHED();
+    const dim3 grid(
+        ctas_of_peer(work, (bytes + BYTES_OF_CTA - 1) / BYTES_OF_CTA, 1, allowed(work, MOST_CTAS)),
+        ranks);
+    if (tokens <= TSR_NCCL_MOST_FEW)
+        return launch(stream, grid, TSR_NCCL_THREADS, list_and_send_kernel, *work, tokens, forms);
+    const tsr_status st =
+        launch(stream, dim3(1, ranks), TSR_NCCL_THREADS, list_kernel, *work, tokens, forms);
+    return st == TSR_OK ? launch(stream, grid, TSR_NCCL_THREADS, send_kernel, *work) : st;
 }
 
-extern "C" tsr_status tsr_nccl_arrive(const tsr_nccl_work *work, tsr_stream stream)
+extern "C" tsr_status tsr_nccl_arrive(const tsr_nccl_work *work, int32_t tokens, tsr_stream stream)
 {
-    const size_t numbers = (3 * (size_t)work->ranks + 2) * sizeof(int32_t);
+    const unsigned ctas = ctas_of_peer(work, ARRIVE_CTAS, 1, allowed(work, ARRIVE_CTAS));
 
-    arrive_kernel<<<ARRIVE_CTAS, ARRIVE_THREADS, numbers, native(stream)>>>(*work);
-    return LAUNCHED();
+    if ((forms_of(work, tokens) & TSR_NCCL_ROWS_PACKED) != 0)
+        return TSR_OK;
+    return launch(stream, dim3(ctas, (unsigned)work->ranks), TSR_NCCL_THREADS, arrive_kernel,
+                  *work);
 }
 
 extern "C" tsr_status tsr_nccl_return(const tsr_nccl_work *work, int32_t tokens, tsr_stream stream)
 {
-    return_kernel<<<RETURN_CTAS, TSR_NCCL_THREADS, 0, native(stream)>>>(*work, tokens,
-                                                                        forms_of(work, tokens));
-    return LAUNCHED();
+    const int32_t forms = forms_of(work, tokens);
+    const uint64_t packets =
+        (uint64_t)tokens * (uint64_t)work->slots * (uint64_t)work->at.packets_of_answer;
+    const bool packed = (forms & TSR_NCCL_ANSWERS_PACKED) != 0;
+    const uint64_t most = allowed(work, PACKET_CTAS);
+    const uint64_t least = packed ? allowed(work, FEWEST_CTAS) : most;
+    const dim3 grid((unsigned)within(ctas_of_packets(packets), least, most));
+
+    return launch(stream, grid, TSR_NCCL_THREADS, return_kernel, *work, tokens, forms);
 }

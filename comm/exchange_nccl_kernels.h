@@ -14,9 +14,10 @@
  *                 wait for everybody's
  *
  * Rows lie where they belong as soon as they are here: nothing is copied twice, and what moves is
- * what is there. Few rows need neither the first wait nor any word: they go as packets, which arrive
- * and return take apart (exchange_nccl_packets.cuh). A kernel that waits does so in a few CTAs and leaves when the host lets go, or when
- * a fault was found.
+ * what is there. Few rows need neither the first wait nor any word: one kernel sends them as packets
+ * and takes apart those that come (exchange_nccl_packets.cuh), and arrive has nothing left to do. A
+ * kernel that waits does so in a few CTAs and leaves when the host lets go, or when a fault was
+ * found.
  */
 #ifndef TSR_COMM_EXCHANGE_NCCL_KERNELS_H
 #define TSR_COMM_EXCHANGE_NCCL_KERNELS_H
@@ -44,6 +45,7 @@ typedef struct tsr_nccl_work {
     int32_t slots;
     int32_t max_tokens;
     int32_t max_arrivals;
+    int32_t alone; /* no other rank computes on this rank's GPU */
 } tsr_nccl_work;
 
 /* Writes where this rank reaches each peer's window to the block's peers. `handle` is NCCL's. */
@@ -53,7 +55,13 @@ TSR_MUST_USE tsr_status tsr_nccl_find_peers(const tsr_nccl_work *work, void *han
 TSR_MUST_USE tsr_status tsr_nccl_begin(const tsr_nccl_work *work, uint64_t step, tsr_stream stream);
 TSR_MUST_USE tsr_status tsr_nccl_dispatch(const tsr_nccl_work *work, int32_t tokens,
                                           tsr_stream stream);
-TSR_MUST_USE tsr_status tsr_nccl_arrive(const tsr_nccl_work *work, tsr_stream stream);
+/* `tokens` are the dispatch's. */
+TSR_MUST_USE tsr_status tsr_nccl_arrive(const tsr_nccl_work *work, int32_t tokens,
+                                        tsr_stream stream);
+/* Nothing but packets there and back: each CTA serves one peer, `ctas` of them each. What is sent
+ * is what dispatch would send to a peer that is named by all rows, and it is read by nobody. */
+TSR_MUST_USE tsr_status tsr_nccl_bare_packets(const tsr_nccl_work *work, int32_t tokens,
+                                              int32_t ctas, tsr_stream stream);
 TSR_MUST_USE tsr_status tsr_nccl_return(const tsr_nccl_work *work, int32_t tokens,
                                         tsr_stream stream);
 

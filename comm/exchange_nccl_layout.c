@@ -11,7 +11,7 @@ enum { AREA_ALIGNMENT = 256 };
 
 /* Up to so many bytes from rank to rank packets are faster than a word behind rows; a third more
  * bytes travel. */
-enum { PACKED_BYTES = 256 * 1024, WORDS_OF_PACKET = 3, PACKET_BYTES = 16 };
+enum { PACKED_BYTES = 512 * 1024, WORDS_OF_PACKET = 3, PACKET_BYTES = 16 };
 
 static uint64_t cut(uint64_t *used, uint64_t count, uint64_t bytes)
 {
@@ -31,6 +31,8 @@ static int32_t few_of(const tsr_exchange_shape *shape, uint64_t bytes)
 {
     const uint64_t few = tsr_smaller_size(PACKED_BYTES / bytes, TSR_NCCL_MOST_FEW);
 
+    if (shape->slots > TSR_NCCL_MOST_FEW_SLOTS)
+        return 0;
     return tsr_smaller((int32_t)few, shape->max_tokens);
 }
 
@@ -42,7 +44,7 @@ static void count_packets(const tsr_exchange_shape *shape, uint64_t ranks, tsr_n
 
     l->few_rows = few_of(shape, shape->row_bytes);
     l->few_answers = few_of(shape, (slots * shape->return_row_bytes + peers - 1) / peers);
-    l->packets_of_origin = packets_of(slots + 1);
+    l->packets_of_origin = packets_of(slots);
     l->packets_of_row = l->packets_of_origin + packets_of(shape->row_bytes / sizeof(int32_t));
     l->packets_of_answer = packets_of(shape->return_row_bytes / sizeof(int32_t));
 }
@@ -80,13 +82,14 @@ static void lay_out_block(const tsr_exchange_shape *shape, uint64_t ranks, tsr_n
     l->send_ranks = cut(&used, tokens * slots, sizeof(int32_t));
     l->answers = cut(&used, answers, shape->return_row_bytes);
     l->answer_of = cut(&used, answers, sizeof(int32_t));
-    l->answer_rank = cut(&used, answers, sizeof(int32_t));
-    l->answer_slot = cut(&used, answers, sizeof(int32_t));
-    l->forms = cut(&used, ranks, sizeof(int32_t));
+    l->answer_to = cut(&used, answers, 2 * sizeof(int32_t));
     l->listed = cut(&used, ranks * tokens, sizeof(int32_t));
     l->arrived_count = cut(&used, 1, sizeof(int32_t));
     l->answer_count = cut(&used, 1, sizeof(int32_t));
+    l->wanted = cut(&used, 1, sizeof(int32_t));
+    l->waited = cut(&used, ranks, sizeof(uint64_t));
     l->done = cut(&used, ranks + 2, sizeof(uint32_t));
+    l->bare = cut(&used, ranks * TSR_EXCHANGE_BARE_CTAS, sizeof(uint32_t));
     l->peers = cut(&used, ranks, sizeof(void *));
     l->state = cut(&used, 1, sizeof(tsr_nccl_state));
     l->block_bytes = used;
@@ -109,43 +112,63 @@ uint64_t tsr_exchange_nccl_bytes(const tsr_exchange_shape *shape, int32_t ranks)
     return l.window_bytes + l.block_bytes;
 }
 
-static uint32_t epoch_at(const unsigned char *notices, uint64_t area, uint64_t index)
+static tsr_nccl_notice notice_at(const unsigned char *notices, uint64_t area, uint64_t index)
 {
     tsr_nccl_notice notice;
 
     memcpy(&notice, notices + area + index * sizeof(notice), sizeof(notice));
-    return notice.epoch;
+    return notice;
+}
+
+/* The source's first notice of an epoch, as every rank has it. */
+static uint64_t first_notice(uint64_t ranks, uint32_t epoch, uint64_t source)
+{
+    return (epoch % 2 * ranks + source) * ranks;
 }
 
 /* Whether a source has told everybody what it sends. */
 static bool has_told(const tsr_nccl_layout *l, uint64_t ranks, const unsigned char *notices,
                      uint32_t epoch, uint64_t source)
 {
-    const uint64_t first = (epoch % 2 * ranks + source) * ranks;
+    const uint64_t first = first_notice(ranks, epoch, source);
 
     for (uint64_t target = 0; target < ranks; target++) {
-        if (epoch_at(notices, l->notices, first + target) != epoch)
+        if (notice_at(notices, l->notices, first + target).epoch != epoch)
             return false;
     }
     return true;
+}
+
+/* Of a source that has told: whether its rows are here, as far as anything but they says so. */
+static bool has_sent(const tsr_nccl_layout *l, uint64_t ranks, const unsigned char *notices,
+                     uint32_t epoch, uint64_t source)
+{
+    const tsr_nccl_notice told = notice_at(notices, l->notices, first_notice(ranks, epoch, source));
+
+    return (told.told & TSR_NCCL_ROWS_PACKED) != 0 ||
+           notice_at(notices, l->sent, source).epoch == epoch;
 }
 
 int32_t tsr_nccl_missing(const tsr_nccl_layout *layout, int32_t ranks, const unsigned char *notices,
                          const tsr_nccl_state *state, int32_t *ret_missing)
 {
     const bool returning = state->phase == TSR_PHASE_RETURNING;
-    const uint32_t epoch = returning ? state->answered : state->epoch;
+    const uint64_t all = (uint64_t)ranks;
+    const uint32_t epoch = state->epoch;
     int32_t count = 0;
 
     if (state->phase != TSR_PHASE_DISPATCHED && !returning)
         return 0;
     for (int32_t r = 0; r < ranks && !returning; r++) {
-        if (!has_told(layout, (uint64_t)ranks, notices, epoch, (uint64_t)r))
+        if (!has_told(layout, all, notices, epoch, (uint64_t)r))
             ret_missing[count++] = r;
     }
-    /* Before all have, nobody sends: this rank neither. */
+    /* Before all have, nobody sends rows as they are: this rank neither. */
     for (int32_t r = 0, waiting = count == 0; r < ranks && waiting; r++) {
-        if (epoch_at(notices, returning ? layout->returned : layout->sent, (uint64_t)r) != epoch)
+        const bool come = returning
+                              ? notice_at(notices, layout->returned, (uint64_t)r).epoch == epoch
+                              : has_sent(layout, all, notices, epoch, (uint64_t)r);
+        if (!come)
             ret_missing[count++] = r;
     }
     return count;

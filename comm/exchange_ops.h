@@ -27,6 +27,7 @@ typedef struct tsr_exchange_ops {
     tsr_status (*poll)(tsr_exchange *exchange); /* never waits */
     /* never waits; returns the stage */
     int32_t (*text)(const tsr_exchange *exchange, size_t capacity, char *text);
+    const int64_t *(*waited_ns)(tsr_exchange *exchange);
     void (*drain)(tsr_exchange *exchange, tsr_stream stream);
     void (*close)(tsr_exchange *exchange); /* nothing is pending, or the group is spent */
 } tsr_exchange_ops;
@@ -52,7 +53,7 @@ struct tsr_exchange {
     tsr_exchange_shape shape;
     tsr_exchange_buffers buffers;
     int32_t number;     /* among the group's exchanges */
-    int64_t *waited_ns; /* [size] in the exchange's memory; NULL: no host sees rows come */
+    int64_t *waited_ns; /* [size] in the exchange's memory; NULL: nobody is waited for */
     /* ---- */
     tsr_exchange_phase phase;
     uint64_t step;
@@ -72,10 +73,11 @@ tsr_exchange tsr_exchange_base(tsr_comm *comm, const tsr_exchange_ops *ops,
 TSR_MUST_USE tsr_status tsr_exchange_overflow(const tsr_exchange *exchange, int64_t rows);
 
 /* For the tables of exchanges whose calls run when they are made: nothing to do; whether the group
- * has ended; nothing to wait for; where the base stands. */
+ * has ended; nothing to wait for; where the base stands; what it has waited. */
 tsr_status tsr_exchange_begin_nothing(tsr_exchange *exchange, tsr_stream stream);
 tsr_status tsr_exchange_poll_group(tsr_exchange *exchange);
 void tsr_exchange_drain_nothing(tsr_exchange *exchange, tsr_stream stream);
 int32_t tsr_exchange_text_base(const tsr_exchange *exchange, size_t capacity, char *text);
+const int64_t *tsr_exchange_waited_base(tsr_exchange *exchange);
 
 #endif

@@ -104,6 +104,7 @@ static const tsr_exchange_ops self_ops = {
     .wait = self_wait,
     .poll = tsr_exchange_poll_group,
     .text = tsr_exchange_text_base,
+    .waited_ns = tsr_exchange_waited_base,
     .drain = tsr_exchange_drain_nothing,
     .close = self_close,
 };

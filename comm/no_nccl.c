@@ -18,6 +18,13 @@ tsr_status tsr_exchange_copy_plainly(tsr_exchange *exchange, int32_t tokens, tsr
     return TSR_ERR_ARG;
 }
 
+tsr_status tsr_exchange_bare_packets(tsr_exchange *exchange, int32_t tokens, int32_t ctas,
+                                     tsr_stream stream)
+{
+    (void)ctas;
+    return tsr_exchange_copy_plainly(exchange, tokens, stream);
+}
+
 tsr_status tsr_exchange_nccl_open(tsr_comm *comm, const tsr_exchange_shape *shape,
                                   tsr_exchange **ret_exchange)
 {

@@ -3,6 +3,7 @@
  *
  *      dispatch  wait      dispatch  wait      ...      time of one, there
  *      dispatch  wait  return  wait            ...      less that: time of one, back
+ *      the same bytes, as plain copies or as bare packets: what either could come to
  *
  * Several are recorded as one piece, as those of a step are, and played; the median of many plays
  * counts. Random bytes, since links and memory may make something of zeros.
@@ -24,11 +25,20 @@
 
 enum { TIMES = 40, PLAYS = 25, ROW_BYTES = 8192, KIB = 1024, MIB = KIB * KIB };
 
+/* Of these bytes waits are told, by pair of ranks. */
+enum { WAITED_BYTES = 64 * KIB };
+
+/* What one rank dispatches of each size: there, and there and back. */
+enum { DISPATCHES = 2 * TIMES * PLAYS };
+
+/* More bytes from rank to rank are no packets. */
+enum { BARE_BYTES = 512 * KIB };
+
 /* Bytes from each rank to each. */
-static const int32_t sizes[] = {16 * KIB, 64 * KIB, 256 * KIB, MIB, 16 * MIB};
+static const int32_t sizes[] = {16 * KIB, 64 * KIB, 256 * KIB, 512 * KIB, MIB, 16 * MIB};
 enum { SIZES = sizeof(sizes) / sizeof(sizes[0]) };
 
-typedef enum motion { THERE, THERE_AND_BACK, PLAIN } motion;
+typedef enum motion { THERE, THERE_AND_BACK, PLAIN, BARE } motion;
 
 typedef struct bench {
     const tsr_config *config;
@@ -39,7 +49,16 @@ typedef struct bench {
     tsr_stream stream;
     tsr_mark *mark;
     int32_t tokens;
+    int32_t bare_ctas; /* of each peer */
 } bench;
+
+/* Microseconds; 0: there is none. */
+typedef struct times {
+    double there;
+    double back;
+    double plain;
+    double bare;
+} times;
 
 static tsr_status wait_for_stream(const bench *b)
 {
@@ -58,6 +77,8 @@ static tsr_status move_once(const bench *b, motion how)
 {
     if (how == PLAIN)
         return tsr_exchange_copy_plainly(b->exchange, b->tokens, b->stream);
+    if (how == BARE)
+        return tsr_exchange_bare_packets(b->exchange, b->tokens, b->bare_ctas, b->stream);
     tsr_status st = tsr_exchange_dispatch(b->exchange, b->tokens, b->stream);
     if (st == TSR_OK)
         st = tsr_exchange_wait(b->exchange, b->stream);
@@ -152,7 +173,7 @@ static tsr_status put_rows(const bench *b, int32_t ranks)
     return st;
 }
 
-static void write_line(const bench *b, int32_t bytes, const double us[3])
+static void write_line(const bench *b, int32_t bytes, const times *t)
 {
     const double out = (double)bytes * (tsr_comm_size(b->comm) - 1);
 
@@ -160,12 +181,90 @@ static void write_line(const bench *b, int32_t bytes, const double us[3])
         return;
     (void)fprintf(b->out,
                   "%7d KiB a peer: dispatch %8.1f us %6.1f GB/s   return %8.1f us %6.1f GB/s",
-                  (int)(bytes / KIB), us[THERE], out / us[THERE] / 1e3, us[THERE_AND_BACK],
-                  out / us[THERE_AND_BACK] / 1e3);
-    if (us[PLAIN] > 0)
-        (void)fprintf(b->out, "   plain copies %8.1f us %6.1f GB/s", us[PLAIN],
-                      out / us[PLAIN] / 1e3);
+                  (int)(bytes / KIB), t->there, out / t->there / 1e3, t->back, out / t->back / 1e3);
+    if (t->plain > 0)
+        (void)fprintf(b->out, "   plain copies %8.1f us %6.1f GB/s", t->plain,
+                      out / t->plain / 1e3);
+    if (t->bare > 0)
+        (void)fprintf(b->out, "   bare packets %.1f us: dispatch %.2f, return %.2f of them",
+                      t->bare, t->there / t->bare, t->back / t->bare);
     (void)fputc('\n', b->out);
+}
+
+/* With as many CTAs as suit them best; the last that an exchange does. */
+static tsr_status time_bare(bench *b, double *ret_us)
+{
+    double best = 0;
+    tsr_status st = TSR_OK;
+
+    for (b->bare_ctas = 1; st == TSR_OK && b->bare_ctas <= TSR_EXCHANGE_BARE_CTAS;
+         b->bare_ctas *= 2) {
+        double us = 0;
+        st = time_motion(b, BARE, &us);
+        best = best > 0 && best < us ? best : us;
+    }
+    if (st == TSR_OK)
+        *ret_us = best;
+    return st;
+}
+
+/* What only GPUs have. */
+static tsr_status time_cards(bench *b, int32_t bytes, times *t)
+{
+    const tsr_status st = time_motion(b, PLAIN, &t->plain);
+
+    return st == TSR_OK && bytes <= BARE_BYTES ? time_bare(b, &t->bare) : st;
+}
+
+static void write_waits(const bench *b, const int64_t *ns)
+{
+    const int32_t ranks = tsr_comm_size(b->comm);
+
+    (void)fprintf(b->out, "waits for notices, us a dispatch of %d KiB, by rank (row) for rank:\n",
+                  WAITED_BYTES / KIB);
+    for (int32_t r = 0; r < ranks; r++) {
+        for (int32_t peer = 0; peer < ranks; peer++)
+            (void)fprintf(b->out, " %7.2f",
+                          (double)ns[(size_t)r * (size_t)ranks + (size_t)peer] / 1e3 / DISPATCHES);
+        (void)fputc('\n', b->out);
+    }
+}
+
+/* For whom each rank has waited in all dispatches until here. */
+static tsr_status tell_waits(const bench *b)
+{
+    const size_t ranks = (size_t)tsr_comm_size(b->comm);
+    const int64_t *mine = tsr_exchange_waited_ns(b->exchange);
+    int64_t *all = calloc(ranks * ranks, sizeof(*all));
+    size_t *bytes_of = calloc(ranks, sizeof(*bytes_of));
+    tsr_status st = all != NULL && bytes_of != NULL ? TSR_OK : TSR_ERR_MEMORY;
+
+    for (size_t r = 0; st == TSR_OK && r < ranks; r++)
+        bytes_of[r] = ranks * sizeof(*all);
+    if (st == TSR_OK)
+        st = tsr_comm_gather(b->comm, 0, mine, bytes_of, all);
+    if (st == TSR_OK && tsr_comm_rank(b->comm) == 0)
+        write_waits(b, all);
+    free(bytes_of);
+    free(all);
+    return st;
+}
+
+static tsr_status time_all(bench *b, int32_t bytes, times *t)
+{
+    double both = 0;
+    tsr_status st = put_rows(b, tsr_comm_size(b->comm));
+
+    if (st == TSR_OK)
+        st = time_motion(b, THERE, &t->there);
+    if (st == TSR_OK)
+        st = time_motion(b, THERE_AND_BACK, &both);
+    t->back = both - t->there;
+    if (st == TSR_OK && bytes == WAITED_BYTES && tsr_comm_size(b->comm) > 1)
+        st = tell_waits(b);
+    if (st == TSR_OK && strcmp(tsr_exchange_name(b->exchange), "nccl") == 0)
+        st = time_cards(b, bytes, t);
+    return st;
 }
 
 static tsr_status measure(bench *b, int32_t bytes)
@@ -173,21 +272,14 @@ static tsr_status measure(bench *b, int32_t bytes)
     const int32_t ranks = tsr_comm_size(b->comm);
     const int32_t tokens = bytes / ROW_BYTES;
     const tsr_exchange_shape shape = {tokens, ranks * tokens, ranks, ROW_BYTES, ROW_BYTES};
-    double us[3] = {0};
+    times t = {0};
 
     b->tokens = tokens;
     tsr_status st = tsr_exchange_open(b->comm, &shape, &b->exchange);
     if (st == TSR_OK)
-        st = put_rows(b, ranks);
+        st = time_all(b, bytes, &t);
     if (st == TSR_OK)
-        st = time_motion(b, THERE, &us[THERE]);
-    if (st == TSR_OK)
-        st = time_motion(b, THERE_AND_BACK, &us[THERE_AND_BACK]);
-    if (st == TSR_OK && strcmp(tsr_exchange_name(b->exchange), "nccl") == 0)
-        st = time_motion(b, PLAIN, &us[PLAIN]);
-    us[THERE_AND_BACK] -= us[THERE];
-    if (st == TSR_OK)
-        write_line(b, bytes, us);
+        write_line(b, bytes, &t);
     if (b->exchange != NULL)
         tsr_exchange_drain(b->exchange, b->stream);
     tsr_exchange_close(b->exchange);

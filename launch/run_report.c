@@ -241,11 +241,6 @@ static void add_pairs(tsr_page *page, const tsr_run_report *r)
     if (ranks == 1)
         return;
     tsr_page_add(page, "<h2>Waits by pair of ranks</h2>\n");
-    if (r->watch->waited_ns == NULL) {
-        tsr_page_add(page,
-                     "<p>Rows travel from GPU to GPU: for whom a rank waits no host sees.</p>\n");
-        return;
-    }
     tsr_page_add(page,
                  "<p>How long the rank of a row, in ms, waited for the rank of a column.</p>\n"
                  "<div class=\"scroll\"><table class=\"heat pairs\"><tr><th></th>");

@@ -12,7 +12,7 @@ typedef struct tsr_watch {
     tsr_watched own; /* of this rank, until all are gathered: then the sums of all ranks stand in
                              tokens and reads of rank 0 */
     int64_t (*ns)[TSR_STAGES]; /* [ranks] on rank 0 */
-    int64_t *waited_ns;        /* [ranks, ranks] on rank 0: how long each, for whom; NULL: no host
+    int64_t *waited_ns;        /* [ranks, ranks] on rank 0: how long each, for whom; NULL: one
                                   sees it */
     size_t cells;              /* layers * E */
 } tsr_watch;

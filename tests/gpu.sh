@@ -202,7 +202,7 @@ run_sanitizers() {
 
 run_tests() {
     local name
-    for name in $tests; do
+    for name in $tests exchange_kernels; do
         step "test_$name" "$build/bin/test_$name"
     done
 }

@@ -523,7 +523,8 @@ static void text_body(rank_run *run)
     expect_text(run, x, "end of step 6 stage 1");
     RANK_STATUS(run, TSR_OK, tsr_exchange_begin(x, 7, s));
     RANK_STATUS(run, TSR_OK, tsr_exchange_dispatch(x, 0, s));
-    expect_text(run, x, "dispatch of step 7 stage 0");
+    if (!ranks_have_cards()) /* likewise at the arrival */
+        expect_text(run, x, "dispatch of step 7 stage 0");
     RANK_STATUS(run, TSR_OK, tsr_exchange_wait(x, s));
     RANK_STATUS(run, TSR_OK, tsr_exchange_poll(x));
     expect_text(run, x, "arrival of step 7 stage 0");
@@ -551,8 +552,13 @@ static void late_body(rank_run *run)
     RANK_STATUS(run, TSR_OK, tsr_exchange_dispatch(x, 0, s));
     RANK_STATUS(run, TSR_OK, tsr_exchange_wait(x, s));
 
+    int32_t count = -1; /* once it can be read, a GPU has waited as well */
+    RANK_STATUS(
+        run, TSR_OK,
+        rows_get(&run->rows, &count, tsr_exchange_buffers_of(x).arrived_count, sizeof(count)));
+
     const int64_t *waited_ns = tsr_exchange_waited_ns(x);
-    RANK_CHECK(run, (waited_ns == NULL) == (ranks_have_cards() || run->size == 1));
+    RANK_CHECK(run, count == 0 && (waited_ns == NULL) == (run->size == 1));
     for (int32_t r = 0; waited_ns != NULL && r < run->size; r++) {
         const bool for_the_late = r == run->size - 1 && !rank_is_last(run);
         RANK_CHECK(run, for_the_late ? waited_ns[r] > late_ns / 2 : waited_ns[r] < late_ns);

@@ -342,19 +342,20 @@ static void areas_do_not_overlap(void **state)
         {l.origin_row, l.origin_rank, (uint64_t)7 * 4},
         {l.origin_rank, l.returned_rows, (uint64_t)7 * 4},
         {l.returned_rows, l.row_packets, (uint64_t)5 * 3 * 16},
-        {l.row_packets, l.answer_packets, 2 * ranks * 5 * (2 + 4) * 16},
+        {l.row_packets, l.answer_packets, 2 * ranks * 5 * (1 + 4) * 16},
         {l.answer_packets, l.window_bytes, (uint64_t)5 * 3 * 2 * 16},
         {l.send_rows, l.send_ranks, (uint64_t)5 * 48},
         {l.send_ranks, l.answers, (uint64_t)5 * 3 * 4},
         {l.answers, l.answer_of, (uint64_t)7 * 3 * 16},
-        {l.answer_of, l.answer_rank, (uint64_t)7 * 3 * 4},
-        {l.answer_rank, l.answer_slot, (uint64_t)7 * 3 * 4},
-        {l.answer_slot, l.forms, (uint64_t)7 * 3 * 4},
-        {l.forms, l.listed, ranks * 4},
+        {l.answer_of, l.answer_to, (uint64_t)7 * 3 * 4},
+        {l.answer_to, l.listed, (uint64_t)7 * 3 * 8},
         {l.listed, l.arrived_count, ranks * 5 * 4},
         {l.arrived_count, l.answer_count, 4},
-        {l.answer_count, l.done, 4},
-        {l.done, l.peers, (ranks + 2) * 4},
+        {l.answer_count, l.wanted, 4},
+        {l.wanted, l.waited, 4},
+        {l.waited, l.done, ranks * 8},
+        {l.done, l.bare, (ranks + 2) * 4},
+        {l.bare, l.peers, ranks * TSR_EXCHANGE_BARE_CTAS * 4},
         {l.peers, l.state, ranks * sizeof(void *)},
         {l.state, l.block_bytes, sizeof(tsr_nccl_state)},
     };
@@ -367,39 +368,43 @@ static void areas_do_not_overlap(void **state)
     assert_int_equal(tsr_exchange_nccl_bytes(&shape, 3), l.window_bytes + l.block_bytes);
 }
 
-static void put_epoch(unsigned char *notices, uint64_t area, uint64_t index, uint32_t epoch)
+static void put_notice(unsigned char *notices, uint64_t area, uint64_t index, tsr_nccl_notice n)
 {
-    const tsr_nccl_notice n = {.epoch = epoch};
     memcpy(notices + area + index * sizeof(n), &n, sizeof(n));
 }
 
-/* Rank 2 has told two ranks of three what it sends; then all have, but rank 1 has not sent. */
+/* Rank 2 has told two ranks of three what it sends; then all have, but rank 1 has not sent. Rank 0
+ * sends packets, about which there is no word. */
 static void who_is_missing_is_told_by_what_has_come(void **state)
 {
     (void)state;
     const tsr_exchange_shape shape = {5, 7, 3, 48, 16};
     const tsr_nccl_layout l = tsr_nccl_layout_of(&shape, 3);
-    tsr_nccl_state at = {.epoch = 9, .answered = 8, .phase = TSR_PHASE_DISPATCHED};
+    const tsr_nccl_notice now = {.epoch = 9};
+    const tsr_nccl_notice before = {.epoch = 8};
+    const tsr_nccl_notice packets = {.epoch = 9, .told = TSR_NCCL_ROWS_PACKED};
+    tsr_nccl_state at = {.epoch = 9, .phase = TSR_PHASE_DISPATCHED};
     unsigned char *notices = calloc(1, l.notices_end);
     int32_t missing[3];
 
     assert_non_null(notices);
     assert_int_equal(tsr_nccl_missing(&l, 3, notices, &at, missing), 3);
     for (uint64_t i = 0; i < 8; i++)
-        put_epoch(notices, l.notices, 9 + i, 9);
+        put_notice(notices, l.notices, 9 + i, i < 3 ? packets : now);
     assert_int_equal(tsr_nccl_missing(&l, 3, notices, &at, missing), 1);
     assert_int_equal(missing[0], 2);
-    put_epoch(notices, l.notices, 17, 9);
-    put_epoch(notices, l.sent, 0, 9);
-    put_epoch(notices, l.sent, 1, 8);
-    put_epoch(notices, l.sent, 2, 9);
+    put_notice(notices, l.notices, 17, now);
+    put_notice(notices, l.sent, 1, before);
+    put_notice(notices, l.sent, 2, now);
     assert_int_equal(tsr_nccl_missing(&l, 3, notices, &at, missing), 1);
     assert_int_equal(missing[0], 1);
+    put_notice(notices, l.sent, 1, now);
+    assert_int_equal(tsr_nccl_missing(&l, 3, notices, &at, missing), 0);
 
-    /* Of the return, whose epoch is the one before. */
     at.phase = TSR_PHASE_RETURNING;
-    put_epoch(notices, l.returned, 0, 8);
-    put_epoch(notices, l.returned, 2, 8);
+    put_notice(notices, l.returned, 0, now);
+    put_notice(notices, l.returned, 1, before);
+    put_notice(notices, l.returned, 2, now);
     assert_int_equal(tsr_nccl_missing(&l, 3, notices, &at, missing), 1);
     assert_int_equal(missing[0], 1);
     at.phase = TSR_PHASE_ARRIVED;

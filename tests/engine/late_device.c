@@ -456,6 +456,11 @@ static int32_t late_exchange_text(const tsr_exchange *exchange, size_t capacity,
                             : tsr_exchange_text(x->inner, capacity, text);
 }
 
+static const int64_t *late_exchange_waited_ns(tsr_exchange *exchange)
+{
+    return tsr_exchange_waited_ns(late_of(exchange)->inner);
+}
+
 static void late_exchange_drain(tsr_exchange *exchange, tsr_stream stream)
 {
     tsr_exchange_drain(late_of(exchange)->inner, stream);
@@ -475,6 +480,7 @@ static const tsr_exchange_ops late_exchange_ops = {
     .wait = late_exchange_wait,
     .poll = late_exchange_poll,
     .text = late_exchange_text,
+    .waited_ns = late_exchange_waited_ns,
     .drain = late_exchange_drain,
     .close = late_exchange_close,
 };
