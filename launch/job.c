@@ -233,6 +233,7 @@ static tsr_status run_engine(rank_run *r, tsr_model *model)
         .options = &options,
         .source = r->coordinator ? &r->source : NULL,
         .sink = r->coordinator ? &r->sink : NULL,
+        .counts_experts = config->command == TSR_COMMAND_SERVE,
     };
     tsr_status st = TSR_OK;
 

@@ -257,6 +257,7 @@ static void pack_load(const tsr_serve_message *m, wire *w)
     w->load.layers = (uint32_t)l->layers;
     w->load.n_expert_tokens = l->expert_token_count;
     LEND(w->load.expert_tokens, l->expert_tokens);
+    w->load.expert_steps = l->expert_steps;
 }
 
 static const char *read_load(const void *unpacked, tsr_serve_message *m)
@@ -280,6 +281,7 @@ static const char *read_load(const void *unpacked, tsr_serve_message *m)
         .layers = (int32_t)l->layers,
         .expert_token_count = l->n_expert_tokens,
         .expert_tokens = l->expert_tokens,
+        .expert_steps = l->expert_steps,
     };
     return NULL;
 }

@@ -121,6 +121,7 @@ typedef struct tsr_serve_load {
     int32_t layers;
     size_t expert_token_count;
     const uint64_t *expert_tokens; /* [expert_token_count], layer after layer */
+    uint64_t expert_steps;         /* that they were counted in */
 } tsr_serve_load;
 
 typedef struct tsr_serve_message {

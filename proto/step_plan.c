@@ -203,7 +203,7 @@ tsr_status tsr_step_plan_open(void *bytes, size_t count, const tsr_step_bounds *
         !agree(bounds, "plan_digest", bounds->plan_digest, header->plan_digest) ||
         !agree(bounds, "state_digest", bounds->state_digest, header->state_digest) ||
         !agree(bounds, "digest", digest_of(header), header->digest) ||
-        !agree(bounds, "unknown flags", 0, header->flags & ~(uint32_t)TSR_STEP_STOP) ||
+        !agree(bounds, "unknown flags", 0, header->flags & ~(uint32_t)TSR_STEP_FLAGS) ||
         !agree(bounds, "reserved", 0, header->reserved))
         return TSR_ERR_MISMATCH;
 

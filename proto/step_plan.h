@@ -26,7 +26,9 @@
 enum { TSR_STEP_MAGIC = 0x54535250, TSR_STEP_VERSION = 1 };
 
 typedef enum tsr_step_flags {
-    TSR_STEP_STOP = 1, /* the last step: every rank leaves its loop after it */
+    TSR_STEP_STOP = 1,        /* the last step: every rank leaves its loop after it */
+    TSR_STEP_EXPERT_LOAD = 2, /* when it has landed, every rank tells rank 0 of its experts' rows */
+    TSR_STEP_FLAGS = 3,
 } tsr_step_flags;
 
 typedef struct tsr_step_header {

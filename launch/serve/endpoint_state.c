@@ -139,7 +139,8 @@ void tsr_serve_experts(tsr_gateway *gateway, tsr_http_exchange *exchange)
     const size_t experts = layers > 0 ? load->expert_token_count / layers : 0;
     tsr_json_text json = {0};
 
-    tsr_json_add(&json, "{\"layers\":%zu,\"experts\":%zu,\"tokens\":[", layers, experts);
+    tsr_json_add(&json, "{\"layers\":%zu,\"experts\":%zu,\"steps\":%llu,\"tokens\":[", layers,
+                 experts, (unsigned long long)load->expert_steps);
     for (size_t layer = 0; layer < layers; layer++) {
         tsr_json_add(&json, "%s[", layer > 0 ? "," : "");
         for (size_t e = 0; e < experts; e++)

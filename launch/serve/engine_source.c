@@ -24,6 +24,9 @@ struct tsr_engine_source {
     bool has_ended;
     bool has_said_drain;
     int64_t load_ms; /* when the gateway was last told of the load */
+    int32_t layers;
+    int32_t experts;
+    uint64_t expert_steps; /* of the rows of experts that it was last told of */
 };
 
 static tsr_status gateway_gone(void)
@@ -76,6 +79,8 @@ tsr_status tsr_engine_source_ready(tsr_engine_source *source, const tsr_plan *pl
                   .info = info},
     };
     const tsr_status st = tsr_serve_link_add(&source->link, &message);
+    source->layers = plan->model.layers;
+    source->experts = plan->model.experts;
     tsr_serve_link_push(&source->link);
     return st;
 }
@@ -243,6 +248,7 @@ static tsr_request request_of(const tsr_serve_submit *s, tsr_token_rules *rules)
 static tsr_status send_load(tsr_engine_source *source, const tsr_engine_stats *stats)
 {
     const int64_t now_ms = tsr_clock_ms();
+    const bool counted = stats->expert_steps != source->expert_steps;
     const tsr_serve_message message = {
         .kind = TSR_SERVE_LOAD,
         .load = {.running = stats->running,
@@ -254,12 +260,18 @@ static tsr_status send_load(tsr_engine_source *source, const tsr_engine_stats *s
                  .output_tokens = stats->output_tokens,
                  .preemptions = stats->preemptions,
                  .prefix_queries = stats->prefix_queries,
-                 .prefix_hits = stats->prefix_hits},
+                 .prefix_hits = stats->prefix_hits,
+                 .layers = counted ? source->layers : 0,
+                 .expert_token_count =
+                     counted ? (size_t)source->layers * (size_t)source->experts : 0,
+                 .expert_tokens = stats->expert_rows,
+                 .expert_steps = stats->expert_steps},
     };
 
     if (now_ms - source->load_ms < LOAD_MS)
         return TSR_OK;
     source->load_ms = now_ms;
+    source->expert_steps = stats->expert_steps;
     return tsr_serve_link_add(&source->link, &message);
 }
 

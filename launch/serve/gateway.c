@@ -210,10 +210,16 @@ static void on_load(void *context, const tsr_engine_load *load)
         gateway->expert_tokens = room;
         gateway->expert_room = count;
     }
+    const tsr_engine_load before = gateway->load;
     if (count > 0)
         memcpy(gateway->expert_tokens, load->expert_tokens, count * sizeof(*load->expert_tokens));
     gateway->load = *load;
     gateway->load.expert_tokens = gateway->expert_tokens;
+    if (count > 0)
+        return;
+    gateway->load.layers = before.layers; /* they have not changed */
+    gateway->load.expert_token_count = before.expert_token_count;
+    gateway->load.expert_steps = before.expert_steps;
 }
 
 static void on_scores(void *context, const tsr_prompt_scores *scores)

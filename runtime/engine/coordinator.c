@@ -19,7 +19,7 @@
 #include <stdio.h>
 
 /* Well below any deadline that is worth having; admission holds up those that run, too. */
-enum { DEFAULT_IDLE_MS = 250, ADMISSION_MS = 50, WHY_BYTES = 192 };
+enum { DEFAULT_IDLE_MS = 250, ADMISSION_MS = 50, EXPERTS_MS = 1000, WHY_BYTES = 192 };
 
 static_assert((int)TSR_MAX_FLIGHTS <= (int)TSR_STEPS_IN_FLIGHT,
               "the scheduler plans for every step that may be under way");
@@ -32,6 +32,8 @@ typedef struct coordinator {
     bool drains; /* no more requests are taken from it */
     int64_t first_step_ns;
     int64_t last_step_ns;
+    int64_t experts_ms;     /* when the rows of experts were last asked for */
+    uint64_t experts_asked; /* and of how many steps */
 } coordinator;
 
 static tsr_status give(const coordinator *c, const tsr_output *output, bool *ret_cancel)
@@ -106,6 +108,18 @@ static bool is_done(const coordinator *c)
     return (c->ended || c->drains) && tsr_scheduler_idle(c->scheduler);
 }
 
+static tsr_engine_stats stats_of(const coordinator *c)
+{
+    const tsr_expert_load *experts = &c->rank_step->experts;
+    tsr_engine_stats stats = tsr_scheduler_stats(c->scheduler);
+
+    if (experts->steps > 0) {
+        stats.expert_rows = experts->total;
+        stats.expert_steps = experts->steps;
+    }
+    return stats;
+}
+
 /* Hears what the source wants, for as long as the ranks may wait; an idle engine waits for it until
  * `idle_ms` are over. */
 static tsr_status hear_source(coordinator *c)
@@ -119,7 +133,7 @@ static tsr_status hear_source(coordinator *c)
 
     while (!c->ended && !is_done(c)) {
         const int64_t left_ms = tsr_scheduler_idle(c->scheduler) ? until_ms - tsr_clock_ms() : 0;
-        const tsr_engine_stats stats = tsr_scheduler_stats(c->scheduler);
+        const tsr_engine_stats stats = stats_of(c);
         const tsr_question question = {.room = !c->drains && tsr_scheduler_has_room(c->scheduler),
                                        .stats = &stats,
                                        .wait_ms = left_ms > 0 ? (int32_t)left_ms : 0};
@@ -208,14 +222,28 @@ static tsr_status give_outputs(coordinator *c, const tsr_step_results *results)
     return st;
 }
 
+/* Once a second, where steps were counted since. */
+static uint32_t expert_flag(coordinator *c)
+{
+    const tsr_expert_load *experts = &c->rank_step->experts;
+    const uint64_t counted = experts->counted != NULL ? experts->counted->counted : 0;
+    const int64_t now_ms = tsr_clock_ms();
+
+    if (counted == c->experts_asked || now_ms - c->experts_ms < EXPERTS_MS)
+        return 0;
+    c->experts_ms = now_ms;
+    c->experts_asked = counted;
+    return TSR_STEP_EXPERT_LOAD;
+}
+
 /* Plans, sends and launches the next step. */
 static tsr_status start_step(coordinator *c)
 {
-    const bool stop = is_done(c);
+    const uint32_t flags = (is_done(c) ? TSR_STEP_STOP : 0) | expert_flag(c);
     void *buffer = tsr_rank_step_buffer(c->rank_step);
     tsr_step_plan step;
 
-    tsr_status st = tsr_scheduler_schedule(c->scheduler, stop, tsr_clock_ns(), buffer, &step);
+    tsr_status st = tsr_scheduler_schedule(c->scheduler, flags, tsr_clock_ns(), buffer, &step);
     if (st != TSR_OK)
         return st;
     const size_t bytes = tsr_step_plan_bytes(step.header->entries, step.header->blocks,

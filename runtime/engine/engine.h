@@ -89,6 +89,8 @@ typedef struct tsr_engine_args {
     const tsr_engine_options *options; /* rank 0's decide; the others may give NULL */
     const tsr_source *source;          /* rank 0 only, else NULL */
     const tsr_sink *sink;              /* rank 0 only, else NULL */
+    bool
+        counts_experts; /* the rows that every expert gets, on all ranks or none: told with the stats */
 } tsr_engine_args;
 
 /*

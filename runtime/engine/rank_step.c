@@ -53,6 +53,8 @@ tsr_status tsr_rank_step_open(const tsr_engine_args *args, tsr_rank_step *ret_st
     st = take_buffers(&s);
     if (st == TSR_OK)
         st = take_result_memory(&s);
+    if (st == TSR_OK && args->counts_experts)
+        st = tsr_expert_load_open(args->plan, args->model, &s.experts);
     if (st != TSR_OK) {
         tsr_rank_step_close(&s);
         return st;
@@ -72,6 +74,7 @@ void tsr_rank_step_close(tsr_rank_step *rank_step)
     free(s->arrived_top);
     free(s->arrived_logits);
     free(s->bytes_of);
+    tsr_expert_load_close(&s->experts);
     tsr_rank_state_close(&s->state);
 }
 
@@ -294,8 +297,10 @@ tsr_status tsr_rank_step_land(tsr_rank_step *rank_step, const tsr_logits_taker *
     tsr_landed_step landed = {.computed = computes(flight),
                               .stop = (flight->step.header->flags & TSR_STEP_STOP) != 0};
 
-    const tsr_status st = landed.computed ? land_batch(s, number, taker, &landed.results)
-                                          : tsr_comm_barrier(s->args->comm);
+    tsr_status st = landed.computed ? land_batch(s, number, taker, &landed.results)
+                                    : tsr_comm_barrier(s->args->comm);
+    if (st == TSR_OK && (flight->step.header->flags & TSR_STEP_EXPERT_LOAD) != 0)
+        st = tsr_expert_load_gather(&s->experts, s->args->comm);
     if (st != TSR_OK)
         return st;
     s->oldest = (s->oldest + 1) % s->flights;

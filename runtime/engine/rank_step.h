@@ -12,6 +12,7 @@
 #define TSR_RUNTIME_ENGINE_RANK_STEP_H
 
 #include "runtime/engine/engine.h"
+#include "runtime/engine/expert_load.h"
 #include "runtime/engine/rank_batch.h"
 #include "runtime/engine/rank_state.h"
 
@@ -45,6 +46,7 @@ typedef struct tsr_rank_step {
     tsr_token_logprob *arrived_top; /* rank 0: [ranks * logit_rows * TSR_MOST_TOP] */
     float *arrived_logits;          /* rank 0: [staged_rows, V] of another rank */
     size_t *bytes_of;               /* [ranks] */
+    tsr_expert_load experts;        /* zero where they are not counted */
 } tsr_rank_step;
 
 /* Close with tsr_rank_step_close. TSR_ERR_CAPACITY, logged; TSR_ERR_MEMORY */

@@ -108,6 +108,10 @@ typedef struct tsr_engine_stats {
     int32_t waiting;
     uint64_t kv_blocks_used; /* of all ranks */
     uint64_t kv_blocks;
+    /* of all ranks' experts, as of a second ago; NULL: they are not counted, or not yet. Valid until
+     * the source or the engine returns */
+    const uint64_t *expert_rows; /* [layers, E] */
+    uint64_t expert_steps;       /* that they were counted in: all, or on GPUs some */
 } tsr_engine_stats;
 
 #endif

@@ -75,12 +75,13 @@ bool tsr_scheduler_fail(tsr_scheduler *scheduler, uint64_t id, const char *why,
  * Plans the next step in `buffer` (8-byte aligned, tsr_step_shape.step_bytes of it) and seals it. A
  * step without entries is a heartbeat.
  *
- *   stop  the last step: every rank leaves its loop after it
+ *   flags  tsr_step_flags
  *
  * TSR_ERR_INTERNAL, logged: too many steps in flight, or a step that does not hold
  */
-TSR_MUST_USE tsr_status tsr_scheduler_schedule(tsr_scheduler *scheduler, bool stop, int64_t now_ns,
-                                               void *buffer, tsr_step_plan *ret_step);
+TSR_MUST_USE tsr_status tsr_scheduler_schedule(tsr_scheduler *scheduler, uint32_t flags,
+                                               int64_t now_ns, void *buffer,
+                                               tsr_step_plan *ret_step);
 
 /* Of the oldest step in flight: the request that entry `entry` belongs to. False when its results
  * are no longer wanted. */

@@ -455,8 +455,8 @@ static void fill_step(tsr_scheduler *s, const tsr_step_plan *step, tsr_noted_ste
     noted->count = c.entries;
 }
 
-tsr_status tsr_scheduler_schedule(tsr_scheduler *scheduler, bool stop, int64_t now_ns, void *buffer,
-                                  tsr_step_plan *ret_step)
+tsr_status tsr_scheduler_schedule(tsr_scheduler *scheduler, uint32_t flags, int64_t now_ns,
+                                  void *buffer, tsr_step_plan *ret_step)
 {
     tsr_scheduler *s = scheduler;
     tsr_step_plan step;
@@ -482,7 +482,7 @@ tsr_status tsr_scheduler_schedule(tsr_scheduler *scheduler, bool stop, int64_t n
     step.header->epoch = s->state.epoch;
     step.header->plan_digest = s->plan->digest;
     step.header->state_digest = s->state.digest;
-    step.header->flags = stop ? TSR_STEP_STOP : 0;
+    step.header->flags = flags;
     step.header->max_rank_tokens = count.max_rank_tokens;
     /* The header holds the digest in front of this step; the state goes on behind it. */
     if (tsr_step_state_apply(&s->state, &step, 0) != TSR_OK)

@@ -60,6 +60,8 @@ static tsr_status run(tsr_model *m, tsr_flight *f, const tsr_step_facts *facts)
         return tsr_forward_timed(m, f, facts);
     if (tsr_is_watched(m, facts))
         return tsr_forward_watched(m, f, facts);
+    if (tsr_is_counted(m, facts))
+        return tsr_forward_counting(m, f, facts);
     if (!tsr_is_recordable(batch))
         return tsr_forward(m, f, facts);
     tsr_recorded_step *step = tsr_recordings_find(&m->recordings, m->device, &sizes, &again);

@@ -193,6 +193,24 @@ typedef struct tsr_watched {
  */
 TSR_MUST_USE tsr_status tsr_model_watch(tsr_model *model, tsr_watched *watched);
 
+/* What a rank counts all along, with next to nothing of a step's time. */
+typedef struct tsr_counted_rows {
+    uint64_t *rows; /* [layers, E] that arrived for this rank's experts */
+    uint64_t steps; /* with tokens, on any rank */
+    uint64_t
+        counted; /* of them: all where the device computes while it is called, else the first of
+                         every 512, the same on every rank */
+} tsr_counted_rows;
+
+/*
+ * Counts from the next step on, but for those that are watched, timed or tallied. Not collective, but
+ * all ranks count or none. `counted` is borrowed; NULL
+ * ends it.
+ *
+ * TSR_ERR_MEMORY
+ */
+TSR_MUST_USE tsr_status tsr_model_count_rows(tsr_model *model, tsr_counted_rows *counted);
+
 /* For whom this rank has waited in its exchanges, as tsr_exchange_waited_ns. */
 const int64_t *tsr_model_waited_ns(const tsr_model *model);
 

@@ -60,6 +60,11 @@ TSR_MUST_USE tsr_status tsr_forward_watched(tsr_model *model, const tsr_flight *
 /* Whether this step is one that is looked at. */
 bool tsr_is_watched(tsr_model *model, const tsr_step_facts *facts);
 
+/* Whether the rows of this step are counted, and the forward pass while they are. */
+bool tsr_is_counted(tsr_model *model, const tsr_step_facts *facts);
+TSR_MUST_USE tsr_status tsr_forward_counting(tsr_model *model, const tsr_flight *flight,
+                                             const tsr_step_facts *facts);
+
 /* The same while the device's clock is read behind every stage. */
 TSR_MUST_USE tsr_status tsr_forward_timed(tsr_model *model, const tsr_flight *flight,
                                           const tsr_step_facts *facts);

@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-enum { PIECE_ROWS = 256, LOOK_EVERY = 64 };
+enum { PIECE_ROWS = 256, LOOK_EVERY = 64, COUNT_EVERY = 512 };
 
 /* Where the second part of the host memory begins. */
 static size_t rows_bytes(const tsr_model *m)
@@ -46,6 +46,15 @@ tsr_status tsr_model_watch(tsr_model *model, tsr_watched *watched)
 
     if (st == TSR_OK)
         model->count.watched = watched;
+    return st;
+}
+
+tsr_status tsr_model_count_rows(tsr_model *model, tsr_counted_rows *counted)
+{
+    const tsr_status st = counted != NULL ? open_pieces(model) : TSR_OK;
+
+    if (st == TSR_OK)
+        model->count.counted = counted;
     return st;
 }
 
@@ -113,7 +122,7 @@ static tsr_status meet_arrivals(tsr_model *m, tsr_stream s)
 {
     int32_t count = 0;
 
-    memset(m->count.met, 0, sizeof(m->count.met));
+    memset(m->count.met, 0, (size_t)m->plan->model.experts * sizeof(m->count.met[0]));
     tsr_status st = get_count(m, s, &count);
     for (int32_t first = 0; st == TSR_OK && first < count; first += PIECE_ROWS)
         st = meet_rows(m, first, tsr_smaller(PIECE_ROWS, count - first), s);
@@ -129,6 +138,40 @@ static tsr_status count_arrivals(void *context, int32_t layer, tsr_stage stage, 
     const tsr_status st = meet_arrivals(m, s);
     for (int32_t e = 0; st == TSR_OK && e < m->plan->model.experts; e++)
         m->count.tally->experts[layer] += m->count.met[e] > 0;
+    return st;
+}
+
+static tsr_status count_rows(void *context, int32_t layer, tsr_stage stage, tsr_stream s)
+{
+    tsr_model *m = context;
+    const int32_t experts = m->plan->model.experts;
+
+    if (stage != TSR_STAGE_ARRIVE)
+        return TSR_OK;
+    const tsr_status st = meet_arrivals(m, s);
+    for (int32_t e = 0; st == TSR_OK && e < experts; e++)
+        m->count.counted->rows[layer * experts + e] += (uint64_t)m->count.met[e];
+    return st;
+}
+
+bool tsr_is_counted(tsr_model *model, const tsr_step_facts *facts)
+{
+    tsr_counted_rows *c = model->count.counted;
+
+    if (c == NULL || facts->max_rank_tokens == 0)
+        return false;
+    return c->steps++ % COUNT_EVERY == 0 || model->flights == 1;
+}
+
+tsr_status tsr_forward_counting(tsr_model *model, const tsr_flight *flight,
+                                const tsr_step_facts *facts)
+{
+    const tsr_stage_watch watch = {.put = count_rows, .context = model};
+
+    model->ep.watch = &watch;
+    const tsr_status st = tsr_forward(model, flight, facts);
+    model->ep.watch = NULL;
+    model->count.counted->counted++;
     return st;
 }
 

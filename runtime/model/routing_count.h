@@ -19,6 +19,7 @@ typedef struct tsr_routing_count {
     void *rows;               /* host memory of the device: a piece of rows, then of answer_of */
     int64_t met[TSR_MAX_EXPERTS]; /* rows for each expert, in one layer and round */
     tsr_watched *watched;         /* what all steps are looked at for; NULL: nobody asks */
+    tsr_counted_rows *counted;    /* what rows are counted for all along; NULL: nobody asks */
     int64_t stage_began_ns;
 } tsr_routing_count;
 

@@ -20,6 +20,7 @@ typedef struct desk {
     const run_setup *setup;
     const tsr_request *requests;
     int32_t count;
+    int32_t expert_cells; /* layers * E */
     run_result *result;
     int32_t looked;        /* requests given since the source last gave nothing */
     int64_t idle_since_ms; /* 0: it has more to give */
@@ -62,6 +63,15 @@ static bool cancels(desk *d, tsr_wish *wish)
     return true;
 }
 
+static void note_experts(desk *d, const tsr_engine_stats *stats)
+{
+    if (stats->expert_rows == NULL || d->result->expert_steps > 0)
+        return;
+    d->result->expert_steps = stats->expert_steps;
+    for (int32_t i = 0; i < d->expert_cells; i++)
+        d->result->expert_rows += stats->expert_rows[i];
+}
+
 static tsr_status ask(void *context, const tsr_question *question, tsr_wish *ret_wish)
 {
     desk *d = context;
@@ -69,6 +79,7 @@ static tsr_status ask(void *context, const tsr_question *question, tsr_wish *ret
     int32_t *given = &d->result->given;
     const bool more = *given < d->count && (setup->at_once == 0 || d->looked < setup->at_once);
 
+    note_experts(d, question->stats);
     if (cancels(d, ret_wish))
         return TSR_OK;
     if (d->drains) {
@@ -229,7 +240,8 @@ static void run_rank(rank_run *r, const tsr_plan *plan)
                                   .comm = r->comm,
                                   .options = coordinates ? &options : NULL,
                                   .source = coordinates ? &source : NULL,
-                                  .sink = coordinates ? &sink : NULL};
+                                  .sink = coordinates ? &sink : NULL,
+                                  .counts_experts = r->setup->counts_experts};
     if (r->status == TSR_OK && r->setup->absent_rank > 0 &&
         tsr_comm_rank(r->comm) == r->setup->absent_rank)
         tsr_comm_abort(r->comm, TSR_ERR_DEVICE);
@@ -270,6 +282,7 @@ void engine_run(const run_setup *setup, const tsr_request *requests, int32_t cou
     tsr_plan *plan = make_plan(setup);
     desk d = {.setup = setup, .requests = requests, .count = count, .result = ret_result};
 
+    d.expert_cells = plan->model.layers * plan->model.experts;
     memset(ret_result, 0, sizeof(*ret_result));
     ret_result->vocab = plan->model.vocab;
     ASSERT_STATUS(TSR_OK, tsr_comm_open_local(ranks, or_default(setup->deadline_ms, 60000), comm));

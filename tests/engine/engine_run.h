@@ -68,9 +68,10 @@ typedef struct run_setup {
     int32_t cancel_after;       /* tokens after which request 0 is cancelled; 0: never */
     int32_t drain_after;        /* requests after which the engine is told to drain; 0: never */
     run_cancel cancel[3];       /* in this order */
-    bool ignores_room;          /* the source gives requests even where there is no room */
-    tsr_status source_fails;    /* once the requests are given */
-    tsr_status sink_fails;      /* at the third token */
+    bool counts_experts;
+    bool ignores_room;       /* the source gives requests even where there is no room */
+    tsr_status source_fails; /* once the requests are given */
+    tsr_status sink_fails;   /* at the third token */
     void (*each_output)(
         int32_t outputs); /* called with the number of outputs so far; may be NULL */
     tsr_engine_options options;
@@ -81,9 +82,11 @@ typedef struct run_result {
     tsr_status status[RUN_RANKS];    /* that each rank's engine returned */
     tsr_engine_stats stats;
     int32_t vocab;
-    int32_t given;   /* requests that the source gave */
-    int32_t replays; /* steps that rank 0 played from a recording */
-    int32_t ahead;   /* steps that rank 0 launched while an earlier one was still to compute */
+    int32_t given;         /* requests that the source gave */
+    int32_t replays;       /* steps that rank 0 played from a recording */
+    uint64_t expert_rows;  /* of all experts and layers, when the source was first told of them */
+    uint64_t expert_steps; /* that they were counted in */
+    int32_t ahead; /* steps that rank 0 launched while an earlier one was still to compute */
 } run_result;
 
 /* Runs requests of ids 0..count-1. Failures outside the engine fail the test. Close *ret_result. */

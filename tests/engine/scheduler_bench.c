@@ -54,7 +54,7 @@ void bench_submit(bench *b, tsr_request request, int64_t now)
 
 void bench_plan(bench *b)
 {
-    ASSERT_STATUS(TSR_OK, tsr_scheduler_schedule(b->scheduler, false, 0, b->buffer, &b->step));
+    ASSERT_STATUS(TSR_OK, tsr_scheduler_schedule(b->scheduler, 0, 0, b->buffer, &b->step));
     sim_follow(&b->sim, &b->step);
 }
 

@@ -82,6 +82,32 @@ static void the_next_step_is_launched_before_one_has_landed(void **state)
     }
 }
 
+/* Where steps overlap it is the first step alone, with all the prompts; else the second one too. */
+static void rows_of_experts_are_told(void **state)
+{
+    (void)state;
+    enum { TOP_K = 2, LAYERS = 4 };
+    static run_result result;
+    tsr_request requests[REQUESTS];
+    uint64_t tokens = 0;
+
+    make_requests(requests);
+    for (int32_t i = 0; i < REQUESTS; i++)
+        tokens += (uint64_t)requests[i].prompt_tokens;
+    for (size_t i = 0; i < 4; i++) {
+        const run_setup setup = {.ranks = ranks[i / 2],
+                                 .device = i % 2 == 0 ? RUN_ON_CPU : RUN_LATE,
+                                 .counts_experts = true,
+                                 .idle_for_ms = 100};
+        const uint64_t all = i % 2 == 0 ? tokens + REQUESTS : tokens;
+        engine_run(&setup, requests, REQUESTS, &result);
+        engine_run_ended(&setup, &result, TSR_OK);
+        assert_int_equal(i % 2 == 0 ? 2 : 1, result.expert_steps);
+        assert_int_equal(all * TOP_K * LAYERS, result.expert_rows);
+        engine_run_close(&result);
+    }
+}
+
 /* Requests of one length decode side by side: on each flight their sizes are seen, recorded, and
  * then only played, with other contents. */
 static void a_step_of_known_sizes_is_played_from_its_recording(void **state)
@@ -216,6 +242,7 @@ int main(void)
     tsr_log_set_sink(log_lines_catch, &lines);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_next_step_is_launched_before_one_has_landed),
+        cmocka_unit_test(rows_of_experts_are_told),
         cmocka_unit_test(a_step_of_known_sizes_is_played_from_its_recording),
         cmocka_unit_test(what_ends_in_the_flight_between_ends_with_its_own_tokens),
         cmocka_unit_test(preemption_and_cancel_with_two_steps_under_way),

@@ -368,7 +368,7 @@ static void assert_found(uint32_t first_position, int32_t block, const char *wha
     bench_submit(&b, bench_request(1, 9, 3), 0);
     bench_step(&b);
     bench_submit(&b, bench_request(2, 9, 3), 0);
-    ASSERT_STATUS(TSR_OK, tsr_scheduler_schedule(b.scheduler, false, 0, b.buffer, &b.step));
+    ASSERT_STATUS(TSR_OK, tsr_scheduler_schedule(b.scheduler, 0, 0, b.buffer, &b.step));
     tsr_step_entry *entry = &b.step.entry[1];
     assert_int_equal(TSR_ENTRY_SAMPLE | TSR_ENTRY_RESUME, entry->flags);
     entry->first_position = first_position;

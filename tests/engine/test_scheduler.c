@@ -345,8 +345,7 @@ static void a_step_is_planned_before_the_last_ones_tokens_are_known(void **state
         memcpy(rows[i], b.sim.row, sizeof(rows[i]));
     }
     log_lines_clear(&lines);
-    ASSERT_STATUS(TSR_ERR_INTERNAL,
-                  tsr_scheduler_schedule(b.scheduler, false, 0, b.buffer, &third));
+    ASSERT_STATUS(TSR_ERR_INTERNAL, tsr_scheduler_schedule(b.scheduler, 0, 0, b.buffer, &third));
 
     /* The first token ends it; what the second step sampled is dropped; then it is released. */
     ASSERT_STATUS(TSR_OK, sim_absorb(b.scheduler, rows[0], 1, &absorbed));

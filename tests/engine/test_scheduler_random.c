@@ -316,7 +316,8 @@ static void run_load(load *l, counted *c)
         tsr_step_plan step;
         submit_some(l);
         const bool stop = l->submitted == l->requests && tsr_scheduler_idle(l->scheduler);
-        ASSERT_STATUS(TSR_OK, tsr_scheduler_schedule(l->scheduler, stop, 0, buffer, &step));
+        ASSERT_STATUS(TSR_OK, tsr_scheduler_schedule(l->scheduler, stop ? TSR_STEP_STOP : 0, 0,
+                                                     buffer, &step));
         if (waiting)
             absorb(l, late);
         sim_follow(&l->sim, &step);

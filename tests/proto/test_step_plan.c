@@ -143,7 +143,7 @@ static void a_wrong_field_of_the_header_is_named(void **state)
     HEADER_CASE(state_digest, 0x2223);
     HEADER_CASE(max_rank_tokens, 8);
     HEADER_CASE(reserved, 1);
-    HEADER_CASE(flags, 2);
+    HEADER_CASE(flags, 4);
 
     build(&f);
     f.bytes[f.count - 1] ^= 1;

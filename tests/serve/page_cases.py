@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """The status page, opened in headless Chromium while answers come.
 
-page_cases.py FAKE_SERVER FOLDER [PICTURE.png]      exit code 77: no Chromium here
+page_cases.py FAKE_SERVER FOLDER TESSERA [PICTURE.png]      exit code 77: no Chromium here
 """
 
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,42 @@ def browse(browser, url, *options):
              *options, url], capture_output=True, text=True, timeout=120, check=True)
 
 
+def real_experts(browser, folder, tessera, picture=None):
+    """What a real engine counts is what the map shows."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = Server.__new__(Server)
+    server.port = port
+    process = subprocess.Popen([tessera, "serve", folder, "--port", str(port), "--log-level", "error"])
+    try:
+        until(lambda: can_connect(server), "it does not listen")
+        server.wait_ready()
+        body = {"prompt": [[10, 20, 30, 40, 17]], "max_tokens": 60, "ignore_eos": True, "temperature": 0}
+        server.json("POST", "/v1/completions", body)
+        until(lambda: server.json("GET", "/experts")["steps"] >= 60, "nothing is counted")
+        experts = server.json("GET", "/experts")
+        url = f"http://127.0.0.1:{port}/"
+        page = browse(browser, url, "--dump-dom").stdout
+        if picture is not None:
+            browse(browser, url, f"--screenshot={picture}")
+    finally:
+        process.kill()
+        process.wait()
+    told = re.findall(r'title="layer (\d+), expert (\d+): ([\d,]+) tokens"', page)
+    expect([[int(n.replace(",", "")) for n in cell] for cell in told],
+           [[i, e, count] for i, layer in enumerate(experts["tokens"]) for e, count in enumerate(layer)])
+    expect("Counted in 60 steps." in page, True)
+
+
+def can_connect(server):
+    try:
+        server.connect().close()
+    except OSError:
+        return False
+    return True
+
+
 def main():
     browser = next((path for name in ("chromium", "chromium-browser", "google-chrome")
                     if (path := shutil.which(name))), None)
@@ -37,8 +74,6 @@ def main():
         until(lambda: server.live()["waiting"] == 2, "they do not begin")
         url = f"http://127.0.0.1:{server.port}/"
         done = browse(browser, url, "--dump-dom")
-        if len(sys.argv) > 3:
-            browse(browser, url, f"--screenshot={sys.argv[3]}")
         server.ask("POST", "/drain")
         client.join()
     page = re.sub(r"<(style|script)\b.*?</\1>", "", done.stdout, flags=re.S)
@@ -50,6 +85,7 @@ def main():
     expect(len(re.findall(r'<td class="h"', page)), 24)
     expect(len(re.findall(r'<td class="c f[01]"', page)), 2)
     expect([line for line in done.stderr.splitlines() if "CONSOLE" in line], [])
+    real_experts(browser, *sys.argv[2:])
     return 0
 
 

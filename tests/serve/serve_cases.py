@@ -293,7 +293,28 @@ def probabilities_are_told():
         served.end(0)
 
 
+def experts_are_counted():
+    """The same rows for the same experts on any number of ranks: of each token one for each choice."""
+    top_k = json.load(open(os.path.join(DEMO, "config.json")))["num_experts_per_tok"]
+    seen = []
+    for ranks in (("--local-ranks", "1"), ("--ranks", "3")):
+        with Served(*ranks) as served:
+            served.wait_ready()
+            assert served.request("GET", "/experts")[1]["tokens"] == []
+            complete(served, prompt=[[10, 20, 30, 40, 17]], max_tokens=30, temperature=0, ignore_eos=True)
+            until = time.monotonic() + 10
+            while (experts := served.request("GET", "/experts")[1])["steps"] < 30:
+                assert time.monotonic() < until, experts
+                time.sleep(0.05)
+            assert [sum(layer) for layer in experts["tokens"]] == [top_k * (5 + 29)] * experts["layers"], experts
+            seen.append(experts)
+            served.request("POST", "/drain")
+            served.end(0)
+    assert seen[0] == seen[1]
+
+
 CASES = [
+    experts_are_counted,
     probabilities_are_told,
     an_engine_dies_under_load,
     seeds_are_continued,
