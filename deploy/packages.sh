@@ -1,12 +1,12 @@
 # Debian 12 and Ubuntu 24.04 packages, and their installation. Sourced, not run.
 
-# To build and run. Open MPI brings its ssh client along.
+# To build, to package (file), and to run. Open MPI brings its ssh client along.
 packages_build="build-essential cmake ninja-build pkg-config libopenmpi-dev openmpi-bin
     libjansson-dev libpcre2-dev libutf8proc-dev libxxhash-dev libprotobuf-c-dev
-    protobuf-c-compiler libhwloc-dev libevent-dev libssl-dev libedit-dev"
+    protobuf-c-compiler libhwloc-dev libevent-dev libssl-dev libedit-dev file"
 
 # To test: clang's tools in the version whose opinion counts, and its sanitizers and fuzzer.
-packages_test="libcmocka-dev python3 ccache mandoc clang-14 clang-format-14 clang-tidy-14
+packages_test="libcmocka-dev python3 ccache mandoc debootstrap iproute2 clang-14 clang-format-14 clang-tidy-14
     clang-tools-14 libclang-rt-14-dev"
 
 # To compute on NVIDIA GPUs, from NVIDIA's package repository: the toolkit, and NCCL where there are several.
