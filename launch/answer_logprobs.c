@@ -5,10 +5,11 @@
 #include "runtime/base/text_buffer.h"
 #include "runtime/text/utf8.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { FIRST_CAPACITY = 64 };
+enum { FIRST_CAPACITY = 64, KEY_BYTES = 16 };
 
 /* What OpenAI's API has for what is next to impossible. */
 static const double least_logprob = -9999.0;
@@ -229,5 +230,59 @@ json_t *tsr_logprobs_chat(tsr_logprob_list *list, const tsr_tokenizer *tokenizer
     if (good)
         return json_pack("{s:o}", "content", content);
     json_decref(content);
+    return NULL;
+}
+
+/* "17": {"logprob":...,"rank":...,"decoded_token":...} */
+static bool put_ranked(json_t *object, const tsr_tokenizer *tokenizer, const tsr_token_logprob *p,
+                       int32_t rank)
+{
+    char key[KEY_BYTES];
+    tsr_text text = {0};
+    json_t *entry = NULL;
+
+    (void)snprintf(key, sizeof(key), "%d", p->token);
+    if (show_token(tokenizer, p->token, &text, NULL) == TSR_OK)
+        entry = json_pack("{s:f, s:o, s:o}", "logprob", shown_logprob(p->logprob), "rank",
+                          rank > 0 ? json_integer(rank) : json_null(), "decoded_token",
+                          string_of(&text));
+    tsr_text_close(&text);
+    return json_object_set_new(object, key, entry) == 0;
+}
+
+static json_t *prompt_entry(const tsr_logprob_list *list, size_t i, const tsr_tokenizer *tokenizer)
+{
+    const tsr_token_logprob *top = list->top + i * (size_t)list->top_count;
+    json_t *entry = json_object();
+    int32_t rank = 0;
+
+    for (int32_t n = 0; n < list->top_count; n++) {
+        if (top[n].token == list->token[i].token)
+            rank = n + 1;
+    }
+    bool good = entry != NULL && put_ranked(entry, tokenizer, &list->token[i], rank);
+    for (int32_t n = 0; n < list->top_count && good && top[n].token >= 0; n++) {
+        if (n + 1 != rank)
+            good = put_ranked(entry, tokenizer, &top[n], n + 1);
+    }
+    if (good)
+        return entry;
+    json_decref(entry);
+    return NULL;
+}
+
+json_t *tsr_logprobs_prompt(const tsr_logprob_list *list, const tsr_tokenizer *tokenizer)
+{
+    json_t *all = json_array();
+    bool good = all != NULL;
+
+    for (size_t i = 0; i < list->count && good; i++) {
+        const bool unknown = i == 0 && list->first_is_unknown;
+        good = json_array_append_new(all,
+                                     unknown ? json_null() : prompt_entry(list, i, tokenizer)) == 0;
+    }
+    if (good)
+        return all;
+    json_decref(all);
     return NULL;
 }

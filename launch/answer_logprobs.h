@@ -42,6 +42,10 @@ TSR_MUST_USE tsr_status tsr_logprobs_add(tsr_logprob_list *list, const tsr_token
 json_t *tsr_logprobs_completion(tsr_logprob_list *list, const tsr_tokenizer *tokenizer);
 json_t *tsr_logprobs_chat(tsr_logprob_list *list, const tsr_tokenizer *tokenizer);
 
+/* All of a prompt as vLLM spells it: null for the first, then {id: {logprob, rank, decoded_token}} of the
+ * token and of the top_count others. Where a token is less probable than these its rank is null. */
+json_t *tsr_logprobs_prompt(const tsr_logprob_list *list, const tsr_tokenizer *tokenizer);
+
 void tsr_logprobs_close(tsr_logprob_list *list);
 
 #endif

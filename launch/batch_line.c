@@ -193,6 +193,20 @@ static size_t bytes_of(const tsr_batch_line *line)
     return bytes;
 }
 
+/* What a server tells, and a file has no place for. */
+static tsr_status check_served(const tsr_generation *g, tsr_refusal *ret_refusal)
+{
+    if (g->kept != g->copies)
+        return tsr_refuse(ret_refusal, "unsupported_parameter", "best_of",
+                          "best_of: %d is not served in a file where n is %d; leave it out",
+                          g->copies, g->kept);
+    if (g->prompt_top >= 0)
+        return tsr_refuse(
+            ret_refusal, "unsupported_parameter", "prompt_logprobs",
+            "prompt_logprobs: not served in a file; echo with logprobs tells the same");
+    return TSR_OK;
+}
+
 static tsr_status make_line(const json_t *json, const tsr_line_scan *scan,
                             const tsr_request_context *context, tsr_batch_line **ret_line,
                             tsr_refusal *ret_refusal)
@@ -202,6 +216,8 @@ static tsr_status make_line(const json_t *json, const tsr_line_scan *scan,
         return TSR_ERR_MEMORY;
 
     tsr_status st = read_fields(json, context, &line->generation, ret_refusal);
+    if (st == TSR_OK)
+        st = check_served(&line->generation, ret_refusal);
     if (st == TSR_OK && scan->custom_id != NULL)
         st = tsr_text_add(&line->custom_id, scan->custom_id, scan->custom_id_bytes);
     line->bytes = bytes_of(line);

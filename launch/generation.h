@@ -43,7 +43,11 @@ typedef struct tsr_generation {
     bool skip_special;
     bool logprobs;  /* of each token, with request.top others */
     bool echo;      /* the prompt stands in front of its answers */
-    int32_t copies; /* answers to each prompt */
+    int32_t copies; /* answers to each prompt that are made ... */
+    int32_t kept;   /* ... and given: the most probable of them, a token */
+    int32_t
+        prompt_top; /* of each token of the prompt so many others are told beside it; -1: nothing
+                           is told of the prompt */
 } tsr_generation;
 
 /* Why a body is refused, in the words of the OpenAI error object. */

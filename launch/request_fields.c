@@ -121,7 +121,7 @@ static const tsr_known_field rows[] = {
     READ("echo"),
     READ("logprobs"),
     NEUTRAL("n_probs", "0"),
-    NEUTRAL("prompt_logprobs", "-1"),
+    READ("prompt_logprobs"),
     NEUTRAL("return_hidden_states", "false"),
     NEUTRAL("return_token_ids", "false"),
     NEUTRAL("return_tokens", "false"),

@@ -280,28 +280,51 @@ static tsr_status read_logprobs(const json_t *body, tsr_generation *g, tsr_refus
     return TSR_OK;
 }
 
+/* Answers that are made, and those of them that are given. */
+static tsr_status read_copies(const json_t *body, tsr_generation *g, tsr_refusal *ret_refusal)
+{
+    static const tsr_body_range kept_range = {"n", 1, MOST_COPIES, true};
+    static const tsr_body_range best_range = {"best_of", 1, MOST_COPIES, true};
+    double kept = 1;
+
+    tsr_status st = tsr_request_number(body, &kept_range, &kept, ret_refusal);
+    double best = kept;
+    if (st == TSR_OK)
+        st = tsr_request_number(body, &best_range, &best, ret_refusal);
+    if (st != TSR_OK)
+        return st;
+    if (g->chat && best != kept)
+        return tsr_refuse(ret_refusal, "unsupported_parameter", "best_of",
+                          "best_of: is for completions; leave it out");
+    if (best < kept)
+        return tsr_refuse(ret_refusal, "invalid_value", "best_of",
+                          "best_of: %.0f is less than n, which is %.0f", best, kept);
+    g->copies = (int32_t)best;
+    g->kept = (int32_t)kept;
+    return TSR_OK;
+}
+
 tsr_status tsr_request_told_read(const json_t *body, tsr_generation *generation,
                                  tsr_refusal *ret_refusal)
 {
-    static const tsr_body_range copies_range = {"n", 1, MOST_COPIES, true};
-    static const tsr_body_range best_range = {"best_of", 1, MOST_COPIES, true};
+    static const tsr_body_range prompt_range = {"prompt_logprobs", 0, TSR_MOST_TOP, true};
     tsr_generation *g = generation;
-    double copies = 1;
+    double prompt_top = -1;
 
     tsr_status st = read_logprobs(body, g, ret_refusal);
     if (st == TSR_OK && !g->chat)
         st = tsr_request_flag(body, "echo", &g->echo, ret_refusal);
     if (st == TSR_OK)
-        st = tsr_request_number(body, &copies_range, &copies, ret_refusal);
-    double best = copies;
+        st = read_copies(body, g, ret_refusal);
     if (st == TSR_OK)
-        st = tsr_request_number(body, &best_range, &best, ret_refusal);
-    if (st == TSR_OK && best != copies)
-        return tsr_refuse(ret_refusal, "unsupported_parameter", "best_of",
-                          "best_of: %.0f is not served where n is %.0f; leave it out", best,
-                          copies);
-    g->copies = (int32_t)copies;
-    g->request.score_prompt = g->echo && g->logprobs;
-    g->request.score_top = g->request.score_prompt ? g->request.top : 0;
-    return st;
+        st = tsr_request_number(body, &prompt_range, &prompt_top, ret_refusal);
+    if (st != TSR_OK)
+        return st;
+    const bool echoes = g->echo && g->logprobs;
+    g->prompt_top = (int32_t)prompt_top;
+    g->request.score_prompt = echoes || g->prompt_top >= 0;
+    g->request.score_top = echoes ? g->request.top : 0;
+    if (g->prompt_top > g->request.score_top)
+        g->request.score_top = g->prompt_top;
+    return TSR_OK;
 }

@@ -27,7 +27,7 @@ TSR_MUST_USE tsr_status tsr_request_rules_read(const json_t *body,
                                                tsr_generation *generation,
                                                tsr_refusal *ret_refusal);
 
-/* logprobs, top_logprobs, echo, n and best_of. TSR_ERR_ARG */
+/* logprobs, top_logprobs, prompt_logprobs, echo, n and best_of. TSR_ERR_ARG */
 TSR_MUST_USE tsr_status tsr_request_told_read(const json_t *body, tsr_generation *generation,
                                               tsr_refusal *ret_refusal);
 

@@ -90,6 +90,20 @@ static void add_logprobs(tsr_choice *choice, tsr_json_text *json)
     json_decref(told);
 }
 
+/* A field behind others, where it is asked for. */
+static void add_prompt_logprobs(const tsr_choice *choice, tsr_json_text *json)
+{
+    const tsr_answer *answer = choice->answer;
+
+    if (answer->generation.prompt_top < 0)
+        return;
+    json_t *told =
+        tsr_logprobs_prompt(&choice->prompt_logprobs, answer->gateway->args.text->tokenizer);
+    tsr_json_add(json, ",\"prompt_logprobs\":");
+    tsr_json_add_value(json, told);
+    json_decref(told);
+}
+
 static void add_whole_choice(tsr_choice *choice, tsr_json_text *json)
 {
     tsr_json_add(json, "{\"index\":%d,", choice->index);
@@ -109,6 +123,8 @@ static void add_whole_choice(tsr_choice *choice, tsr_json_text *json)
     add_logprobs(choice, json);
     tsr_json_add(json, ",\"finish_reason\":\"%s\",\"stop_reason\":", reason_of(choice));
     add_stop_reason(choice, json);
+    if (!choice->answer->generation.chat)
+        add_prompt_logprobs(choice, json);
     tsr_json_add(json, "}");
 }
 
@@ -116,12 +132,16 @@ void tsr_answer_add_whole(const tsr_answer *answer, tsr_json_text *json)
 {
     add_front(answer, answer->generation.chat ? "chat.completion" : "text_completion", json);
     for (size_t i = 0; i < answer->choice_count; i++) {
+        if (i % (size_t)answer->copies >= (size_t)answer->generation.kept)
+            continue;
         if (i > 0)
             tsr_json_add(json, ",");
         add_whole_choice(&answer->choices[i], json);
     }
     tsr_json_add(json, "],\"usage\":");
     add_usage(answer, json);
+    if (answer->generation.chat)
+        add_prompt_logprobs(&answer->choices[0], json);
     tsr_json_add(json, "}");
 }
 

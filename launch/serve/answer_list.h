@@ -20,6 +20,8 @@ typedef struct tsr_choice {
     tsr_answer_parser *parser; /* of chat: what is to be sent waits in its parts */
     size_t calls_sent;
     tsr_logprob_list logprobs; /* empty unless they are asked for */
+    tsr_logprob_list prompt_logprobs;
+    double logprob_sum; /* of its tokens */
     tsr_finish finish;
     int32_t last_token;
     int32_t prompt_tokens;
@@ -41,14 +43,17 @@ struct tsr_answer {
     tsr_choice *choices; /* [choice_count] */
     size_t choice_count;
     size_t finished;
-    int32_t copies; /* of each prompt: n */
+    int32_t copies; /* of each prompt: n, or best_of */
     bool stream;
     bool include_usage;
     bool continuous_usage;
-    bool streaming;  /* the head of the stream is out */
-    bool ended;      /* nothing more is written */
-    int64_t created; /* unix time */
-    int64_t sent_ns; /* when something was last written */
+    bool is_probe;          /* of /health_generate: that it is made is all that is told */
+    int64_t due_ns;         /* of a probe, when somebody must have got a token; 0: none */
+    uint64_t tokens_before; /* what all had got when it began */
+    bool streaming;         /* the head of the stream is out */
+    bool ended;             /* nothing more is written */
+    int64_t created;        /* unix time */
+    int64_t sent_ns;        /* when something was last written */
     char id[TSR_ANSWER_ID_BYTES];
 };
 

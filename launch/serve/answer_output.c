@@ -35,6 +35,7 @@ static void close_answer(tsr_answer *answer)
         tsr_answer_list_unname(&gateway->answers, choice);
         tsr_text_stream_close(&choice->stream);
         tsr_logprobs_close(&choice->logprobs);
+        tsr_logprobs_close(&choice->prompt_logprobs);
         tsr_answer_parser_close(choice->parser);
     }
     tsr_answer_list_remove(&gateway->answers, answer);
@@ -225,10 +226,50 @@ static void send_piece(tsr_choice *choice, bool ended)
     tsr_text_close(&json.text);
 }
 
+/* Of a token, as the engine says: longer answers are not worse for being longer. */
+static double worth_of(const tsr_choice *choice)
+{
+    return choice->output_tokens > 0 ? choice->logprob_sum / choice->output_tokens : 0;
+}
+
+/* The best of each prompt's answers in front, equals as they were. */
+static void put_best_first(tsr_answer *answer)
+{
+    const size_t copies = (size_t)answer->copies;
+
+    for (size_t i = 0; i < answer->choice_count; i++) {
+        const tsr_choice one = answer->choices[i];
+        size_t at = i;
+        for (; at % copies > 0 && worth_of(&answer->choices[at - 1]) < worth_of(&one); at--)
+            answer->choices[at] = answer->choices[at - 1];
+        answer->choices[at] = one;
+    }
+    for (size_t i = 0; i < answer->choice_count; i++)
+        answer->choices[i].index =
+            (int32_t)(i / copies * (size_t)answer->generation.kept + i % copies);
+}
+
+static void reply_healthy(tsr_answer *answer)
+{
+    tsr_http_exchange *exchange = answer->exchange;
+    tsr_json_text json = {0};
+
+    close_answer(answer);
+    tsr_json_add(&json, "{\"status\":\"ok\"}");
+    tsr_exchange_reply_json(exchange, OK_STATUS, &json);
+}
+
 static void finish_answer(tsr_answer *answer)
 {
     tsr_http_exchange *exchange = answer->exchange;
     tsr_json_text json = {0};
+
+    if (answer->is_probe) {
+        reply_healthy(answer);
+        return;
+    }
+    if (answer->generation.kept < answer->copies)
+        put_best_first(answer);
 
     if (answer->stream) {
         if (answer->include_usage)
@@ -250,17 +291,34 @@ static tsr_status push_output(tsr_choice *choice, const tsr_output *output, bool
     const tsr_token_logprob token = {output->token, output->logprob};
     tsr_status st = TSR_OK;
 
+    choice->logprob_sum += output->token >= 0 ? (double)output->logprob : 0;
     if (choice->answer->generation.logprobs && output->token >= 0)
         st = tsr_logprobs_add(&choice->logprobs, &token, output->top, 1);
     return st == TSR_OK ? tsr_text_stream_push(&choice->stream, output, ret_cancel) : st;
+}
+
+/* A list of fewer others takes the first of them. */
+static tsr_status add_scores(tsr_choice *choice, const tsr_prompt_scores *scores)
+{
+    const tsr_generation *g = &choice->answer->generation;
+    tsr_status st = TSR_OK;
+
+    for (int32_t i = 0; i < scores->count && st == TSR_OK; i++) {
+        const size_t first = (size_t)i * (size_t)scores->top_count;
+        const tsr_token_logprob *top = scores->top_count > 0 ? scores->top + first : NULL;
+        if (g->echo && g->logprobs)
+            st = tsr_logprobs_add(&choice->logprobs, &scores->token[i], top, 1);
+        if (st == TSR_OK && g->prompt_top >= 0)
+            st = tsr_logprobs_add(&choice->prompt_logprobs, &scores->token[i], top, 1);
+    }
+    return st;
 }
 
 void tsr_answer_take_scores(tsr_gateway *gateway, const tsr_prompt_scores *scores)
 {
     tsr_choice *choice = tsr_answer_list_find(&gateway->answers, scores->id);
 
-    if (choice != NULL &&
-        tsr_logprobs_add(&choice->logprobs, scores->token, scores->top, scores->count) != TSR_OK)
+    if (choice != NULL && add_scores(choice, scores) != TSR_OK)
         tsr_http_cut(choice->answer->exchange);
 }
 
@@ -305,6 +363,32 @@ void tsr_answer_take_output(tsr_gateway *gateway, const tsr_output *output)
     send_piece(choice, ended);
     if (answer->finished == answer->choice_count)
         finish_answer(answer);
+}
+
+/* A probe whose time is over: an engine that gives others their tokens is well, and busy. */
+static void end_probe(tsr_answer *answer)
+{
+    tsr_refusal refusal = {.code = "engine_dead", .status = UNAVAILABLE};
+
+    if (answer->gateway->metrics.output_tokens > answer->tokens_before) {
+        reply_healthy(answer);
+        return;
+    }
+    (void)snprintf(refusal.message, sizeof(refusal.message),
+                   "the engine has given nobody a token since this was asked");
+    tsr_answer_fail(answer, &refusal);
+}
+
+void tsr_answer_end_probes(tsr_gateway *gateway)
+{
+    const int64_t now = tsr_clock_ns();
+    tsr_answer *next = NULL;
+
+    for (tsr_answer *a = gateway->answers.first; a != NULL; a = next) {
+        next = a->next;
+        if (a->is_probe && now > a->due_ns)
+            end_probe(a);
+    }
 }
 
 void tsr_answer_ping_all(tsr_gateway *gateway)

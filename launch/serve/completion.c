@@ -16,6 +16,8 @@
 #include <sys/random.h>
 #include <time.h>
 
+#define PROBE_NS (20 * (int64_t)1000000000)
+
 enum { MOST_CHOICES = 4096, NOT_FOUND = 404, UNAVAILABLE = 503 };
 
 static tsr_status read_bool(const json_t *object, const char *name, bool *value,
@@ -99,14 +101,17 @@ static tsr_status open_choice(tsr_choice *choice, const tsr_generation *g,
     const tsr_ids *prompt = &g->prompts[choice->index / g->copies];
 
     choice->logprobs.top_count = g->request.top;
+    choice->prompt_logprobs.top_count = g->prompt_top > 0 ? g->prompt_top : 0;
     tsr_status st = tsr_text_stream_open(tokenizer, g->skip_special, (const char *const *)g->stops,
                                          g->stop_count, g->include_stop, &choice->stream);
     if (st == TSR_OK && g->chat)
         st = tsr_chat_parser_open(g, &choice->parser);
     if (st == TSR_OK && g->echo)
         st = tsr_text_stream_echo(&choice->stream, prompt->ids, prompt->count);
-    if (st == TSR_OK && g->request.score_prompt)
+    if (st == TSR_OK && g->echo && g->logprobs)
         st = tsr_logprobs_add_first(&choice->logprobs, prompt->ids[0]);
+    if (st == TSR_OK && g->prompt_top >= 0)
+        st = tsr_logprobs_add_first(&choice->prompt_logprobs, prompt->ids[0]);
     return st;
 }
 
@@ -134,6 +139,18 @@ static tsr_status open_choices(tsr_answer *answer, tsr_refusal *refusal)
     return st;
 }
 
+/* What is known of an answer, or of its prompt, once it is whole. */
+static tsr_status check_stream(const tsr_answer *answer, tsr_refusal *refusal)
+{
+    const tsr_generation *g = &answer->generation;
+
+    if (!answer->stream || (g->kept == g->copies && g->prompt_top < 0))
+        return TSR_OK;
+    return tsr_refuse(refusal, "invalid_value", g->prompt_top >= 0 ? "prompt_logprobs" : "best_of",
+                      "%s: is not told in a stream",
+                      g->prompt_top >= 0 ? "prompt_logprobs" : "best_of of more than n");
+}
+
 static tsr_status read_answer(tsr_gateway *gateway, json_t *body, tsr_body_kind kind,
                               tsr_answer *answer, tsr_refusal *refusal)
 {
@@ -143,6 +160,8 @@ static tsr_status read_answer(tsr_gateway *gateway, json_t *body, tsr_body_kind 
     if (st == TSR_OK)
         st = read_generation(gateway, body, kind, answer, refusal);
     answer->copies = st == TSR_OK ? answer->generation.copies : 1;
+    if (st == TSR_OK)
+        st = check_stream(answer, refusal);
     return st == TSR_OK ? open_choices(answer, refusal) : st;
 }
 
@@ -203,38 +222,70 @@ static void fail_reading(tsr_answer *answer, tsr_status st, tsr_refusal *refusal
     tsr_answer_fail(answer, refusal);
 }
 
-static void begin_answer(tsr_gateway *gateway, tsr_http_exchange *exchange, tsr_body_kind kind)
+/* NULL: out of memory, and said so. */
+static tsr_answer *open_answer(tsr_gateway *gateway, tsr_http_exchange *exchange,
+                               const char *id_front)
 {
-    tsr_refusal refusal = {0};
-
-    if (!tsr_gateway_takes(gateway, exchange, 1))
-        return;
-    json_t *body = tsr_exchange_read_json(exchange);
-    if (body == NULL)
-        return;
     tsr_answer *answer = calloc(1, sizeof(*answer));
+
     if (answer == NULL) {
-        json_decref(body);
         tsr_error_say(exchange, UNAVAILABLE, "out_of_memory", "%s",
                       tsr_status_text(TSR_ERR_MEMORY));
-        return;
+        return NULL;
     }
     answer->gateway = gateway;
     answer->exchange = exchange;
     answer->created = (int64_t)time(NULL);
     answer->sent_ns = tsr_clock_ns();
-    (void)snprintf(answer->id, sizeof(answer->id), "%s-%016llx",
-                   kind == TSR_BODY_CHAT ? "chatcmpl" : "cmpl", (unsigned long long)draw_seed());
+    (void)snprintf(answer->id, sizeof(answer->id), "%s-%016llx", id_front,
+                   (unsigned long long)draw_seed());
     exchange->answer = answer;
     tsr_answer_list_add(&gateway->answers, answer);
-    tsr_status st = read_answer(gateway, body, kind, answer, &refusal);
-    json_decref(body);
+    return answer;
+}
+
+static void run_answer(tsr_answer *answer, json_t *body, tsr_body_kind kind)
+{
+    tsr_refusal refusal = {0};
+
+    tsr_status st = read_answer(answer->gateway, body, kind, answer, &refusal);
     if (st == TSR_OK) {
         observe_request(answer);
         st = submit(answer);
     }
     if (st != TSR_OK)
         fail_reading(answer, st, &refusal);
+}
+
+static void begin_answer(tsr_gateway *gateway, tsr_http_exchange *exchange, tsr_body_kind kind)
+{
+    if (!tsr_gateway_takes(gateway, exchange, 1))
+        return;
+    json_t *body = tsr_exchange_read_json(exchange);
+    if (body == NULL)
+        return;
+    tsr_answer *answer =
+        open_answer(gateway, exchange, kind == TSR_BODY_CHAT ? "chatcmpl" : "cmpl");
+    if (answer != NULL)
+        run_answer(answer, body, kind);
+    json_decref(body);
+}
+
+/* One token, before whatever waits. Where the engine has no room for it, others' tokens speak for it. */
+void tsr_serve_health_generate(tsr_gateway *gateway, tsr_http_exchange *exchange)
+{
+    if (!tsr_gateway_takes(gateway, exchange, 0))
+        return;
+    json_t *body = json_pack("{s:[[i]], s:i, s:f, s:b, s:i}", "prompt", 0, "max_tokens", 1,
+                             "temperature", 0.0, "ignore_eos", 1, "priority", INT32_MIN);
+    tsr_answer *answer = open_answer(gateway, exchange, "health");
+    if (answer != NULL) {
+        answer->is_probe = true;
+        answer->due_ns = tsr_clock_ns() + PROBE_NS;
+        answer->tokens_before = gateway->metrics.output_tokens;
+        run_answer(answer, body, TSR_BODY_COMPLETION);
+    }
+    json_decref(body);
 }
 
 void tsr_serve_completions(tsr_gateway *gateway, tsr_http_exchange *exchange)

@@ -152,6 +152,61 @@ void tsr_serve_experts(tsr_gateway *gateway, tsr_http_exchange *exchange)
     tsr_exchange_reply_json(exchange, OK_STATUS, &json);
 }
 
+static void add_choice(const tsr_choice *choice, int64_t now_ns, tsr_json_text *json)
+{
+    const bool ended = choice->id == 0;
+    const bool waits = choice->first_ns == 0;
+
+    tsr_json_add(json, "{\"index\":%d,\"state\":\"%s\",\"output_tokens\":%d,\"first_token_s\":",
+                 choice->index,
+                 ended   ? "ended"
+                 : waits ? "waiting"
+                         : "running",
+                 choice->output_tokens);
+    if (waits)
+        tsr_json_add(json, "null}");
+    else
+        tsr_json_add(json, "%.3f}", (double)(now_ns - choice->first_ns) / 1e9);
+}
+
+/* Neither texts nor keys: who may look need not be who asked. */
+static void add_request(const tsr_answer *answer, int64_t now_ns, tsr_json_text *json)
+{
+    const tsr_generation *g = &answer->generation;
+    size_t prompt_tokens = 0;
+
+    for (size_t i = 0; i < g->prompt_count; i++)
+        prompt_tokens += g->prompts[i].count;
+    tsr_json_add(json, "{\"id\":\"%s\",\"request_id\":", answer->id);
+    tsr_json_add_word(json, answer->exchange->request_id);
+    tsr_json_add(
+        json,
+        ",\"age_s\":%.3f,\"stream\":%s,\"prompts\":%zu,\"prompt_tokens\":%zu,\"max_tokens\":%d,"
+        "\"choices\":[",
+        (double)(now_ns - answer->exchange->begun_ns) / 1e9, answer->stream ? "true" : "false",
+        g->prompt_count, prompt_tokens, g->request.max_tokens);
+    for (size_t i = 0; i < answer->choice_count; i++) {
+        tsr_json_add(json, i > 0 ? "," : "");
+        add_choice(&answer->choices[i], now_ns, json);
+    }
+    tsr_json_add(json, "]}");
+}
+
+void tsr_serve_requests(tsr_gateway *gateway, tsr_http_exchange *exchange)
+{
+    const int64_t now_ns = tsr_clock_ns();
+    const tsr_answer *first = gateway->answers.first;
+    tsr_json_text json = {0};
+
+    tsr_json_add(&json, "{\"requests\":[");
+    for (const tsr_answer *a = first; a != NULL; a = a->next) {
+        tsr_json_add(&json, a != first ? "," : "");
+        add_request(a, now_ns, &json);
+    }
+    tsr_json_add(&json, "]}");
+    tsr_exchange_reply_json(exchange, OK_STATUS, &json);
+}
+
 void tsr_serve_drain(tsr_gateway *gateway, tsr_http_exchange *exchange)
 {
     tsr_json_text json = {0};

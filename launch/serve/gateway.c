@@ -302,6 +302,7 @@ static void on_tick(evutil_socket_t fd, short what, void *context)
     (void)fd;
     (void)what;
     set_tick(gateway, ending ? DRAIN_TICK_MS : TICK_MS);
+    tsr_answer_end_probes(gateway);
     tsr_answer_ping_all(gateway);
     watch_end(gateway);
 }

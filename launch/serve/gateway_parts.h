@@ -73,6 +73,9 @@ void tsr_answer_fail(tsr_answer *answer, const tsr_refusal *refusal);
 /* The client is gone: what was asked of the engine is cancelled. */
 void tsr_answer_abandon(tsr_answer *answer);
 
+/* Answers those of /health_generate whose time is over. */
+void tsr_answer_end_probes(tsr_gateway *gateway);
+
 /* Comments into streams that were silent (answer_stream.c). */
 void tsr_answer_ping_all(tsr_gateway *gateway);
 
@@ -82,6 +85,8 @@ void tsr_serve_chat(tsr_gateway *gateway, tsr_http_exchange *exchange);
 void tsr_serve_models(tsr_gateway *gateway, tsr_http_exchange *exchange);
 void tsr_serve_model(tsr_gateway *gateway, tsr_http_exchange *exchange);
 void tsr_serve_health(tsr_gateway *gateway, tsr_http_exchange *exchange);
+void tsr_serve_health_generate(tsr_gateway *gateway, tsr_http_exchange *exchange);
+void tsr_serve_requests(tsr_gateway *gateway, tsr_http_exchange *exchange);
 void tsr_serve_live(tsr_gateway *gateway, tsr_http_exchange *exchange);
 void tsr_serve_metrics(tsr_gateway *gateway, tsr_http_exchange *exchange);
 void tsr_serve_tokenize(tsr_gateway *gateway, tsr_http_exchange *exchange);

@@ -247,7 +247,7 @@ static void rules_of_tokens_are_read(void **state)
                             "\"presence_penalty\":-1,\"frequency_penalty\":0.5,\"min_tokens\":3,"
                             "\"logit_bias\":{\"9\":-100,\"4\":2.5},\"bad_words\":[\" the\"],"
                             "\"allowed_token_ids\":[7,3,7,5],\"echo\":true,\"logprobs\":4,"
-                            "\"n\":3,\"best_of\":3,\"max_tokens\":0}",
+                            "\"n\":3,\"best_of\":5,\"prompt_logprobs\":6,\"max_tokens\":0}",
                             &g, &refusal));
     const tsr_token_rules *r = g.request.rules;
     assert_non_null(r);
@@ -263,14 +263,17 @@ static void rules_of_tokens_are_read(void **state)
     assert_in_range(r->bad, 2, 16);
     assert_true(g.echo && g.logprobs && g.request.score_prompt);
     assert_int_equal(4, g.request.top);
-    assert_int_equal(4, g.request.score_top);
-    assert_int_equal(3, g.copies);
+    assert_int_equal(6, g.request.score_top);
+    assert_int_equal(6, g.prompt_top);
+    assert_int_equal(5, g.copies);
+    assert_int_equal(3, g.kept);
     assert_int_equal(0, g.request.max_tokens);
     tsr_generation_close(&g);
     ASSERT_STATUS(TSR_OK, read_body("{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],"
                                     "\"logprobs\":true,\"top_logprobs\":0,\"logit_bias\":{}}",
                                     &g, &refusal));
     assert_true(g.logprobs && g.request.top == 0 && g.request.rules == NULL && g.copies == 1);
+    assert_true(g.kept == 1 && g.prompt_top == -1 && !g.request.score_prompt);
     tsr_generation_close(&g);
 }
 
@@ -293,7 +296,10 @@ static const char *const refused[][3] = {
     {"{\"prompt\":[99999]}", "invalid_value", "prompt"},
     {"{\"prompt\":[1,\"a\"]}", "invalid_value", "prompt"},
     {"{\"prompt\":\"a\",\"n\":0}", "invalid_value", "n"},
-    {"{\"prompt\":\"a\",\"n\":2,\"best_of\":3}", "unsupported_parameter", "best_of"},
+    {"{\"prompt\":\"a\",\"n\":3,\"best_of\":2}", "invalid_value", "best_of"},
+    {"{\"messages\":[{\"role\":\"user\"}],\"best_of\":2}", "unsupported_parameter", "best_of"},
+    {"{\"prompt\":\"a\",\"prompt_logprobs\":21}", "invalid_value", "prompt_logprobs"},
+    {"{\"prompt\":\"a\",\"prompt_logprobs\":-1}", "invalid_value", "prompt_logprobs"},
     {"{\"prompt\":\"a\",\"logprobs\":21}", "invalid_value", "logprobs"},
     {"{\"prompt\":\"a\",\"logprobs\":true}", "invalid_value", "logprobs"},
     {"{\"messages\":[{\"role\":\"user\"}],\"logprobs\":2}", "invalid_value", "logprobs"},

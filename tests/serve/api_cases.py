@@ -16,6 +16,7 @@ from server import Server, expect, raw, run, until
 
 TEXT = "What is 12 + 30?"
 REFUSED, FAILED, LOST, SLOW = 901, 902, 903, 904
+RIVAL = 300  # more probable than every second token of a prompt
 
 
 def chat(text=TEXT, **more):
@@ -148,7 +149,12 @@ def wrong_bodies_are_refused_by_name(program, folder):
             error_of(server, path, {**good, "model": "other"}, 404, "model_not_found", "model")
             error_of(server, path, {**good, "max_tokens": 9999}, 400, "context_length_exceeded",
                      "max_tokens")
-            error_of(server, path, {**good, "best_of": 3}, 400, "unsupported_parameter", "best_of")
+            error_of(server, path, {**good, "prompt_logprobs": 1, "stream": True}, 400, "invalid_value",
+                     "prompt_logprobs")
+        error_of(server, path, {**good, "best_of": 3}, 400, "unsupported_parameter", "best_of")
+        many = {"prompt": TEXT, "best_of": 3}
+        error_of(server, "/v1/completions", {**many, "n": 4}, 400, "invalid_value", "best_of")
+        error_of(server, "/v1/completions", {**many, "stream": True}, 400, "invalid_value", "best_of")
         error, _ = error_of(server, "/v1/completions", {"prompt": [[5] * 4096]}, 400,
                             "context_length_exceeded", "prompt")
         assert "maximum context length is 4096 tokens" in error["message"]
@@ -326,6 +332,52 @@ def harnesses_score_and_tokenize(program, folder):
         expect(bytes(told[0]["bytes"]).decode(), told[0]["token"])
 
 
+def prompts_are_told_of(program, folder):
+    """vLLM's prompt_logprobs, and beside them an echo with another number of others."""
+    with ready(program, folder) as server:
+        ids = server.json("POST", "/tokenize", {"prompt": TEXT, "add_special_tokens": False})["tokens"]
+        body = {"prompt": [ids, ids], "max_tokens": 2, "prompt_logprobs": 1, "echo": True, "logprobs": 3}
+        first, second = server.json("POST", "/v1/completions", body)["choices"]
+        told = first["prompt_logprobs"]
+        expect((told, first["logprobs"]), (second["prompt_logprobs"], second["logprobs"]))
+        expect((len(told), told[0]), (len(ids), None))
+        expect({k: v["rank"] for k, v in told[1].items()}, {str(ids[1]): None, str(RIVAL): 1})
+        expect([told[1][str(ids[1])]["logprob"], told[2][str(ids[2])]["logprob"]], [-0.5, -0.25])
+        expect({k: v["rank"] for k, v in told[2].items()}, {str(ids[2]): 1})
+        said = [top[str(i)]["decoded_token"] for top, i in zip(told[1:], ids[1:])]
+        expect(first["logprobs"]["tokens"][0] + "".join(said), TEXT)
+        expect([len(top) for top in first["logprobs"]["top_logprobs"][1:]], [3] * (len(ids) - 1) + [3] * 2)
+        answer = server.json("POST", "/v1/chat/completions", chat(max_tokens=1, prompt_logprobs=0))
+        expect(len(answer["prompt_logprobs"]), answer["usage"]["prompt_tokens"])
+        assert all(len(told) == 1 for told in answer["prompt_logprobs"][1:])
+        expect("prompt_logprobs" in server.json("POST", "/v1/completions", {"prompt": "a"}), False)
+
+
+def those_who_live_are_listed(program, folder):
+    long = {"prompt": [TEXT, TEXT], "max_tokens": 300, "ignore_eos": True, "n": 3}
+    with ready(program, folder, "--api-key", "K", token_ms=2) as server:
+        key = {"Authorization": "Bearer K"}
+        expect(server.json("GET", "/requests", headers=key), {"requests": []})
+        expect(server.ask("GET", "/requests")[0], 401)
+        client = threading.Thread(target=server.ask, args=(
+            "POST", "/v1/completions", long, {**key, "x-request-id": "mine"}))
+        client.start()
+        until(lambda: [c["state"] for r in server.json("GET", "/requests", headers=key)["requests"]
+                       for c in r["choices"]] == ["running"] * 4 + ["waiting"] * 2, "they do not begin")
+        [one] = server.json("GET", "/requests", headers=key)["requests"]
+        expect((one["request_id"], one["prompts"], one["max_tokens"], one["stream"]), ("mine", 2, 300, False))
+        assert one["choices"][0]["output_tokens"] > 0 and one["choices"][5]["first_token_s"] is None
+        client.join()
+
+
+def a_token_shows_health(program, folder):
+    with Server(program, folder, load_ms=200) as server:
+        server.json("GET", "/health_generate", status=503)
+        server.wait_ready()
+        expect(server.json("GET", "/health_generate"), {"status": "ok"})
+        server.wait_idle()
+
+
 def text_becomes_ids_and_back(program, folder):
     with ready(program, folder) as server:
         got = server.json("POST", "/tokenize", {"prompt": TEXT, "return_token_strs": True})
@@ -479,6 +531,7 @@ def main():
         draining_ends_at_its_deadline,
         models_have_their_names,
         harnesses_score_and_tokenize,
+        prompts_are_told_of, those_who_live_are_listed, a_token_shows_health,
         text_becomes_ids_and_back,
         numbers_are_told,
         many_clients_keep_their_own,

@@ -280,6 +280,17 @@ def probabilities_are_told():
         again = whole["choices"][0]["logprobs"]
         if again["tokens"][5:] == said["tokens"]:
             assert again["token_logprobs"][5:] == said["token_logprobs"]
+        drawn = {"prompt": [prompt], "max_tokens": 12, "temperature": 1.2, "seed": 3, "ignore_eos": True,
+                 "logprobs": 0}
+        all_four = complete(served, **drawn, n=4)
+        best_two = complete(served, **drawn, n=2, best_of=4)
+        by_mean = sorted(all_four, key=lambda c: -sum(c["logprobs"]["token_logprobs"]))
+        assert [c["text"] for c in best_two] == [c["text"] for c in by_mean[:2]], (best_two, all_four)
+        assert [c["index"] for c in best_two] == [0, 1]
+        [told] = complete(served, prompt=[prompt], max_tokens=1, prompt_logprobs=2)
+        for i, scored in enumerate(told["prompt_logprobs"][1:], 1):
+            assert scored[str(prompt[i])]["logprob"] == echoed[0]["logprobs"]["token_logprobs"][i]
+        assert served.request("GET", "/health_generate") == (200, {"status": "ok"})
         for rule in ({"logit_bias": {"33": 100}}, {"allowed_token_ids": [33]}):
             [ruled] = complete(served, prompt=[prompt], **ask, **rule)
             one = served.request("POST", "/detokenize", {"tokens": [33] * 6})[1]["prompt"]
