@@ -253,12 +253,12 @@ tsr_status tsr_exchange_copy_plainly(tsr_exchange *exchange, int32_t tokens, tsr
 
     if (exchange->ops != &nccl_ops || (int64_t)tokens * w->ranks > w->max_arrivals)
         return TSR_ERR_ARG;
-    for (int32_t r = 0; st == TSR_OK && r < w->ranks; r++) {
-        unsigned char *to = w->peer[r] + w->at.arrived_rows;
-        if (r != w->rank)
-            st = TSR_NCCL_CUDA(
-                cudaMemcpyAsync(to + (size_t)w->rank * bytes, w->block + w->at.send_rows, bytes,
-                                cudaMemcpyDeviceToDevice, (cudaStream_t)stream.native));
+    /* Each rank begins with another peer. */
+    for (int32_t i = 1; st == TSR_OK && i < w->ranks; i++) {
+        unsigned char *to = w->peer[(w->rank + i) % w->ranks] + w->at.arrived_rows;
+        st = TSR_NCCL_CUDA(cudaMemcpyAsync(to + (size_t)w->rank * bytes,
+                                           w->block + w->at.send_rows, bytes,
+                                           cudaMemcpyDeviceToDevice, (cudaStream_t)stream.native));
     }
     return st;
 }

@@ -340,22 +340,30 @@ static __global__ void __launch_bounds__(TSR_NCCL_THREADS)
         count_arrivals(w, 0, 0, 0);
 }
 
-/* Each answer to the slot it is for, where no packets are wanted. */
+/*
+ * Each answer to the slot it is for, where no packets are wanted. Answers are numbered by source, so
+ * in their order all ranks would store to the first, then all to the next: they go in turns, one of
+ * each rank's part of them.
+ */
 static __device__ void copy_answers(const tsr_nccl_work &w)
 {
     const int64_t answers = *ints(w, w.at.answer_count);
+    const int64_t part = (answers + w.ranks - 1) / w.ranks;
     const int64_t pieces = pieces_of(w.return_row_bytes);
     const int64_t warps = (int64_t)gridDim.x * TSR_NCCL_WARPS;
 
     for (int64_t n = (int64_t)blockIdx.x * TSR_NCCL_WARPS + threadIdx.x / TSR_NCCL_LANES;
-         n < answers * pieces; n += warps) {
-        const int64_t a = n / pieces;
+         n < part * w.ranks * pieces; n += warps) {
+        const int64_t turn = n / pieces;
+        const int64_t a = turn % w.ranks * part + turn / w.ranks;
+        if (a >= answers)
+            continue;
         const int2 to = ((const int2 *)(w.block + w.at.answer_to))[a];
         if ((to.x & TSR_NCCL_ANSWERS_PACKED) != 0)
             continue;
         copy_piece(w.peer[to.x] + w.at.returned_rows + (uint64_t)to.y * w.return_row_bytes,
                    w.block + w.at.answers + (uint64_t)a * w.return_row_bytes, w.return_row_bytes,
-                   n - a * pieces);
+                   n - turn * pieces);
     }
 }
 
@@ -546,7 +554,7 @@ extern "C" tsr_status tsr_nccl_return(const tsr_nccl_work *work, int32_t tokens,
     const uint64_t packets =
         (uint64_t)tokens * (uint64_t)work->slots * (uint64_t)work->at.packets_of_answer;
     const bool packed = (forms & TSR_NCCL_ANSWERS_PACKED) != 0;
-    const uint64_t most = allowed(work, PACKET_CTAS);
+    const uint64_t most = allowed(work, packed ? PACKET_CTAS : MOST_CTAS);
     const uint64_t least = packed ? allowed(work, FEWEST_CTAS) : most;
     const dim3 grid((unsigned)within(ctas_of_packets(packets), least, most));
 
