@@ -34,6 +34,7 @@ typedef struct choose_args {
 typedef struct choose_slots {
     int32_t id[TSR_MAX_TOP_K];
     float score[TSR_MAX_TOP_K];
+    bool rehearses; /* nothing is handed on */
 } choose_slots;
 
 /* Experts a lane holds, as kernels are built for: up to 128, 256 and TSR_MAX_EXPERTS. */
@@ -191,6 +192,8 @@ static __device__ __forceinline__ void choose_write(const choose_args &a, const 
             w = w / sum;
         if (a.kind == TSR_ROUTER_SIGMOID)
             w = w * a.routed_scale;
+        if (slots->rehearses)
+            continue;
         a.weight[row * a.top_k + k] = w;
         a.expert[row * a.expert_stride + k] = slots->id[k];
         if (a.tag != NULL)

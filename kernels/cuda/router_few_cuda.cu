@@ -10,6 +10,9 @@
  *   ..                                      |             |   ..
  *
  * Products of row r go to CTA r, squares to all.
+ *
+ * All this runs once in a layer, so that its code is in no cache near: fetching it took as long as
+ * everything else. CTAs of few rows go through it once, to no effect, while they wait for those.
  */
 #include "kernels/cuda/router_cuda.cuh"
 
@@ -20,6 +23,7 @@ enum {
     ROWS = 8,      /* that pass together: one for each CTA to choose for */
     CLUSTERS = 16, /* that rows are spread over first */
     MOST_CLUSTERS = 32,
+    REHEARSED = 8,    /* clusters at most: more have no room beside the kernel in front */
     HELD = 16,        /* 16-byte words of weights in a lane's registers */
     PAD = 4,          /* floats behind a slice, against bank conflicts */
     CTAS = 2,         /* on a multiprocessor: what registers are cut for */
@@ -267,7 +271,8 @@ static __device__ __forceinline__ float factor_of(const route_args &a, const few
 }
 
 /* This part of the normed rows, by all warps but the last. */
-static __device__ void leave_rows(const route_args &a, const few_memory &m, few_rows rows)
+static __device__ void leave_rows(const route_args &a, const few_memory &m, few_rows rows,
+                                  const choose_slots *slots)
 {
     const int32_t part = place_of().part;
     const int32_t columns = route_columns(a, part);
@@ -284,8 +289,9 @@ static __device__ void leave_rows(const route_args &a, const few_memory &m, few_
             continue;
         const float4 v = *(const float4 *)(const void *)(m.x + row * ROUTE_SLICES * a.slice + c);
         const float4 w = __ldg((const float4 *)(const void *)(a.norm + column));
-        *(float4 *)(void *)(a.normed + (rows.first + row) * a.normed_stride + column) =
-            route_times(v, factor_of(a, m, row), w);
+        const float4 normed = route_times(v, factor_of(a, m, row), w);
+        if (!slots->rehearses)
+            *(float4 *)(void *)(a.normed + (rows.first + row) * a.normed_stride + column) = normed;
     }
 }
 
@@ -319,10 +325,9 @@ static __device__ void choose_one(const route_args &a, const few_memory &m, int3
 /* Rows that stand in shared memory: sums, then choices and normed rows. */
 template <tsr_weight_format FORMAT, int EACH>
 static __device__ __forceinline__ void work_on_rows(const route_args &a, const few_memory &m,
-                                                    few_rows rows, uint4 held[HELD])
+                                                    few_rows rows, uint4 held[HELD],
+                                                    choose_slots *slots)
 {
-    __shared__ choose_slots slots;
-
     if (rows.count > 4)
         share_products<FORMAT, 8>(a, m, rows, held);
     else if (rows.count > 2)
@@ -334,10 +339,10 @@ static __device__ __forceinline__ void work_on_rows(const route_args &a, const f
     share_squares(a, m, rows.count);
     cluster_meet();
     if (threadIdx.x / TSR_CUDA_LANES < blockDim.x / TSR_CUDA_LANES - 1) {
-        leave_rows(a, m, rows);
+        leave_rows(a, m, rows, slots);
         cluster_arrive();
     } else if (place_of().part < rows.count) {
-        choose_one<EACH>(a, m, rows.first, &slots);
+        choose_one<EACH>(a, m, rows.first, slots);
     } else {
         cluster_arrive();
     }
@@ -364,6 +369,7 @@ static __global__ void __launch_bounds__(TSR_CUDA_THREADS, CTAS)
     few_kernel(const __grid_constant__ route_args args, int32_t most, tsr_cuda_faults faults)
 {
     extern __shared__ float4 memory[];
+    __shared__ choose_slots slots;
     const few_memory m = memory_of(args, (float *)(void *)memory);
     const int32_t tile = (int32_t)threadIdx.x / TSR_CUDA_LANES;
     const int32_t steps = args.slice / TSR_CUDA_STEP;
@@ -379,17 +385,30 @@ static __global__ void __launch_bounds__(TSR_CUDA_THREADS, CTAS)
     a.c = tables_near(args.c, m);
     cluster_arrive(); /* this CTA is there to be written to */
     tsr_admit_kernel();
-    tsr_await_kernel();
-    const bool is_faulty = tsr_is_faulty(faults);
-    for (; rows.first < a.tokens; rows.first += clusters * most) {
+    if (threadIdx.x == 0)
+        slots.rehearses = keeps && clusters <= REHEARSED;
+    if (!keeps || clusters > REHEARSED)
+        tsr_await_kernel();
+#pragma unroll 1
+    while (rows.first < a.tokens) {
+        const bool is_faulty = tsr_is_faulty(faults);
         rows.count = min(a.tokens - rows.first, most);
         cluster_await();
         enter_rows(a, m, rows);
-        if (is_faulty) /* looked up while rows came */
-            return;
         __syncthreads();
-        work_on_rows<FORMAT, EACH>(a, m, rows, held);
+        const bool rehearses = slots.rehearses;
+        if (is_faulty && !rehearses) /* looked up while rows came */
+            return;
+        work_on_rows<FORMAT, EACH>(a, m, rows, held, &slots);
         rows.held = keeps;
+        if (!rehearses) {
+            rows.first += clusters * most;
+            continue;
+        }
+        __syncthreads(); /* all have seen that it was one */
+        if (threadIdx.x == 0)
+            slots.rehearses = false;
+        tsr_await_kernel();
     }
     cluster_await();
 }

@@ -382,6 +382,7 @@ static __global__ void __launch_bounds__(TSR_CUDA_THREADS)
     float square[ROUTE_PARTS];
     float x[EACH];
 
+    slots[warp].rehearses = false;
     tsr_admit_kernel();
     tsr_await_kernel();
     if (tsr_is_faulty(faults) || row >= a.tokens)
