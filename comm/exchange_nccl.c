@@ -256,9 +256,9 @@ tsr_status tsr_exchange_copy_plainly(tsr_exchange *exchange, int32_t tokens, tsr
     /* Each rank begins with another peer. */
     for (int32_t i = 1; st == TSR_OK && i < w->ranks; i++) {
         unsigned char *to = w->peer[(w->rank + i) % w->ranks] + w->at.arrived_rows;
-        st = TSR_NCCL_CUDA(cudaMemcpyAsync(to + (size_t)w->rank * bytes,
-                                           w->block + w->at.send_rows, bytes,
-                                           cudaMemcpyDeviceToDevice, (cudaStream_t)stream.native));
+        st = TSR_NCCL_CUDA(cudaMemcpyAsync(to + (size_t)w->rank * bytes, w->block + w->at.send_rows,
+                                           bytes, cudaMemcpyDeviceToDevice,
+                                           (cudaStream_t)stream.native));
     }
     return st;
 }
