@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { FILES_FLOOR = 256, FILES_OF_A_RANK = 16, SLOW = 10 };
+enum { FILES_FLOOR = 256, FILES_OF_A_RANK = 16, SLOW = 10, PATIENT_RETRIES = 8 };
 
 #define LOCKED_FLOOR    ((uint64_t)64 << 20)
 #define SHARED_OF_RANK  ((uint64_t)16 << 20)
@@ -176,6 +176,25 @@ static void judge_cards(const tsr_doctor_facts *facts, const tsr_doctor_record *
     }
 }
 
+/* A host whose link is gone neither answers nor refuses. */
+static void judge_patience(const tsr_doctor_facts *facts, tsr_doctor_findings *list)
+{
+    const tsr_doctor_record *zero = &facts->ranks[0];
+    bool several = false;
+
+    for (int32_t r = 1; r < facts->rank_count; r++)
+        several = several || strcmp(facts->ranks[r].host, zero->host) != 0;
+    if (!several || zero->tcp_retries <= PATIENT_RETRIES)
+        return;
+    tsr_doctor_finding *f =
+        add(list, TSR_OK,
+            "when a host's link fails, mpirun waits so long for it, though all ranks have ended");
+    WHAT(f, "%s: TCP sends %d times, for a quarter of an hour, before it gives a host up",
+         zero->host, zero->tcp_retries);
+    MEND(f, "sysctl -w net.ipv4.tcp_retries2=5 on every host; srun and tessera serve --ranks need "
+            "it not");
+}
+
 static double median_latency(const tsr_doctor_facts *facts)
 {
     double least_of_half = 0;
@@ -232,6 +251,7 @@ void tsr_doctor_judge(const tsr_doctor_facts *facts, tsr_doctor_findings *ret_fi
         judge_memory(&facts->ranks[r], ret_findings);
         judge_cards(facts, &facts->ranks[r], ret_findings);
     }
+    judge_patience(facts, ret_findings);
     const double median = median_latency(facts);
     for (int32_t i = 0; i < facts->pair_count; i++)
         judge_pair(facts, &facts->pairs[i], median, ret_findings);

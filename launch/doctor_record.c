@@ -5,6 +5,7 @@
 #include "comm/comm.h"
 #include "comm/exchange.h"
 #include "kernels/device.h"
+#include "launch/host_record.h"
 #include "runtime/base/file_mark.h"
 
 #include <dirent.h>
@@ -93,10 +94,12 @@ tsr_doctor_record tsr_doctor_record_read(void)
         .cards = tsr_cuda_cards(),
         .driver = access("/proc/driver/nvidia/version", R_OK) == 0,
         .card_links = tsr_exchange_reaches_cards(),
+        .tcp_retries = tsr_machine_tcp_retries(""),
     };
+    const tsr_host_record host = tsr_host_record_read(false);
 
-    if (gethostname(record.host, sizeof(record.host) - 1) != 0)
-        record.host[0] = '\0';
+    (void)snprintf(record.host, sizeof(record.host), "%s", host.name);
+    tsr_host_networks_text(&host, sizeof(record.networks), record.networks);
     tsr_comm_mpi_library(sizeof(record.mpi_library), record.mpi_library);
     if (record.cards > 0 &&
         tsr_cuda_card_name(0, sizeof(record.card_name), record.card_name) != TSR_OK)

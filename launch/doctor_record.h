@@ -14,6 +14,7 @@ typedef struct tsr_doctor_record {
     char version[TSR_DOCTOR_TEXT_BYTES];
     char mpi_library[TSR_DOCTOR_TEXT_BYTES];
     char card_name[TSR_DOCTOR_TEXT_BYTES]; /* of the first GPU; "": none that this build can see */
+    char networks[TSR_DOCTOR_HOST_BYTES];  /* interfaces that are up, and their addresses */
     uint64_t binary_digest;                /* of the program's file; 0: it cannot be read */
     uint64_t memory_allowed;               /* what this process may still take; 0: not known */
     uint64_t memory_installed;
@@ -25,12 +26,13 @@ typedef struct tsr_doctor_record {
     tsr_machine_cpus cpus;
     int32_t host_cores; /* that the machine has, whoever may use them */
     int32_t numa_nodes;
-    int32_t numa_bound; /* of them those whose cores this process may run on */
-    int32_t fast_links; /* InfiniBand and the like */
-    int32_t cards;      /* GPUs that this build can use */
-    int32_t driver;     /* nonzero: a driver of NVIDIA's runs here */
-    int32_t card_links; /* nonzero: this build and this machine have NCCL */
-    int32_t ranks_here; /* of the job on this machine */
+    int32_t numa_bound;  /* of them those whose cores this process may run on */
+    int32_t fast_links;  /* InfiniBand and the like */
+    int32_t cards;       /* GPUs that this build can use */
+    int32_t driver;      /* nonzero: a driver of NVIDIA's runs here */
+    int32_t card_links;  /* nonzero: this build and this machine have NCCL */
+    int32_t tcp_retries; /* before a connection is given up; 0: not known */
+    int32_t ranks_here;  /* of the job on this machine */
 } tsr_doctor_record;
 
 /* Everything but what takes all ranks: the bandwidth and ranks_here. */

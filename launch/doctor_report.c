@@ -74,6 +74,7 @@ static void print_host(const tsr_doctor_facts *facts, const tsr_doctor_record *h
         (void)fprintf(out, "open files %llu", (unsigned long long)h->open_files);
     (void)fprintf(out, ", locked memory %s, core files %s\n", amount(h->locked_bytes, text),
                   amount(h->core_bytes, other));
+    (void)fprintf(out, "    networks      %s\n", h->networks[0] != '\0' ? h->networks : "none");
     print_gpus(h, out);
 }
 
@@ -125,6 +126,8 @@ static json_t *host_json(const tsr_doctor_facts *facts, const tsr_doctor_record 
                   "fast_links", h->fast_links, "read_bandwidth", host_bandwidth(facts, h->host));
     (void)json_object_set_new(
         json, "core_quota", h->cpus.quota < INT32_MAX ? json_integer(h->cpus.quota) : json_null());
+    (void)json_object_set_new(json, "networks", json_string(h->networks));
+    (void)json_object_set_new(json, "tcp_retries", json_integer(h->tcp_retries));
     (void)json_object_set_new(json, "memory_allowed", limit_json(h->memory_allowed));
     (void)json_object_set_new(json, "memory_installed", limit_json(h->memory_installed));
     (void)json_object_set_new(json, "shared_memory", limit_json(h->shared_memory));

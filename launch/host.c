@@ -131,10 +131,10 @@ void tsr_hosts_say(const tsr_hosts *hosts, const char *mpi_network, const char *
         tsr_log(TSR_LOG_INFO, "host %s: ranks %s; networks: %s", hosts->records[r].name, ranks,
                 networks[0] != '\0' ? networks : "none");
     }
-    if (count > 1 && (mpi_network != NULL || nccl_network != NULL))
-        tsr_log(TSR_LOG_INFO, "between hosts: MPI over %s, NCCL over %s",
-                mpi_network != NULL ? mpi_network : "what it finds",
-                nccl_network != NULL ? nccl_network : "what it finds");
+    if (count > 1 && mpi_network != NULL)
+        tsr_log(TSR_LOG_INFO, "between hosts MPI was told to use %s", mpi_network);
+    if (count > 1 && nccl_network != NULL)
+        tsr_log(TSR_LOG_INFO, "between hosts NCCL was told to use %s", nccl_network);
     if (count > 1)
         warn_of_clash(hosts, mpi_network, nccl_network);
 }

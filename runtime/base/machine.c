@@ -180,6 +180,14 @@ int32_t tsr_machine_numa_node(const char *root, const char *bus)
     return node > INT32_MAX ? -1 : (int32_t)node;
 }
 
+int32_t tsr_machine_tcp_retries(const char *root)
+{
+    char path[FILE_BYTES];
+
+    (void)snprintf(path, sizeof(path), "%s/proc/sys/net/ipv4/tcp_retries2", root);
+    return (int32_t)tsr_smaller_size(read_amount(path, "", 0), INT32_MAX);
+}
+
 void tsr_machine_boot(const char *root, size_t capacity, char *ret_text)
 {
     char path[FILE_BYTES];

@@ -126,6 +126,9 @@ static void a_device_is_next_to_a_node(void **state)
     assert_int_equal(tsr_machine_numa_node(machine->root, "0000:17:00.0"), 1);
     assert_int_equal(tsr_machine_numa_node(machine->root, "0000:18:00.0"), -1);
 
+    assert_int_equal(tsr_machine_tcp_retries(machine->root), 0);
+    put(machine, "/proc/sys/net/ipv4/tcp_retries2", "15\n");
+    assert_int_equal(tsr_machine_tcp_retries(machine->root), 15);
     tsr_machine_boot(machine->root, sizeof(boot), boot);
     assert_string_equal(boot, "");
     put(machine, "/proc/sys/kernel/random/boot_id", "3fd7b2a0-a53c-4d2e\n");

@@ -36,6 +36,7 @@ static clinic *healthy(void)
             .cpus = {.cores = 16, .quota = INT32_MAX},
             .host_cores = 16,
             .numa_nodes = 2,
+            .tcp_retries = 5,
             .numa_bound = 1,
             .ranks_here = 2,
         };
@@ -133,6 +134,11 @@ static void far_rank(clinic *c)
     c->pairs[3].latency_s = 900e-6;
 }
 
+static void patient(clinic *c)
+{
+    c->ranks[0].tcp_retries = 15;
+}
+
 static void each_finding_is_made_once_and_says_what_mends_it(void **state)
 {
     static const struct {
@@ -157,6 +163,7 @@ static void each_finding_is_made_once_and_says_what_mends_it(void **state)
         {one_card, TSR_OK, "host0: 2 ranks, 1 GPU", "start as many ranks"},
         {no_nccl, TSR_OK, "host0: NCCL is not there", "libnccl2"},
         {slow_link, TSR_OK, "ranks 1 and 2, host0 and host1: 0.10 GB/s", "btl_tcp_if_include"},
+        {patient, TSR_OK, "host0: TCP sends 15 times", "net.ipv4.tcp_retries2=5"},
         {far_rank, TSR_OK, "900 us one way, the median is 5 us", "their packets take"},
     };
     (void)state;
