@@ -9,6 +9,10 @@ packages_build="build-essential cmake ninja-build pkg-config libopenmpi-dev open
 packages_test="libcmocka-dev python3 ccache mandoc debootstrap iproute2 clang-14 clang-format-14 clang-tidy-14
     clang-tools-14 libclang-rt-14-dev"
 
+# What some tests are skipped without: a Slurm of one node, which a test starts for itself. They bring
+# services along, so only root's machines (containers, CI) get them.
+packages_services="slurmctld slurmd slurm-client"
+
 # To compute on NVIDIA GPUs, from NVIDIA's package repository: the toolkit, and NCCL where there are several.
 packages_gpu="cuda-toolkit libnccl-dev libnccl2"
 

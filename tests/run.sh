@@ -7,6 +7,9 @@ cd "$(dirname "$0")/.."
 . deploy/packages.sh
 
 install_packages $packages_build $packages_test
+if [ "$(id -u)" = 0 ]; then
+    install_packages $packages_services || echo "Their tests are skipped."
+fi
 
 launcher=()
 if command -v ccache >/dev/null; then
