@@ -7,12 +7,13 @@
 #include "kernels/cpu/isa.h"
 
 #include <immintrin.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum { DOT_ROWS = 2, DOT_TOKENS = 2, VALUE_LANES = 4 };
 
-/* Rows and tokens of one block that streams weights; tokens up to which streaming wins. */
-enum { STREAM_ROWS = 4, STREAM_TOKENS = 1, STREAM_MOST = 2 };
+/* Tokens of one block that streams weights; tokens up to which streaming wins. */
+enum { STREAM_TOKENS = 1, STREAM_MOST = 2 };
 
 typedef struct lanes {
     __m256 lo;
@@ -160,6 +161,13 @@ TSR_INLINE lanes lanes_from_e4m3(const uint8_t *p)
         _mm256_and_si256(_mm256_slli_epi16(wide, 7), _mm256_set1_epi16((int16_t)0xbf80));
     return (lanes){_mm256_cvtph_ps(_mm256_castsi256_si128(half)),
                    _mm256_cvtph_ps(_mm256_extracti128_si256(half, 1))};
+}
+
+/* Four times sixteen. */
+TSR_INLINE void lanes_from_e4m3_tile(const uint8_t *p, lanes *to)
+{
+    for (size_t r = 0; r < 4; r++)
+        to[r] = lanes_from_e4m3(p + 16 * r);
 }
 
 TSR_INLINE nibbles nibbles_load(const uint32_t *p)

@@ -7,12 +7,13 @@
 #include "kernels/cpu/isa.h"
 
 #include <immintrin.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum { DOT_ROWS = 4, DOT_TOKENS = 6, VALUE_LANES = 8 };
 
-/* Rows and tokens of one block that streams weights; tokens up to which streaming wins. */
-enum { STREAM_ROWS = 4, STREAM_TOKENS = 4, STREAM_MOST = 8 };
+/* Tokens of one block that streams weights; tokens up to which streaming wins. */
+enum { STREAM_TOKENS = 4, STREAM_MOST = 8 };
 
 typedef struct lanes {
     __m512 v;
@@ -135,6 +136,18 @@ TSR_INLINE lanes lanes_from_e4m3(const uint8_t *p)
     const __m256i half =
         _mm256_and_si256(_mm256_slli_epi16(wide, 7), _mm256_set1_epi16((int16_t)0xbf80));
     return (lanes){_mm512_cvtph_ps(half)};
+}
+
+/* Four times sixteen. */
+TSR_INLINE void lanes_from_e4m3_tile(const uint8_t *p, lanes *to)
+{
+    for (size_t i = 0; i < 2; i++) {
+        const __m256i codes = _mm256_loadu_si256((const __m256i *)(const void *)(p + 32 * i));
+        const __m512i wide = _mm512_slli_epi16(_mm512_cvtepi8_epi16(codes), 7);
+        const __m512i half = _mm512_and_si512(wide, _mm512_set1_epi16((int16_t)0xbf80));
+        to[2 * i] = (lanes){_mm512_cvtph_ps(_mm512_castsi512_si256(half))};
+        to[2 * i + 1] = (lanes){_mm512_cvtph_ps(_mm512_extracti64x4_epi64(half, 1))};
+    }
 }
 
 TSR_INLINE nibbles nibbles_load(const uint32_t *p)

@@ -8,6 +8,7 @@
 #include "runtime/base/numeric.h"
 
 #include <math.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -15,8 +16,8 @@
  * registers. */
 enum { DOT_ROWS = 1, DOT_TOKENS = 1, VALUE_LANES = 1 };
 
-/* Rows and tokens of one block that streams weights; tokens up to which streaming wins. */
-enum { STREAM_ROWS = 1, STREAM_TOKENS = 1, STREAM_MOST = 1 };
+/* Tokens of one block that streams weights; tokens up to which streaming wins. */
+enum { STREAM_TOKENS = 1, STREAM_MOST = 1 };
 
 typedef struct lanes {
     float v[16];
@@ -186,6 +187,13 @@ TSR_INLINE lanes lanes_from_e4m3(const uint8_t *p)
         r.v[l] = tsr_f32_from_bits(tsr_f32_bits(magnitude) | (code & 0x80U) << 24);
     }
     return r;
+}
+
+/* Four times sixteen. */
+TSR_INLINE void lanes_from_e4m3_tile(const uint8_t *p, lanes *to)
+{
+    for (size_t r = 0; r < 4; r++)
+        to[r] = lanes_from_e4m3(p + 16 * r);
 }
 
 TSR_INLINE nibbles nibbles_load(const uint32_t *p)

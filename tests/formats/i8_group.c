@@ -12,6 +12,8 @@ enum { GROUP = 32, STEP = 8 };
 typedef struct cursor {
     const int8_t *at;
     const float *scale;
+    size_t in;
+    size_t columns;
     int32_t group; /* of 16, within the row */
 } cursor;
 
@@ -21,24 +23,28 @@ TSR_INLINE cursor cursor_open(const tsr_linear *linear, int32_t row)
     return (cursor){
         .at = (const int8_t *)linear->weight + (size_t)row * (size_t)linear->in,
         .scale = (const float *)linear->scales + (size_t)row * (size_t)scales.columns,
+        .in = (size_t)linear->in,
+        .columns = (size_t)scales.columns,
     };
 }
 
-TSR_INLINE void cursor_chunk(cursor *c)
+TSR_INLINE void cursor_chunk(cursor *c, size_t rows)
 {
     (void)c;
+    (void)rows;
 }
 
-TSR_INLINE lanes cursor_next(cursor *c)
+TSR_INLINE void cursor_next(cursor *c, size_t rows, lanes *w)
 {
-    float code[LANES];
-
-    for (int l = 0; l < LANES; l++)
-        code[l] = (float)c->at[l];
-    const float scale = c->scale[c->group * LANES / GROUP];
+    for (size_t r = 0; r < rows; r++) {
+        const float scale = c->scale[r * c->columns + (size_t)(c->group * LANES / GROUP)];
+        float code[LANES];
+        for (size_t l = 0; l < LANES; l++)
+            code[l] = (float)c->at[r * c->in + l];
+        w[r] = lanes_mul(lanes_load(code), lanes_set(scale));
+    }
     c->at += LANES;
     c->group++;
-    return lanes_mul(lanes_load(code), lanes_set(scale));
 }
 
 #include "kernels/cpu/format/format_body.h"

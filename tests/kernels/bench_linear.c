@@ -1,73 +1,21 @@
 /*
  * Linears against the memory's read speed, measured in the same run. Not a test: run by hand.
  *
- *   bench_linear [THREADS] [plain|avx2|avx512]
+ *   bench_linear [THREADS] [plain|avx2|avx512] [FORMAT]
  */
 #include "kernels/device_ops.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/numeric.h"
 #include "tests/kernels/whole_linear.h"
 
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { OUT = 6144, IN = 4096, COPIES = 8, MOST_TOKENS = 256, MOST_THREADS = 64 };
+enum { OUT = 6144, IN = 4096, COPIES = 6, MOST_TOKENS = 256 };
 
-typedef struct reader {
-    const uint64_t *from;
-    size_t words;
-    uint64_t sum;
-} reader;
-
-/* Eight streams, since one alone leaves a core waiting. */
-static void *read_share(void *context)
-{
-    reader *r = context;
-    const size_t part = r->words / 8;
-    uint64_t sum[8] = {0};
-
-    for (size_t i = 0; i < part; i += 8) {
-        for (size_t k = 0; k < 8; k++) {
-            const uint64_t *from = r->from + k * part + i;
-            sum[k] += from[0] ^ from[1] ^ from[2] ^ from[3] ^ from[4] ^ from[5] ^ from[6] ^ from[7];
-        }
-    }
-    for (size_t k = 0; k < 8; k++)
-        r->sum += sum[k];
-    return NULL;
-}
-
-/* Bytes per second of reading a buffer far larger than the caches; the best of five. */
-static double read_speed(int threads)
-{
-    const size_t words = (size_t)1 << 26;
-    uint64_t *memory = malloc(words * sizeof(*memory));
-    double best = 0.0;
-
-    if (memory == NULL)
-        return 0.0;
-    memset(memory, 1, words * sizeof(*memory));
-    for (int run = 0; run < 5; run++) {
-        pthread_t thread[MOST_THREADS];
-        reader share[MOST_THREADS];
-        const int64_t start = tsr_clock_ns();
-        for (int i = 0; i < threads; i++) {
-            const size_t each = words / (size_t)threads;
-            share[i] = (reader){.from = memory + each * (size_t)i, .words = each};
-            if (pthread_create(&thread[i], NULL, read_share, &share[i]) != 0)
-                abort();
-        }
-        for (int i = 0; i < threads; i++)
-            pthread_join(thread[i], NULL);
-        const double seconds = (double)(tsr_clock_ns() - start) * 1e-9;
-        const double speed = (double)(words * sizeof(*memory)) / seconds;
-        best = speed > best ? speed : best;
-    }
-    free(memory);
-    return best;
-}
+/* Of memory, for its speed. */
+#define READ_BYTES ((uint64_t)512 << 20)
 
 static void *bytes_like(size_t bytes, uint8_t mask)
 {
@@ -171,20 +119,23 @@ int main(int argc, char **argv)
     const tsr_work_shape shape = {
         .max_tokens = MOST_TOKENS, .max_in = IN, .max_intermediate = 16, .max_experts = 1};
     bench b = {0};
+    double limit = 0.0;
 
-    if (threads < 1 || threads > MOST_THREADS)
-        return 2;
     must(tsr_device_open_cpu(threads, isa, &b.device));
     must(tsr_device_reserve(b.device, &shape));
     must(tsr_device_alloc(b.device, sizeof(float) * IN * MOST_TOKENS, &b.x));
     must(tsr_device_alloc(b.device, sizeof(float) * OUT * MOST_TOKENS, &b.y));
-    void *x = bytes_like(sizeof(float) * IN * MOST_TOKENS, 0x3f);
+    float *x = malloc(sizeof(float) * IN * MOST_TOKENS);
+    for (int i = 0; x != NULL && i < IN * MOST_TOKENS; i++)
+        x[i] = (float)(i % 251 - 125) / 128.0F; /* no product is so small that it takes longer */
     must(tsr_device_put(b.device, b.x, x, sizeof(float) * IN * MOST_TOKENS, (tsr_stream){NULL}));
     free(x);
-    const double limit = read_speed(threads);
+    must(tsr_device_read_bandwidth(b.device, READ_BYTES, &limit));
     printf("%s; memory read %.2f GB/s\n", tsr_device_name(b.device), limit * 1e-9);
-    for (int f = TSR_WEIGHT_F16; f < TSR_WEIGHT_FORMAT_COUNT; f++)
-        bench_format(&b, (tsr_weight_format)f, limit);
+    for (int f = TSR_WEIGHT_F16; f < TSR_WEIGHT_FORMAT_COUNT; f++) {
+        if (argc < 4 || strcmp(argv[3], tsr_weight_format_name((tsr_weight_format)f)) == 0)
+            bench_format(&b, (tsr_weight_format)f, limit);
+    }
     tsr_device_free(b.device, b.x);
     tsr_device_free(b.device, b.y);
     tsr_device_close(b.device);

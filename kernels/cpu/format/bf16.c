@@ -1,5 +1,5 @@
 /*
- * Weights in BF16: kept as the file has them, row-major.
+ * Weights in BF16: elements as the file has them, in tiles (tile.h).
  */
 #include "kernels/cpu/format/format_cpu.h"
 #include "kernels/cpu/lanes.h"

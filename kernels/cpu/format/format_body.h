@@ -1,12 +1,13 @@
 /*
  * What every format does alike. A format's file defines, then includes this:
  *
- *   struct cursor                           a place in one row of W
- *   cursor_open(linear, row)                at its beginning
- *   cursor_chunk(&c)                        called before every eighth group of 16, the first too
- *   cursor_next(&c)                         the next 16 values, as f32 lanes
+ *   struct cursor                       a place in some rows of one tile
+ *   cursor_open(linear, row)            at the beginning of `row` and those behind it
+ *   cursor_chunk(&c, rows)              called before every eighth group of 16, the first too
+ *   cursor_next(&c, rows, w)            the next 16 values of each row, as f32 lanes
  *
- * and gets decode() and stream() of format_cpu.h.
+ * and gets decode() and stream() of format_cpu.h. `rows` is a constant, TSR_CPU_TILE, where the
+ * whole of a whole tile is read.
  */
 #ifndef TSR_KERNELS_CPU_FORMAT_FORMAT_BODY_H
 #define TSR_KERNELS_CPU_FORMAT_FORMAT_BODY_H
@@ -15,58 +16,65 @@
 
 enum { CHUNK_GROUPS = 8 };
 
-static void decode(const tsr_linear *linear, int32_t first, int32_t rows, float *to)
+TSR_INLINE void decode_rows(const tsr_linear *linear, int32_t first, size_t rows, float *to)
 {
+    const size_t in = (size_t)linear->in;
     const int32_t groups = linear->in / LANES;
+    cursor c = cursor_open(linear, first);
 
-    for (int32_t r = 0; r < rows; r++) {
-        cursor c = cursor_open(linear, first + r);
-        for (int32_t g = 0; g < groups; g++, to += LANES) {
-            if (g % CHUNK_GROUPS == 0)
-                cursor_chunk(&c);
-            lanes_store(to, cursor_next(&c));
-        }
+    for (int32_t g = 0; g < groups; g++, to += LANES) {
+        lanes w[TSR_CPU_TILE];
+        if (g % CHUNK_GROUPS == 0)
+            cursor_chunk(&c, rows);
+        cursor_next(&c, rows, w);
+        for (size_t r = 0; r < rows; r++)
+            lanes_store(to + r * in, w[r]);
     }
 }
 
-/* `rows` and `tokens` are constants at every call, so that all sums live in registers. */
-TSR_INLINE void stream_block(const tsr_linear_job *job, int32_t first, int rows, int32_t token,
+static void decode(const tsr_linear *linear, int32_t first, int32_t rows, float *to)
+{
+    if (rows == TSR_CPU_TILE)
+        decode_rows(linear, first, TSR_CPU_TILE, to);
+    else
+        decode_rows(linear, first, (size_t)rows, to);
+}
+
+/* `rows` and `tokens` are constants, so that all sums live in registers. */
+TSR_INLINE void stream_block(const tsr_linear_job *job, int32_t first, size_t rows, int32_t token,
                              int tokens, float *dots)
 {
     const size_t in = (size_t)job->linear->in;
     const int32_t groups = job->linear->in / LANES;
     const float *x = job->x + (size_t)token * in;
-    cursor c[STREAM_ROWS];
-    lanes sum[STREAM_ROWS][STREAM_TOKENS];
+    cursor c = cursor_open(job->linear, first);
+    lanes sum[TSR_CPU_TILE][STREAM_TOKENS];
 
-    for (int r = 0; r < rows; r++) {
-        c[r] = cursor_open(job->linear, first + r);
+    for (size_t r = 0; r < rows; r++) {
         for (int t = 0; t < tokens; t++)
             sum[r][t] = lanes_set(0.0F);
     }
     for (int32_t g0 = 0; g0 < groups; g0 += CHUNK_GROUPS) {
         const int32_t here = groups - g0 < CHUNK_GROUPS ? groups - g0 : CHUNK_GROUPS;
-        for (int r = 0; r < rows; r++)
-            cursor_chunk(&c[r]);
+        cursor_chunk(&c, rows);
         for (int32_t g = 0; g < here; g++, x += LANES) {
-            lanes w[STREAM_ROWS];
-            for (int r = 0; r < rows; r++)
-                w[r] = cursor_next(&c[r]);
+            lanes w[TSR_CPU_TILE];
+            cursor_next(&c, rows, w);
             for (int t = 0; t < tokens; t++) {
                 const lanes xt = lanes_load(x + (size_t)t * in);
-                for (int r = 0; r < rows; r++)
+                for (size_t r = 0; r < rows; r++)
                     sum[r][t] = lanes_fma(w[r], xt, sum[r][t]);
             }
         }
     }
     for (int t = 0; t < tokens; t++) {
-        for (int r = 0; r < rows; r++)
-            dots[(token + t) * TSR_CPU_TILE + r] = lanes_sum(sum[r][t]);
+        for (size_t r = 0; r < rows; r++)
+            dots[(size_t)(token + t) * TSR_CPU_TILE + r] = lanes_sum(sum[r][t]);
     }
 }
 
-/* All tokens of the job over `rows` rows, a constant. */
-TSR_INLINE void stream_rows(const tsr_linear_job *job, int32_t first, int rows, float *dots)
+/* All tokens of the job over one tile. */
+TSR_INLINE void stream_rows(const tsr_linear_job *job, int32_t first, size_t rows, float *dots)
 {
     int32_t t = 0;
 
@@ -80,12 +88,10 @@ TSR_INLINE void stream_rows(const tsr_linear_job *job, int32_t first, int rows, 
 
 static void stream(const tsr_linear_job *job, int32_t first, int32_t rows, float *dots)
 {
-    int32_t r = 0;
-
-    for (; r + STREAM_ROWS <= rows; r += STREAM_ROWS)
-        stream_rows(job, first + r, STREAM_ROWS, dots + r);
-    for (; r < rows; r++)
-        stream_rows(job, first + r, 1, dots + r);
+    if (rows == TSR_CPU_TILE)
+        stream_rows(job, first, TSR_CPU_TILE, dots);
+    else
+        stream_rows(job, first, (size_t)rows, dots);
 }
 
 #endif

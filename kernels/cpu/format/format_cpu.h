@@ -25,11 +25,11 @@ struct tsr_cpu_format {
     tsr_status (*load)(const tsr_linear *linear, const tsr_linear_rows *rows, void *to);
     tsr_status (*load_scales)(const tsr_linear *linear, const tsr_linear_rows *rows, void *to);
 
-    /* Rows first .. first + rows of W in f32, exactly, row after row of `in`. */
+    /* Rows first .. first + rows of W in f32, exactly, row after row of `in`; all of one tile. */
     void (*decode)(const tsr_linear *linear, int32_t first, int32_t rows, float *to);
 
-    /* y[t * y_stride + r] = dot of row first + r and x[t], r < rows, t < tokens, reading the
-     * weight once: for few tokens. */
+    /* dots[t * TSR_CPU_TILE + r] = dot of row first + r and x[t], r < rows, t < tokens, reading the
+     * weight once: for few tokens. All rows of one tile. */
     void (*stream)(const tsr_linear_job *job, int32_t first, int32_t rows, float *dots);
 
     /* What the epilogue multiplies the dot of row `row` by, `unit` left out. */
@@ -49,6 +49,9 @@ extern const tsr_cpu_format *const ISA(tsr_cpu_formats)[TSR_WEIGHT_FORMAT_COUNT]
 /* load_scales of formats that keep f32 scales as the file has them. */
 tsr_status ISA(tsr_cpu_load_f32_scales)(const tsr_linear *linear, const tsr_linear_rows *rows,
                                         void *to);
+
+/* load of formats that keep E4M3 codes in tiles. */
+tsr_status ISA(tsr_cpu_load_e4m3)(const tsr_linear *linear, const tsr_linear_rows *rows, void *to);
 
 /* Any byte that is the code of an E4M3 NaN. */
 bool ISA(tsr_cpu_has_e4m3_nan)(const uint8_t *codes, uint64_t count);

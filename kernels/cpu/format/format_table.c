@@ -1,7 +1,9 @@
 /*
- * One row per weight format, and the checks they share.
+ * One row per weight format, and what loading of several has in common.
  */
 #include "kernels/cpu/format/format_cpu.h"
+#include "kernels/cpu/format/tile.h"
+#include "kernels/cpu/lanes.h"
 
 #include <math.h>
 #include <string.h>
@@ -26,6 +28,23 @@ tsr_status ISA(tsr_cpu_load_f32_scales)(const tsr_linear *linear, const tsr_line
     if (ISA(tsr_cpu_has_nonfinite)(rows->bytes, count))
         return TSR_ERR_CHECKPOINT;
     memcpy((float *)to + (size_t)rows->first * columns, rows->bytes, count * sizeof(float));
+    return TSR_OK;
+}
+
+tsr_status ISA(tsr_cpu_load_e4m3)(const tsr_linear *linear, const tsr_linear_rows *rows, void *to)
+{
+    const tile_rows tiles = {
+        .to = to,
+        .from = rows->bytes,
+        .units = (size_t)linear->in / LANES,
+        .out = linear->out,
+        .first = rows->first,
+        .count = rows->count,
+    };
+
+    if (ISA(tsr_cpu_has_e4m3_nan)(rows->bytes, (uint64_t)rows->count * (uint64_t)linear->in))
+        return TSR_ERR_CHECKPOINT;
+    tiles_copy(&tiles, LANES);
     return TSR_OK;
 }
 

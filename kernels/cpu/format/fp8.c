@@ -1,45 +1,41 @@
 /*
- * Weights in E4M3 with one scale for the tensor (FP8) or one per output row (FP8_CHANNEL). Kept as
- * the file has them; the scale waits for the epilogue.
+ * Weights in E4M3 with one scale for the tensor (FP8) or one per output row (FP8_CHANNEL). Codes
+ * as the file has them, in tiles (tile.h); the scale waits for the epilogue.
  */
 #include "kernels/cpu/format/format_cpu.h"
+#include "kernels/cpu/format/tile.h"
 #include "kernels/cpu/lanes.h"
-
-#include <string.h>
 
 typedef struct cursor {
     const uint8_t *at;
+    size_t step; /* codes to the next group of the same row */
 } cursor;
 
 TSR_INLINE cursor cursor_open(const tsr_linear *linear, int32_t row)
 {
-    return (cursor){(const uint8_t *)linear->weight + (size_t)row * (size_t)linear->in};
+    const tile_place place = tile_place_of(linear->out, row, (size_t)linear->in / LANES);
+    return (cursor){(const uint8_t *)linear->weight + place.at * LANES, place.step * LANES};
 }
 
-TSR_INLINE void cursor_chunk(cursor *c)
+TSR_INLINE void cursor_chunk(cursor *c, size_t rows)
 {
     (void)c;
+    (void)rows;
 }
 
-TSR_INLINE lanes cursor_next(cursor *c)
+TSR_INLINE void cursor_next(cursor *c, size_t rows, lanes *w)
 {
-    const lanes value = lanes_from_e4m3(c->at);
-    c->at += LANES;
-    return value;
+    if (rows == TSR_CPU_TILE) {
+        lanes_from_e4m3_tile(c->at, w);
+        c->at += (size_t)TSR_CPU_TILE * LANES;
+        return;
+    }
+    for (size_t r = 0; r < rows; r++)
+        w[r] = lanes_from_e4m3(c->at + r * LANES);
+    c->at += c->step;
 }
 
 #include "kernels/cpu/format/format_body.h"
-
-static tsr_status load_fp8(const tsr_linear *linear, const tsr_linear_rows *rows, void *to)
-{
-    const size_t in = (size_t)linear->in;
-    const size_t count = (size_t)rows->count * in;
-
-    if (ISA(tsr_cpu_has_e4m3_nan)(rows->bytes, count))
-        return TSR_ERR_CHECKPOINT;
-    memcpy((uint8_t *)to + (size_t)rows->first * in, rows->bytes, count);
-    return TSR_OK;
-}
 
 static float row_scale(const tsr_linear *linear, int32_t row)
 {
@@ -57,7 +53,7 @@ const tsr_cpu_format ISA(tsr_cpu_format_fp8) = {
     .weight_bytes = tsr_weight_bytes,
     .scale_bytes = tsr_scale_bytes,
     .row_step = 1,
-    .load = load_fp8,
+    .load = ISA(tsr_cpu_load_e4m3),
     .load_scales = ISA(tsr_cpu_load_f32_scales),
     .decode = decode,
     .stream = stream,
@@ -69,7 +65,7 @@ const tsr_cpu_format ISA(tsr_cpu_format_fp8_channel) = {
     .weight_bytes = tsr_weight_bytes,
     .scale_bytes = tsr_scale_bytes,
     .row_step = 1,
-    .load = load_fp8,
+    .load = ISA(tsr_cpu_load_e4m3),
     .load_scales = ISA(tsr_cpu_load_f32_scales),
     .decode = decode,
     .stream = stream,

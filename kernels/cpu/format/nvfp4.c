@@ -10,10 +10,11 @@
  *          :
  *          7   e112     e113     e114         e127     group 7
  *
- * Scales stay bytes, eight to a chunk. Rows are padded to whole chunks. E2M1 times E4M3 is exact in
- * f32; the scale of the tensor waits for the epilogue.
+ * Scales stay bytes, eight to a chunk. Rows are padded to whole chunks, which are the units of a tile
+ * (tile.h). E2M1 times E4M3 is exact in f32; the scale of the tensor waits for the epilogue.
  */
 #include "kernels/cpu/format/format_cpu.h"
+#include "kernels/cpu/format/tile.h"
 #include "kernels/cpu/lanes.h"
 #include "runtime/base/sizes.h"
 
@@ -22,10 +23,11 @@
 enum { CHUNK = 128, CHUNK_WORDS = 16, CHUNK_SCALES = 8 };
 
 typedef struct cursor {
-    nibbles codes;
-    float scale[LANES]; /* of the chunk's groups, times 2^-8; the first eight count */
+    nibbles codes[TSR_CPU_TILE];
+    float scale[TSR_CPU_TILE][LANES]; /* of the chunk's groups, times 2^-8; the first eight count */
     const uint32_t *words;
     const uint8_t *scales;
+    size_t step; /* chunks to the next one of the same row */
     int group;
 } cursor;
 
@@ -36,29 +38,33 @@ static size_t chunks(int32_t in)
 
 TSR_INLINE cursor cursor_open(const tsr_linear *linear, int32_t row)
 {
-    const size_t chunk = (size_t)row * chunks(linear->in);
+    const tile_place place = tile_place_of(linear->out, row, chunks(linear->in));
     cursor c;
 
-    c.words = (const uint32_t *)linear->weight + chunk * CHUNK_WORDS;
-    c.scales = (const uint8_t *)linear->scales + chunk * CHUNK_SCALES;
+    c.words = (const uint32_t *)linear->weight + place.at * CHUNK_WORDS;
+    c.scales = (const uint8_t *)linear->scales + place.at * CHUNK_SCALES;
+    c.step = place.step;
     return c;
 }
 
-TSR_INLINE void cursor_chunk(cursor *c)
+TSR_INLINE void cursor_chunk(cursor *c, size_t rows)
 {
-    c->codes = nibbles_load(c->words);
-    lanes_store(c->scale, lanes_from_e4m3(c->scales));
+    for (size_t r = 0; r < rows; r++) {
+        c->codes[r] = nibbles_load(c->words + r * CHUNK_WORDS);
+        lanes_store(c->scale[r], lanes_from_e4m3(c->scales + r * CHUNK_SCALES));
+    }
     c->group = 0;
-    c->words += CHUNK_WORDS;
-    c->scales += CHUNK_SCALES;
+    c->words += c->step * CHUNK_WORDS;
+    c->scales += c->step * CHUNK_SCALES;
 }
 
-TSR_INLINE lanes cursor_next(cursor *c)
+TSR_INLINE void cursor_next(cursor *c, size_t rows, lanes *w)
 {
-    const lanes value = lanes_mul(lanes_from_e2m1(c->codes), lanes_set(c->scale[c->group]));
-    c->codes = nibbles_next(c->codes);
+    for (size_t r = 0; r < rows; r++) {
+        w[r] = lanes_mul(lanes_from_e2m1(c->codes[r]), lanes_set(c->scale[r][c->group]));
+        c->codes[r] = nibbles_next(c->codes[r]);
+    }
     c->group++;
-    return value;
 }
 
 #include "kernels/cpu/format/format_body.h"
@@ -118,47 +124,57 @@ static void load_chunk(const uint8_t *from, uint32_t *to)
     }
 }
 
-static void load_row(const uint8_t *from, int32_t in, uint32_t *to)
+/* The chunks of one row; in a tile they lie `step` chunks apart. */
+static void load_row(const uint8_t *from, int32_t in, uint32_t *to, size_t step)
 {
     uint8_t last[CHUNK / 2] = {0};
     const int32_t whole = in / CHUNK;
 
-    for (int32_t c = 0; c < whole; c++)
-        load_chunk(from + (size_t)c * sizeof(last), to + (size_t)c * CHUNK_WORDS);
+    for (int32_t c = 0; c < whole; c++, to += step * CHUNK_WORDS)
+        load_chunk(from + (size_t)c * sizeof(last), to);
     if (in % CHUNK == 0)
         return;
     memcpy(last, from + (size_t)whole * sizeof(last), (size_t)(in % CHUNK) / 2);
-    load_chunk(last, to + (size_t)whole * CHUNK_WORDS);
+    load_chunk(last, to);
 }
 
 static tsr_status load_nvfp4(const tsr_linear *linear, const tsr_linear_rows *rows, void *to)
 {
     const size_t row_bytes = (size_t)linear->in / 2;
-    const size_t row_words = chunks(linear->in) * CHUNK_WORDS;
     const uint8_t *from = rows->bytes;
-    uint32_t *words = (uint32_t *)to + (size_t)rows->first * row_words;
 
-    for (size_t r = 0; r < (size_t)rows->count; r++)
-        load_row(from + r * row_bytes, linear->in, words + r * row_words);
+    for (int32_t r = 0; r < rows->count; r++, from += row_bytes) {
+        const tile_place place = tile_place_of(linear->out, rows->first + r, chunks(linear->in));
+        load_row(from, linear->in, (uint32_t *)to + place.at * CHUNK_WORDS, place.step);
+    }
     return TSR_OK;
 }
 
-/* Scales beyond `in`, and the slack behind the last row, are zero. */
+/* The scales of one row, eight to a chunk; those beyond `in` are zero. */
+static void load_row_scales(const uint8_t *from, size_t groups, uint8_t *to, size_t step)
+{
+    for (size_t g = 0; g < groups; g += CHUNK_SCALES, to += step * CHUNK_SCALES) {
+        uint8_t chunk[CHUNK_SCALES] = {0};
+        memcpy(chunk, from + g, tsr_smaller_size(groups - g, CHUNK_SCALES));
+        memcpy(to, chunk, sizeof(chunk));
+    }
+}
+
+/* The slack behind the last row is zero. */
 static tsr_status load_scales(const tsr_linear *linear, const tsr_linear_rows *rows, void *to)
 {
     const size_t groups = (size_t)linear->in / LANES;
-    const size_t row_scales = chunks(linear->in) * CHUNK_SCALES;
     const uint8_t *from = rows->bytes;
-    uint8_t *scales = (uint8_t *)to + (size_t)rows->first * row_scales;
+    uint8_t *scales = to;
 
     if (ISA(tsr_cpu_has_e4m3_nan)(from, (uint64_t)rows->count * groups))
         return TSR_ERR_CHECKPOINT;
-    for (size_t r = 0; r < (size_t)rows->count; r++) {
-        memcpy(scales + r * row_scales, from + r * groups, groups);
-        memset(scales + r * row_scales + groups, 0, row_scales - groups);
+    for (int32_t r = 0; r < rows->count; r++, from += groups) {
+        const tile_place place = tile_place_of(linear->out, rows->first + r, chunks(linear->in));
+        load_row_scales(from, groups, scales + place.at * CHUNK_SCALES, place.step);
     }
     if (rows->first + rows->count == linear->out)
-        memset(scales + (size_t)rows->count * row_scales, 0, CHUNK_SCALES);
+        memset(scales + (size_t)linear->out * chunks(linear->in) * CHUNK_SCALES, 0, CHUNK_SCALES);
     return TSR_OK;
 }
 

@@ -1,6 +1,6 @@
 /*
- * What formats without scales do alike: rows as the file has them, one element after the other. A
- * format's file defines, then includes this:
+ * What formats without scales do alike: elements as the file has them, in tiles. A format's file
+ * defines, then includes this:
  *
  *   element                  the stored type
  *   element_bits             as wide, without sign
@@ -13,29 +13,31 @@
 #define TSR_KERNELS_CPU_FORMAT_UNQUANTIZED_BODY_H
 
 #include "kernels/cpu/format/format_cpu.h"
+#include "kernels/cpu/format/tile.h"
 #include "kernels/cpu/lanes.h"
-
-#include <string.h>
 
 typedef struct cursor {
     const element *at;
+    size_t step; /* elements to the next group of the same row */
 } cursor;
 
 TSR_INLINE cursor cursor_open(const tsr_linear *linear, int32_t row)
 {
-    return (cursor){(const element *)linear->weight + (size_t)row * (size_t)linear->in};
+    const tile_place place = tile_place_of(linear->out, row, (size_t)linear->in / LANES);
+    return (cursor){(const element *)linear->weight + place.at * LANES, place.step * LANES};
 }
 
-TSR_INLINE void cursor_chunk(cursor *c)
+TSR_INLINE void cursor_chunk(cursor *c, size_t rows)
 {
     (void)c;
+    (void)rows;
 }
 
-TSR_INLINE lanes cursor_next(cursor *c)
+TSR_INLINE void cursor_next(cursor *c, size_t rows, lanes *w)
 {
-    const lanes value = elements_next(c->at);
-    c->at += LANES;
-    return value;
+    for (size_t r = 0; r < rows; r++)
+        w[r] = elements_next(c->at + r * LANES);
+    c->at += rows == TSR_CPU_TILE ? (size_t)TSR_CPU_TILE * LANES : c->step;
 }
 
 #include "kernels/cpu/format/format_body.h"
@@ -51,12 +53,18 @@ static bool has_nonfinite(const element_bits *at, uint64_t count)
 
 static tsr_status load_plain_rows(const tsr_linear *linear, const tsr_linear_rows *rows, void *to)
 {
-    const size_t in = (size_t)linear->in;
-    const size_t count = (size_t)rows->count * in;
+    const tile_rows tiles = {
+        .to = to,
+        .from = rows->bytes,
+        .units = (size_t)linear->in / LANES,
+        .out = linear->out,
+        .first = rows->first,
+        .count = rows->count,
+    };
 
-    if (has_nonfinite(rows->bytes, count))
+    if (has_nonfinite(rows->bytes, (uint64_t)rows->count * (uint64_t)linear->in))
         return TSR_ERR_CHECKPOINT;
-    memcpy((element *)to + (size_t)rows->first * in, rows->bytes, count * sizeof(element));
+    tiles_copy(&tiles, LANES * sizeof(element));
     return TSR_OK;
 }
 

@@ -1,0 +1,74 @@
+/*
+ * How rows of a weight lie: tiles of TSR_CPU_TILE rows, one after the other, and inside a tile the
+ * rows interleaved by units (16 elements, or what a format reads at once), so that whoever computes
+ * a tile reads memory in one sequential stream:
+ *
+ *   row-major   r0 u0 | r0 u1 | ... | r1 u0 | r1 u1 | ...
+ *   a tile      r0 u0 | r1 u0 | r2 u0 | r3 u0 | r0 u1 | r1 u1 | ...
+ *
+ * The last tile has as many rows as are left; nothing is padded.
+ */
+#ifndef TSR_KERNELS_CPU_FORMAT_TILE_H
+#define TSR_KERNELS_CPU_FORMAT_TILE_H
+
+#include "kernels/cpu/device_cpu.h"
+#include "kernels/cpu/isa.h"
+
+#include <string.h>
+
+/* Where a row's units lie: the first one at `at`, the next ones `step` further each; in units. */
+typedef struct tile_place {
+    size_t at;
+    size_t step;
+} tile_place;
+
+/* Of a weight with `out` rows of `units` each. */
+TSR_INLINE tile_place tile_place_of(int32_t out, int32_t row, size_t units)
+{
+    const int32_t first = row / TSR_CPU_TILE * TSR_CPU_TILE;
+    const int32_t height = out - first < TSR_CPU_TILE ? out - first : TSR_CPU_TILE;
+
+    return (tile_place){(size_t)first * units + (size_t)(row - first), (size_t)height};
+}
+
+/* Rows on their way into tiles. */
+typedef struct tile_rows {
+    unsigned char *to;         /* of the whole weight */
+    const unsigned char *from; /* row after row, those that come */
+    size_t units;              /* of a row */
+    int32_t out;               /* rows of the weight */
+    int32_t first;             /* that come */
+    int32_t count;
+} tile_rows;
+
+/* `rows` rows of one tile; `rows`, `step` and `unit` are constants where it matters. */
+TSR_INLINE void tile_copy(unsigned char *to, const unsigned char *from, size_t units, int rows,
+                          size_t step, size_t unit)
+{
+    for (size_t u = 0; u < units; u++, to += step * unit, from += unit) {
+        for (size_t r = 0; r < (size_t)rows; r++)
+            memcpy(to + r * unit, from + r * units * unit, unit);
+    }
+}
+
+/* All of them; `unit` is the bytes of one, a constant. */
+TSR_INLINE void tiles_copy(const tile_rows *t, size_t unit)
+{
+    const unsigned char *from = t->from;
+    const int32_t last = t->first + t->count;
+
+    for (int32_t row = t->first; row < last;) {
+        const tile_place place = tile_place_of(t->out, row, t->units);
+        const int32_t left = TSR_CPU_TILE - row % TSR_CPU_TILE;
+        const int32_t rows = last - row < left ? last - row : left;
+        unsigned char *to = t->to + place.at * unit;
+        if (rows == TSR_CPU_TILE)
+            tile_copy(to, from, t->units, TSR_CPU_TILE, TSR_CPU_TILE, unit);
+        else
+            tile_copy(to, from, t->units, rows, place.step, unit);
+        from += (size_t)rows * t->units * unit;
+        row += rows;
+    }
+}
+
+#endif
