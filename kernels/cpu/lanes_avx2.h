@@ -5,6 +5,7 @@
 #define TSR_KERNELS_CPU_LANES_AVX2_H
 
 #include "kernels/cpu/isa.h"
+#include "kernels/cpu/nibbles_x86.h" // IWYU pragma: export
 
 #include <immintrin.h>
 #include <stddef.h>

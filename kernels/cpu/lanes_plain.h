@@ -203,6 +203,49 @@ TSR_INLINE nibbles nibbles_load(const uint32_t *p)
     return r;
 }
 
+/*
+ * A chunk in the file is an 8x8 matrix of bytes, a row for each group; byte j of group g holds
+ * elements 2 j and 2 j + 1. Transposed, its row j has the nibbles of words 2 j and 2 j + 1.
+ */
+TSR_INLINE void nibbles_transpose(uint64_t m[8])
+{
+    static const uint64_t left[] = {0x00ff00ff00ff00ff, 0x0000ffff0000ffff, 0x00000000ffffffff};
+
+    for (int step = 0; step < 3; step++) {
+        const int apart = 1 << step;
+        const int shift = 8 << step;
+        for (int r = 0; r < 8; r++) {
+            if ((r & apart) != 0)
+                continue;
+            const uint64_t swap = ((m[r] >> shift) ^ m[r + apart]) & left[step];
+            m[r] ^= swap << shift;
+            m[r + apart] ^= swap;
+        }
+    }
+}
+
+/* The low nibble of each byte, side by side. */
+TSR_INLINE uint32_t nibbles_low(uint64_t x)
+{
+    x &= 0x0f0f0f0f0f0f0f0f;
+    x = (x | x >> 4) & 0x00ff00ff00ff00ff;
+    x = (x | x >> 8) & 0x0000ffff0000ffff;
+    return (uint32_t)(x | x >> 16);
+}
+
+/* A chunk of 128 codes, two to a byte in ascending order, as nibbles_load wants it. */
+TSR_INLINE void nibbles_lay_out(const uint8_t *from, uint32_t *to)
+{
+    uint64_t m[8];
+
+    memcpy(m, from, sizeof(m));
+    nibbles_transpose(m);
+    for (size_t j = 0; j < 8; j++) {
+        to[2 * j] = nibbles_low(m[j]);
+        to[2 * j + 1] = nibbles_low(m[j] >> 4);
+    }
+}
+
 /* On to the next group. */
 TSR_INLINE nibbles nibbles_next(nibbles a)
 {

@@ -82,48 +82,6 @@ static uint64_t scale_bytes(tsr_weight_format format, int32_t out, int32_t in)
     return (uint64_t)out * chunks(in) * CHUNK_SCALES + CHUNK_SCALES;
 }
 
-/*
- * A chunk in the file is an 8x8 matrix of bytes, a row for each group; byte j of group g holds
- * elements 2 j and 2 j + 1. Transposed, its row j has the nibbles of words 2 j and 2 j + 1.
- */
-static void transpose(uint64_t m[8])
-{
-    static const uint64_t left[] = {0x00ff00ff00ff00ff, 0x0000ffff0000ffff, 0x00000000ffffffff};
-
-    for (int step = 0; step < 3; step++) {
-        const int apart = 1 << step;
-        const int shift = 8 << step;
-        for (int r = 0; r < 8; r++) {
-            if ((r & apart) != 0)
-                continue;
-            const uint64_t swap = ((m[r] >> shift) ^ m[r + apart]) & left[step];
-            m[r] ^= swap << shift;
-            m[r + apart] ^= swap;
-        }
-    }
-}
-
-/* The low nibble of each byte, side by side. */
-static uint32_t low_nibbles(uint64_t x)
-{
-    x &= 0x0f0f0f0f0f0f0f0f;
-    x = (x | x >> 4) & 0x00ff00ff00ff00ff;
-    x = (x | x >> 8) & 0x0000ffff0000ffff;
-    return (uint32_t)(x | x >> 16);
-}
-
-static void load_chunk(const uint8_t *from, uint32_t *to)
-{
-    uint64_t m[8];
-
-    memcpy(m, from, sizeof(m));
-    transpose(m);
-    for (size_t j = 0; j < 8; j++) {
-        to[2 * j] = low_nibbles(m[j]);
-        to[2 * j + 1] = low_nibbles(m[j] >> 4);
-    }
-}
-
 /* The chunks of one row; in a tile they lie `step` chunks apart. */
 static void load_row(const uint8_t *from, int32_t in, uint32_t *to, size_t step)
 {
@@ -131,11 +89,11 @@ static void load_row(const uint8_t *from, int32_t in, uint32_t *to, size_t step)
     const int32_t whole = in / CHUNK;
 
     for (int32_t c = 0; c < whole; c++, to += step * CHUNK_WORDS)
-        load_chunk(from + (size_t)c * sizeof(last), to);
+        nibbles_lay_out(from + (size_t)c * sizeof(last), to);
     if (in % CHUNK == 0)
         return;
     memcpy(last, from + (size_t)whole * sizeof(last), (size_t)(in % CHUNK) / 2);
-    load_chunk(last, to);
+    nibbles_lay_out(last, to);
 }
 
 static tsr_status load_nvfp4(const tsr_linear *linear, const tsr_linear_rows *rows, void *to)

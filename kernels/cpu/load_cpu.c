@@ -1,0 +1,166 @@
+/*
+ * Weights of the CPU device: where their parts lie, and how they get there.
+ *
+ * A loaded linear, each part on 64 bytes:
+ *
+ *   | weight, by its format | scales, by its format | bias [out] f32 | pre_quant_scale [in] f32 |
+ */
+#include "kernels/cpu/load_cpu.h"
+
+#include "kernels/cpu/format/format_cpu.h"
+#include "runtime/base/sizes.h"
+
+#include <math.h>
+#include <stdatomic.h>
+#include <string.h>
+
+/* Stored bytes that a thread takes at least. */
+enum { SHARE_BYTES = 1 << 16 };
+
+uint64_t tsr_cpu_linear_bytes(tsr_weight_format format, int32_t out, int32_t in, bool bias,
+                              bool pre_quant_scale)
+{
+    const tsr_cpu_format *f = tsr_cpu_isa_table_plain.format[format];
+
+    return tsr_aligned(f->weight_bytes(format, out, in), TSR_ALIGNMENT) +
+           tsr_aligned(f->scale_bytes(format, out, in), TSR_ALIGNMENT) +
+           (bias ? tsr_aligned((uint64_t)out * sizeof(float), TSR_ALIGNMENT) : 0) +
+           (pre_quant_scale ? tsr_aligned((uint64_t)in * sizeof(float), TSR_ALIGNMENT) : 0);
+}
+
+/* Where the parts of a linear begin, from the front of its memory. */
+typedef struct linear_layout {
+    uint64_t scales;
+    uint64_t bias;
+    uint64_t pre_quant_scale;
+} linear_layout;
+
+static linear_layout layout_of(tsr_weight_format format, int32_t out, int32_t in, bool bias)
+{
+    const tsr_cpu_format *f = tsr_cpu_isa_table_plain.format[format];
+    linear_layout at;
+
+    at.scales = tsr_aligned(f->weight_bytes(format, out, in), TSR_ALIGNMENT);
+    at.bias = at.scales + tsr_aligned(f->scale_bytes(format, out, in), TSR_ALIGNMENT);
+    at.pre_quant_scale =
+        at.bias + (bias ? tsr_aligned((uint64_t)out * sizeof(float), TSR_ALIGNMENT) : 0);
+    return at;
+}
+
+tsr_status tsr_place_linear_cpu(tsr_device *device, const tsr_linear_spec *spec, void *memory,
+                                tsr_linear *ret_linear)
+{
+    const tsr_cpu_format *f = tsr_cpu(device)->isa->format[spec->format];
+    const linear_layout at = layout_of(spec->format, spec->out, spec->in, spec->bias);
+    const bool scales = f->scale_bytes(spec->format, spec->out, spec->in) > 0;
+    unsigned char *front = memory;
+
+    if (!isfinite(spec->weight_scale) || !isfinite(spec->input_scale))
+        return TSR_ERR_CHECKPOINT;
+    *ret_linear = (tsr_linear){
+        .format = spec->format,
+        .activation = spec->activation,
+        .out = spec->out,
+        .in = spec->in,
+        .weight = front,
+        .scales = scales ? front + at.scales : NULL,
+        .bias = spec->bias ? (float *)(void *)(front + at.bias) : NULL,
+        .pre_quant_scale =
+            spec->pre_quant_scale ? (float *)(void *)(front + at.pre_quant_scale) : NULL,
+        .weight_scale = spec->weight_scale,
+        .input_scale = spec->input_scale,
+    };
+    return TSR_OK;
+}
+
+int32_t tsr_row_step_cpu(tsr_weight_format format)
+{
+    return tsr_cpu_isa_table_plain.format[format]->row_step;
+}
+
+static tsr_status copy_finite(const tsr_linear_rows *rows, void *to)
+{
+    const float *from = rows->bytes;
+
+    for (int32_t i = 0; i < rows->count; i++) {
+        if (!isfinite(from[i]))
+            return TSR_ERR_CHECKPOINT;
+    }
+    memcpy((float *)to + rows->first, from, (size_t)rows->count * sizeof(*from));
+    return TSR_OK;
+}
+
+/* Rows of a weight on their way, a share of them for each thread. */
+typedef struct load_run {
+    tsr_status (*load)(const tsr_linear *linear, const tsr_linear_rows *rows, void *to);
+    const tsr_linear *linear;
+    const tsr_linear_rows *rows;
+    void *to;
+    size_t row_bytes; /* as stored */
+    int32_t step;     /* rows that one thread takes */
+    atomic_bool *refused;
+} load_run;
+
+static void load_share(const void *context, int32_t thread, int32_t threads)
+{
+    const load_run *run = context;
+    const int64_t count = run->rows->count;
+    const tsr_thread_range mine =
+        tsr_thread_share(tsr_pieces_64(count, run->step), thread, threads);
+    const int64_t first = mine.first * run->step;
+    const int64_t last = tsr_smaller_64(count, mine.last * run->step);
+    const tsr_linear_rows rows = {
+        .part = run->rows->part,
+        .first = run->rows->first + (int32_t)first,
+        .count = (int32_t)(last - first),
+        .bytes = (const unsigned char *)run->rows->bytes + (size_t)first * run->row_bytes,
+    };
+
+    if (last > first && run->load(run->linear, &rows, run->to) != TSR_OK)
+        atomic_store_explicit(run->refused, true, memory_order_relaxed);
+}
+
+/* By all threads, where there are bytes enough for each to be worth waking. The pages belong to
+ * whoever writes them first. */
+static tsr_status load_weight(tsr_cpu_device *cpu, const tsr_linear *linear,
+                              const tsr_linear_rows *rows, void *to)
+{
+    const tsr_cpu_format *f = cpu->isa->format[linear->format];
+    atomic_bool refused = false;
+    const load_run run = {
+        .load = f->load,
+        .linear = linear,
+        .rows = rows,
+        .to = to,
+        .row_bytes = (size_t)tsr_weight_bytes(linear->format, 1, linear->in),
+        .step = f->row_step * TSR_CPU_TILE,
+        .refused = &refused,
+    };
+
+    tsr_threads_run(cpu->threads, (int64_t)((size_t)rows->count * run.row_bytes / SHARE_BYTES),
+                    load_share, &run);
+    return refused ? TSR_ERR_CHECKPOINT : TSR_OK;
+}
+
+tsr_status tsr_load_rows_cpu(tsr_device *device, const tsr_linear *linear, void *memory,
+                             const tsr_linear_rows *rows, tsr_stream s)
+{
+    const tsr_cpu_format *f = tsr_cpu(device)->isa->format[linear->format];
+    const linear_layout at =
+        layout_of(linear->format, linear->out, linear->in, linear->bias != NULL);
+    unsigned char *front = memory;
+
+    (void)s;
+    switch (rows->part) {
+    case TSR_LINEAR_SCALES:
+        return f->load_scales(linear, rows, front + at.scales);
+    case TSR_LINEAR_BIAS:
+        return copy_finite(rows, front + at.bias);
+    case TSR_LINEAR_PRE_QUANT_SCALE:
+        return copy_finite(rows, front + at.pre_quant_scale);
+    case TSR_LINEAR_WEIGHT:
+    case TSR_LINEAR_PARTS:
+        break;
+    }
+    return load_weight(tsr_cpu(device), linear, rows, front);
+}
