@@ -6,7 +6,7 @@ packages_build="build-essential cmake ninja-build pkg-config libopenmpi-dev open
     protobuf-c-compiler libhwloc-dev libevent-dev libssl-dev libedit-dev file"
 
 # To test: clang's tools in the version whose opinion counts, and its sanitizers and fuzzer.
-packages_test="libcmocka-dev python3 ccache mandoc debootstrap iproute2 clang-14 clang-format-14 clang-tidy-14
+packages_test="libcmocka-dev python3 python3-jsonschema python3-yaml ccache mandoc debootstrap iproute2 clang-14 clang-format-14 clang-tidy-14
     clang-tools-14 libclang-rt-14-dev"
 
 # What some tests are skipped without: a Slurm of one node, which a test starts for itself. They bring
