@@ -67,7 +67,7 @@ def check_lint(package):
 def main():
     cpack, build = sys.argv[1:3]
     with tempfile.TemporaryDirectory() as folder:
-        run(cpack, "--config", f"{build}/CPackConfig.cmake", "-B", folder)
+        run(cpack, "--config", f"{build}/CPackConfig.cmake", "-B", folder, umask=0o077)
         [package] = pathlib.Path(folder).glob("*.deb")
         package = str(package)
         listed = run("dpkg-deb", "--contents", package).split("\n")
@@ -76,6 +76,8 @@ def main():
         assert "./usr/share/doc/tessera/LICENSE" not in files
         owners = {line.split()[1] for line in listed if line}
         assert owners == {"root/root"}, owners
+        modes = {line.split()[0] for line in listed if line}
+        assert modes == {"drwxr-xr-x", "-rwxr-xr-x", "-rw-r--r--"}, modes
         run("dpkg-deb", "--extract", package, f"{folder}/root")
         program = f"{folder}/root/usr/bin/tessera"
         assert ".debug_info" not in run("objdump", "-h", program)
