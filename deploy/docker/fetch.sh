@@ -16,14 +16,16 @@ libraries_of() {
         sed 's/^ *//; s/ .*//' | grep -E '^lib.*[0-9](t64)?$' | sort -u
 }
 
-# The newest NCCL that was made for the CUDA version of the base, whatever that base holds back.
+# NAME=VERSION of NCCL's packages: the newest for the CUDA version that the base names, whatever it
+# holds back.
 nccl_of_base() {
-    local version
-    version=$(apt-cache madison libnccl2 | awk '{ print $3 }' |
-        grep -m 1 -F "+cuda${CUDA_VERSION%%.*}.") || {
-        echo "fetch.sh: no NCCL for CUDA ${CUDA_VERSION:-(which the base does not name)}" >&2
-        exit 1
-    }
+    local version cuda=${CUDA_VERSION:?is not named by this base image: GPUs need one of NVIDIA}
+    version=$(apt-cache madison libnccl2 |
+        awk -v cuda="+cuda${cuda%%.*}." 'index($3, cuda) && found++ == 0 { print $3 }')
+    if [ -z "$version" ]; then
+        echo "fetch.sh: the repository of the base image has no NCCL for CUDA $cuda" >&2
+        return 1
+    fi
     printf '%s\n' "${@/%/=$version}"
 }
 

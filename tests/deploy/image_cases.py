@@ -92,7 +92,7 @@ def one_container_runs(folder, image):
 
 def make_keys(container):
     """A job's key pair, as the operator makes one: id_rsa and its public half, of whatever kind."""
-    container.run("ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", "/tmp/key")
+    container.run("ssh-keygen", "-q", "-t", "ecdsa", "-b", "521", "-m", "PEM", "-N", "", "-f", "/tmp/key")
     return container.run("cat", "/tmp/key").stdout, container.run("cat", "/tmp/key.pub").stdout
 
 
