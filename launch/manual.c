@@ -53,12 +53,20 @@ static const char signals[] =
     "end a run at once, and keep what was answered; a server that starts its own ranks drains "
     "first.\n";
 
-static const char see_also[] =
+static const char files[] =
+    ".SH FILES\n"
+    "Below the prefix that it was installed to:\n"
+    ".TP\n"
+    ".I share/tessera/demo\\-mixed\n"
+    "A small trained model, as DIR to try commands with.\n"
+    ".TP\n"
+    ".I share/doc/tessera/docs\n"
+    "Operations, the HTTP API, how the program is made, and what was measured.\n"
+    ".TP\n"
+    ".I share/doc/tessera/examples\n"
+    "Jobs for clusters.\n"
     ".SH SEE ALSO\n"
-    ".BR mpirun (1)\n"
-    ".PP\n"
-    "Operations and the HTTP API are described in the folder of the package's documentation, "
-    "share/doc/tessera: operations.md and serving.md.\n";
+    ".BR mpirun (1)\n";
 
 /* Text as it is: no hyphenation of options, no escapes, no requests at the start of a line. */
 static void write_text(const char *text, FILE *out)
@@ -107,7 +115,7 @@ static bool taken_by_several(const tsr_option_row *row)
 
 static void write_takers(const tsr_option_row *row, FILE *out)
 {
-    const char *between = "Of ";
+    const char *between = "Taken by ";
 
     for (size_t i = 0; i < tsr_command_count; i++) {
         if (!(row->commands & tsr_command_rows[i].command))
@@ -227,5 +235,5 @@ void tsr_manual_write(FILE *out)
     write_exit_codes(out);
     (void)fputs(signals, out);
     write_examples(out);
-    (void)fputs(see_also, out);
+    (void)fputs(files, out);
 }
