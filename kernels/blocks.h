@@ -209,6 +209,8 @@ typedef enum tsr_sample_flags {
     TSR_SAMPLE_FORCED = 1, /* the token is the one that stands in the text: only how probable it is
                               is asked. None where the text does not go so far */
     TSR_SAMPLE_RULED = 2,  /* by the rules of its slot */
+    TSR_SAMPLE_MASKED =
+        4, /* of the ids of a mask alone; all others are ruled out before the rules */
 } tsr_sample_flags;
 
 /* How one row of logits becomes a token, and where that goes. */
@@ -226,7 +228,14 @@ typedef struct tsr_sample_row {
     int32_t top_count; /* 0..TSR_MOST_TOP of the most probable ids that are told ... */
     int32_t first_top; /* ... at top[first_top ...] */
     uint32_t flags;    /* tsr_sample_flags */
+    int32_t mask;      /* with TSR_SAMPLE_MASKED: of masks[] */
 } tsr_sample_row;
+
+/* Words of a mask. */
+static inline int32_t tsr_mask_words(int32_t vocab)
+{
+    return (vocab + 31) / 32;
+}
 
 /* There is no next token: a logit of the allowed ids is NaN or infinite; or the rules leave no id. */
 enum { TSR_NO_TOKEN = -1, TSR_NO_TOKEN_LEFT = -2 };
@@ -244,15 +253,18 @@ typedef struct tsr_predict_block {
     const int32_t *x_row;      /* [rows] rows of x whose logits are computed */
     const tsr_sample_row *row; /* [samples], in device memory */
     const tsr_token_rules *rules; /* [slots] of the text, in device memory */
+    const uint32_t *masks;        /* [mask_rows, tsr_mask_words(V)] in device memory: a bit for each
+                                     id, the lowest first */
     const float *norm;            /* [H] */
     const tsr_linear *head;       /* [V, H] */
     tsr_text_table text;
     int32_t rows;
     int32_t samples;
-    int32_t tops;    /* that `top` has room for */
+    int32_t tops; /* that `top` has room for */
+    int32_t mask_rows;
     int32_t allowed; /* ids >= allowed are never chosen (padding of the vocabulary) */
     float eps;
-    bool is_bent; /* some row has rules or a min_p: else none has */
+    bool is_bent; /* some row has rules, a mask or a min_p: else none has */
 } tsr_predict_block;
 TSR_MUST_USE tsr_status tsr_block_predict(tsr_device *device, const tsr_predict_block *b,
                                           tsr_stream s);

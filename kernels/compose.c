@@ -255,6 +255,8 @@ tsr_status tsr_compose_predict(tsr_device *device, const tsr_predict_block *b, t
         .logits = b->logits,
         .row = b->row,
         .rules = b->rules,
+        .masks = b->masks,
+        .mask_rows = b->mask_rows,
         .text = b->text,
         .is_bent = b->is_bent,
         .rows = b->rows,

@@ -28,6 +28,7 @@ typedef enum tsr_fault_kind {
     TSR_FAULT_LOGIT_ROW, /* predict: sample `row` is of logit row `value` of `limit` */
     TSR_FAULT_SLOT,      /* predict: sample `row` goes to slot `value` of `limit` */
     TSR_FAULT_TOP,       /* predict: sample `row` tells of ids up to `value` of `limit` */
+    TSR_FAULT_MASK,      /* predict: sample `row` is held to mask `value` of `limit` */
 } tsr_fault_kind;
 
 /* The first one. Kinds that have no use for a field leave it 0. */

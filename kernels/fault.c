@@ -67,6 +67,10 @@ static void say_predict(const tsr_fault *f)
         tsr_log(TSR_LOG_ERROR,
                 "predict: sample %" PRId32 " tells of ids up to %" PRId32 " of %" PRId32, f->row,
                 f->value, f->limit);
+    else if (f->kind == TSR_FAULT_MASK)
+        tsr_log(TSR_LOG_ERROR,
+                "predict: sample %" PRId32 " is held to mask %" PRId32 " of %" PRId32, f->row,
+                f->value, f->limit);
     else
         tsr_log(TSR_LOG_ERROR, "predict: sample %" PRId32 " goes to slot %" PRId32 " of %" PRId32,
                 f->row, f->value, f->limit);

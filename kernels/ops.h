@@ -119,17 +119,19 @@ typedef struct tsr_pack_args {
 } tsr_pack_args;
 
 /* Rows of logits to tokens, and these into the text; a row that is not finite fails alone. Faults: a
- * row of logits, a slot of the text or places of `top` that are none. */
+ * row of logits, a slot of the text, a mask or places of `top` that are none. */
 typedef struct tsr_sample_args {
     tsr_sampled *sampled;         /* [samples] */
     tsr_token_logprob *top;       /* [tops] */
     const float *logits;          /* [rows, V] */
     const tsr_sample_row *row;    /* [samples], in device memory */
     const tsr_token_rules *rules; /* [text.slots], in device memory */
+    const uint32_t *masks;        /* [mask_rows, tsr_mask_words(V)], in device memory */
     tsr_text_table text;
     int32_t rows;
     int32_t samples;
     int32_t tops;
+    int32_t mask_rows;
     int32_t vocab; /* V */
     int32_t allowed;
     bool is_bent;

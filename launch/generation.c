@@ -33,5 +33,6 @@ void tsr_generation_close(tsr_generation *generation)
     free(generation->stops);
     free((int32_t *)(uintptr_t)generation->request.stop_ids);
     free((tsr_token_rules *)(uintptr_t)generation->request.rules);
+    free((char *)(uintptr_t)generation->request.guide);
     *generation = (tsr_generation){0};
 }

@@ -192,6 +192,7 @@ typedef struct rank_run {
     tsr_plan *plan;
     tsr_source source;
     tsr_sink sink;
+    const tsr_guides *guides;
     tsr_engine_stats stats;
     tsr_watch *watch; /* NULL: nobody asks */
     bool coordinator;
@@ -224,6 +225,7 @@ static tsr_status run_engine(rank_run *r, tsr_model *model)
         .seed = config->has_seed ? (uint64_t)config->seed : 0,
         .prefill_chunk = (int32_t)config->prefill_chunk,
         .prefix_cache = shares_prefixes(r),
+        .guides = r->guides,
         .max_waiting = config->command == TSR_COMMAND_SERVE ? INT32_MAX : 0, /* the gateway's own */
     };
     const tsr_engine_args args = {
@@ -359,6 +361,8 @@ static tsr_status plan_and_begin(rank_run *r)
     tsr_hosts_close(hosts);
     if (st == TSR_OK && r->coordinator)
         st = hooks->begin(hooks->context, r->plan, &r->source, &r->sink);
+    if (st == TSR_OK && r->coordinator && hooks->guides != NULL)
+        st = hooks->guides(hooks->context, r->plan, &r->guides);
     return st;
 }
 

@@ -36,6 +36,8 @@ typedef struct tsr_job_hooks {
     /* Before weights are read. */
     tsr_status (*begin)(void *context, const tsr_plan *plan, tsr_source *ret_source,
                         tsr_sink *ret_sink);
+    /* Guides for the engine, which outlive it. May be NULL: requests that ask for one are refused. */
+    tsr_status (*guides)(void *context, const tsr_plan *plan, const tsr_guides **ret_guides);
     /* The device of rank 0 is open and holds nothing yet. May be NULL. */
     tsr_status (*opened)(void *context, tsr_device *device);
     /* Now and then while weights are read. May be NULL. */

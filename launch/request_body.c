@@ -3,6 +3,7 @@
 #include "launch/request_body.h"
 
 #include "launch/request_fields.h"
+#include "launch/request_form.h"
 #include "launch/request_prompt.h"
 #include "launch/request_rules.h"
 
@@ -229,6 +230,8 @@ tsr_status tsr_request_body_read(const json_t *body, tsr_body_kind kind,
         st = tsr_request_flag(body, "skip_special_tokens", &g.skip_special, ret_refusal);
     if (st == TSR_OK)
         st = tsr_request_prompt_read(body, context, &g, ret_refusal);
+    if (st == TSR_OK)
+        st = tsr_request_form_read(body, &g, ret_refusal);
     if (st == TSR_OK)
         st = read_max_tokens(body, context, &g, ret_refusal);
 

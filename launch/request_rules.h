@@ -1,5 +1,5 @@
 /* What a body asks of tokens beyond temperature, top_p and top_k: penalties, biases, lists of ids and
- * words; and what is to be told of them. Private to request_body.c. */
+ * words; and what is to be told of them. Private to request_body.c and request_form.c. */
 #ifndef TSR_LAUNCH_REQUEST_RULES_H
 #define TSR_LAUNCH_REQUEST_RULES_H
 

@@ -166,6 +166,16 @@ static tsr_status begin(void *context, const tsr_plan *plan, tsr_source *ret_sou
     return TSR_OK;
 }
 
+static tsr_status guides(void *context, const tsr_plan *plan, const tsr_guides **ret_guides)
+{
+    run *r = context;
+
+    const tsr_status st = tsr_text_side_open_guides(&r->text, plan->model.vocab);
+    if (st == TSR_OK)
+        *ret_guides = &r->text.guides;
+    return st;
+}
+
 static void log_stats(const tsr_engine_stats *s)
 {
     const double seconds = (double)s->run_ns / 1e9;
@@ -236,6 +246,7 @@ tsr_status tsr_run_command(const tsr_config *config, const tsr_launch_info *info
     run r = {.config = config};
     const tsr_job_hooks hooks = {.prepare = prepare,
                                  .begin = begin,
+                                 .guides = guides,
                                  .opened = measure_memory,
                                  .watched = keep_watch,
                                  .finish = finish_run,

@@ -123,8 +123,17 @@ void tsr_text_side_set_length(tsr_text_side *side, int32_t max_model_len)
     side->context.max_prompt_bytes = tsr_request_prompt_most_bytes(side->tokenizer, max_model_len);
 }
 
+tsr_status tsr_text_side_open_guides(tsr_text_side *side, int32_t vocab)
+{
+    const tsr_status st = tsr_guide_maker_open(side->tokenizer, vocab, &side->guide_maker);
+    if (st == TSR_OK)
+        side->guides = tsr_guide_maker_guides(side->guide_maker);
+    return st;
+}
+
 void tsr_text_side_close(tsr_text_side *side)
 {
+    tsr_guide_maker_close(side->guide_maker);
     json_decref(side->template_kwargs);
     json_decref(side->unknown_fields);
     tsr_chat_template_close(side->chat_template);

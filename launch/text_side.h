@@ -5,15 +5,18 @@
 
 #include "launch/config.h"
 #include "launch/generation.h"
+#include "runtime/text/guide_maker.h"
 
 typedef struct tsr_text_side {
     char *model_name; /* the folder's last part */
     tsr_tokenizer *tokenizer;
     tsr_chat_template *chat_template; /* NULL: chat is refused */
     json_t *template_kwargs;
-    json_t *unknown_fields;      /* of requests, named once each */
-    tsr_request_context context; /* of the above; max_model_len is not known yet */
-    int32_t eos;                 /* that the tokenizer's configuration names, -1: none */
+    json_t *unknown_fields;       /* of requests, named once each */
+    tsr_request_context context;  /* of the above; max_model_len is not known yet */
+    tsr_guide_maker *guide_maker; /* NULL: none so far */
+    tsr_guides guides;
+    int32_t eos; /* that the tokenizer's configuration names, -1: none */
 } tsr_text_side;
 
 /*
@@ -28,6 +31,9 @@ TSR_MUST_USE tsr_status tsr_text_side_open(const tsr_config *config, const char 
 
 /* Once there is a plan. */
 void tsr_text_side_set_length(tsr_text_side *side, int32_t max_model_len);
+
+/* Guides over the tokenizer, for a model of so many ids. TSR_ERR_MEMORY */
+TSR_MUST_USE tsr_status tsr_text_side_open_guides(tsr_text_side *side, int32_t vocab);
 
 void tsr_text_side_close(tsr_text_side *side);
 

@@ -55,6 +55,8 @@ static void pack_submit(const tsr_serve_message *m, wire *w)
     w->submit.score_prompt = s->score_prompt;
     w->submit.score_top = (uint32_t)s->score_top;
     w->submit.top = (uint32_t)s->top;
+    if (s->guide != NULL)
+        w->submit.guide = (char *)(uintptr_t)s->guide;
     if (s->rules != NULL)
         lend_bytes(s->rules, tsr_rules_bytes(s->rules), &w->submit.rules);
 }
@@ -115,6 +117,7 @@ static const char *read_submit(const void *unpacked, tsr_serve_message *m)
         .score_top = (int32_t)s->score_top,
         .top = (int32_t)s->top,
         .score_prompt = s->score_prompt,
+        .guide = s->guide[0] != '\0' ? s->guide : NULL,
         .rules = s->rules.len > 0 ? (const tsr_token_rules *)(const void *)s->rules.data : NULL,
     };
     return NULL;

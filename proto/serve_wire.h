@@ -57,6 +57,7 @@ typedef struct tsr_serve_submit {
     int32_t top;
     bool ignore_eos;
     bool score_prompt;
+    const char *guide; /* NULL: none */
     const tsr_token_rules
         *rules; /* NULL: none. Of those that were read, tsr_rules_bytes are there */
 } tsr_serve_submit;

@@ -9,40 +9,50 @@
 
 _Static_assert(sizeof(size_t) == 8, "sizes of a step are added without checks for overflow");
 
-size_t tsr_step_plan_bytes(uint32_t entries, uint32_t blocks, uint32_t admission_bytes)
+tsr_step_counts tsr_step_counts_of(const tsr_step_header *header)
 {
-    return sizeof(tsr_step_header) + (size_t)entries * sizeof(tsr_step_entry) +
-           (size_t)blocks * sizeof(uint32_t) + (size_t)admission_bytes;
+    return (tsr_step_counts){header->entries, header->blocks, header->mask_words,
+                             header->admission_bytes};
+}
+
+size_t tsr_step_plan_bytes(const tsr_step_counts *counts)
+{
+    return sizeof(tsr_step_header) + (size_t)counts->entries * sizeof(tsr_step_entry) +
+           ((size_t)counts->blocks + counts->mask_words) * sizeof(uint32_t) +
+           (size_t)counts->admission_bytes;
 }
 
 /* The parts of a step in `bytes`, as its counts lay them out. */
-static tsr_step_plan view_of(void *bytes, uint32_t entries, uint32_t blocks)
+static tsr_step_plan view_of(void *bytes, const tsr_step_counts *counts)
 {
     unsigned char *at = bytes;
     tsr_step_plan step = {.header = bytes};
 
     at += sizeof(tsr_step_header);
     step.entry = (void *)at;
-    at += (size_t)entries * sizeof(tsr_step_entry);
+    at += (size_t)counts->entries * sizeof(tsr_step_entry);
     step.block = (void *)at;
-    step.admissions = at + (size_t)blocks * sizeof(uint32_t);
+    at += (size_t)counts->blocks * sizeof(uint32_t);
+    step.mask = (void *)at;
+    step.admissions = at + (size_t)counts->mask_words * sizeof(uint32_t);
     return step;
 }
 
-tsr_status tsr_step_plan_lay_out(void *buffer, size_t capacity, uint32_t entries, uint32_t blocks,
-                                 uint32_t admission_bytes, tsr_step_plan *ret_step)
+tsr_status tsr_step_plan_lay_out(void *buffer, size_t capacity, const tsr_step_counts *counts,
+                                 tsr_step_plan *ret_step)
 {
-    const size_t bytes = tsr_step_plan_bytes(entries, blocks, admission_bytes);
+    const size_t bytes = tsr_step_plan_bytes(counts);
     if (bytes > capacity)
         return TSR_ERR_CAPACITY;
 
     memset(buffer, 0, bytes);
-    *ret_step = view_of(buffer, entries, blocks);
+    *ret_step = view_of(buffer, counts);
     ret_step->header->magic = TSR_STEP_MAGIC;
     ret_step->header->version = TSR_STEP_VERSION;
-    ret_step->header->entries = entries;
-    ret_step->header->blocks = blocks;
-    ret_step->header->admission_bytes = admission_bytes;
+    ret_step->header->entries = counts->entries;
+    ret_step->header->blocks = counts->blocks;
+    ret_step->header->mask_words = counts->mask_words;
+    ret_step->header->admission_bytes = counts->admission_bytes;
     return TSR_OK;
 }
 
@@ -50,9 +60,9 @@ tsr_status tsr_step_plan_lay_out(void *buffer, size_t capacity, uint32_t entries
 static uint64_t digest_of(tsr_step_header *header)
 {
     const uint64_t kept = header->digest;
+    const tsr_step_counts counts = tsr_step_counts_of(header);
     header->digest = 0;
-    const uint64_t digest = XXH3_64bits(
-        header, tsr_step_plan_bytes(header->entries, header->blocks, header->admission_bytes));
+    const uint64_t digest = XXH3_64bits(header, tsr_step_plan_bytes(&counts));
     header->digest = kept;
     return digest;
 }
@@ -94,8 +104,8 @@ tsr_status tsr_step_plan_announced(const tsr_step_header *header, size_t capacit
         !agree(bounds, "version", TSR_STEP_VERSION, header->version))
         return TSR_ERR_MISMATCH;
 
-    const size_t bytes =
-        tsr_step_plan_bytes(header->entries, header->blocks, header->admission_bytes);
+    const tsr_step_counts counts = tsr_step_counts_of(header);
+    const size_t bytes = tsr_step_plan_bytes(&counts);
     if (!field_within(bounds, "bytes of the step with entries", header->entries,
                       (uint64_t[]){sizeof(*header), capacity}, bytes))
         return TSR_ERR_MISMATCH;
@@ -125,10 +135,13 @@ static bool tokens_hold(const tsr_step_bounds *b, const tsr_step_entry *e, uint3
     const uint32_t top = (uint32_t)TSR_ENTRY_TOP_MASK << TSR_ENTRY_TOP_SHIFT;
     const uint32_t score_top = (uint32_t)TSR_ENTRY_TOP_MASK << TSR_ENTRY_SCORE_TOP_SHIFT;
     const uint32_t known = TSR_ENTRY_SAMPLE | TSR_ENTRY_LOGITS | TSR_ENTRY_RELEASE |
-                           TSR_ENTRY_SCORE | TSR_ENTRY_RESUME | top | score_top;
+                           TSR_ENTRY_SCORE | TSR_ENTRY_RESUME | TSR_ENTRY_MASKED | top | score_top;
+    const bool is_aimless =
+        (e->flags & TSR_ENTRY_MASKED) != 0 && (e->flags & TSR_ENTRY_SAMPLE) == 0;
     const uint64_t most_top[2] = {0, TSR_MOST_TOP};
 
     if (!agree(b, "unknown flags of an entry", 0, e->flags & ~known) ||
+        !agree(b, "a mask of an entry that samples nothing", 0, is_aimless) ||
         !field_within(b, "top of entry", i, most_top, tsr_entry_top(e->flags)) ||
         !field_within(b, "top of scores of entry", i, most_top, tsr_entry_score_top(e->flags)) ||
         !field_within(b, "tokens of entry", i, (uint64_t[]){1, b->max_batched_tokens}, e->tokens))
@@ -188,6 +201,40 @@ static bool blocks_hold(const tsr_step_bounds *b, const tsr_step_plan *step)
     return true;
 }
 
+/* Ids of the vocabulary that go up, or a bit for each. */
+static bool mask_holds(const tsr_step_bounds *b, const uint32_t *mask, uint32_t entry)
+{
+    if (mask[0] == TSR_MASK_BITS)
+        return true;
+    for (uint32_t i = 1; i <= mask[0]; i++) {
+        const uint64_t range[2] = {i > 1 ? (uint64_t)mask[i - 1] + 1 : 0, b->vocab - 1};
+        if (!field_within(b, "an id of the mask of entry", entry, range, mask[i]))
+            return false;
+    }
+    return true;
+}
+
+/* Each entry that is held to a mask has one, and there are no words behind them. */
+static bool masks_hold(const tsr_step_bounds *b, const tsr_step_plan *step)
+{
+    const uint64_t words = step->header->mask_words;
+    uint64_t at = 0;
+
+    for (uint32_t i = 0; i < step->header->entries; i++) {
+        if ((step->entry[i].flags & TSR_ENTRY_MASKED) == 0)
+            continue;
+        if (!field_within(b, "words of masks up to entry", i, (uint64_t[]){at + 1, UINT64_MAX},
+                          words) ||
+            !field_within(b, "words of masks with entry", i,
+                          (uint64_t[]){at + tsr_mask_length(step->mask + at, b->vocab), UINT64_MAX},
+                          words) ||
+            !mask_holds(b, step->mask + at, i))
+            return false;
+        at += tsr_mask_length(step->mask + at, b->vocab);
+    }
+    return agree(b, "words of masks", at, words);
+}
+
 tsr_status tsr_step_plan_open(void *bytes, size_t count, const tsr_step_bounds *bounds,
                               tsr_step_plan *ret_step)
 {
@@ -203,12 +250,13 @@ tsr_status tsr_step_plan_open(void *bytes, size_t count, const tsr_step_bounds *
         !agree(bounds, "plan_digest", bounds->plan_digest, header->plan_digest) ||
         !agree(bounds, "state_digest", bounds->state_digest, header->state_digest) ||
         !agree(bounds, "digest", digest_of(header), header->digest) ||
-        !agree(bounds, "unknown flags", 0, header->flags & ~(uint32_t)TSR_STEP_FLAGS) ||
-        !agree(bounds, "reserved", 0, header->reserved))
+        !agree(bounds, "unknown flags", 0, header->flags & ~(uint32_t)TSR_STEP_FLAGS))
         return TSR_ERR_MISMATCH;
 
-    const tsr_step_plan step = view_of(bytes, header->entries, header->blocks);
-    if (!entries_hold(bounds, &step) || !totals_hold(bounds, &step) || !blocks_hold(bounds, &step))
+    const tsr_step_counts counts = tsr_step_counts_of(header);
+    const tsr_step_plan step = view_of(bytes, &counts);
+    if (!entries_hold(bounds, &step) || !totals_hold(bounds, &step) ||
+        !blocks_hold(bounds, &step) || !masks_hold(bounds, &step))
         return TSR_ERR_MISMATCH;
 
     *ret_step = step;

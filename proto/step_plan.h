@@ -2,11 +2,16 @@
  * One step, as the coordinator broadcasts it to all ranks: a fixed packed layout, no varints, no
  * allocation, every bound checked on arrival. Little-endian hosts only (checked at start).
  *
- *   | header | entry 0 | ... | entry n-1 | block ids | admissions |
+ *   | header | entry 0 | ... | entry n-1 | block ids | masks | admissions |
  *
  * Entries are ordered by rank, on a rank releases before tokens, then by slot; each such place is
  * taken once. A rank acts in that order too: releases, then admissions, then tokens, so that a slot
  * and its blocks may change hands within a step.
+ *
+ * A mask stands for each entry that is held to one, in their order: the ids that may be sampled, as a list,
+ * or as a bit for every id where that is shorter.
+ *
+ *   | n | id 0 | ... | id n-1 |          | TSR_MASK_BITS | 32 bits | ... |
  *
  * A step never carries a token that was sampled: the owner of a sequence remembers its last token,
  * so that a step can be launched before the last one's tokens are read. Prompt tokens travel once,
@@ -23,12 +28,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { TSR_STEP_MAGIC = 0x54535250, TSR_STEP_VERSION = 1 };
+enum { TSR_STEP_MAGIC = 0x54535250, TSR_STEP_VERSION = 2 };
 
 typedef enum tsr_step_flags {
     TSR_STEP_STOP = 1,        /* the last step: every rank leaves its loop after it */
     TSR_STEP_EXPERT_LOAD = 2, /* when it has landed, every rank tells rank 0 of its experts' rows */
-    TSR_STEP_FLAGS = 3,
+    TSR_STEP_LAND = 4, /* it is landed before another comes: all that run wait for its tokens */
+    TSR_STEP_FLAGS = 7,
 } tsr_step_flags;
 
 typedef struct tsr_step_header {
@@ -43,7 +49,7 @@ typedef struct tsr_step_header {
     uint32_t blocks;
     uint32_t admission_bytes;
     uint32_t max_rank_tokens; /* most tokens of any rank: how many exchanges a layer takes */
-    uint32_t reserved;
+    uint32_t mask_words;      /* of all masks */
 } tsr_step_header;
 static_assert(sizeof(tsr_step_header) == 64, "the step header travels as it lies in memory");
 
@@ -57,6 +63,7 @@ typedef enum tsr_entry_flags {
     TSR_ENTRY_RESUME =
         16, /* the first of its sequence, which begins behind positions that others have
                               computed: its blocks hold them */
+    TSR_ENTRY_MASKED = 32,          /* what is sampled is of a mask */
     TSR_ENTRY_TOP_SHIFT = 8,        /* 5 bits: most probable ids told with a sampled token */
     TSR_ENTRY_SCORE_TOP_SHIFT = 16, /* 5 bits: the same with each scored one */
     TSR_ENTRY_TOP_MASK = 31,
@@ -81,18 +88,39 @@ typedef struct tsr_step_plan {
     tsr_step_header *header;
     tsr_step_entry *entry;     /* [header->entries] */
     uint32_t *block;           /* [header->blocks] */
+    uint32_t *mask;            /* [header->mask_words] */
     unsigned char *admissions; /* [header->admission_bytes] */
 } tsr_step_plan;
 
+/* How much of everything a step has. */
+typedef struct tsr_step_counts {
+    uint32_t entries;
+    uint32_t blocks;
+    uint32_t mask_words;
+    uint32_t admission_bytes;
+} tsr_step_counts;
+
+/* As a header has them. */
+tsr_step_counts tsr_step_counts_of(const tsr_step_header *header);
+
 /* Bytes of a step with these counts. */
-size_t tsr_step_plan_bytes(uint32_t entries, uint32_t blocks, uint32_t admission_bytes);
+size_t tsr_step_plan_bytes(const tsr_step_counts *counts);
+
+/* The first word of a mask that has a bit for each id; of any other it is the number of its ids. */
+enum { TSR_MASK_BITS = 1 << 30 };
+
+/* Words of the mask that begins there, of a vocabulary. */
+static inline uint64_t tsr_mask_length(const uint32_t *mask, uint32_t vocab)
+{
+    return 1 + (uint64_t)(mask[0] == TSR_MASK_BITS ? (vocab + 31) / 32 : mask[0]);
+}
 
 /*
  * Lays out an empty step in `buffer` for the given counts. The caller fills it, then seals it.
  * TSR_ERR_CAPACITY when it does not fit into `capacity` bytes.
  */
-TSR_MUST_USE tsr_status tsr_step_plan_lay_out(void *buffer, size_t capacity, uint32_t entries,
-                                              uint32_t blocks, uint32_t admission_bytes,
+TSR_MUST_USE tsr_status tsr_step_plan_lay_out(void *buffer, size_t capacity,
+                                              const tsr_step_counts *counts,
                                               tsr_step_plan *ret_step);
 
 /* Sets header->digest. */
@@ -109,6 +137,7 @@ typedef struct tsr_step_bounds {
     uint32_t max_batched_tokens;
     uint32_t max_model_len;
     uint32_t kv_blocks;
+    uint32_t vocab;
 } tsr_step_bounds;
 
 /*

@@ -19,6 +19,14 @@ static float within(float x)
     return x < least ? least : (x > FLT_MAX ? FLT_MAX : x);
 }
 
+void tsr_keep_masked(const uint32_t *mask, float *x, int32_t count)
+{
+    for (int32_t i = 0; i < count; i++) {
+        if ((mask[i / 32] >> (i % 32) & 1U) == 0)
+            x[i] = ruled_out;
+    }
+}
+
 static void keep_allowed(const tsr_token_rules *r, float *x, int32_t count, int32_t *seen)
 {
     const int32_t *id = r->list + tsr_rules_allowed_at(r);

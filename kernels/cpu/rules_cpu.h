@@ -4,6 +4,9 @@
 
 #include "runtime/base/token_rules.h"
 
+/* Rules out every id whose bit is not in the mask. */
+void tsr_keep_masked(const uint32_t *mask, float *x, int32_t count);
+
 /*
  * Bends x as token_rules.h says; what is ruled out becomes -FLT_MAX, and nothing else does. Ids from
  * `count` on are passed over.

@@ -209,7 +209,7 @@ static int32_t choose_token(const float *x, int32_t count, const tsr_sample_row 
     return draw(p, NULL, count, u * sum_of(p, NULL, count));
 }
 
-/* Of what the rules of its slot make of x. */
+/* Of what its mask and the rules of its slot make of x. */
 static int32_t choose_ruled(const tsr_sample_args *a, const tsr_sample_row *row, const float *x,
                             float *work)
 {
@@ -219,7 +219,11 @@ static int32_t choose_ruled(const tsr_sample_args *a, const tsr_sample_row *row,
     float *bent = work + 2 * stride;
 
     memcpy(bent, x, (size_t)a->allowed * sizeof(*bent));
-    tsr_bend(&a->rules[row->slot], text, position, bent, a->allowed, (int32_t *)(void *)work);
+    if ((row->flags & TSR_SAMPLE_MASKED) != 0)
+        tsr_keep_masked(a->masks + (size_t)row->mask * (size_t)tsr_mask_words(a->vocab), bent,
+                        a->allowed);
+    if ((row->flags & TSR_SAMPLE_RULED) != 0)
+        tsr_bend(&a->rules[row->slot], text, position, bent, a->allowed, (int32_t *)(void *)work);
     const int32_t best = largest(bent, a->allowed);
     if (bent[best] == -FLT_MAX)
         return TSR_NO_TOKEN_LEFT;
@@ -273,7 +277,7 @@ static tsr_sampled sample_row(const tsr_sample_args *a, const tsr_sample_row *ro
     tell_top(&s, row, (int32_t *)(void *)work, top);
     if ((row->flags & TSR_SAMPLE_FORCED) != 0)
         return log_probability(&s, forced_token(&a->text, row));
-    if ((row->flags & TSR_SAMPLE_RULED) != 0)
+    if ((row->flags & (TSR_SAMPLE_RULED | TSR_SAMPLE_MASKED)) != 0)
         return log_probability(&s, choose_ruled(a, row, x, work));
     return log_probability(&s, choose_token(x, a->allowed, row, best, work));
 }
@@ -314,6 +318,10 @@ static tsr_fault sample_fault(const tsr_sample_args *a, int32_t i)
                            .row = i,
                            .value = row->first_top + row->top_count,
                            .limit = a->tops};
+    }
+    if ((row->flags & TSR_SAMPLE_MASKED) != 0 && (row->mask < 0 || row->mask >= a->mask_rows)) {
+        return (tsr_fault){
+            .kind = TSR_FAULT_MASK, .row = i, .value = row->mask, .limit = a->mask_rows};
     }
     return (tsr_fault){.kind = TSR_FAULT_NONE};
 }

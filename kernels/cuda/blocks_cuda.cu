@@ -160,6 +160,8 @@ tsr_status tsr_block_predict_cuda(tsr_device *device, const tsr_predict_block *b
     sample.logits = b->logits;
     sample.row = b->row;
     sample.rules = b->rules;
+    sample.masks = b->masks;
+    sample.mask_rows = b->mask_rows;
     sample.is_bent = b->is_bent;
     sample.text = b->text;
     sample.rows = b->rows;

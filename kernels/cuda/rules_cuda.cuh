@@ -51,6 +51,17 @@ static __device__ void tsr_clear_seen(const tsr_bent_slice &s)
     __syncthreads();
 }
 
+/* Rules out every id whose bit is not in the mask. By all threads of a CTA. */
+static __device__ void tsr_keep_masked(const uint32_t *mask, const tsr_bent_slice &s)
+{
+    for (int32_t i = (int32_t)threadIdx.x; i < s.count; i += (int32_t)blockDim.x) {
+        const int32_t id = s.first + i;
+        if ((mask[id / 32] >> (id % 32) & 1U) == 0)
+            s.x[i] = TSR_RULED_OUT;
+    }
+    __syncthreads();
+}
+
 /* Rules all others out. */
 static __device__ void tsr_keep_allowed(const tsr_token_rules &r, const tsr_bent_slice &s)
 {

@@ -357,7 +357,7 @@ typedef struct sample_room {
     bool is_held;
 } sample_room;
 
-/* Of what the rules of its slot make of the row, and of what is probable enough. */
+/* Of what its mask and the rules of its slot make of the row, and of what is probable enough. */
 static __device__ int32_t choose_bent(sample_team *t, weighed_row r, const tsr_sample_args &a,
                                       const tsr_sample_row &row, float *x, sample_room room)
 {
@@ -371,6 +371,8 @@ static __device__ int32_t choose_bent(sample_team *t, weighed_row r, const tsr_s
     s.room = room.seen;
     s.text = a.text.ids + (int64_t)row.slot * a.text.positions;
     s.position = max(0, min(row.position, a.text.positions));
+    if ((row.flags & TSR_SAMPLE_MASKED) != 0)
+        tsr_keep_masked(a.masks + (int64_t)row.mask * ((a.vocab + 31) / 32), s);
     if ((row.flags & TSR_SAMPLE_RULED) != 0)
         tsr_bend(a.rules[row.slot], s);
     best = largest(t, r);
@@ -411,7 +413,8 @@ static __global__ void __launch_bounds__(SAMPLE_THREADS)
         int32_t token = best;
         if ((row.flags & TSR_SAMPLE_FORCED) != 0)
             token = forced_token(a.text, row);
-        else if (is_bent && ((row.flags & TSR_SAMPLE_RULED) != 0 || row.min_p > 0.0F))
+        else if (is_bent &&
+                 ((row.flags & (TSR_SAMPLE_RULED | TSR_SAMPLE_MASKED)) != 0 || row.min_p > 0.0F))
             token = choose_bent(&team, r, a, row, held, room);
         else
             token = choose(&team, r, row, best);
@@ -443,6 +446,10 @@ static __device__ tsr_fault fault_of(const tsr_sample_args &a, int32_t i)
         fault.kind = TSR_FAULT_TOP;
         fault.value = row.first_top + row.top_count;
         fault.limit = a.tops;
+    } else if ((row.flags & TSR_SAMPLE_MASKED) != 0 && (row.mask < 0 || row.mask >= a.mask_rows)) {
+        fault.kind = TSR_FAULT_MASK;
+        fault.value = row.mask;
+        fault.limit = a.mask_rows;
     }
     return fault;
 }

@@ -1,4 +1,4 @@
-/* Of the text side the engine needs the ids alone: what ends an answer, and how many there are. It
+/* Of the text side the engine needs what ends an answer, how many ids there are, and their bytes for guides. It
  * opens all of it, so that what the gateway would refuse is said by one of them. */
 #include "launch/serve/engine_command.h"
 
@@ -54,6 +54,16 @@ static tsr_status begin(void *context, const tsr_plan *plan, tsr_source *ret_sou
     return TSR_OK;
 }
 
+static tsr_status guides(void *context, const tsr_plan *plan, const tsr_guides **ret_guides)
+{
+    engine *e = context;
+
+    const tsr_status st = tsr_text_side_open_guides(&e->text, plan->model.vocab);
+    if (st == TSR_OK)
+        *ret_guides = &e->text.guides;
+    return st;
+}
+
 static void loading(void *context, uint64_t bytes, uint64_t total)
 {
     const engine *e = context;
@@ -81,6 +91,7 @@ tsr_status tsr_engine_command(const tsr_config *config, const tsr_launch_info *i
     const tsr_job_hooks hooks = {.prepare = prepare,
                                  .planned = planned,
                                  .begin = begin,
+                                 .guides = guides,
                                  .loading = loading,
                                  .loaded = loaded,
                                  .finish = finish,

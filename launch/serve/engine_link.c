@@ -116,6 +116,7 @@ static tsr_status send_request(tsr_engine_link *link, tsr_live_request *r)
                    .priority = q->priority,
                    .min_p = q->min_p,
                    .rules = q->rules,
+                   .guide = q->guide,
                    .score_prompt = q->score_prompt && !r->is_scored,
                    .score_top = q->score_top,
                    .top = q->top},

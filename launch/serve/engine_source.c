@@ -229,6 +229,7 @@ static tsr_request request_of(const tsr_serve_submit *s, tsr_token_rules *rules)
         .priority = s->priority,
         .min_p = s->min_p,
         .rules = s->rules != NULL ? rules : NULL,
+        .guide = s->guide,
         .score_prompt = s->score_prompt,
         .score_top = s->score_top,
         .top = s->top,

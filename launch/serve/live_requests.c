@@ -39,6 +39,7 @@ static void free_request(tsr_live_request *request)
     free(request->tokens);
     free(request->stop_ids);
     free(request->rules);
+    free(request->guide);
     free(request);
 }
 
@@ -56,7 +57,10 @@ static tsr_status copy_request(const tsr_request *request, tsr_live_request **re
     copy->stop_ids = malloc((stops > 0 ? stops : 1) * sizeof(int32_t));
     if (request->rules != NULL)
         copy->rules = calloc(1, sizeof(*copy->rules));
+    if (request->guide != NULL)
+        copy->guide = strdup(request->guide);
     if (copy->tokens == NULL || copy->stop_ids == NULL ||
+        (request->guide != NULL && copy->guide == NULL) ||
         (request->rules != NULL && copy->rules == NULL)) {
         free_request(copy);
         return TSR_ERR_MEMORY;
@@ -69,6 +73,7 @@ static tsr_status copy_request(const tsr_request *request, tsr_live_request **re
     if (request->rules != NULL)
         memcpy(copy->rules, request->rules, tsr_rules_bytes(request->rules));
     copy->request.rules = copy->rules;
+    copy->request.guide = copy->guide;
     *ret_copy = copy;
     return TSR_OK;
 }

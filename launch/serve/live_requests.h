@@ -13,12 +13,13 @@ struct tsr_live_request {
     tsr_live_request *chain; /* same bucket */
     tsr_live_request *next;  /* in order of arrival */
     tsr_live_request *previous;
-    tsr_request request; /* prompt, stop ids and rules point to what is below */
+    tsr_request request; /* prompt, stop ids, rules and guide point to what is below */
     int32_t *tokens;     /* [token_count] prompt, then what was answered */
     int32_t *stop_ids;
     int32_t token_count;
     int32_t token_room;
     tsr_token_rules *rules; /* NULL: none */
+    char *guide;            /* NULL: none */
     int32_t scored;         /* positions of the prompt whose scores have come, plus one */
     bool is_scored;         /* all have */
     bool sent;              /* the engine that is attached has it */

@@ -246,8 +246,8 @@ static tsr_status start_step(coordinator *c)
     tsr_status st = tsr_scheduler_schedule(c->scheduler, flags, tsr_clock_ns(), buffer, &step);
     if (st != TSR_OK)
         return st;
-    const size_t bytes = tsr_step_plan_bytes(step.header->entries, step.header->blocks,
-                                             step.header->admission_bytes);
+    const tsr_step_counts counts = tsr_step_counts_of(step.header);
+    const size_t bytes = tsr_step_plan_bytes(&counts);
     if (step.header->max_rank_tokens > 0 && c->first_step_ns == 0)
         c->first_step_ns = tsr_clock_ns();
     st = tsr_step_send(c->args->comm, buffer, bytes);
@@ -278,7 +278,8 @@ tsr_status tsr_coordinator_run(tsr_rank_step *rank_step, tsr_engine_stats *ret_s
                                           .seed = args->options->seed,
                                           .prefill_chunk = args->options->prefill_chunk,
                                           .prefix_cache = args->options->prefix_cache,
-                                          .max_waiting = args->options->max_waiting};
+                                          .max_waiting = args->options->max_waiting,
+                                          .guides = args->options->guides};
     coordinator c = {.rank_step = rank_step, .args = args};
     bool stopped = false;
 

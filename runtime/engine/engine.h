@@ -14,6 +14,7 @@
 
 #include "comm/comm.h"
 #include "proto/plan.h"
+#include "runtime/base/guides.h"
 #include "runtime/base/status.h"
 #include "runtime/engine/request.h"
 #include "runtime/model/model.h"
@@ -76,8 +77,9 @@ typedef struct tsr_engine_options {
     int32_t prefill_chunk; /* most tokens of one sequence in one step; 0: what the step has room
                               for */
     bool prefix_cache; /* a prompt holds the blocks of what it begins with, where they are there */
-    int32_t max_waiting; /* requests in the queue; 0: as many as run at once */
-    int32_t idle_ms;     /* an idle engine sends an empty step this often, so that a lost rank is
+    int32_t max_waiting;      /* requests in the queue; 0: as many as run at once */
+    const tsr_guides *guides; /* of requests that have one; NULL: such are refused */
+    int32_t idle_ms; /* an idle engine sends an empty step this often, so that a lost rank is
                               noticed; below the group's deadline; 0: 250 */
 } tsr_engine_options;
 

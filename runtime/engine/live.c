@@ -259,8 +259,78 @@ bool tsr_live_stops_at(const tsr_live *live, const tsr_model_facts *model, int32
     return false;
 }
 
+/* How many bits there are. */
+static int32_t count_bits(const uint32_t *bits, int32_t words)
+{
+    int32_t count = 0;
+
+    for (int32_t i = 0; i < words; i++)
+        count += __builtin_popcount(bits[i]);
+    return count;
+}
+
+static void allow(tsr_live *live, int32_t id)
+{
+    live->allowed[id / 32] |= 1U << (id % 32);
+}
+
+const char *tsr_live_ask_guide(tsr_live *live, const tsr_model_facts *model)
+{
+    const tsr_guidance g =
+        live->guides->ask(live->guide, live->tokens + live->prompt_tokens,
+                          live->token_count - live->prompt_tokens, live->allowed);
+
+    if (g.why != NULL)
+        return g.why;
+    live->is_free = g.is_free;
+    if (g.is_free)
+        return NULL;
+    for (int32_t i = 0; i < model->eos_count && g.may_end; i++)
+        allow(live, model->eos[i]);
+    for (int32_t i = 0; i < live->stop_id_count && g.may_end; i++) {
+        if (live->stop_ids[i] >= 0 && live->stop_ids[i] < model->vocab)
+            allow(live, live->stop_ids[i]);
+    }
+    live->allowed_count = count_bits(live->allowed, tsr_guide_words(model->vocab));
+    return NULL;
+}
+
+tsr_status tsr_live_guide(tsr_live *live, const tsr_request *request, const tsr_guides *guides,
+                          const tsr_model_facts *model, char *ret_refusal)
+{
+    ret_refusal[0] = '\0';
+    if (request->guide == NULL || live->max_tokens == 0)
+        return TSR_OK;
+    if (guides == NULL) {
+        (void)refuse_request(ret_refusal, "an answer of a given form needs the tokenizer, which "
+                                          "this engine has not read");
+        return TSR_OK;
+    }
+    live->allowed = tsr_arena_array(live->memory, (size_t)tsr_guide_words(model->vocab),
+                                    sizeof(*live->allowed));
+    if (live->allowed == NULL)
+        return TSR_ERR_MEMORY;
+    const tsr_status st =
+        guides->open(guides->context, request->guide, ret_refusal, TSR_REFUSAL_BYTES, &live->guide);
+    if (st != TSR_OK)
+        return st == TSR_ERR_ARG ? TSR_OK : st;
+    live->guides = guides;
+    const char *why = tsr_live_ask_guide(live, model);
+    if (why != NULL)
+        (void)refuse_request(ret_refusal, "%s", why);
+    return TSR_OK;
+}
+
+bool tsr_live_awaits_token(const tsr_live *live)
+{
+    return live->guide != NULL && live->sampled > live->token_count - live->prompt_tokens;
+}
+
 void tsr_live_close(tsr_live *live)
 {
-    if (live != NULL)
-        tsr_arena_close(live->memory);
+    if (live == NULL)
+        return;
+    if (live->guide != NULL)
+        live->guides->close(live->guide);
+    tsr_arena_close(live->memory);
 }

@@ -14,6 +14,7 @@
 #define TSR_RUNTIME_ENGINE_LIVE_H
 
 #include "runtime/base/arena.h"
+#include "runtime/base/guides.h"
 #include "runtime/base/status.h"
 #include "runtime/engine/kv_blocks.h"
 #include "runtime/engine/request.h"
@@ -43,8 +44,13 @@ struct tsr_live {
     int32_t *tokens;        /* [prompt_tokens + max_tokens] */
     int32_t *stop_ids;      /* [stop_id_count] */
     tsr_token_rules *rules; /* as many bytes as are used; NULL: none */
-    uint32_t *blocks;       /* [block_count] held on its rank, in order of position */
-    tsr_block_key *keys;    /* [key_count] of the blocks that its tokens fill; prefix.h */
+    const tsr_guides *guides;
+    void *guide;       /* of those; NULL: none */
+    uint32_t *allowed; /* [tsr_guide_words] what may follow the outputs that came back */
+    int32_t allowed_count;
+    bool is_free;        /* anything may */
+    uint32_t *blocks;    /* [block_count] held on its rank, in order of position */
+    tsr_block_key *keys; /* [key_count] of the blocks that its tokens fill; prefix.h */
     uint64_t salt;
     int32_t key_count;
     int32_t key_room;
@@ -100,6 +106,23 @@ bool tsr_live_refused(const tsr_request *request, const tsr_live_bounds *bounds,
  * leaves. TSR_ERR_MEMORY */
 TSR_MUST_USE tsr_status tsr_live_open(const tsr_request *request, const tsr_live_bounds *bounds,
                                       tsr_live **ret_live);
+
+/*
+ * Opens the guide of a request that has one, and asks it for the first time.
+ *
+ *   ret_refusal  [TSR_REFUSAL_BYTES] "" where there is one now
+ *
+ * TSR_ERR_MEMORY
+ */
+TSR_MUST_USE tsr_status tsr_live_guide(tsr_live *live, const tsr_request *request,
+                                       const tsr_guides *guides, const tsr_model_facts *model,
+                                       char *ret_refusal);
+
+/* Asks what may follow its outputs. NULL, or why nothing can be said. */
+const char *tsr_live_ask_guide(tsr_live *live, const tsr_model_facts *model);
+
+/* True while a token is on its way that the next one depends on. */
+bool tsr_live_awaits_token(const tsr_live *live);
 
 /* True when `a` goes before `b`: by priority, then by arrival. */
 bool tsr_live_before(const tsr_live *a, const tsr_live *b);

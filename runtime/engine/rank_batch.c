@@ -33,13 +33,17 @@ tsr_status tsr_rank_batch_count(const tsr_rank_state *state, const tsr_step_plan
         n.logit_rows += (int32_t)tsr_step_entry_logit_rows(e);
         n.samples += (int32_t)tsr_entry_results(e->flags, e->tokens);
         n.tops += (int32_t)tsr_entry_tops(e->flags, e->tokens);
-        n.bent += (e->flags & TSR_ENTRY_SAMPLE) != 0 && is_bent(&state->sequence[e->slot].sampling);
+        n.masks += (e->flags & TSR_ENTRY_MASKED) != 0;
+        n.bent +=
+            (e->flags & TSR_ENTRY_MASKED) != 0 ||
+            ((e->flags & TSR_ENTRY_SAMPLE) != 0 && is_bent(&state->sequence[e->slot].sampling));
     }
-    if (n.logit_rows > state->shape.logit_rows) {
+    n.mask_words = n.masks > 0 ? tsr_mask_words(state->shape.vocab) : 0;
+    if (n.logit_rows > state->shape.logit_rows || n.masks > state->shape.masks) {
         tsr_log(TSR_LOG_ERROR,
-                "step %" PRIu64 " on rank %" PRIu32 ": it asks for more than %d rows of logits; "
-                "the ranks no longer agree, start the job again",
-                step->header->epoch, state->rank, state->shape.logit_rows);
+                "step %" PRIu64 " on rank %" PRIu32 ": it asks for more than %d rows of logits or "
+                "%d masks; the ranks no longer agree, start the job again",
+                step->header->epoch, state->rank, state->shape.logit_rows, state->shape.masks);
         return TSR_ERR_MISMATCH;
     }
     *ret_count = n;
@@ -98,9 +102,26 @@ static void add_scores(const tsr_rank_state *state, const tsr_step_entry *e, tsr
     }
 }
 
+/* A mask as the step has it, as bits. */
+static void add_mask(const uint32_t *mask, tsr_sample_row *sample, tsr_batch *b, tsr_batch_sizes *n)
+{
+    const size_t words = (size_t)b->count.mask_words;
+    uint32_t *bits = b->mask + (size_t)n->masks * words;
+
+    sample->flags |= TSR_SAMPLE_MASKED;
+    sample->mask = n->masks++;
+    if (mask[0] == TSR_MASK_BITS) {
+        memcpy(bits, mask + 1, words * sizeof(*bits));
+        return;
+    }
+    memset(bits, 0, words * sizeof(*bits));
+    for (uint32_t i = 1; i <= mask[0]; i++)
+        bits[mask[i] / 32] |= 1U << (mask[i] % 32);
+}
+
 /* The entry's rows are the last of the batch so far. */
-static void add_logits(const tsr_rank_state *state, const tsr_step_entry *e, tsr_batch *b,
-                       tsr_batch_sizes *n)
+static void add_logits(const tsr_rank_state *state, const tsr_step_entry *e, const uint32_t *mask,
+                       tsr_batch *b, tsr_batch_sizes *n)
 {
     const int32_t rows = (int32_t)tsr_step_entry_logit_rows(e);
 
@@ -117,18 +138,23 @@ static void add_logits(const tsr_rank_state *state, const tsr_step_entry *e, tsr
     sample->logit_row = n->logit_rows - 1;
     sample->slot = (int32_t)e->slot;
     sample->position = (int32_t)(e->first_position + e->tokens);
+    if ((e->flags & TSR_ENTRY_MASKED) != 0)
+        add_mask(mask, sample, b, n);
 }
 
 void tsr_rank_batch_fill(const tsr_rank_state *state, const tsr_step_plan *step, tsr_batch *batch)
 {
+    const uint32_t *mask = step->mask;
     tsr_batch_sizes n = {0};
 
     for (uint32_t i = 0; i < step->header->entries; i++) {
         const tsr_step_entry *e = &step->entry[i];
-        if (!is_own(state, e))
-            continue;
-        add_rows(state, e, batch, &n);
-        add_logits(state, e, batch, &n);
+        if (is_own(state, e)) {
+            add_rows(state, e, batch, &n);
+            add_logits(state, e, mask, batch, &n);
+        }
+        if ((e->flags & TSR_ENTRY_MASKED) != 0)
+            mask += tsr_mask_length(mask, (uint32_t)state->shape.vocab);
     }
     memcpy(batch->prompt, state->prompt, (size_t)state->prompts * sizeof(*batch->prompt));
     memcpy(batch->prompt_id, state->prompt_id,

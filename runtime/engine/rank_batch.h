@@ -16,7 +16,7 @@
 /*
  * Of a step that tsr_rank_state_apply has accepted, as the last one.
  *
- * TSR_ERR_MISMATCH, logged: more rows of logits than a step may have
+ * TSR_ERR_MISMATCH, logged: more rows of logits or masks than a step may have
  */
 TSR_MUST_USE tsr_status tsr_rank_batch_count(const tsr_rank_state *state, const tsr_step_plan *step,
                                              tsr_batch_sizes *ret_count);

@@ -88,6 +88,7 @@ tsr_step_bounds tsr_rank_state_bounds(const tsr_rank_state *state)
         .max_batched_tokens = (uint32_t)state->shape.max_batched_tokens,
         .max_model_len = (uint32_t)state->shape.max_model_len,
         .kv_blocks = (uint32_t)state->shape.kv_blocks,
+        .vocab = (uint32_t)state->shape.vocab,
     };
 }
 

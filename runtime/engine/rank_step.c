@@ -138,7 +138,9 @@ bool tsr_rank_step_due(const tsr_rank_step *rank_step)
 
     if (s->out == 0)
         return false;
-    return s->out == s->flights || !computes(&s->flight[(s->oldest + s->out - 1) % s->flights]);
+    const tsr_rank_flight *newest = &s->flight[(s->oldest + s->out - 1) % s->flights];
+    return s->out == s->flights || !computes(newest) ||
+           (newest->step.header->flags & TSR_STEP_LAND) != 0;
 }
 
 /* Brings what each rank sends of every entry, as the step tells all of them, to rank 0. Nothing is

@@ -63,7 +63,7 @@ void *tsr_rank_step_buffer(const tsr_rank_step *rank_step);
 TSR_MUST_USE tsr_status tsr_rank_step_launch(tsr_rank_step *rank_step, size_t bytes);
 
 /* True when the oldest step is to be landed before another comes: as many are under way as the
- * device takes, or the newest has no tokens, so that nothing is gained by waiting. */
+ * device takes, or the newest has no tokens, so that nothing is gained by waiting, or says so itself. */
 bool tsr_rank_step_due(const tsr_rank_step *rank_step);
 
 /* What came of a step. */

@@ -27,6 +27,9 @@ typedef struct tsr_request {
     /* Penalties, biases, bad words and so on; NULL: none. Copied, but for prompt_tokens and endings,
      * which are the engine's. min_tokens holds back the model's eos and the stop ids. */
     const tsr_token_rules *rules;
+    /* What its answer must be, in the words of the engine's guides; NULL: anything. Copied. Its tokens
+     * come one at a time, each after the one before it has landed. */
+    const char *guide;
     const int32_t *stop_ids; /* [stop_id_count] end the request besides the model's eos; copied */
     uint64_t seed;
     uint64_t cache_salt; /* shares keys and values with requests of the same salt only */

@@ -226,9 +226,15 @@ tsr_status tsr_scheduler_submit(tsr_scheduler *scheduler, const tsr_request *req
         *ret_refusal = scheduler->refusal;
         return TSR_OK;
     }
-    const tsr_status st = tsr_live_open(request, &bounds, &live);
+    tsr_status st = tsr_live_open(request, &bounds, &live);
     if (st != TSR_OK)
         return st;
+    st = tsr_live_guide(live, request, scheduler->options.guides, bounds.model, scheduler->refusal);
+    if (st != TSR_OK || scheduler->refusal[0] != '\0') {
+        tsr_live_close(live);
+        *ret_refusal = scheduler->refusal;
+        return st;
+    }
 
     tsr_prefix_read(scheduler, live);
     live->order = order;
@@ -357,7 +363,8 @@ static tsr_output absorb_failure(tsr_scheduler *s, tsr_live *live, int32_t why)
     tsr_output output = end(s, live, TSR_FINISH_FAILED);
     output.refusal =
         why == TSR_NO_TOKEN_LEFT
-            ? "allowed_token_ids, bad_words and min_tokens leave no token that may come next"
+            ? "allowed_token_ids, bad_words, min_tokens and the form that the answer must have "
+              "leave no token that may come next"
             : "a logit is NaN or infinite, so there is no next token: a weight or a scale "
               "of the checkpoint is damaged, or an activation overflows";
     return output;
@@ -381,6 +388,12 @@ static tsr_output absorb_token(tsr_scheduler *s, tsr_live *live, const tsr_token
     s->stats.output_tokens++;
 
     tsr_output output = output_of(live, row->token, TSR_FINISH_NONE);
+    const char *why = live->guide != NULL ? tsr_live_ask_guide(live, &s->plan->model) : NULL;
+    if (why != NULL) {
+        output = end(s, live, TSR_FINISH_FAILED);
+        output.refusal = why;
+        return output;
+    }
     if (tsr_live_stops_at(live, &s->plan->model, row->token))
         output = end(s, live, TSR_FINISH_STOP);
     else if (output.output_tokens == live->max_tokens)

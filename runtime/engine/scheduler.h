@@ -9,7 +9,9 @@
  * lower priority goes first, and the order of arrival decides among equals.
  *
  * schedule needs no token of the step before: a caller may plan one step ahead and absorb later;
- * what ends then takes effect one step late.
+ * what ends then takes effect one step late. Only a request whose answer is guided waits for its last
+ * token: which ids may come next depends on it. The others go on meanwhile; a step behind which all
+ * that run would wait says so (TSR_STEP_LAND).
  *
  * Blocks. Each rank's KV blocks are given out here and their ids travel in step entries. A sequence
  * that generates and finds no free block takes those of the request admitted last on its rank,
@@ -22,6 +24,7 @@
 
 #include "proto/plan.h"
 #include "proto/step_plan.h"
+#include "runtime/base/guides.h"
 #include "runtime/base/status.h"
 #include "runtime/engine/request.h"
 #include "runtime/engine/step_shape.h"
@@ -37,10 +40,11 @@ enum { TSR_STEPS_IN_FLIGHT = 2 };
 
 typedef struct tsr_schedule_options {
     tsr_spread spread;
-    uint64_t seed;         /* requests without a seed draw theirs from it, in order of arrival */
-    int32_t prefill_chunk; /* most tokens of one prompt in one step; 0: what there is room for */
-    bool prefix_cache;     /* prefix.h */
-    int32_t max_waiting;   /* requests in the queue; 0: as many as all ranks run at once */
+    uint64_t seed;            /* requests without a seed draw theirs from it, in order of arrival */
+    int32_t prefill_chunk;    /* most tokens of one prompt in one step; 0: what there is room for */
+    bool prefix_cache;        /* prefix.h */
+    int32_t max_waiting;      /* requests in the queue; 0: as many as all ranks run at once */
+    const tsr_guides *guides; /* NULL: requests that ask for one are refused */
 } tsr_schedule_options;
 
 /* `plan` is borrowed. TSR_ERR_CAPACITY, logged; TSR_ERR_MEMORY */

@@ -88,6 +88,8 @@ static void give_tokens(tsr_scheduler *s, tsr_live *live, int32_t tokens)
     }
     if (live->max_tokens > 0 && live->length >= live->goal) {
         live->step.flags |= TSR_ENTRY_SAMPLE | (uint32_t)live->top << TSR_ENTRY_TOP_SHIFT;
+        if (live->guide != NULL && !live->is_free)
+            live->step.flags |= TSR_ENTRY_MASKED;
         live->sampled++;
         rows = tsr_larger(rows, 1);
     }
@@ -110,7 +112,8 @@ static void preempt_last(tsr_scheduler *s, tsr_rank_load *load)
 /* True when its prompt is through and another token is to come. */
 static bool generates(const tsr_live *live)
 {
-    return live->length >= live->goal && live->sampled < live->max_tokens;
+    return live->length >= live->goal && live->sampled < live->max_tokens &&
+           !tsr_live_awaits_token(live);
 }
 
 /* Those who lose their blocks come later, so they have no tokens of this step yet. */
@@ -227,13 +230,23 @@ typedef struct rank_fit {
     int32_t free; /* blocks that nobody holds or was promised */
 } rank_fit;
 
+/* Sequences on a rank that are guided. */
+static int32_t guided(const tsr_rank_load *load)
+{
+    int32_t count = 0;
+
+    for (const tsr_live *live = load->running.first; live != NULL; live = live->next)
+        count += live->guide != NULL;
+    return count;
+}
+
 /* Whether a rank takes a waiting request now. Beside others it leaves each of them one more block, so
  * that it is not sent away again at once. */
 static bool takes(const tsr_scheduler *s, const tsr_rank_load *load, const tsr_live *live,
                   rank_fit *ret_fit)
 {
     if (load->running.count == s->shape.slots || load->tokens_left == 0 || load->rows_left == 0 ||
-        load->preempted)
+        load->preempted || (live->guide != NULL && guided(load) == s->shape.masks))
         return false;
     const tsr_prefix_match match = tsr_prefix_match_of(s, load, live);
     const int32_t needed = tsr_pieces(live->token_count, s->shape.block_tokens) - match.held;
@@ -355,20 +368,43 @@ static void note_filled(tsr_scheduler *s)
 
 /* What is counted before, and filled in while, a step is laid out. */
 typedef struct cursor {
-    uint32_t entries;
-    uint32_t blocks;
-    uint32_t admission_bytes;
+    tsr_step_counts at;
     uint32_t max_rank_tokens;
 } cursor;
 
-static void count_live(cursor *c, const tsr_live *live)
+/* Words of its mask: its ids, or a bit for each where that is shorter. */
+static uint32_t mask_words(const tsr_scheduler *s, const tsr_live *live)
+{
+    return 1 + (uint32_t)tsr_smaller(live->allowed_count, tsr_guide_words(s->shape.vocab));
+}
+
+static void fill_mask(const tsr_scheduler *s, const tsr_live *live, uint32_t *mask)
+{
+    const uint32_t words = (uint32_t)tsr_guide_words(s->shape.vocab);
+    uint32_t n = 0;
+
+    if (live->allowed_count >= (int32_t)words) {
+        mask[0] = TSR_MASK_BITS;
+        memcpy(mask + 1, live->allowed, words * sizeof(*mask));
+        return;
+    }
+    for (uint32_t w = 0; w < words; w++) {
+        for (uint32_t bits = live->allowed[w]; bits != 0; bits &= bits - 1)
+            mask[++n] = 32 * w + (uint32_t)__builtin_ctz(bits);
+    }
+    mask[0] = n;
+}
+
+static void count_live(const tsr_scheduler *s, cursor *c, const tsr_live *live)
 {
     if (live->step.admitted) {
         const tsr_admission admission = admission_of(live);
-        c->admission_bytes += (uint32_t)tsr_admission_bytes(&admission);
+        c->at.admission_bytes += (uint32_t)tsr_admission_bytes(&admission);
     }
-    c->entries += live->step.tokens > 0;
-    c->blocks += (uint32_t)live->step.blocks;
+    c->at.entries += live->step.tokens > 0;
+    c->at.blocks += (uint32_t)live->step.blocks;
+    if ((live->step.flags & TSR_ENTRY_MASKED) != 0)
+        c->at.mask_words += mask_words(s, live);
 }
 
 static cursor count_step(const tsr_scheduler *s)
@@ -382,9 +418,9 @@ static cursor count_step(const tsr_scheduler *s)
         if (tokens > c.max_rank_tokens)
             c.max_rank_tokens = tokens;
         for (int32_t slot = 0; slot < s->shape.slots; slot++) {
-            c.entries += load->release[slot];
+            c.at.entries += load->release[slot];
             if (load->slot[slot] != NULL)
-                count_live(&c, load->slot[slot]);
+                count_live(s, &c, load->slot[slot]);
         }
     }
     return c;
@@ -399,33 +435,34 @@ static void fill_releases(tsr_scheduler *s, int32_t rank, const tsr_step_plan *s
         if (!load->release[slot])
             continue;
         load->release[slot] = false;
-        noted->note[c->entries] = (tsr_step_note){.slot = (uint32_t)slot};
-        step->entry[c->entries++] = (tsr_step_entry){.rank = (uint32_t)rank,
-                                                     .slot = (uint32_t)slot,
-                                                     .flags = TSR_ENTRY_RELEASE,
-                                                     .first_block = c->blocks};
+        noted->note[c->at.entries] = (tsr_step_note){.slot = (uint32_t)slot};
+        step->entry[c->at.entries++] = (tsr_step_entry){.rank = (uint32_t)rank,
+                                                        .slot = (uint32_t)slot,
+                                                        .flags = TSR_ENTRY_RELEASE,
+                                                        .first_block = c->at.blocks};
     }
 }
 
-static void fill_live(tsr_live *live, const tsr_step_plan *step, cursor *c, tsr_noted_step *noted)
+static void fill_live(const tsr_scheduler *s, tsr_live *live, const tsr_step_plan *step, cursor *c,
+                      tsr_noted_step *noted)
 {
     const uint32_t blocks = (uint32_t)live->step.blocks;
 
     if (live->step.admitted) {
         const tsr_admission admission = admission_of(live);
-        tsr_admission_pack(&admission, step->admissions + c->admission_bytes);
-        c->admission_bytes += (uint32_t)tsr_admission_bytes(&admission);
+        tsr_admission_pack(&admission, step->admissions + c->at.admission_bytes);
+        c->at.admission_bytes += (uint32_t)tsr_admission_bytes(&admission);
     }
     if (live->step.tokens == 0)
         return;
 
-    noted->note[c->entries] = (tsr_step_note){.live = live,
-                                              .slot = (uint32_t)live->slot,
-                                              .flags = live->step.flags,
-                                              .tokens = live->step.tokens,
-                                              .end = live->length};
+    noted->note[c->at.entries] = (tsr_step_note){.live = live,
+                                                 .slot = (uint32_t)live->slot,
+                                                 .flags = live->step.flags,
+                                                 .tokens = live->step.tokens,
+                                                 .end = live->length};
     live->in_flight++;
-    step->entry[c->entries++] = (tsr_step_entry){
+    step->entry[c->at.entries++] = (tsr_step_entry){
         .rank = (uint32_t)live->rank,
         .slot = (uint32_t)live->slot,
         .flags = live->step.flags,
@@ -433,12 +470,16 @@ static void fill_live(tsr_live *live, const tsr_step_plan *step, cursor *c, tsr_
         .tokens = (uint32_t)live->step.tokens,
         .output_index =
             (live->step.flags & TSR_ENTRY_SAMPLE) != 0 ? (uint32_t)(live->sampled - 1) : 0,
-        .first_block = c->blocks,
+        .first_block = c->at.blocks,
         .block_count = blocks,
     };
-    memcpy(step->block + c->blocks, live->blocks + live->block_count - live->step.blocks,
+    memcpy(step->block + c->at.blocks, live->blocks + live->block_count - live->step.blocks,
            blocks * sizeof(*step->block));
-    c->blocks += blocks;
+    c->at.blocks += blocks;
+    if ((live->step.flags & TSR_ENTRY_MASKED) != 0) {
+        fill_mask(s, live, step->mask + c->at.mask_words);
+        c->at.mask_words += mask_words(s, live);
+    }
 }
 
 static void fill_step(tsr_scheduler *s, const tsr_step_plan *step, tsr_noted_step *noted)
@@ -449,10 +490,25 @@ static void fill_step(tsr_scheduler *s, const tsr_step_plan *step, tsr_noted_ste
         fill_releases(s, r, step, &c, noted);
         for (int32_t slot = 0; slot < s->shape.slots; slot++) {
             if (s->load[r].slot[slot] != NULL)
-                fill_live(s->load[r].slot[slot], step, &c, noted);
+                fill_live(s, s->load[r].slot[slot], step, &c, noted);
         }
     }
-    noted->count = c.entries;
+    noted->count = c.at.entries;
+}
+
+/* True where nothing could be planned behind this step before its tokens have landed. */
+static bool all_await_tokens(const tsr_scheduler *s)
+{
+    bool any = false;
+
+    for (int32_t r = 0; r < s->shape.ranks; r++) {
+        for (const tsr_live *live = s->load[r].running.first; live != NULL; live = live->next) {
+            if (!tsr_live_awaits_token(live))
+                return false;
+            any = true;
+        }
+    }
+    return any && s->queue.count == 0;
 }
 
 tsr_status tsr_scheduler_schedule(tsr_scheduler *scheduler, uint32_t flags, int64_t now_ns,
@@ -470,8 +526,7 @@ tsr_status tsr_scheduler_schedule(tsr_scheduler *scheduler, uint32_t flags, int6
     s->shared_left = s->shape.shared_blocks;
     decide(s);
     const cursor count = count_step(s);
-    if (tsr_step_plan_lay_out(buffer, s->shape.step_bytes, count.entries, count.blocks,
-                              count.admission_bytes, &step) != TSR_OK) {
+    if (tsr_step_plan_lay_out(buffer, s->shape.step_bytes, &count.at, &step) != TSR_OK) {
         tsr_log(TSR_LOG_ERROR, "step %" PRIu64 ": larger than the largest step", s->state.epoch);
         return TSR_ERR_INTERNAL;
     }
@@ -482,7 +537,7 @@ tsr_status tsr_scheduler_schedule(tsr_scheduler *scheduler, uint32_t flags, int6
     step.header->epoch = s->state.epoch;
     step.header->plan_digest = s->plan->digest;
     step.header->state_digest = s->state.digest;
-    step.header->flags = flags;
+    step.header->flags = flags | (all_await_tokens(s) ? (uint32_t)TSR_STEP_LAND : 0);
     step.header->max_rank_tokens = count.max_rank_tokens;
     /* The header holds the digest in front of this step; the state goes on behind it. */
     if (tsr_step_state_apply(&s->state, &step, 0) != TSR_OK)

@@ -20,9 +20,11 @@ static bool limits_hold(const tsr_plan *plan)
 }
 
 /* Counts travel as 32 bits. */
-static bool counts_hold(uint64_t entries, uint64_t blocks, uint64_t admission_bytes)
+static bool counts_hold(uint64_t entries, uint64_t blocks, uint64_t mask_words,
+                        uint64_t admission_bytes)
 {
-    return entries <= INT32_MAX && blocks <= INT32_MAX && admission_bytes <= INT32_MAX;
+    return entries <= INT32_MAX && blocks <= INT32_MAX && mask_words <= INT32_MAX &&
+           admission_bytes <= INT32_MAX;
 }
 
 tsr_status tsr_step_shape_of(const tsr_plan *plan, tsr_step_shape *ret_shape)
@@ -40,10 +42,13 @@ tsr_status tsr_step_shape_of(const tsr_plan *plan, tsr_step_shape *ret_shape)
         .max_batched_tokens = l->max_batched_tokens,
         .max_model_len = l->max_model_len,
         .logit_rows = l->logit_rows,
+        .vocab = plan->model.vocab,
         .block_tokens = l->kv_block_tokens,
         .kv_blocks = l->kv_blocks,
     };
-    shape.prompt_ids = tsr_batch_most(l).prompt_ids;
+    const tsr_batch_sizes most = tsr_batch_most(l, plan->model.vocab);
+    shape.prompt_ids = most.prompt_ids;
+    shape.masks = tsr_smaller(most.masks, shape.slots);
     shape.sequence_blocks = tsr_pieces(l->max_model_len, shape.block_tokens);
 
     shape.shared_blocks = shape.sequence_blocks + MORE_SHARED_BLOCKS;
@@ -57,7 +62,8 @@ tsr_status tsr_step_shape_of(const tsr_plan *plan, tsr_step_shape *ret_shape)
     const uint64_t admissions =
         tsr_admission_max_bytes((uint32_t)l->max_model_len, sizeof(tsr_token_rules)) +
         MORE_ADMISSIONS_BYTES;
-    if (!counts_hold(entries, blocks, admissions)) {
+    const uint64_t masks = ranks * (uint64_t)shape.masks * (1 + (uint64_t)most.mask_words);
+    if (!counts_hold(entries, blocks, masks, admissions)) {
         tsr_log(TSR_LOG_ERROR,
                 "plan: a step of %d ranks with %d sequences each cannot be sent; "
                 "lower --max-num-seqs",
@@ -67,7 +73,10 @@ tsr_status tsr_step_shape_of(const tsr_plan *plan, tsr_step_shape *ret_shape)
     shape.entries = (uint32_t)entries;
     shape.blocks = (uint32_t)blocks;
     shape.admission_bytes = (uint32_t)admissions;
-    shape.step_bytes = tsr_step_plan_bytes(shape.entries, shape.blocks, shape.admission_bytes);
+    shape.mask_words = (uint32_t)masks;
+    const tsr_step_counts counts = {shape.entries, shape.blocks, shape.mask_words,
+                                    shape.admission_bytes};
+    shape.step_bytes = tsr_step_plan_bytes(&counts);
     if (shape.step_bytes < TSR_STEP_FIRST_BYTES)
         shape.step_bytes = TSR_STEP_FIRST_BYTES;
     *ret_shape = shape;

@@ -20,12 +20,15 @@ typedef struct tsr_step_shape {
     int32_t max_batched_tokens;
     int32_t max_model_len;
     int32_t logit_rows;
+    int32_t vocab;
     int32_t block_tokens;
     int32_t kv_blocks;
     int32_t sequence_blocks;  /* of a sequence of max_model_len */
     uint32_t entries;         /* most of a step: every slot released and taken again */
     int32_t shared_blocks;    /* known ones, that sequences of a step begin behind */
     uint32_t blocks;          /* most that a step gives */
+    int32_t masks;            /* sequences of a rank that may be held to one */
+    uint32_t mask_words;      /* most of a step */
     uint32_t admission_bytes; /* most of a step: at least one admission of max_model_len */
     int32_t prompt_ids;       /* most that the admissions of a step hold */
     size_t step_bytes;        /* of a buffer for any step */

@@ -5,7 +5,7 @@
 
 static tsr_status take_host_memory(const tsr_plan *plan, tsr_device *device, tsr_flight *f)
 {
-    const tsr_batch_sizes most = tsr_batch_most(&plan->limits);
+    const tsr_batch_sizes most = tsr_batch_most(&plan->limits, plan->model.vocab);
     void *results = NULL;
     void *top = NULL;
     tsr_status st = tsr_device_host_alloc(device, tsr_batch_bytes(&most), &f->image);
@@ -30,6 +30,7 @@ tsr_status tsr_flight_open(const tsr_plan *plan, const tsr_step *step, int32_t n
         .sampled = step->array[TSR_STEP_SAMPLED][number],
         .top = step->array[TSR_STEP_TOP][number],
         .logits = step->array[TSR_STEP_LOGITS][number],
+        .masks = step->array[TSR_STEP_MASKS][number],
     };
     tsr_status st = take_host_memory(plan, step->device, &f);
     if (st == TSR_OK)
@@ -53,7 +54,7 @@ static bool count_within(const char *what, int64_t value, int64_t limit)
 tsr_status tsr_flight_lay_out(tsr_flight *flight, const tsr_plan *plan,
                               const tsr_batch_sizes *count)
 {
-    const tsr_batch_sizes most = tsr_batch_most(&plan->limits);
+    const tsr_batch_sizes most = tsr_batch_most(&plan->limits, plan->model.vocab);
     if (!count_within("samples", count->samples, most.samples) ||
         !count_within("tops", count->tops, most.tops) ||
         !count_within("sequences", count->sequences, most.sequences) ||
@@ -62,7 +63,9 @@ tsr_status tsr_flight_lay_out(tsr_flight *flight, const tsr_plan *plan,
         !count_within("blocks", count->blocks, most.blocks) ||
         !count_within("prompts", count->prompts, most.prompts) ||
         !count_within("prompt_ids", count->prompt_ids, most.prompt_ids) ||
-        !count_within("rules", count->rules, most.rules))
+        !count_within("rules", count->rules, most.rules) ||
+        !count_within("masks", count->masks, most.masks) ||
+        !count_within("mask_words", count->mask_words, most.mask_words))
         return TSR_ERR_ARG;
     flight->batch = tsr_batch_over(flight->image, count);
     flight->on_device = tsr_batch_over(flight->block, count);
@@ -139,6 +142,10 @@ tsr_status tsr_flight_put(const tsr_flight *flight, const tsr_plan *plan,
     for (int32_t i = 0; st == TSR_OK && i < b->count.rules; i++)
         st = tsr_device_put(flight->device, rules + b->rules[i].slot, &b->rules[i],
                             tsr_rules_bytes(&b->rules[i]), stream);
+    if (st == TSR_OK && b->count.masks > 0)
+        st = tsr_device_put(flight->device, flight->masks, b->mask,
+                            (size_t)b->count.masks * (size_t)b->count.mask_words * sizeof(*b->mask),
+                            stream);
     return st;
 }
 

@@ -23,10 +23,11 @@ typedef struct tsr_flight {
     void *image;                    /* host memory of the device, as is the next one */
     tsr_sampled *results;           /* [logit_rows] */
     tsr_token_logprob *top_results; /* [logit_rows * TSR_MOST_TOP] */
-    void *block;                    /* device memory, as are the next three */
+    void *block;                    /* device memory, as are the next four */
     tsr_sampled *sampled;           /* [logit_rows] */
     tsr_token_logprob *top;         /* [logit_rows * TSR_MOST_TOP] */
     float *logits;                  /* [logit_rows, V] */
+    uint32_t *masks;                /* [masks, mask_words] of tsr_batch_most */
     tsr_mark *mark;                 /* behind everything */
     tsr_device *device;
     uint64_t epoch;
@@ -42,7 +43,7 @@ TSR_MUST_USE tsr_status tsr_flight_open(const tsr_plan *plan, const tsr_step *st
 TSR_MUST_USE tsr_status tsr_flight_lay_out(tsr_flight *flight, const tsr_plan *plan,
                                            const tsr_batch_sizes *count);
 
-/* Puts the batch on the stream, its prompts into the text, rules to those of their slots. TSR_ERR_ARG,
+/* Puts the batch and its masks on the stream, its prompts into the text, rules to those of their slots. TSR_ERR_ARG,
  * logged: a prompt, rules, a slot or a position beyond the limits */
 TSR_MUST_USE tsr_status tsr_flight_put(const tsr_flight *flight, const tsr_plan *plan,
                                        const tsr_text_table *text, tsr_token_rules *rules,

@@ -84,6 +84,8 @@ static tsr_status predict(const tsr_model *m, const tsr_flight *f, const tsr_bat
         .x_row = b->logit_row,
         .row = b->sample,
         .rules = tsr_step_shared_array(&m->step, TSR_STEP_RULES),
+        .masks = f->masks,
+        .mask_rows = tsr_batch_most(&m->plan->limits, vocab).masks,
         .is_bent = b->count.bent > 0,
         .norm = m->weights.final_norm,
         .head = &m->weights.head,

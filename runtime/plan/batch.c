@@ -37,11 +37,12 @@ static uint64_t lay_out(void *memory, const tsr_batch_sizes *n, tsr_batch *ret_b
     b.prompt = take_array(&c, n->prompts, sizeof(*b.prompt));
     b.prompt_id = take_array(&c, n->prompt_ids, sizeof(*b.prompt_id));
     b.rules = take_array(&c, n->rules, sizeof(*b.rules));
+    b.mask = take_array(&c, n->masks, (size_t)n->mask_words * sizeof(*b.mask));
     *ret_batch = b;
     return c.used;
 }
 
-tsr_batch_sizes tsr_batch_most(const tsr_engine_limits *limits)
+tsr_batch_sizes tsr_batch_most(const tsr_engine_limits *limits, int32_t vocab)
 {
     const int64_t blocks =
         (int64_t)limits->max_num_seqs * tsr_pieces(limits->max_model_len, limits->kv_block_tokens);
@@ -56,6 +57,8 @@ tsr_batch_sizes tsr_batch_most(const tsr_engine_limits *limits)
         .prompts = limits->max_num_seqs,
         .prompt_ids = limits->max_model_len + TSR_MORE_PROMPT_IDS,
         .rules = limits->max_num_seqs,
+        .masks = tsr_smaller(TSR_MOST_MASKS, tsr_smaller(limits->max_num_seqs, limits->logit_rows)),
+        .mask_words = tsr_mask_words(vocab),
     };
 }
 

@@ -59,7 +59,7 @@ static uint64_t plain_bytes(tsr_step_array array, const tsr_model_facts *m,
 {
     const uint64_t rows = product(l->max_batched_tokens, m->hidden) * activation_bytes;
     const uint64_t angles = product(l->max_model_len, m->rotary_dim / 2) * sizeof(float);
-    const tsr_batch_sizes most = tsr_batch_most(l);
+    const tsr_batch_sizes most = tsr_batch_most(l, m->vocab);
 
     switch (array) {
     case TSR_STEP_RESIDUAL:
@@ -85,6 +85,8 @@ static uint64_t plain_bytes(tsr_step_array array, const tsr_model_facts *m,
         return (uint64_t)most.tops * sizeof(tsr_token_logprob);
     case TSR_STEP_LOGITS:
         return product(l->logit_rows, m->vocab) * sizeof(float);
+    case TSR_STEP_MASKS:
+        return product(most.masks, most.mask_words) * sizeof(uint32_t);
     case TSR_STEP_ARRAYS:
         break;
     }
@@ -120,7 +122,7 @@ int32_t tsr_staged_rows(const tsr_model_facts *model, const tsr_engine_limits *l
 uint64_t tsr_step_host_bytes(const tsr_model_facts *model, const tsr_engine_limits *limits,
                              int32_t flights)
 {
-    const tsr_batch_sizes most = tsr_batch_most(limits);
+    const tsr_batch_sizes most = tsr_batch_most(limits, model->vocab);
     const uint64_t sampled = tsr_step_array_bytes(TSR_STEP_SAMPLED, model, limits, 1) +
                              tsr_step_array_bytes(TSR_STEP_TOP, model, limits, 1);
     const uint64_t staged = product(tsr_staged_rows(model, limits), model->vocab) * sizeof(float);

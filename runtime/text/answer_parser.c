@@ -19,8 +19,8 @@
 
 typedef enum parser_state { BEGIN, THINKS, SAYS, CALLS } parser_state;
 
-static const char think_open[] = "<think>";
-static const char think_close[] = "</think>";
+const char tsr_think_open[] = "<think>";
+const char tsr_think_close[] = "</think>";
 
 /* How a call begins, and what ends one that began so. */
 typedef struct call_tags {
@@ -54,8 +54,8 @@ static bool holds(const char *text, size_t bytes, const char *word)
 
 tsr_answer_style tsr_answer_style_of(const char *chat_template, size_t bytes)
 {
-    tsr_answer_style style = {.thinks = holds(chat_template, bytes, think_open) ||
-                                        holds(chat_template, bytes, think_close)};
+    tsr_answer_style style = {.thinks = holds(chat_template, bytes, tsr_think_open) ||
+                                        holds(chat_template, bytes, tsr_think_close)};
 
     if (holds(chat_template, bytes, "<arg_key>"))
         style.calls = TSR_CALLS_ARGUMENT;
@@ -85,9 +85,17 @@ static bool ends_with(const char *bytes, size_t count, const char *word)
     return count >= length && memcmp(bytes + count - length, word, length) == 0;
 }
 
+tsr_thinking tsr_answer_thinking(const tsr_answer_style *style, const char *prompt, size_t bytes)
+{
+    const size_t count = without_space(prompt, bytes);
+
+    if (!style->thinks || ends_with(prompt, count, tsr_think_close))
+        return TSR_THINKING_NEVER;
+    return ends_with(prompt, count, tsr_think_open) ? TSR_THINKING_OPEN : TSR_THINKING_MAY;
+}
+
 tsr_status tsr_answer_parser_open(const tsr_answer_args *args, tsr_answer_parser **ret_parser)
 {
-    const size_t prompt = without_space(args->prompt, args->prompt_bytes);
     tsr_answer_parser *p = calloc(1, sizeof(*p));
     if (p == NULL)
         return TSR_ERR_MEMORY;
@@ -95,15 +103,11 @@ tsr_status tsr_answer_parser_open(const tsr_answer_args *args, tsr_answer_parser
     p->style = json_array_size(args->tools) > 0 ? args->style.calls : TSR_CALLS_NONE;
     p->tools = args->tools;
     p->thinks = args->style.thinks;
-    if (p->thinks && ends_with(args->prompt, prompt, think_open)) {
-        p->state = THINKS;
-        p->is_fresh = true;
-    } else if (p->thinks && ends_with(args->prompt, prompt, think_close)) {
-        p->state = SAYS;
-        p->is_fresh = true;
-    } else {
-        p->state = p->thinks ? BEGIN : SAYS;
-    }
+    const tsr_thinking thinking =
+        tsr_answer_thinking(&args->style, args->prompt, args->prompt_bytes);
+    const bool is_closed = p->thinks && thinking == TSR_THINKING_NEVER;
+    p->is_fresh = is_closed || thinking == TSR_THINKING_OPEN;
+    p->state = thinking == TSR_THINKING_OPEN ? THINKS : thinking == TSR_THINKING_MAY ? BEGIN : SAYS;
     *ret_parser = p;
     return TSR_OK;
 }
@@ -181,7 +185,7 @@ static size_t safe_bytes(const tsr_answer_parser *p, bool is_final)
     if (is_final)
         return held->count;
     if (p->state == THINKS)
-        tag = begun(held, think_close);
+        tag = begun(held, tsr_think_close);
     if (p->style != TSR_CALLS_NONE)
         tag = larger(tag, begun(held, tool_call_tags.open));
     if (p->style == TSR_CALLS_FUNCTION)
@@ -209,11 +213,12 @@ static bool begin(tsr_answer_parser *p, bool is_final)
     while (at < held->count && is_space(held->bytes[at]))
         at++;
     const size_t left = held->count - at;
-    const size_t tag = sizeof(think_open) - 1;
-    if (left < tag && !is_final && (left == 0 || memcmp(held->bytes + at, think_open, left) == 0))
+    const size_t tag = sizeof(tsr_think_open) - 1;
+    if (left < tag && !is_final &&
+        (left == 0 || memcmp(held->bytes + at, tsr_think_open, left) == 0))
         return false;
     p->state = SAYS;
-    if (left >= tag && memcmp(held->bytes + at, think_open, tag) == 0) {
+    if (left >= tag && memcmp(held->bytes + at, tsr_think_open, tag) == 0) {
         tsr_text_drop(&p->held, at + tag);
         p->state = THINKS;
         p->is_fresh = true;
@@ -229,7 +234,7 @@ static tsr_status think(tsr_answer_parser *p, bool is_final, bool *ret_on)
     if (p->is_fresh)
         drop_space(&p->held);
     p->is_fresh = p->is_fresh && p->held.count == 0;
-    const size_t close = find_tag(&p->held, 0, think_close);
+    const size_t close = find_tag(&p->held, 0, tsr_think_close);
     const size_t call = find_call(p, &tags);
     *ret_on = close != SIZE_MAX || call != SIZE_MAX;
     if (!*ret_on) {
@@ -240,7 +245,7 @@ static tsr_status think(tsr_answer_parser *p, bool is_final, bool *ret_on)
     const tsr_status st = give(p, without_space(p->held.bytes, end), &p->parts.reasoning);
     drop_space(&p->held);
     if (close < call)
-        tsr_text_drop(&p->held, sizeof(think_close) - 1);
+        tsr_text_drop(&p->held, sizeof(tsr_think_close) - 1);
     p->state = SAYS;
     p->is_fresh = true;
     return st;

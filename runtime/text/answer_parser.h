@@ -42,6 +42,18 @@ typedef struct tsr_answer_style {
 /* By the text of a chat template. */
 tsr_answer_style tsr_answer_style_of(const char *chat_template, size_t bytes);
 
+/* What the end of a rendered prompt says of the answer's beginning. */
+typedef enum tsr_thinking {
+    TSR_THINKING_NEVER, /* it is said, not thought */
+    TSR_THINKING_MAY,   /* it may begin with <think> */
+    TSR_THINKING_OPEN,  /* it goes on behind one */
+} tsr_thinking;
+tsr_thinking tsr_answer_thinking(const tsr_answer_style *style, const char *prompt, size_t bytes);
+
+/* "<think>", "</think>" */
+extern const char tsr_think_open[];
+extern const char tsr_think_close[];
+
 typedef struct tsr_answer_parser tsr_answer_parser;
 
 typedef struct tsr_answer_args {

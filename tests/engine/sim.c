@@ -237,8 +237,8 @@ static void score(sim *s, int32_t rank, const tsr_step_plan *step, const uint64_
 
 void sim_follow(sim *s, const tsr_step_plan *step)
 {
-    const size_t bytes = tsr_step_plan_bytes(step->header->entries, step->header->blocks,
-                                             step->header->admission_bytes);
+    const tsr_step_counts counts = tsr_step_counts_of(step->header);
+    const size_t bytes = tsr_step_plan_bytes(&counts);
     uint64_t hash_of[SIM_ROWS];
 
     s->rows = 0;

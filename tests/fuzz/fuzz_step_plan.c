@@ -3,6 +3,7 @@
  *
  *   input  | how | entries | blocks | admission bytes | bytes of a step ... | how | ...
  *
+ * Where `how` asks for masks, the upper half of the third byte is their words and the lower one blocks.
  * `how` says what is put right before the step is opened, so that inputs get past the digests, and
  * whether the admission is one that holds, made from the fourth byte; the first byte's top bit has
  * the bytes taken as they are.
@@ -21,7 +22,7 @@
 #include <string.h>
 
 enum { CAPACITY = 8192, HEAD = 4, RANKS = 2, SLOTS = 3, CONTEXT = 24, IMAGE_BYTES = 4096 };
-enum { FIX_TOTALS = 1, GO_ON = 2, ADMIT = 4, AS_IS = 128 };
+enum { FIX_TOTALS = 1, GO_ON = 2, ADMIT = 4, MASK = 8, AS_IS = 128 };
 
 static const tsr_plan plan = {.model = {.vocab = 64},
                               .limits = {.max_model_len = CONTEXT,
@@ -61,6 +62,26 @@ static void go_on(tsr_step_entry *e, const tsr_rank_state *state)
         (uint32_t)tsr_pieces((int32_t)(length + e->tokens), state->shape.block_tokens) - before;
 }
 
+/* One mask, of the first entry that samples: ids that go up, or a bit for each. */
+static void put_mask(const tsr_step_plan *step)
+{
+    const uint32_t words = step->header->mask_words;
+    uint32_t i = 0;
+
+    while (i < step->header->entries && (step->entry[i].flags & TSR_ENTRY_SAMPLE) == 0)
+        i++;
+    if (i == step->header->entries || words == 0)
+        return;
+    step->entry[i].flags |= TSR_ENTRY_MASKED;
+    if (words == 3 && step->mask[0] % 2 == 0) {
+        step->mask[0] = TSR_MASK_BITS;
+        return;
+    }
+    step->mask[0] = words - 1;
+    for (uint32_t w = 1; w < words; w++)
+        step->mask[w] = w > 1 ? step->mask[w - 1] + 1 + step->mask[w] % 4 : step->mask[w] % 4;
+}
+
 /* What a coordinator would have put into fields that random bytes never hit. */
 static void put_right(const tsr_step_plan *step, const tsr_rank_state *state, uint8_t how)
 {
@@ -83,6 +104,8 @@ static void put_right(const tsr_step_plan *step, const tsr_rank_state *state, ui
         step->header->max_rank_tokens = tokens[0] > tokens[1] ? tokens[0] : tokens[1];
     for (uint32_t i = 0; i < step->header->blocks && (how & GO_ON) != 0; i++)
         step->block[i] %= bounds.kv_blocks;
+    if ((how & MASK) != 0)
+        put_mask(step);
     tsr_step_plan_seal(step);
 }
 
@@ -109,8 +132,13 @@ static bool take_step(const uint8_t **data, size_t *size, const tsr_rank_state *
     const tsr_admission admission = admission_from(head[3]);
     const bool admit = (head[0] & ADMIT) != 0;
     const uint32_t admission_bytes = admit ? (uint32_t)tsr_admission_bytes(&admission) : head[3];
-    const size_t count = tsr_step_plan_bytes(head[1], head[2], admission_bytes);
-    if (tsr_step_plan_lay_out(buffer, CAPACITY, head[1], head[2], admission_bytes, &step) != TSR_OK)
+    const bool masks = (head[0] & MASK) != 0;
+    const tsr_step_counts counts = {.entries = head[1],
+                                    .blocks = masks ? head[2] % 16U : head[2],
+                                    .mask_words = masks ? head[2] / 16U : 0,
+                                    .admission_bytes = admission_bytes};
+    const size_t count = tsr_step_plan_bytes(&counts);
+    if (tsr_step_plan_lay_out(buffer, CAPACITY, &counts, &step) != TSR_OK)
         return false;
     *data += HEAD;
     *size -= HEAD;
@@ -149,6 +177,9 @@ static void compute(const tsr_batch *b, texts *t)
             abort();
     }
     for (int32_t i = 0; i < b->count.samples; i++) {
+        if ((b->sample[i].flags & TSR_SAMPLE_MASKED) != 0 &&
+            (b->sample[i].mask < 0 || b->sample[i].mask >= b->count.masks))
+            abort();
         if (b->sample[i].position < CONTEXT)
             t->id[b->sample[i].slot][b->sample[i].position] = i;
     }
@@ -167,7 +198,7 @@ static bool follow(tsr_rank_state *state, texts *t, unsigned char *bytes, size_t
         return false;
     if (sizes.prompts > SLOTS || sizes.sequences > SLOTS ||
         sizes.tokens > plan.limits.max_batched_tokens ||
-        sizes.prompt_ids > tsr_batch_most(&plan.limits).prompt_ids ||
+        sizes.prompt_ids > tsr_batch_most(&plan.limits, plan.model.vocab).prompt_ids ||
         tsr_batch_bytes(&sizes) > IMAGE_BYTES)
         abort();
     tsr_batch batch = tsr_batch_over(t->image, &sizes);

@@ -83,7 +83,7 @@ PUBLIC_HEADERS = {
     "runtime/model": {"model.h"},
     "runtime/engine": {"engine.h", "request.h"},
     "runtime/synthetic": {"synthetic.h"},
-    "runtime/text": {"answer_parser.h", "chat_template.h", "detokenizer.h", "stop_strings.h", "tokenizer.h",
+    "runtime/text": {"answer_parser.h", "chat_template.h", "detokenizer.h", "guide_maker.h", "stop_strings.h", "tokenizer.h",
                      "tokenizer_config.h", "utf8.h"},
     "launch": set(),
 }

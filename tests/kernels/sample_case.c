@@ -34,7 +34,13 @@ void sample(tsr_device *device, const sample_case *c, tsr_sampled *ret)
         .rules = c->rules != NULL
                      ? sample_put(device, c->rules, (size_t)text.slots * sizeof(*c->rules))
                      : NULL,
-        .is_bent = c->rules != NULL,
+        .masks = c->mask_rows > 0
+                     ? sample_put(device, c->masks,
+                                  (size_t)c->mask_rows * (size_t)tsr_mask_words(c->vocab) *
+                                      sizeof(*c->masks))
+                     : NULL,
+        .mask_rows = c->mask_rows,
+        .is_bent = c->rules != NULL || c->mask_rows > 0,
         .logits = sample_put(device, c->logits, logit_bytes),
         .row = sample_put(device, c->row, (size_t)c->samples * sizeof(*c->row)),
         .rows = c->rows,

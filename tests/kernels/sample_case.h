@@ -16,6 +16,8 @@ typedef struct sample_case {
     tsr_token_logprob *ret_top;
     const tsr_text_table *text;   /* on the host; NULL: none */
     const tsr_token_rules *rules; /* [text->slots]; NULL: none */
+    const uint32_t *masks;        /* [mask_rows, tsr_mask_words(vocab)] */
+    int32_t mask_rows;
 } sample_case;
 
 sample_case case_of(const float *logits, const tsr_sample_row *row, int32_t rows, int32_t samples,

@@ -213,9 +213,58 @@ static void every_device_bends_a_large_row_the_same(void **state)
     free(logits);
 }
 
+/* The ids of a mask are those that may be chosen, and logprobs are of all: what comes is what comes of
+ * logits of which the others were out of reach from the start. */
+static void a_mask_rules_all_others_out(void **state)
+{
+    enum { VOCAB = 1013, ROWS = 24, MASKS = 4, WORDS = (VOCAB + 31) / 32 };
+    static uint32_t masks[MASKS * WORDS];
+    sample_random r = {23};
+    float *logits = sample_memory((size_t)ROWS * VOCAB * sizeof(float));
+    float *held = sample_memory((size_t)ROWS * VOCAB * sizeof(float));
+    tsr_sample_row row[ROWS] = {{0}};
+    tsr_sample_row plain[ROWS];
+    tsr_sampled out[ROWS] = {{0}};
+    tsr_sampled expected[ROWS] = {{0}};
+
+    (void)state;
+    sample_floats(&r, logits, ROWS * VOCAB, 4.0F);
+    fill_rows(&r, row, ROWS);
+    memcpy(plain, row, sizeof(plain));
+    for (int32_t i = 0; i < MASKS * WORDS; i++)
+        masks[i] = i / WORDS == 0 ? 0 : sample_u32(&r) & sample_u32(&r);
+    masks[WORDS + VOCAB / 32] |= 1U << (VOCAB % 32 - 1); /* the last id */
+    for (int32_t i = 0; i < ROWS; i++) {
+        row[i].mask = i % MASKS;
+        row[i].flags = TSR_SAMPLE_MASKED;
+        for (int32_t id = 0; id < VOCAB; id++) {
+            const uint32_t word = masks[row[i].mask * WORDS + id / 32];
+            held[i * VOCAB + id] = (word >> (id % 32) & 1U) != 0 ? logits[i * VOCAB + id] : -1e30F;
+        }
+    }
+    for (int i = 0; i < SAMPLE_DEVICES; i++) {
+        tsr_device *device = sample_device(i, &sample_shape);
+        sample_case c = case_of(logits, row, ROWS, ROWS, VOCAB, VOCAB);
+        const sample_case without = case_of(held, plain, ROWS, ROWS, VOCAB, VOCAB);
+        if (device == NULL)
+            continue;
+        c.masks = masks;
+        c.mask_rows = MASKS;
+        sample(device, &c, out);
+        sample(device, &without, expected);
+        for (int32_t n = 0; n < ROWS; n++)
+            assert_int_equal(row[n].mask == 0 ? TSR_NO_TOKEN_LEFT : expected[n].token,
+                             out[n].token);
+        sample_close(device);
+    }
+    free(logits);
+    free(held);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_mask_rules_all_others_out),
         cmocka_unit_test(what_is_sampled_by_rules_is_what_the_oracle_says),
         cmocka_unit_test(every_device_bends_a_large_row_the_same),
     };

@@ -277,6 +277,39 @@ static void rules_of_tokens_are_read(void **state)
     tsr_generation_close(&g);
 }
 
+/* Every way to ask for a form says the same to the engine. */
+static void forms_are_read(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"\"response_format\":{\"type\":\"json_object\"}", "{\"json_object\":true}"},
+        {"\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"n\","
+         "\"strict\":true,\"schema\":{\"type\":\"null\"}}}",
+         "{\"json\":{\"type\":\"null\"}}"},
+        {"\"guided_json\":\"{\\\"type\\\":\\\"null\\\"}\"", "{\"json\":{\"type\":\"null\"}}"},
+        {"\"guided_json\":{}", "{\"json\":{}}"},
+        {"\"structured_outputs\":{\"json\":{\"type\":\"null\"},\"regex\":null}",
+         "{\"json\":{\"type\":\"null\"}}"},
+        {"\"structured_outputs\":{\"choice\":[\"a\",\"b\"]}", "{\"choice\":[\"a\",\"b\"]}"},
+        {"\"guided_regex\":\"a+\",\"tool_choice\":\"auto\"", "{\"regex\":\"a+\"}"},
+        {"\"guided_json_object\":true", "{\"json_object\":true}"},
+        {"\"structured_outputs\":{},\"guided_choice\":[],\"guided_json\":null", NULL},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        tsr_generation g;
+        tsr_refusal refusal;
+        char body[512];
+        (void)snprintf(body, sizeof(body), "{\"prompt\":\"a\",%s}", cases[i][0]);
+        ASSERT_STATUS(TSR_OK, read_body(body, &g, &refusal));
+        if (cases[i][1] == NULL)
+            assert_null(g.request.guide);
+        else
+            assert_string_equal(cases[i][1], g.request.guide);
+        tsr_generation_close(&g);
+    }
+}
+
 /* Body, code, parameter. */
 static const char *const refused[][3] = {
     {"[]", "invalid_value", "body"},
@@ -318,14 +351,35 @@ static const char *const refused[][3] = {
     {"{\"prompt\":\"a\",\"bad_words\":[\" \"]}", "invalid_value", "bad_words"},
     {"{\"prompt\":\"a\",\"stream\":true}", "unsupported_parameter", "stream"},
     {"{\"prompt\":\"a\",\"min_p\":1.1}", "invalid_value", "min_p"},
-    {"{\"prompt\":\"a\",\"guided_choice\":[\"yes\"]}", "unsupported_parameter", "guided_choice"},
+    {"{\"prompt\":\"a\",\"guided_choice\":[1]}", "invalid_value", "guided_choice"},
+    {"{\"prompt\":\"a\",\"guided_choice\":[\"x\"],\"guided_regex\":\"x\"}", "invalid_value",
+     "guided_regex"},
+    {"{\"prompt\":\"a\",\"guided_json\":\"{\"}", "invalid_value", "guided_json"},
+    {"{\"prompt\":\"a\",\"guided_regex\":\"(\"}", "invalid_value", "guided_regex"},
+    {"{\"prompt\":\"a\",\"guided_grammar\":\"root ::= x\"}", "unsupported_parameter",
+     "guided_grammar"},
+    {"{\"prompt\":\"a\",\"structured_outputs\":{\"grammar\":\"x\"}}", "unsupported_parameter",
+     "structured_outputs"},
+    {"{\"prompt\":\"a\",\"structured_outputs\":[1]}", "invalid_value", "structured_outputs"},
+    {"{\"prompt\":\"a\",\"guided_choice\":[\"x\"],\"min_tokens\":2}", "invalid_value",
+     "min_tokens"},
     {"{\"prompt\":\"a\",\"use_beam_search\":true}", "unsupported_parameter", "use_beam_search"},
     {"{\"prompt\":\"a\",\"repeat_penalty\":1.3}", "unsupported_parameter", "repeat_penalty"},
-    {"{\"prompt\":\"a\",\"tool_choice\":\"required\"}", "unsupported_parameter", "tool_choice"},
+    {"{\"prompt\":\"a\",\"tool_choice\":\"required\"}", "invalid_value", "tool_choice"},
+    {"{\"prompt\":\"a\",\"tool_choice\":\"some\"}", "invalid_value", "tool_choice"},
+    {"{\"prompt\":\"a\",\"tool_choice\":{\"type\":\"custom\"}}", "unsupported_parameter",
+     "tool_choice"},
+    {"{\"prompt\":\"a\",\"parallel_tool_calls\":1}", "invalid_value", "parallel_tool_calls"},
     {"{\"prompt\":\"a\",\"enable_thinking\":false}", "unsupported_parameter", "enable_thinking"},
     {"{\"prompt\":\"a\",\"tools\":[{}]}", "unsupported_parameter", "tools"},
-    {"{\"prompt\":\"a\",\"response_format\":{\"type\":\"json_object\"}}", "unsupported_parameter",
+    {"{\"prompt\":\"a\",\"response_format\":{\"type\":\"xml\"}}", "unsupported_parameter",
      "response_format"},
+    {"{\"prompt\":\"a\",\"response_format\":{\"type\":\"json_schema\"}}", "invalid_value",
+     "response_format"},
+    {"{\"prompt\":\"a\",\"response_format\":\"json\"}", "invalid_value", "response_format"},
+    {"{\"prompt\":\"a\",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"schema\":"
+     "{\"properties\":{\"a\":{\"multipleOf\":3}}}}}}",
+     "invalid_value", "response_format"},
     {"{\"prompt\":\"a\",\"temperature\":-1}", "invalid_value", "temperature"},
     {"{\"prompt\":\"a\",\"temperature\":\"hot\"}", "invalid_value", "temperature"},
     {"{\"prompt\":\"a\",\"top_p\":0}", "invalid_value", "top_p"},
@@ -456,6 +510,7 @@ int main(void)
         cmocka_unit_test(prompts_come_in_four_shapes),
         cmocka_unit_test(neutral_values_of_unbuilt_parameters_are_legal),
         cmocka_unit_test(rules_of_tokens_are_read),
+        cmocka_unit_test(forms_are_read),
         cmocka_unit_test(what_is_refused_is_named),
         cmocka_unit_test(an_unknown_field_is_said_once_and_not_all_of_them),
         cmocka_unit_test(a_checkpoints_longest_answer_is_the_default),

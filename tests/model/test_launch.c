@@ -286,7 +286,7 @@ static void a_batch_beyond_the_plan_is_refused_by_name(void **state)
     launch_refuses("step: a token is 512, the limit is 511", id_beyond);
 
     rig r = open_rig(false);
-    const tsr_batch_sizes most = tsr_batch_most(&r.plan->limits);
+    const tsr_batch_sizes most = tsr_batch_most(&r.plan->limits, r.plan->model.vocab);
     tsr_batch_sizes sizes = most;
     tsr_batch b;
     ASSERT_STATUS(TSR_OK, tsr_model_batch(r.model, 0, &sizes, &b));

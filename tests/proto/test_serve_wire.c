@@ -36,6 +36,7 @@ static const tsr_serve_message some_messages[] = {
                 .score_prompt = true,
                 .score_top = 20,
                 .top = 1,
+                .guide = "{\"json\": {}}",
                 .rules = &some_rules}},
     {.kind = TSR_SERVE_CANCEL, .cancel = 12},
     {.kind = TSR_SERVE_END},

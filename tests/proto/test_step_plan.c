@@ -7,7 +7,9 @@
 
 #include <string.h>
 
-enum { CAPACITY = 4096, ENTRIES = 4, BLOCKS = 3, ADMISSIONS = 10 };
+enum { CAPACITY = 4096, ENTRIES = 4, BLOCKS = 3, MASK_WORDS = 4, ADMISSIONS = 10 };
+
+static const tsr_step_counts counts = {ENTRIES, BLOCKS, MASK_WORDS, ADMISSIONS};
 
 typedef struct fixture {
     _Alignas(8) unsigned char bytes[CAPACITY];
@@ -30,10 +32,10 @@ static void build(fixture *f)
                                   .max_num_seqs = 4,
                                   .max_batched_tokens = 16,
                                   .max_model_len = 64,
-                                  .kv_blocks = 8};
-    assert_int_equal(
-        TSR_OK, tsr_step_plan_lay_out(f->bytes, CAPACITY, ENTRIES, BLOCKS, ADMISSIONS, &f->step));
-    f->count = tsr_step_plan_bytes(ENTRIES, BLOCKS, ADMISSIONS);
+                                  .kv_blocks = 8,
+                                  .vocab = 40};
+    assert_int_equal(TSR_OK, tsr_step_plan_lay_out(f->bytes, CAPACITY, &counts, &f->step));
+    f->count = tsr_step_plan_bytes(&counts);
     f->step.header->epoch = 7;
     f->step.header->plan_digest = 0x1111;
     f->step.header->state_digest = 0x2222;
@@ -45,7 +47,7 @@ static void build(fixture *f)
         (tsr_step_entry){.rank = 1, .slot = 0, .tokens = 8, .first_block = 1, .block_count = 2};
     f->step.entry[3] = (tsr_step_entry){.rank = 1,
                                         .slot = 3,
-                                        .flags = TSR_ENTRY_SAMPLE,
+                                        .flags = TSR_ENTRY_SAMPLE | TSR_ENTRY_MASKED,
                                         .first_position = 20,
                                         .tokens = 1,
                                         .output_index = 3,
@@ -53,6 +55,10 @@ static void build(fixture *f)
     f->step.block[0] = 7;
     f->step.block[1] = 0;
     f->step.block[2] = 3;
+    f->step.mask[0] = 3;
+    f->step.mask[1] = 0;
+    f->step.mask[2] = 7;
+    f->step.mask[3] = 39;
     tsr_step_plan_seal(&f->step);
 }
 
@@ -80,6 +86,7 @@ static void a_sealed_step_opens_with_the_same_fields(void **state)
     ASSERT_STATUS(TSR_OK, tsr_step_plan_open(f.bytes, f.count, &f.bounds, &opened));
     assert_ptr_equal(opened.entry, f.step.entry);
     assert_ptr_equal(opened.block, f.step.block);
+    assert_ptr_equal(opened.mask, f.step.mask);
     assert_ptr_equal(opened.admissions, f.step.admissions);
     assert_ptr_equal(opened.admissions + ADMISSIONS, f.bytes + f.count);
     assert_int_equal(5, tsr_step_entry_logit_rows(&opened.entry[1]));
@@ -91,12 +98,11 @@ static void a_step_that_does_not_fit_is_not_laid_out(void **state)
 {
     (void)state;
     fixture f;
-    const size_t bytes = tsr_step_plan_bytes(ENTRIES, BLOCKS, ADMISSIONS);
+    const tsr_step_counts most = {UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX};
+    const size_t bytes = tsr_step_plan_bytes(&counts);
 
-    ASSERT_STATUS(TSR_ERR_CAPACITY,
-                  tsr_step_plan_lay_out(f.bytes, bytes - 1, ENTRIES, BLOCKS, ADMISSIONS, &f.step));
-    ASSERT_STATUS(TSR_ERR_CAPACITY, tsr_step_plan_lay_out(f.bytes, CAPACITY, UINT32_MAX, UINT32_MAX,
-                                                          UINT32_MAX, &f.step));
+    ASSERT_STATUS(TSR_ERR_CAPACITY, tsr_step_plan_lay_out(f.bytes, bytes - 1, &counts, &f.step));
+    ASSERT_STATUS(TSR_ERR_CAPACITY, tsr_step_plan_lay_out(f.bytes, CAPACITY, &most, &f.step));
 }
 
 static void each_changed_bit_is_found(void **state)
@@ -142,8 +148,7 @@ static void a_wrong_field_of_the_header_is_named(void **state)
     HEADER_CASE(plan_digest, 0x1112);
     HEADER_CASE(state_digest, 0x2223);
     HEADER_CASE(max_rank_tokens, 8);
-    HEADER_CASE(reserved, 1);
-    HEADER_CASE(flags, 4);
+    HEADER_CASE(flags, 8);
 
     build(&f);
     f.bytes[f.count - 1] ^= 1;
@@ -204,6 +209,39 @@ static void a_block_that_does_not_exist_is_refused(void **state)
     assert_refused(&f, "block 2");
 }
 
+static void a_mask_that_does_not_hold_is_refused(void **state)
+{
+    (void)state;
+    fixture f;
+    tsr_step_plan opened;
+
+    build(&f);
+    f.step.mask[3] = 40;
+    assert_refused(&f, "an id of the mask of entry 3");
+    f.step.mask[3] = 7;
+    assert_refused(&f, "an id of the mask of entry 3");
+    f.step.mask[0] = 2;
+    assert_refused(&f, "words of masks: expected 0x3, got 0x4");
+    f.step.mask[0] = 4;
+    assert_refused(&f, "words of masks with entry 3");
+    f.step.mask[0] = UINT32_MAX;
+    assert_refused(&f, "words of masks with entry 3");
+    f.step.mask[0] = TSR_MASK_BITS; /* 40 ids take two words */
+    assert_refused(&f, "words of masks: expected 0x3, got 0x4");
+    f.step.entry[3].flags = TSR_ENTRY_MASKED;
+    assert_refused(&f, "a mask of an entry that samples nothing");
+    f.step.entry[3].flags = TSR_ENTRY_SAMPLE;
+    assert_refused(&f, "words of masks: expected 0x0, got 0x4");
+
+    const tsr_step_counts shorter = {ENTRIES, BLOCKS, 3, ADMISSIONS};
+    build(&f);
+    f.step.header->mask_words = 3;
+    f.count = tsr_step_plan_bytes(&shorter);
+    f.step.mask[0] = TSR_MASK_BITS;
+    tsr_step_plan_seal(&f.step);
+    ASSERT_STATUS(TSR_OK, tsr_step_plan_open(f.bytes, f.count, &f.bounds, &opened));
+}
+
 static void counts_larger_than_the_buffer_are_refused_before_they_are_followed(void **state)
 {
     (void)state;
@@ -232,7 +270,8 @@ static void apply(tsr_step_state *s, tsr_step_entry entry, tsr_status expected)
     _Alignas(8) unsigned char bytes[256];
     tsr_step_plan step;
 
-    ASSERT_STATUS(TSR_OK, tsr_step_plan_lay_out(bytes, sizeof(bytes), 1, 0, 0, &step));
+    const tsr_step_counts one = {.entries = 1};
+    ASSERT_STATUS(TSR_OK, tsr_step_plan_lay_out(bytes, sizeof(bytes), &one, &step));
     step.entry[0] = entry;
     ASSERT_STATUS(expected, tsr_step_state_apply(s, &step, 0));
 }
@@ -288,6 +327,7 @@ int main(void)
         cmocka_unit_test(a_wrong_field_of_an_entry_is_named),
         cmocka_unit_test(entries_out_of_order_or_twice_are_refused),
         cmocka_unit_test(a_block_that_does_not_exist_is_refused),
+        cmocka_unit_test(a_mask_that_does_not_hold_is_refused),
         cmocka_unit_test(counts_larger_than_the_buffer_are_refused_before_they_are_followed),
         cmocka_unit_test(ranks_that_followed_the_same_steps_have_the_same_digest),
         cmocka_unit_test(an_entry_that_does_not_begin_where_its_sequence_ends_is_refused),

@@ -5,7 +5,7 @@
  *   bench_guides FOLDER
  */
 #include "runtime/base/clock.h"
-#include "runtime/text/grammar/guide_maker.h"
+#include "runtime/text/guide_maker.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -195,6 +195,9 @@ static void texts(void **state)
         {"{\"regex\": \"[\\u0430-\\u044f]{2}\"}",
          {"\xd0\xb0\xd1\x8f"},
          {"\xd0\xb0", "\xd0\x90\xd1\x8f", "ab"}},
+        {"{\"regex\": \"b+\", \"thinks\": true}",
+         {"bb", "<think>a < b\n</think>\n\nb", "<think></think>b"},
+         {"<think>b", "\nb", "<think></think>"}},
         {"{\"regex\": \"(a*)*b\"}", {"b", "aaab"}, {"a"}},
     };
 

@@ -3,7 +3,7 @@
  * validator that knows nothing of grammars; and what they say is a function of the outputs alone.
  */
 #include "runtime/text/answer_parser.h"
-#include "runtime/text/grammar/guide_maker.h"
+#include "runtime/text/guide_maker.h"
 #include "tests/test.h"
 #include "tests/text/schema_check.h"
 

@@ -113,6 +113,13 @@ static int32_t bare_text(tsr_json_parts *parts, const tag_list *tags, int32_t ne
     return m.hole[0];
 }
 
+int32_t tsr_text_until(tsr_json_parts *parts, const char *tag, int32_t next)
+{
+    const tag_list tags = {{tag}, 1};
+
+    return bare_text(parts, &tags, next);
+}
+
 /* True where an argument is bare text, as the parser of answers sees it. */
 static bool is_bare(const json_t *schema)
 {

@@ -18,4 +18,7 @@ typedef struct tsr_call_choice {
  */
 int32_t tsr_calls_of(tsr_json_parts *parts, const tsr_call_choice *choice, int32_t next);
 
+/* Any text that has no `tag` in it, then the tag. */
+int32_t tsr_text_until(tsr_json_parts *parts, const char *tag, int32_t next);
+
 #endif

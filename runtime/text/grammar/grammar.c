@@ -39,25 +39,40 @@ static int32_t calls_of(tsr_json_parts *parts, const json_t *calls)
     return tsr_calls_of(parts, &choice, TSR_NODE_RETURN);
 }
 
+static int32_t answer_of(tsr_json_parts *parts, const json_t *wanted)
+{
+    tsr_grammar_program *p = parts->program;
+    const json_t *given = NULL;
+
+    if ((given = json_object_get(wanted, "json")) != NULL)
+        return tsr_schema_value(parts, given, TSR_NODE_RETURN);
+    if (json_is_true(json_object_get(wanted, "json_object")))
+        return tsr_json_object(parts, TSR_NODE_RETURN);
+    if ((given = json_object_get(wanted, "choice")) != NULL)
+        return choice_of(p, given);
+    if ((given = json_object_get(wanted, "calls")) != NULL)
+        return calls_of(parts, given);
+    if (json_is_string(given = json_object_get(wanted, "regex")))
+        return tsr_regex_text(p, json_string_value(given), TSR_NODE_RETURN);
+    tsr_program_refuse(p, "it is nothing that an answer can be held to");
+    return TSR_NODE_NEVER;
+}
+
 tsr_status tsr_grammar_compile(const json_t *wanted, tsr_grammar_program *ret_program)
 {
     tsr_grammar_program *p = ret_program;
-    const json_t *given = NULL;
-    int32_t start = TSR_NODE_NEVER;
 
     tsr_program_begin(p);
     tsr_json_parts parts = tsr_json_parts_of(p);
-    if ((given = json_object_get(wanted, "json")) != NULL)
-        start = tsr_json_space(&parts, tsr_schema_value(&parts, given, TSR_NODE_RETURN));
-    else if (json_is_true(json_object_get(wanted, "json_object")))
-        start = tsr_json_space(&parts, tsr_json_object(&parts, TSR_NODE_RETURN));
-    else if ((given = json_object_get(wanted, "choice")) != NULL)
-        start = choice_of(p, given);
-    else if ((given = json_object_get(wanted, "calls")) != NULL)
-        start = tsr_json_space(&parts, calls_of(&parts, given));
-    else if (json_is_string(given = json_object_get(wanted, "regex")))
-        start = tsr_regex_text(p, json_string_value(given), TSR_NODE_RETURN);
-    else
-        tsr_program_refuse(p, "it is nothing that an answer can be held to");
+    /* Models begin JSON, and whatever comes behind a thought, with a line end or two. */
+    const int32_t bare = answer_of(&parts, wanted);
+    const int32_t spaced = tsr_json_space(&parts, bare);
+    const bool is_text =
+        json_object_get(wanted, "choice") != NULL || json_object_get(wanted, "regex") != NULL;
+    int32_t start = is_text && json_object_get(wanted, "after") == NULL ? bare : spaced;
+    if (json_is_true(json_object_get(wanted, "thinks")) && bare != TSR_NODE_NEVER) {
+        const int32_t thought = tsr_text_until(&parts, tsr_think_close, spaced);
+        start = tsr_add_split(p, tsr_add_word(p, tsr_think_open, thought), start);
+    }
     return tsr_program_end(p, start);
 }

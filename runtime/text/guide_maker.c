@@ -5,7 +5,7 @@
  *
  *   outputs   | free ... </think> | held to the grammar ... |
  */
-#include "runtime/text/grammar/guide_maker.h"
+#include "runtime/text/guide_maker.h"
 
 #include "runtime/base/json_file.h"
 #include "runtime/text/grammar/grammar.h"
@@ -45,6 +45,31 @@ typedef struct guide {
     bool is_free;
 } guide;
 
+static tsr_status open_automaton(tsr_grammar_program *program, tsr_automaton **ret_automaton)
+{
+    const tsr_status st = tsr_automaton_open(program, ret_automaton);
+
+    if (st != TSR_ERR_CAPACITY)
+        return st;
+    tsr_program_refuse(program, "it begins in more ways than there is room for");
+    return TSR_ERR_ARG;
+}
+
+tsr_status tsr_guide_check(const json_t *wanted, char *refusal, size_t refusal_bytes)
+{
+    tsr_grammar_program program;
+    tsr_automaton *automaton = NULL;
+
+    tsr_status st = tsr_grammar_compile(wanted, &program);
+    if (st == TSR_OK)
+        st = open_automaton(&program, &automaton);
+    if (st == TSR_ERR_ARG)
+        (void)snprintf(refusal, refusal_bytes, "%s", program.refusal);
+    tsr_automaton_close(automaton);
+    tsr_program_close(&program);
+    return st;
+}
+
 static void close_machine(machine *m)
 {
     if (m == NULL)
@@ -74,17 +99,13 @@ static tsr_status fill_machine(const tsr_guide_maker *maker, const char *text, m
     m->text = strdup(text);
     if (m->text == NULL)
         return TSR_ERR_MEMORY;
-    if (strlen(text) > TSR_GRAMMAR_MOST_BYTES) {
-        tsr_program_refuse(&m->program, "it is longer than %d bytes", TSR_GRAMMAR_MOST_BYTES);
+    if (strlen(text) > TSR_GUIDE_MOST_BYTES) {
+        tsr_program_refuse(&m->program, "it is longer than %d bytes", TSR_GUIDE_MOST_BYTES);
         return TSR_ERR_ARG;
     }
     tsr_status st = compile(text, m);
     if (st == TSR_OK)
-        st = tsr_automaton_open(&m->program, &m->automaton);
-    if (st == TSR_ERR_CAPACITY) {
-        tsr_program_refuse(&m->program, "it begins in more ways than there is room for");
-        return TSR_ERR_ARG;
-    }
+        st = open_automaton(&m->program, &m->automaton);
     return st == TSR_OK ? tsr_token_masks_open(&maker->table, m->automaton, &m->masks) : st;
 }
 
