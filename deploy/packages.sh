@@ -11,7 +11,7 @@ packages_test="libcmocka-dev python3 python3-jsonschema python3-yaml ccache mand
 
 # What some tests are skipped without: a Slurm of one node, which a test starts for itself. They bring
 # services along, so only root's machines (containers, CI) get them.
-packages_services="slurmctld slurmd slurm-client"
+packages_services="slurmctld slurmd slurm-client libpmix-dev"
 
 # To compute on NVIDIA GPUs, from NVIDIA's package repository: the toolkit, and NCCL where there are several.
 packages_gpu="cuda-toolkit libnccl-dev libnccl2"

@@ -42,7 +42,7 @@ def holder(name, kinds):
     if process.stdout.readline() != "there\n":
         process.kill()
         raise NoHosts(process.communicate()[1].strip() or "no namespaces")
-    return process, ["nsenter", "-t", str(process.pid), *(kind for kind in kinds)]
+    return process, ["nsenter", "-t", str(process.pid), "--root", "--wd", *kinds]
 
 
 def do(command):

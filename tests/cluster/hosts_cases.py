@@ -89,8 +89,12 @@ def answers(path):
     return found
 
 
-def has_begun(job, output):
-    until(lambda: output.exists() and output.stat().st_size > 0, "no answer comes", 60)
+def has_begun(batch, output):
+    def answered():
+        expect(batch.poll(), None)
+        return output.exists() and output.stat().st_size > 0
+
+    until(answered, "no answer comes", 60)
 
 
 def they_give_the_bytes_of_one_rank(job):
@@ -113,7 +117,7 @@ def a_host_whose_link_is_cut_is_named_and_the_batch_resumed(job):
     job.alone("run", job.model, "--input", job.folder / "requests", "--output", job.folder / "all")
     output = job.folder / "cut"
     batch = job.batch(output)
-    has_begun(job, output)
+    has_begun(batch, output)
     job.hosts.link(2, "down")
     ended(job, batch, [8], STEP_TIMEOUT + 15, r"ranks 4, 5 did not come within \d+ ms")
     job.hosts.link(2, "up")
@@ -130,7 +134,7 @@ def a_host_whose_link_is_cut_is_named_and_the_batch_resumed(job):
 def a_host_that_dies_ends_the_batch_and_it_is_resumed(job):
     output = job.folder / "died"
     batch = job.batch(output)
-    has_begun(job, output)
+    has_begun(batch, output)
     job.hosts.kill(3)
     ended(job, batch, LOST, STEP_TIMEOUT + 5, r"10\.77\.0\.4|node3|daemon")
     job.hosts.start_server(3)
@@ -161,6 +165,7 @@ class Server:
         try:
             return self.ask("GET", "/health").status == 200
         except OSError:
+            expect(self.process.poll(), None)
             return False
 
     def complete(self, in_the_middle):

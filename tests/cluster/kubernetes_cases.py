@@ -263,7 +263,7 @@ class Pod:
         """A command in the namespaces of process 1."""
         children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         first = children.read_text().split()[0]
-        return subprocess.Popen(["nsenter", "-t", first, "--pid", "--mount", *command])
+        return subprocess.Popen(["nsenter", "-t", first, "--root", "--wd", "--pid", "--mount", *command])
 
     def status(self, probe):
         path = self.launcher[probe]["httpGet"]["path"]
