@@ -40,7 +40,8 @@ static bool has_avx2(void)
 static bool has_avx512(void)
 {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vnni");
 }
 #endif
 
@@ -187,7 +188,7 @@ tsr_status tsr_device_open_cpu(int32_t threads, tsr_cpu_isa isa, tsr_device **re
     }
     if (table == NULL) {
         tsr_log(TSR_LOG_ERROR, "this processor has no %s; leave the instruction set to auto",
-                isa == TSR_CPU_AVX512 ? "AVX-512 (F, BW, VL, DQ)" : "AVX2 with FMA and F16C");
+                isa == TSR_CPU_AVX512 ? "AVX-512 (F, BW, VL, DQ, VNNI)" : "AVX2 with FMA and F16C");
         return TSR_ERR_DEVICE;
     }
     tsr_cpu_device *cpu = calloc(1, sizeof(*cpu));

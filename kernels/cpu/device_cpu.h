@@ -22,6 +22,7 @@ typedef struct tsr_cpu_isa_table {
     const char *name;
     tsr_op_table ops;
     const tsr_cpu_format *const *format; /* [TSR_WEIGHT_FORMAT_COUNT] */
+    const tsr_cpu_format *(*format_of)(const tsr_linear *linear);
 } tsr_cpu_isa_table;
 
 extern const tsr_cpu_isa_table tsr_cpu_isa_table_plain;

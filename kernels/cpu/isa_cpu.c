@@ -24,4 +24,5 @@ const tsr_cpu_isa_table ISA(tsr_cpu_isa_table) = {
             .sample = ISA(tsr_sample_cpu),
         },
     .format = ISA(tsr_cpu_formats),
+    .format_of = ISA(tsr_cpu_format_of),
 };

@@ -1,5 +1,6 @@
 /*
- * Sixteen float lanes: the one canonical order in which this backend adds.
+ * Sixteen float lanes: the canonical order in which this backend adds (NVFP4 weights over FP4 rows
+ * have another: fp4.h).
  *
  *   element   0  1  2 ... 15 | 16 17 18 ... 31 | ...
  *   lane      0  1  2 ... 15 |  0  1  2 ... 15 | ...     lane l takes elements i with i % 16 == l,

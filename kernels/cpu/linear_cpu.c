@@ -1,9 +1,10 @@
 /*
  * Linears over rows of f32, the weights in their stored format.
  *
- * The unit of work is a tile of 4 rows of W. For a few tokens it is streamed: decoded in registers,
- * once. For many it is decoded into the thread's memory, then meets one block of tokens after
- * another; the blocks are small enough to stay in the cache across tiles.
+ * The unit of work is a tile of rows of W, 4 or 16. For a few tokens it is streamed: decoded in
+ * registers, once; where rows are FP4 too (fp4.h), for any number of them. For many it is decoded
+ * into the thread's memory, then meets one block of tokens after another; the blocks are small
+ * enough to stay in the cache across tiles.
  *
  *   y = dot * (scale of the token * (scale of the row * unit)) + bias      in that order
  */
@@ -17,6 +18,9 @@
 /* Floats of x that should stay in a core's cache; tokens of one block. */
 enum { CACHED_FLOATS = 131072, BLOCK_LEAST = 24, BLOCK_MOST = 96 };
 
+/* Rows of a tile at most; of a linear whose rows are FP4, tokens of one call at most. */
+enum { TILE_MOST = 16, STREAM_BLOCK = 32 };
+
 /* What a tile costs beside its tokens, in tokens: decoding. */
 enum { TILE_COST = 8 };
 
@@ -29,18 +33,19 @@ typedef struct tile_run {
 
 static int64_t tiles_of(const tsr_linear_job *job)
 {
-    return tsr_pieces(job->linear->out, TSR_CPU_TILE);
+    return tsr_pieces(job->linear->out, ISA(tsr_cpu_format_of)(job->linear)->tile);
 }
 
 static int64_t tile_cost(const tsr_linear_job *job)
 {
-    return ((int64_t)job->tokens + TILE_COST) * job->linear->in;
+    const int64_t elements = (int64_t)job->linear->in * ISA(tsr_cpu_format_of)(job->linear)->tile;
+    return (job->tokens + TILE_COST) * elements;
 }
 
 /* Row scales of a tile, unit included, and its biases. */
 typedef struct tile_ends {
-    float scale[TSR_CPU_TILE];
-    float bias[TSR_CPU_TILE];
+    float scale[TILE_MOST];
+    float bias[TILE_MOST];
 } tile_ends;
 
 static tile_ends ends_of(const tsr_linear *linear, const tsr_cpu_format *format, int32_t first,
@@ -55,14 +60,14 @@ static tile_ends ends_of(const tsr_linear *linear, const tsr_cpu_format *format,
     return ends;
 }
 
-/* Writes the answers of tokens t0 .. t0 + tokens from their dots [tokens, TSR_CPU_TILE]. */
+/* Writes the answers of tokens t0 .. t0 + tokens from their dots [tokens, tile]. */
 static void finish_tile(const tsr_linear_job *job, int32_t first, int32_t rows, int32_t t0,
                         int32_t tokens, const float *dots)
 {
-    const tsr_cpu_format *format = ISA(tsr_cpu_formats)[job->linear->format];
+    const tsr_cpu_format *format = ISA(tsr_cpu_format_of)(job->linear);
     const tile_ends ends = ends_of(job->linear, format, first, rows);
 
-    for (int32_t t = t0; t < t0 + tokens; t++, dots += TSR_CPU_TILE) {
+    for (int32_t t = t0; t < t0 + tokens; t++, dots += format->tile) {
         const size_t row = (size_t)(job->row_of != NULL ? job->row_of[t] : t);
         const float scale = job->scale != NULL ? job->scale[t] : 1.0F;
         float *y = job->y + row * job->y_stride + (size_t)first;
@@ -73,21 +78,26 @@ static void finish_tile(const tsr_linear_job *job, int32_t first, int32_t rows, 
     }
 }
 
-static int32_t tile_rows(const tsr_linear *linear, int32_t first)
+static int32_t rows_of_tile(const tsr_linear *linear, int32_t first, int32_t tile)
 {
-    return linear->out - first < TSR_CPU_TILE ? linear->out - first : TSR_CPU_TILE;
+    return linear->out - first < tile ? linear->out - first : tile;
 }
 
 static void stream_tiles(const tsr_linear_job *job, int64_t first_tile, int64_t last_tile)
 {
-    const tsr_cpu_format *format = ISA(tsr_cpu_formats)[job->linear->format];
-    float dots[STREAM_MOST * TSR_CPU_TILE];
+    const tsr_cpu_format *format = ISA(tsr_cpu_format_of)(job->linear);
+    float dots[STREAM_BLOCK * TILE_MOST];
 
     for (int64_t tile = first_tile; tile < last_tile; tile++) {
-        const int32_t first = (int32_t)(tile * TSR_CPU_TILE);
-        const int32_t rows = tile_rows(job->linear, first);
-        format->stream(job, first, rows, dots);
-        finish_tile(job, first, rows, 0, job->tokens, dots);
+        const int32_t first = (int32_t)tile * format->tile;
+        const int32_t rows = rows_of_tile(job->linear, first, format->tile);
+        for (int32_t t0 = 0; t0 < job->tokens; t0 += STREAM_BLOCK) {
+            tsr_linear_job part = *job;
+            part.x = job->x + (size_t)t0 * (size_t)job->linear->in;
+            part.tokens = tsr_smaller(job->tokens - t0, STREAM_BLOCK);
+            format->stream(&part, first, rows, dots);
+            finish_tile(job, first, rows, t0, part.tokens, dots);
+        }
     }
 }
 
@@ -103,7 +113,7 @@ static int32_t block_tokens(int32_t in)
 static void decode_tiles(const tsr_linear_job *job, int64_t first_tile, int64_t last_tile,
                          float *decoded)
 {
-    const tsr_cpu_format *format = ISA(tsr_cpu_formats)[job->linear->format];
+    const tsr_cpu_format *format = ISA(tsr_cpu_format_of)(job->linear);
     const int32_t in = job->linear->in;
     const int32_t block = block_tokens(in);
     float dots[BLOCK_MOST * TSR_CPU_TILE];
@@ -121,7 +131,7 @@ static void decode_tiles(const tsr_linear_job *job, int64_t first_tile, int64_t 
         };
         for (int64_t tile = first_tile; tile < last_tile; tile++) {
             const int32_t first = (int32_t)(tile * TSR_CPU_TILE);
-            const int32_t rows = tile_rows(job->linear, first);
+            const int32_t rows = rows_of_tile(job->linear, first, TSR_CPU_TILE);
             format->decode(job->linear, first, rows, decoded);
             ISA(tsr_dots_run)(&d, rows, tokens);
             finish_tile(job, first, rows, t0, tokens, dots);
@@ -150,7 +160,7 @@ static void tile_share(const void *context, int32_t thread, int32_t threads)
         const int64_t first = tsr_smaller_64(tiles, tiles_begun(mine.first - begin, cost));
         const int64_t last = tsr_smaller_64(tiles, tiles_begun(mine.last - begin, cost));
         begin += tiles * cost;
-        if (job->tokens <= STREAM_MOST)
+        if (job->tokens <= ISA(tsr_cpu_format_of)(job->linear)->stream_most)
             stream_tiles(job, first, last);
         else
             decode_tiles(job, first, last, decoded);

@@ -8,13 +8,17 @@
 #include "kernels/cpu/isa.h"
 
 /*
- * One row as it meets the weight, in f32: x * pre_quant_scale, then the values of its codes.
- * Returns the scale that is left for the epilogue. `to` may be `x`.
+ * One row as it meets the weight: x * pre_quant_scale, then the values of its codes in f32, or
+ * groups of codes (fp4.h) in the same room. Returns the scale that is left for the epilogue. `to`
+ * may be `x`.
  */
 float ISA(tsr_quantize_row)(const tsr_linear *linear, const float *x, float *to);
 
 /* True when rows have to pass tsr_quantize_row before they meet the weight. */
 bool tsr_linear_changes_rows(const tsr_linear *linear);
+
+/* True when weight and rows meet as integers: NVFP4 both. */
+bool tsr_linear_meets_fp4(const tsr_linear *linear);
 
 /* True when both see the same quantized rows. */
 bool tsr_linears_share_rows(const tsr_linear *a, const tsr_linear *b);

@@ -125,7 +125,7 @@ static void load_share(const void *context, int32_t thread, int32_t threads)
 static tsr_status load_weight(tsr_cpu_device *cpu, const tsr_linear *linear,
                               const tsr_linear_rows *rows, void *to)
 {
-    const tsr_cpu_format *f = cpu->isa->format[linear->format];
+    const tsr_cpu_format *f = cpu->isa->format_of(linear);
     atomic_bool refused = false;
     const load_run run = {
         .load = f->load,
@@ -133,7 +133,7 @@ static tsr_status load_weight(tsr_cpu_device *cpu, const tsr_linear *linear,
         .rows = rows,
         .to = to,
         .row_bytes = (size_t)tsr_weight_bytes(linear->format, 1, linear->in),
-        .step = f->row_step * TSR_CPU_TILE,
+        .step = f->row_step * f->tile,
         .refused = &refused,
     };
 
@@ -145,7 +145,7 @@ static tsr_status load_weight(tsr_cpu_device *cpu, const tsr_linear *linear,
 tsr_status tsr_load_rows_cpu(tsr_device *device, const tsr_linear *linear, void *memory,
                              const tsr_linear_rows *rows, tsr_stream s)
 {
-    const tsr_cpu_format *f = tsr_cpu(device)->isa->format[linear->format];
+    const tsr_cpu_format *f = tsr_cpu(device)->isa->format_of(linear);
     const linear_layout at =
         layout_of(linear->format, linear->out, linear->in, linear->bias != NULL);
     unsigned char *front = memory;

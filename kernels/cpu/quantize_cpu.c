@@ -1,6 +1,7 @@
 /*
- * Quantization of activations: the CPU's definition of each mode. Values stay f32; what a code
- * cannot hold is rounded away here, what all codes of a row share is the row's scale.
+ * Quantization of activations: the CPU's definition of each mode. Values stay f32, but for nvfp4 that
+ * meets nvfp4, where they become integer codes (fp4.h); what a code cannot hold is rounded away here,
+ * what all codes of a row share is the row's scale.
  *
  *   mode        value                               scale of the row
  *   none        x                                   1
@@ -12,6 +13,7 @@
  */
 #include "kernels/cpu/linear_cpu.h"
 
+#include "kernels/cpu/fp4.h"
 #include "kernels/cpu/lane_math.h"
 
 #include <string.h>
@@ -62,18 +64,63 @@ static void to_e4m3_groups(const float *x, float *to, int32_t count)
     }
 }
 
+/* Sixteen values by their own scale. */
+typedef struct nvfp4_group {
+    lanes value; /* of E2M1; 0 where the scale is */
+    lanes scale; /* f, in every lane */
+} nvfp4_group;
+
+TSR_INLINE nvfp4_group nvfp4_of(lanes values, float input_scale)
+{
+    const float most = lanes_peak(lanes_abs(values));
+    const lanes f = lanes_round_e4m3(
+        lanes_div(lanes_div(lanes_set(most), lanes_set(6.0F)), lanes_set(input_scale)));
+    const lanes step = lanes_mul(f, lanes_set(input_scale));
+
+    if (lanes_peak(step) == 0.0F)
+        return (nvfp4_group){lanes_set(0.0F), lanes_set(0.0F)};
+    return (nvfp4_group){lanes_round_e2m1(lanes_div(values, step)), f};
+}
+
 static void to_nvfp4(const float *x, float *to, int32_t count, float input_scale)
 {
     for (int32_t i = 0; i < count; i += LANES) {
-        const lanes values = lanes_load(x + i);
-        const float most = lanes_peak(lanes_abs(values));
-        const lanes f = lanes_round_e4m3(
-            lanes_div(lanes_div(lanes_set(most), lanes_set(6.0F)), lanes_set(input_scale)));
-        const lanes step = lanes_mul(f, lanes_set(input_scale));
-        if (lanes_peak(step) == 0.0F)
-            lanes_store(to + i, lanes_set(0.0F));
-        else
-            lanes_store(to + i, lanes_mul(lanes_round_e2m1(lanes_div(values, step)), f));
+        const nvfp4_group g = nvfp4_of(lanes_load(x + i), input_scale);
+        lanes_store(to + i, lanes_mul(g.value, g.scale));
+    }
+}
+
+/* A NaN is no integer: its group's scale is one instead, and so is every answer then. */
+TSR_INLINE fp4_group fp4_of(nvfp4_group g)
+{
+    const float nan_or_zero = lanes_sum(lanes_sub(g.value, g.value));
+    float twice[LANES];
+    fp4_group to = {.offset = 0};
+
+    if (nan_or_zero == 0.0F)
+        lanes_store(twice, lanes_add(g.value, g.value));
+    else
+        lanes_store(twice, lanes_set(0.0F));
+    for (size_t i = 0; i < 4; i++) {
+        to.code[i] = (int8_t)twice[2 * i];
+        to.code[4 + i] = (int8_t)twice[2 * i + 1];
+        to.code[8 + i] = (int8_t)twice[2 * i + 8];
+        to.code[12 + i] = (int8_t)twice[2 * i + 9];
+    }
+    for (size_t i = 0; i < FP4_GROUP; i++)
+        to.offset -= FP4_MOST * to.code[i];
+    to.scale = lanes_peak(g.scale) + nan_or_zero;
+    return to;
+}
+
+/* In place too: a group is smaller than the floats that it comes from. */
+static void to_fp4(const float *x, float *to, int32_t count, float input_scale)
+{
+    unsigned char *at = (unsigned char *)to;
+
+    for (int32_t i = 0; i < count; i += LANES, at += sizeof(fp4_group)) {
+        const fp4_group g = fp4_of(nvfp4_of(lanes_load(x + i), input_scale));
+        memcpy(at, &g, sizeof(g));
     }
 }
 
@@ -96,7 +143,10 @@ float ISA(tsr_quantize_row)(const tsr_linear *linear, const float *x, float *to)
         to_e4m3_groups(x, to, in);
         return 1.0F;
     case TSR_ACTIVATION_NVFP4:
-        to_nvfp4(x, to, in, linear->input_scale);
+        if (tsr_linear_meets_fp4(linear))
+            to_fp4(x, to, in, linear->input_scale);
+        else
+            to_nvfp4(x, to, in, linear->input_scale);
         return linear->input_scale;
     case TSR_ACTIVATION_NONE:
     case TSR_ACTIVATION_COUNT:

@@ -46,13 +46,14 @@ static void must(tsr_status st)
 }
 
 /* Random codes that are no NaN; as BF16 they are small numbers. */
-static void load(bench *b, tsr_weight_format format)
+static void load(bench *b, tsr_weight_format format, tsr_activation activation)
 {
     const size_t bytes = (size_t)tsr_cpu_linear_bytes(format, OUT, IN, false, false);
     void *weight = bytes_like((size_t)OUT * IN * 4, 0x3f);
     void *scales = bytes_like((size_t)OUT * IN, 0x3f);
     const tsr_linear_source source = {
         .format = format,
+        .activation = activation,
         .out = OUT,
         .in = IN,
         .weight = weight,
@@ -88,17 +89,18 @@ static double seconds_of(bench *b, int32_t tokens)
     return best;
 }
 
-static void bench_format(bench *b, tsr_weight_format format, double limit)
+static void bench_format(bench *b, tsr_weight_format format, tsr_activation activation,
+                         double limit)
 {
     static const int32_t tokens[] = {1, 2, 4, 8, 32, MOST_TOKENS};
     const double bytes = (double)tsr_cpu_linear_bytes(format, OUT, IN, false, false);
 
-    load(b, format);
+    load(b, format, activation);
     for (size_t i = 0; i < sizeof(tokens) / sizeof(tokens[0]); i++) {
         const double seconds = seconds_of(b, tokens[i]);
-        printf("%-12s %4d tokens %8.3f ms  %6.2f GB/s  %5.2f of the memory's  %7.1f GFLOP/s\n",
-               tsr_weight_format_name(format), (int)tokens[i], seconds * 1e3,
-               bytes / seconds * 1e-9, bytes / seconds / limit,
+        printf("%-8s %-7s %4d tokens %8.3f ms  %6.2f GB/s  %5.2f of the memory's  %7.1f GFLOP/s\n",
+               tsr_weight_format_name(format), tsr_activation_name(activation), (int)tokens[i],
+               seconds * 1e3, bytes / seconds * 1e-9, bytes / seconds / limit,
                2.0 * OUT * IN * (double)tokens[i] / seconds * 1e-9);
     }
     for (int i = 0; i < COPIES; i++)
@@ -133,8 +135,11 @@ int main(int argc, char **argv)
     must(tsr_device_read_bandwidth(b.device, READ_BYTES, &limit));
     printf("%s; memory read %.2f GB/s\n", tsr_device_name(b.device), limit * 1e-9);
     for (int f = TSR_WEIGHT_F16; f < TSR_WEIGHT_FORMAT_COUNT; f++) {
-        if (argc < 4 || strcmp(argv[3], tsr_weight_format_name((tsr_weight_format)f)) == 0)
-            bench_format(&b, (tsr_weight_format)f, limit);
+        if (argc > 3 && strcmp(argv[3], tsr_weight_format_name((tsr_weight_format)f)) != 0)
+            continue;
+        bench_format(&b, (tsr_weight_format)f, TSR_ACTIVATION_NONE, limit);
+        if (f == TSR_WEIGHT_NVFP4)
+            bench_format(&b, TSR_WEIGHT_NVFP4, TSR_ACTIVATION_NVFP4, limit);
     }
     tsr_device_free(b.device, b.x);
     tsr_device_free(b.device, b.y);

@@ -186,6 +186,45 @@ static void every_e4m3_block_scale_decodes(void **state)
     sample_linear_free(l);
 }
 
+/* Dots in integers. */
+static const sample_kind fp4_by_fp4 = {TSR_WEIGHT_NVFP4, TSR_ACTIVATION_NVFP4, true, true};
+
+static void fp4_by_fp4_meets_its_definition_in_every_shape(void **state)
+{
+    static const struct {
+        int32_t out, in, tokens;
+    } shapes[] = {{16, 16, 1}, {1, 32, 2}, {33, 144, 23}, {64, 256, 9}, {15, 128, 40}};
+    sample_random r = {14};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
+        check_kind(&r, fp4_by_fp4, shapes[i].out, shapes[i].in, shapes[i].tokens);
+}
+
+/* NaN is no integer, but no answer may look as if it had been a number. */
+static void a_nan_in_a_row_of_fp4_reaches_every_answer(void **state)
+{
+    enum { OUT = 17, IN = 48 };
+    sample_random r = {15};
+    sample_linear *l = sample_linear_new(&r, fp4_by_fp4, OUT, IN);
+    float x[IN];
+    float y[OUT];
+
+    (void)state;
+    sample_floats(&r, x, IN, 1.0F);
+    x[21] = NAN;
+    for (int i = 0; i < SAMPLE_DEVICES; i++) {
+        tsr_device *device = sample_device(i, &sample_shape);
+        if (device == NULL)
+            continue;
+        run_linear(device, l, x, y, 1);
+        for (int o = 0; o < OUT; o++)
+            assert_true(isnan(y[o]));
+        sample_close(device);
+    }
+    sample_linear_free(l);
+}
+
 static void a_row_alone_has_the_bits_it_has_in_a_batch(void **state)
 {
     enum { OUT = 33, IN = 144, TOKENS = 23 };
@@ -196,10 +235,11 @@ static void a_row_alone_has_the_bits_it_has_in_a_batch(void **state)
 
     (void)state;
     sample_floats(&r, x, (size_t)TOKENS * IN, 1.0F);
-    for (int f = 0; f < TSR_WEIGHT_FORMAT_COUNT; f++) {
+    for (int f = 0; f <= TSR_WEIGHT_FORMAT_COUNT; f++) {
         const sample_kind kind = {(tsr_weight_format)f, (tsr_activation)(f % TSR_ACTIVATION_COUNT),
                                   true, true};
-        sample_linear *l = sample_linear_new(&r, kind, OUT, IN);
+        const bool last = f == TSR_WEIGHT_FORMAT_COUNT;
+        sample_linear *l = sample_linear_new(&r, last ? fp4_by_fp4 : kind, OUT, IN);
         for (int i = 0; i < SAMPLE_DEVICES; i++) {
             tsr_device *device = sample_device(i, &sample_shape);
             if (device == NULL)
@@ -409,6 +449,8 @@ int main(void)
         cmocka_unit_test(every_shape_gives_the_same_bits_on_every_device),
         cmocka_unit_test(every_e4m3_and_e2m1_code_decodes),
         cmocka_unit_test(every_e4m3_block_scale_decodes),
+        cmocka_unit_test(fp4_by_fp4_meets_its_definition_in_every_shape),
+        cmocka_unit_test(a_nan_in_a_row_of_fp4_reaches_every_answer),
         cmocka_unit_test(a_row_alone_has_the_bits_it_has_in_a_batch),
         cmocka_unit_test(rows_of_zeros_give_the_bias_and_no_nan),
         cmocka_unit_test(linears_together_have_the_bits_of_each_alone),

@@ -131,8 +131,12 @@ static void rows_in_pieces_are_the_rows_at_once(void **state)
     tsr_device *device = sample_device(0, &sample_shape);
 
     (void)state;
-    for (int f = 0; f < TSR_WEIGHT_FORMAT_COUNT; f++) {
-        const sample_kind kind = {(tsr_weight_format)f, TSR_ACTIVATION_NONE, true, true};
+    for (int f = 0; f <= TSR_WEIGHT_FORMAT_COUNT; f++) {
+        /* NVFP4 is kept in its own way where rows are FP4 too. */
+        const sample_kind kind =
+            f < TSR_WEIGHT_FORMAT_COUNT
+                ? (sample_kind){(tsr_weight_format)f, TSR_ACTIVATION_NONE, true, true}
+                : (sample_kind){TSR_WEIGHT_NVFP4, TSR_ACTIVATION_NVFP4, true, true};
         sample_linear *l = sample_linear_new(&r, kind, 261, 144);
         const size_t bytes =
             (size_t)tsr_device_linear_bytes(device, kind.format, 261, 144, true, true);

@@ -17,18 +17,23 @@ struct tsr_cpu_format {
     uint64_t (*weight_bytes)(tsr_weight_format format, int32_t out, int32_t in);
     uint64_t (*scale_bytes)(tsr_weight_format format, int32_t out, int32_t in);
 
-    /* Rows of W that are laid out together. */
+    /* Rows of W that are loaded together. */
     int32_t row_step;
+
+    /* Rows of W that are computed together, and tokens up to which `stream` does it. */
+    int32_t tile;
+    int32_t stream_most;
 
     /* Rows of W, and of its scales (never called where there is no array of them), from the
      * checkpoint's layout to ours, which begins at `to`. TSR_ERR_CHECKPOINT: NaN or infinity. */
     tsr_status (*load)(const tsr_linear *linear, const tsr_linear_rows *rows, void *to);
     tsr_status (*load_scales)(const tsr_linear *linear, const tsr_linear_rows *rows, void *to);
 
-    /* Rows first .. first + rows of W in f32, exactly, row after row of `in`; all of one tile. */
+    /* Rows first .. first + rows of W in f32, exactly, row after row of `in`; all of one tile. NULL
+     * where every number of tokens is streamed. */
     void (*decode)(const tsr_linear *linear, int32_t first, int32_t rows, float *to);
 
-    /* dots[t * TSR_CPU_TILE + r] = dot of row first + r and x[t], r < rows, t < tokens, reading the
+    /* dots[t * tile + r] = dot of row first + r and x[t], r < rows, t < tokens, reading the
      * weight once: for few tokens. All rows of one tile. */
     void (*stream)(const tsr_linear_job *job, int32_t first, int32_t rows, float *dots);
 
@@ -45,6 +50,12 @@ extern const tsr_cpu_format ISA(tsr_cpu_format_fp8_block);
 extern const tsr_cpu_format ISA(tsr_cpu_format_nvfp4);
 
 extern const tsr_cpu_format *const ISA(tsr_cpu_formats)[TSR_WEIGHT_FORMAT_COUNT];
+
+/* Weights that meet rows in integers: what the table's row is replaced by. */
+extern const tsr_cpu_format ISA(tsr_cpu_format_nvfp4_fp4);
+
+/* How a linear is kept and computed: the table's row of its format, but for what its rows allow. */
+const tsr_cpu_format *ISA(tsr_cpu_format_of)(const tsr_linear *linear);
 
 /* load_scales of formats that keep f32 scales as the file has them. */
 tsr_status ISA(tsr_cpu_load_f32_scales)(const tsr_linear *linear, const tsr_linear_rows *rows,

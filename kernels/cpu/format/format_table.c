@@ -4,6 +4,7 @@
 #include "kernels/cpu/format/format_cpu.h"
 #include "kernels/cpu/format/tile.h"
 #include "kernels/cpu/lanes.h"
+#include "kernels/cpu/linear_cpu.h"
 
 #include <math.h>
 #include <string.h>
@@ -17,6 +18,12 @@ const tsr_cpu_format *const ISA(tsr_cpu_formats)[TSR_WEIGHT_FORMAT_COUNT] = {
     [TSR_WEIGHT_FP8_BLOCK] = &ISA(tsr_cpu_format_fp8_block),
     [TSR_WEIGHT_NVFP4] = &ISA(tsr_cpu_format_nvfp4),
 };
+
+const tsr_cpu_format *ISA(tsr_cpu_format_of)(const tsr_linear *linear)
+{
+    return tsr_linear_meets_fp4(linear) ? &ISA(tsr_cpu_format_nvfp4_fp4)
+                                        : ISA(tsr_cpu_formats)[linear->format];
+}
 
 tsr_status ISA(tsr_cpu_load_f32_scales)(const tsr_linear *linear, const tsr_linear_rows *rows,
                                         void *to)
@@ -44,7 +51,7 @@ tsr_status ISA(tsr_cpu_load_e4m3)(const tsr_linear *linear, const tsr_linear_row
 
     if (ISA(tsr_cpu_has_e4m3_nan)(rows->bytes, (uint64_t)rows->count * (uint64_t)linear->in))
         return TSR_ERR_CHECKPOINT;
-    tiles_copy(&tiles, LANES);
+    tiles_copy(&tiles, TSR_CPU_TILE, LANES);
     return TSR_OK;
 }
 

@@ -1,7 +1,7 @@
 /*
- * How rows of a weight lie: tiles of TSR_CPU_TILE rows, one after the other, and inside a tile the
- * rows interleaved by units (16 elements, or what a format reads at once), so that whoever computes
- * a tile reads memory in one sequential stream:
+ * How rows of a weight lie: tiles of rows, one after the other, and inside a tile the rows
+ * interleaved by units (16 elements, or what a format reads at once), so that whoever computes a
+ * tile reads memory in one sequential stream. With four rows:
  *
  *   row-major   r0 u0 | r0 u1 | ... | r1 u0 | r1 u1 | ...
  *   a tile      r0 u0 | r1 u0 | r2 u0 | r3 u0 | r0 u1 | r1 u1 | ...
@@ -22,13 +22,18 @@ typedef struct tile_place {
     size_t step;
 } tile_place;
 
-/* Of a weight with `out` rows of `units` each. */
-TSR_INLINE tile_place tile_place_of(int32_t out, int32_t row, size_t units)
+/* Of a weight with `out` rows of `units` each, in tiles of `tile` rows. */
+TSR_INLINE tile_place tile_place_in(int32_t out, int32_t row, size_t units, int32_t tile)
 {
-    const int32_t first = row / TSR_CPU_TILE * TSR_CPU_TILE;
-    const int32_t height = out - first < TSR_CPU_TILE ? out - first : TSR_CPU_TILE;
+    const int32_t first = row / tile * tile;
+    const int32_t height = out - first < tile ? out - first : tile;
 
     return (tile_place){(size_t)first * units + (size_t)(row - first), (size_t)height};
+}
+
+TSR_INLINE tile_place tile_place_of(int32_t out, int32_t row, size_t units)
+{
+    return tile_place_in(out, row, units, TSR_CPU_TILE);
 }
 
 /* Rows on their way into tiles. */
@@ -51,19 +56,19 @@ TSR_INLINE void tile_copy(unsigned char *to, const unsigned char *from, size_t u
     }
 }
 
-/* All of them; `unit` is the bytes of one, a constant. */
-TSR_INLINE void tiles_copy(const tile_rows *t, size_t unit)
+/* All of them; rows of a tile and bytes of a unit are constants. */
+TSR_INLINE void tiles_copy(const tile_rows *t, int32_t tile, size_t unit)
 {
     const unsigned char *from = t->from;
     const int32_t last = t->first + t->count;
 
     for (int32_t row = t->first; row < last;) {
-        const tile_place place = tile_place_of(t->out, row, t->units);
-        const int32_t left = TSR_CPU_TILE - row % TSR_CPU_TILE;
+        const tile_place place = tile_place_in(t->out, row, t->units, tile);
+        const int32_t left = tile - row % tile;
         const int32_t rows = last - row < left ? last - row : left;
         unsigned char *to = t->to + place.at * unit;
-        if (rows == TSR_CPU_TILE)
-            tile_copy(to, from, t->units, TSR_CPU_TILE, TSR_CPU_TILE, unit);
+        if (rows == tile)
+            tile_copy(to, from, t->units, tile, (size_t)tile, unit);
         else
             tile_copy(to, from, t->units, rows, place.step, unit);
         from += (size_t)rows * t->units * unit;

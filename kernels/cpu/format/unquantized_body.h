@@ -64,7 +64,7 @@ static tsr_status load_plain_rows(const tsr_linear *linear, const tsr_linear_row
 
     if (has_nonfinite(rows->bytes, (uint64_t)rows->count * (uint64_t)linear->in))
         return TSR_ERR_CHECKPOINT;
-    tiles_copy(&tiles, LANES * sizeof(element));
+    tiles_copy(&tiles, TSR_CPU_TILE, LANES * sizeof(element));
     return TSR_OK;
 }
 
