@@ -172,10 +172,12 @@ def missing(suite):
     for tool in ("debootstrap", "ip", "unshare", "nsenter", "setpriv"):
         if not shutil.which(tool):
             return f"no {tool}"
-    alone = subprocess.run(["unshare", "--mount", "--uts", "--net", "mount", "-t", "tmpfs", "tmpfs", "/mnt"],
-                           capture_output=True, check=False)
+    with tempfile.TemporaryDirectory() as folder:
+        script = "mkdir a b c d && mount -t overlay overlay -o lowerdir=a,upperdir=b,workdir=c d && mknod d/null c 1 3"
+        alone = subprocess.run(["unshare", "--mount", "--uts", "--net", "--pid", "--fork", "sh", "-c", script],
+                               cwd=folder, capture_output=True, check=False)
     if alone.returncode != 0:
-        return "namespaces are not allowed here"
+        return "namespaces, overlayfs or device files are not allowed here"
     try:
         with urllib.request.urlopen(f"{mirror()}/dists/{suite}/InRelease", timeout=20) as answer:
             answer.read()

@@ -14,8 +14,6 @@ DOCS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 # A word in backticks that is a path: a known ending or a slash at the end, and a folder in it.
 PATH = re.compile(r"`([\w.*-]+(?:/[\w.*-]+)*/|[\w.-]+/[\w./-]+\.(?:c|h|cu|cuh|py|sh|md|cmake|proto|txt|json))`")
 LINK = re.compile(r"\]\(([^)\s:]+)\)")
-# Folders that other folders are named from.
-BELOW = ("", "runtime", "launch", "tests", "kernels")
 # What a user has, or what is made.
 ELSEWHERE = ("models/", "build/")
 
@@ -38,6 +36,15 @@ def read(root, name):
         return file.read()
 
 
+def paths(root):
+    """Every file and, with a slash behind it, every folder; builds and git's own left out."""
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(("build", ".git"))]
+        where = "/" + os.path.relpath(folder, root) + "/"
+        yield from (where + name for name in files)
+        yield from (f"{where}{name}/" for name in folders)
+
+
 def check_link(root, name, target):
     path, _, anchor = target.partition("#")
     file = os.path.normpath(os.path.join(os.path.dirname(name), path)) if path else name
@@ -50,11 +57,12 @@ def check_link(root, name, target):
 
 def check(root):
     found = []
+    # A page may name them from a folder that it speaks of.
+    there = "\n".join(paths(root)) + "\n"
     for name in documents(root):
         for number, line in enumerate(read(root, name).split("\n"), 1):
             for path in PATH.findall(line):
-                there = any(os.path.exists(os.path.join(root, below, path)) for below in BELOW)
-                if "*" not in path and not there and not path.startswith(ELSEWHERE):
+                if "*" not in path and f"/{path}\n" not in there and not path.startswith(ELSEWHERE):
                     found.append(f"{name}:{number}: names {path}, which is not there")
             for target in LINK.findall(line):
                 said = check_link(root, name, target)
