@@ -21,6 +21,8 @@
 /* A supervisor takes twice three seconds at most to end its ranks. */
 enum { WORDS = 4, WORD_DIGITS = 8, END_MS = 10000, TURN_NS = 10000000, ANY_SIGNAL = 128 };
 
+static const char own_host[] = "127.0.0.1";
+
 static tsr_status make_key(char key[TSR_CHAT_KEY_BYTES])
 {
     uint32_t words[WORDS];
@@ -50,6 +52,7 @@ _Noreturn static void serve(const tsr_chat_server *server, const tsr_gateway_com
     if (nothing >= 0)
         (void)dup2(nothing, STDIN_FILENO);
     config.command = TSR_COMMAND_SERVE;
+    config.host = own_host;
     config.metrics_compat = "none";
     config.shutdown_timeout = 1; /* whoever asked has left */
     config.api_key = (tsr_option_list){.items = {server->key}, .count = 1};
@@ -67,10 +70,10 @@ tsr_status tsr_chat_server_start(const tsr_config *config, const tsr_launch_info
 
     tsr_status st = make_key(server->key);
     if (st == TSR_OK)
-        st = tsr_listen_open("127.0.0.1", 0, &listener, &server->port);
+        st = tsr_listen_open(own_host, 0, &listener, &server->port);
     if (st != TSR_OK)
         return st;
-    (void)snprintf(server->url, sizeof(server->url), "http://127.0.0.1:%d", server->port);
+    (void)snprintf(server->url, sizeof(server->url), "http://%s:%d", own_host, server->port);
     (void)fflush(NULL);
     const pid_t child = fork();
     if (child == 0)
