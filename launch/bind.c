@@ -13,6 +13,7 @@
 #include "launch/bind.h"
 
 #include "runtime/base/log.h"
+#include "runtime/base/machine.h"
 
 #include <stdlib.h>
 
@@ -103,7 +104,9 @@ void tsr_bind_rank(const tsr_host_share *share, bool on_card)
     hwloc_topology_t topology = NULL;
     hwloc_nodeset_t nodes = hwloc_bitmap_alloc();
 
-    const bool anywhere = share->bound || (!on_card && share->ranks_here == 1);
+    /* asked first, for the whole topology takes tens of milliseconds */
+    const bool anywhere =
+        share->bound || (!on_card && share->ranks_here == 1) || !tsr_machine_has_nodes("");
     if (nodes != NULL && !anywhere && hwloc_topology_init(&topology) == 0) {
         /* It would look for X displays, which takes seconds where name lookups are slow. */
         (void)hwloc_topology_set_components(topology, HWLOC_TOPOLOGY_COMPONENTS_FLAG_BLACKLIST,

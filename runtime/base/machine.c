@@ -180,6 +180,16 @@ int32_t tsr_machine_numa_node(const char *root, const char *bus)
     return node > INT32_MAX ? -1 : (int32_t)node;
 }
 
+/* "0", or "0-1", or "0,2" */
+bool tsr_machine_has_nodes(const char *root)
+{
+    char path[FILE_BYTES];
+    char text[TEXT_BYTES] = "";
+
+    (void)snprintf(path, sizeof(path), "%s/sys/devices/system/node/has_cpu", root);
+    return read_line(path, "", text) && strpbrk(text, "-,") != NULL;
+}
+
 int32_t tsr_machine_tcp_retries(const char *root)
 {
     char path[FILE_BYTES];

@@ -19,6 +19,9 @@ uint64_t tsr_machine_memory(const char *root);
 /* The NUMA node that a PCI device ("0000:17:00.0") is next to; -1 where the machine does not say. */
 int32_t tsr_machine_numa_node(const char *root, const char *bus);
 
+/* False: at most one NUMA node has cores, as far as the machine says. */
+bool tsr_machine_has_nodes(const char *root);
+
 /* How often TCP sends again before it gives a connection up; 0 where the machine does not say. */
 int32_t tsr_machine_tcp_retries(const char *root);
 

@@ -126,6 +126,13 @@ static void a_device_is_next_to_a_node(void **state)
     assert_int_equal(tsr_machine_numa_node(machine->root, "0000:17:00.0"), 1);
     assert_int_equal(tsr_machine_numa_node(machine->root, "0000:18:00.0"), -1);
 
+    assert_false(tsr_machine_has_nodes(machine->root));
+    put(machine, "/sys/devices/system/node/has_cpu", "0\n");
+    assert_false(tsr_machine_has_nodes(machine->root));
+    put(machine, "/sys/devices/system/node/has_cpu", "0-1\n");
+    assert_true(tsr_machine_has_nodes(machine->root));
+    put(machine, "/sys/devices/system/node/has_cpu", "0,4\n");
+    assert_true(tsr_machine_has_nodes(machine->root));
     assert_int_equal(tsr_machine_tcp_retries(machine->root), 0);
     put(machine, "/proc/sys/net/ipv4/tcp_retries2", "15\n");
     assert_int_equal(tsr_machine_tcp_retries(machine->root), 15);
