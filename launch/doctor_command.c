@@ -28,6 +28,7 @@ typedef struct doctor {
     const tsr_config *config;
     FILE *out;
     bool processes; /* each rank has a context of its own */
+    bool network_named;
     tsr_status verdict;
 } doctor;
 
@@ -172,6 +173,7 @@ static tsr_status judge(const visit *v, const doctor *d, tsr_status *ret_verdict
         .expected_ranks = (int32_t)d->config->expect_world_size,
         .ranks_per_card = (int32_t)d->config->ranks_per_gpu,
         .transport = tsr_comm_name(v->comm),
+        .network_named = d->network_named,
     };
     tsr_doctor_findings *findings = calloc(1, sizeof(*findings));
 
@@ -217,7 +219,10 @@ static tsr_status rank_main(tsr_comm *comm, void *context)
 
 tsr_status tsr_doctor_command(const tsr_config *config, const tsr_launch_info *info, FILE *out)
 {
-    doctor d = {.config = config, .out = out, .processes = info->mpi};
+    doctor d = {.config = config,
+                .out = out,
+                .processes = info->mpi,
+                .network_named = info->mpi_network != NULL};
     tsr_config any_size = *config; /* that there are too few is a finding among others */
 
     any_size.expect_world_size = 0;

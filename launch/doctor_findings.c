@@ -195,6 +195,26 @@ static void judge_patience(const tsr_doctor_facts *facts, tsr_doctor_findings *l
             "it not");
 }
 
+/* Said once: what is true of two hosts is true of all that have the same software. */
+static void judge_networks(const tsr_doctor_facts *facts, tsr_doctor_findings *list)
+{
+    const tsr_doctor_record *zero = &facts->ranks[0];
+
+    for (int32_t r = 1; r < facts->rank_count && !facts->network_named; r++) {
+        const tsr_doctor_record *one = &facts->ranks[r];
+        const tsr_host_network *both = tsr_host_networks_clash(&zero->networks, &one->networks);
+        if (both == NULL || strcmp(zero->host, one->host) == 0)
+            continue;
+        tsr_doctor_finding *f =
+            add(list, TSR_OK, "MPI or NCCL may try to meet there, each on its own host, and hang");
+        WHAT(f, "%s and %s both have the address %s (%s)", zero->host, one->host, both->address,
+             both->name);
+        MEND(f, "name the network between the hosts: mpirun --mca btl_tcp_if_include NAME --mca "
+                "oob_tcp_if_include NAME -x NCCL_SOCKET_IFNAME=NAME");
+        return;
+    }
+}
+
 static double median_latency(const tsr_doctor_facts *facts)
 {
     double least_of_half = 0;
@@ -251,6 +271,7 @@ void tsr_doctor_judge(const tsr_doctor_facts *facts, tsr_doctor_findings *ret_fi
         judge_memory(&facts->ranks[r], ret_findings);
         judge_cards(facts, &facts->ranks[r], ret_findings);
     }
+    judge_networks(facts, ret_findings);
     judge_patience(facts, ret_findings);
     const double median = median_latency(facts);
     for (int32_t i = 0; i < facts->pair_count; i++)

@@ -5,6 +5,7 @@
 #include "launch/doctor_record.h"
 #include "runtime/base/status.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* How bytes go between one rank and the next. */
@@ -24,6 +25,7 @@ typedef struct tsr_doctor_facts {
     int32_t expected_ranks; /* 0: any number */
     int32_t ranks_per_card; /* that are allowed */
     const char *transport;  /* "mpi" */
+    bool network_named;     /* MPI was told which interfaces to use */
 } tsr_doctor_facts;
 
 enum { TSR_DOCTOR_LINE_BYTES = 768, TSR_DOCTOR_MOST_FINDINGS = 64 };

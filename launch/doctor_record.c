@@ -77,6 +77,7 @@ static void read_numa(tsr_doctor_record *record)
 
 tsr_doctor_record tsr_doctor_record_read(void)
 {
+    const tsr_host_record host = tsr_host_record_read(false);
     const long pages = sysconf(_SC_PHYS_PAGES);
     const long page = sysconf(_SC_PAGESIZE);
     tsr_doctor_record record = {
@@ -95,11 +96,10 @@ tsr_doctor_record tsr_doctor_record_read(void)
         .driver = access("/proc/driver/nvidia/version", R_OK) == 0,
         .card_links = tsr_exchange_reaches_cards(),
         .tcp_retries = tsr_machine_tcp_retries(""),
+        .networks = host.networks,
     };
-    const tsr_host_record host = tsr_host_record_read(false);
 
     (void)snprintf(record.host, sizeof(record.host), "%s", host.name);
-    tsr_host_networks_text(&host, sizeof(record.networks), record.networks);
     tsr_comm_mpi_library(sizeof(record.mpi_library), record.mpi_library);
     if (record.cards > 0 &&
         tsr_cuda_card_name(0, sizeof(record.card_name), record.card_name) != TSR_OK)

@@ -2,6 +2,7 @@
 #ifndef TSR_LAUNCH_DOCTOR_RECORD_H
 #define TSR_LAUNCH_DOCTOR_RECORD_H
 
+#include "launch/host_record.h"
 #include "runtime/base/machine.h"
 
 #include <stdint.h>
@@ -14,9 +15,9 @@ typedef struct tsr_doctor_record {
     char version[TSR_DOCTOR_TEXT_BYTES];
     char mpi_library[TSR_DOCTOR_TEXT_BYTES];
     char card_name[TSR_DOCTOR_TEXT_BYTES]; /* of the first GPU; "": none that this build can see */
-    char networks[TSR_DOCTOR_HOST_BYTES];  /* interfaces that are up, and their addresses */
-    uint64_t binary_digest;                /* of the program's file; 0: it cannot be read */
-    uint64_t memory_allowed;               /* what this process may still take; 0: not known */
+    tsr_host_networks networks;
+    uint64_t binary_digest;  /* of the program's file; 0: it cannot be read */
+    uint64_t memory_allowed; /* what this process may still take; 0: not known */
     uint64_t memory_installed;
     uint64_t shared_memory; /* what is free in /dev/shm */
     uint64_t open_files;    /* limits of this process */

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-enum { MOST_PAIRS = 16 };
+enum { MOST_PAIRS = 16, NETWORKS_BYTES = 256 };
 
 static bool is_first_of_host(const tsr_doctor_facts *facts, int32_t rank)
 {
@@ -55,6 +55,7 @@ static void print_host(const tsr_doctor_facts *facts, const tsr_doctor_record *h
 {
     char text[TSR_BYTE_COUNT_BYTES];
     char other[TSR_BYTE_COUNT_BYTES];
+    char networks[NETWORKS_BYTES];
     const double reads = host_bandwidth(facts, h->host);
 
     (void)fprintf(out, "\n  %s, %d rank%s\n", h->host, h->ranks_here, h->ranks_here > 1 ? "s" : "");
@@ -74,7 +75,8 @@ static void print_host(const tsr_doctor_facts *facts, const tsr_doctor_record *h
         (void)fprintf(out, "open files %llu", (unsigned long long)h->open_files);
     (void)fprintf(out, ", locked memory %s, core files %s\n", amount(h->locked_bytes, text),
                   amount(h->core_bytes, other));
-    (void)fprintf(out, "    networks      %s\n", h->networks[0] != '\0' ? h->networks : "none");
+    tsr_host_networks_text(&h->networks, sizeof(networks), networks);
+    (void)fprintf(out, "    networks      %s\n", networks[0] != '\0' ? networks : "none");
     print_gpus(h, out);
 }
 
@@ -115,6 +117,7 @@ static json_t *limit_json(uint64_t bytes)
 static json_t *host_json(const tsr_doctor_facts *facts, const tsr_doctor_record *h)
 {
     char digest[24];
+    char networks[NETWORKS_BYTES];
 
     (void)snprintf(digest, sizeof(digest), "%016llx", (unsigned long long)h->binary_digest);
     json_t *json =
@@ -126,7 +129,8 @@ static json_t *host_json(const tsr_doctor_facts *facts, const tsr_doctor_record 
                   "fast_links", h->fast_links, "read_bandwidth", host_bandwidth(facts, h->host));
     (void)json_object_set_new(
         json, "core_quota", h->cpus.quota < INT32_MAX ? json_integer(h->cpus.quota) : json_null());
-    (void)json_object_set_new(json, "networks", json_string(h->networks));
+    tsr_host_networks_text(&h->networks, sizeof(networks), networks);
+    (void)json_object_set_new(json, "networks", json_string(networks));
     (void)json_object_set_new(json, "tcp_retries", json_integer(h->tcp_retries));
     (void)json_object_set_new(json, "memory_allowed", limit_json(h->memory_allowed));
     (void)json_object_set_new(json, "memory_installed", limit_json(h->memory_installed));

@@ -127,7 +127,7 @@ void tsr_hosts_say(const tsr_hosts *hosts, const char *mpi_network, const char *
         if (!is_first_of_host(hosts, r))
             continue;
         ranks_text(hosts, r, ranks);
-        tsr_host_networks_text(&hosts->records[r], sizeof(networks), networks);
+        tsr_host_networks_text(&hosts->records[r].networks, sizeof(networks), networks);
         tsr_log(TSR_LOG_INFO, "host %s: ranks %s; networks: %s", hosts->records[r].name, ranks,
                 networks[0] != '\0' ? networks : "none");
     }

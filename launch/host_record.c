@@ -55,7 +55,7 @@ static bool address_text(const struct ifaddrs *one, char ret_text[INET6_ADDRSTRL
     return false;
 }
 
-static void read_networks(tsr_host_record *record)
+static void read_networks(tsr_host_networks *networks)
 {
     struct ifaddrs *list = NULL;
     char text[INET6_ADDRSTRLEN];
@@ -63,9 +63,9 @@ static void read_networks(tsr_host_record *record)
     if (getifaddrs(&list) != 0)
         return;
     for (const struct ifaddrs *one = list; one != NULL; one = one->ifa_next) {
-        if (record->network_count == TSR_HOST_NETWORKS || !address_text(one, text))
+        if (networks->count == TSR_HOST_NETWORKS || !address_text(one, text))
             continue;
-        tsr_host_network *network = &record->networks[record->network_count++];
+        tsr_host_network *network = &networks->of[networks->count++];
         (void)snprintf(network->name, sizeof(network->name), "%s", one->ifa_name);
         (void)snprintf(network->address, sizeof(network->address), "%s", text);
     }
@@ -81,7 +81,7 @@ tsr_host_record tsr_host_record_read(bool cards)
     if (gethostname(record.name, sizeof(record.name) - 1) != 0)
         record.name[0] = '\0';
     tsr_machine_boot("", sizeof(record.boot), record.boot);
-    read_networks(&record);
+    read_networks(&record.networks);
     if (cards)
         read_cards(&record);
     return record;
@@ -162,34 +162,42 @@ void tsr_host_crowd(const tsr_host_record *records, int32_t ranks,
                    most > 2 ? ", and others," : "", id);
 }
 
+const tsr_host_network *tsr_host_networks_clash(const tsr_host_networks *a,
+                                                const tsr_host_networks *b)
+{
+    for (int32_t i = 0; i < a->count; i++) {
+        for (int32_t o = 0; o < b->count; o++) {
+            if (strcmp(a->of[i].address, b->of[o].address) == 0)
+                return &a->of[i];
+        }
+    }
+    return NULL;
+}
+
 bool tsr_host_clash(const tsr_host_record *records, int32_t ranks, int32_t ret_ranks[2],
                     const tsr_host_network **ret_network)
 {
     for (int32_t r = 1; r < ranks; r++) {
         for (int32_t o = 0; o < r; o++) {
-            if (tsr_host_record_same(&records[r], &records[o]))
+            const tsr_host_network *found =
+                tsr_host_networks_clash(&records[o].networks, &records[r].networks);
+            if (found == NULL || tsr_host_record_same(&records[r], &records[o]))
                 continue;
-            for (int32_t i = 0; i < records[r].network_count * records[o].network_count; i++) {
-                const tsr_host_network *mine = &records[r].networks[i % records[r].network_count];
-                const tsr_host_network *its = &records[o].networks[i / records[r].network_count];
-                if (strcmp(mine->address, its->address) != 0)
-                    continue;
-                ret_ranks[0] = o;
-                ret_ranks[1] = r;
-                *ret_network = its;
-                return true;
-            }
+            ret_ranks[0] = o;
+            ret_ranks[1] = r;
+            *ret_network = found;
+            return true;
         }
     }
     return false;
 }
 
-void tsr_host_networks_text(const tsr_host_record *record, size_t capacity, char *ret_text)
+void tsr_host_networks_text(const tsr_host_networks *networks, size_t capacity, char *ret_text)
 {
     size_t used = 0;
 
     ret_text[0] = '\0';
-    for (int32_t i = 0; i < record->network_count && used < capacity; i++)
+    for (int32_t i = 0; i < networks->count && used < capacity; i++)
         used += (size_t)snprintf(ret_text + used, capacity - used, "%s%s %s", i > 0 ? ", " : "",
-                                 record->networks[i].name, record->networks[i].address);
+                                 networks->of[i].name, networks->of[i].address);
 }

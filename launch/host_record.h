@@ -30,6 +30,11 @@ typedef struct tsr_host_network {
     char address[48];
 } tsr_host_network;
 
+typedef struct tsr_host_networks {
+    int32_t count;
+    tsr_host_network of[TSR_HOST_NETWORKS];
+} tsr_host_networks;
+
 /* Sent between ranks as it is; texts end in a zero byte. */
 typedef struct tsr_host_record {
     char version[TSR_HOST_VERSION_BYTES];
@@ -37,11 +42,10 @@ typedef struct tsr_host_record {
     char boot[TSR_HOST_BOOT_BYTES]; /* of the kernel: machines may bear the same name */
     uint64_t available_bytes;
     tsr_machine_cpus cpus;
-    int32_t card_count; /* GPUs that this process sees */
-    int32_t card;       /* the one it takes, once all are known */
-    int32_t network_count;
-    tsr_host_card cards[TSR_HOST_CARDS];          /* [card_count] */
-    tsr_host_network networks[TSR_HOST_NETWORKS]; /* [network_count] */
+    int32_t card_count;                  /* GPUs that this process sees */
+    int32_t card;                        /* the one it takes, once all are known */
+    tsr_host_card cards[TSR_HOST_CARDS]; /* [card_count] */
+    tsr_host_networks networks;
 } tsr_host_record;
 
 /* Of this machine and process. */
@@ -64,7 +68,11 @@ void tsr_host_crowd(const tsr_host_record *records, int32_t ranks,
 bool tsr_host_clash(const tsr_host_record *records, int32_t ranks, int32_t ret_ranks[2],
                     const tsr_host_network **ret_network);
 
+/* The first of `a` whose address `b` has too; NULL: there is none. */
+const tsr_host_network *tsr_host_networks_clash(const tsr_host_networks *a,
+                                                const tsr_host_networks *b);
+
 /* "eth0 10.0.0.1, ib0 10.1.0.1" */
-void tsr_host_networks_text(const tsr_host_record *record, size_t capacity, char *ret_text);
+void tsr_host_networks_text(const tsr_host_networks *networks, size_t capacity, char *ret_text);
 
 #endif

@@ -134,6 +134,18 @@ static void far_rank(clinic *c)
     c->pairs[3].latency_s = 900e-6;
 }
 
+/* A bridge that both hosts have; two ranks of one host see the same, of course. */
+static void same_address(clinic *c)
+{
+    for (int32_t r = 0; r < RANKS; r++) {
+        tsr_host_networks *n = &c->ranks[r].networks;
+        n->count = 2;
+        (void)snprintf(n->of[0].address, sizeof(n->of[0].address), "10.0.0.%d", r / 2);
+        (void)strcpy(n->of[1].name, "docker0");
+        (void)strcpy(n->of[1].address, "172.17.0.1");
+    }
+}
+
 static void patient(clinic *c)
 {
     c->ranks[0].tcp_retries = 15;
@@ -163,6 +175,8 @@ static void each_finding_is_made_once_and_says_what_mends_it(void **state)
         {one_card, TSR_OK, "host0: 2 ranks, 1 GPU", "start as many ranks"},
         {no_nccl, TSR_OK, "host0: NCCL is not there", "libnccl2"},
         {slow_link, TSR_OK, "ranks 1 and 2, host0 and host1: 0.10 GB/s", "btl_tcp_if_include"},
+        {same_address, TSR_OK, "host0 and host1 both have the address 172.17.0.1 (docker0)",
+         "btl_tcp_if_include NAME"},
         {patient, TSR_OK, "host0: TCP sends 15 times", "net.ipv4.tcp_retries2=5"},
         {far_rank, TSR_OK, "900 us one way, the median is 5 us", "their packets take"},
     };

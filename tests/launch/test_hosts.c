@@ -23,13 +23,13 @@ static void make_hosts(tsr_host_record records[RANKS])
             one->cards[c].id[0] = (unsigned char)(host * 4 + c);
             one->cards[c].node = c / 2;
         }
-        one->network_count = 2;
-        (void)strcpy(one->networks[0].name, "eth0");
-        (void)snprintf(one->networks[0].address, sizeof(one->networks[0].address), "10.0.0.%d",
-                       host + 1);
-        (void)strcpy(one->networks[1].name, "docker0");
-        (void)snprintf(one->networks[1].address, sizeof(one->networks[1].address), "172.17.%d.1",
-                       host);
+        one->networks.count = 2;
+        (void)strcpy(one->networks.of[0].name, "eth0");
+        (void)snprintf(one->networks.of[0].address, sizeof(one->networks.of[0].address),
+                       "10.0.0.%d", host + 1);
+        (void)strcpy(one->networks.of[1].name, "docker0");
+        (void)snprintf(one->networks.of[1].address, sizeof(one->networks.of[1].address),
+                       "172.17.%d.1", host);
     }
 }
 
@@ -137,13 +137,13 @@ static void an_address_of_two_hosts_is_found(void **state)
     (void)state;
     make_hosts(records);
     assert_false(tsr_host_clash(records, RANKS, ranks, &network));
-    (void)strcpy(records[5].networks[1].address, "172.17.0.1");
+    (void)strcpy(records[5].networks.of[1].address, "172.17.0.1");
     assert_true(tsr_host_clash(records, RANKS, ranks, &network));
     assert_int_equal(ranks[0], 0);
     assert_int_equal(ranks[1], 5);
     assert_string_equal(network->name, "docker0");
     assert_string_equal(network->address, "172.17.0.1");
-    tsr_host_networks_text(&records[5], sizeof(text), text);
+    tsr_host_networks_text(&records[5].networks, sizeof(text), text);
     assert_string_equal(text, "eth0 10.0.0.2, docker0 172.17.0.1");
 }
 
