@@ -119,7 +119,7 @@ def a_host_whose_link_is_cut_is_named_and_the_batch_resumed(job):
     batch = job.batch(output)
     has_begun(batch, output)
     job.hosts.link(2, "down")
-    ended(job, batch, [8], STEP_TIMEOUT + 15, r"ranks 4, 5 did not come within \d+ ms")
+    ended(job, batch, [8], STEP_TIMEOUT + 30, r"ranks 4, 5 did not come within \d+ ms")
     job.hosts.link(2, "up")
     before = answers(output)
     codes = [json.loads(line).get("error") for line in open(output)]
@@ -136,7 +136,7 @@ def a_host_that_dies_ends_the_batch_and_it_is_resumed(job):
     batch = job.batch(output)
     has_begun(batch, output)
     job.hosts.kill(3)
-    ended(job, batch, LOST, STEP_TIMEOUT + 5, r"10\.77\.0\.4|node3|daemon")
+    ended(job, batch, LOST, STEP_TIMEOUT + 20, r"10\.77\.0\.4|node3|daemon")
     job.hosts.start_server(3)
     ended(job, job.batch(output, "--resume"), [0], 60)
     expect(answers(output), answers(job.folder / "all"))
@@ -202,7 +202,7 @@ def a_server_goes_on_when_a_host_dies_or_is_cut_off(job):
     def cut():
         hosts.link(3, "down")
         # once the ranks have said so and been started again, in vain, it comes back
-        until(lambda: "ranks 6, 7 did not come" in server.log.read_text(), "nobody is missed", 20)
+        until(lambda: "ranks 6, 7 did not come" in server.log.read_text(), "nobody is missed", 30)
         hosts.link(3, "up")
 
     try:
