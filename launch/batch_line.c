@@ -185,6 +185,7 @@ static size_t bytes_of(const tsr_batch_line *line)
     size_t stops = 0;
     size_t bytes = sizeof(*line) + line->custom_id.capacity;
 
+    bytes += g->request.guide != NULL ? strlen(g->request.guide) : 0;
     for (size_t i = 0; i < g->stop_count; i++)
         stops += (1 + sizeof(size_t)) * strlen(g->stops[i]) + sizeof(char *) * 4;
     for (size_t i = 0; i < g->prompt_count; i++)

@@ -300,9 +300,9 @@ tsr_status tsr_request_form_read(const json_t *body, tsr_generation *generation,
         if (st == TSR_OK)
             st = check_company(&r, generation);
         if (st == TSR_OK)
-            st = check(&r);
-        if (st == TSR_OK)
             st = set_guide(&r, generation);
+        if (st == TSR_OK)
+            st = check(&r);
     }
     json_decref(r.wanted);
     return st;

@@ -223,6 +223,7 @@ static int32_t next_state(guide *g, unsigned char byte)
     if (next == TSR_STATE_FULL && g->state > TSR_STATE_NONE) {
         g->state = tsr_automaton_reset(a, g->state);
         g->age = tsr_automaton_age(a);
+        tsr_automaton_rest(a);
         next = tsr_automaton_next(a, g->state, byte);
     }
     return next;
@@ -241,6 +242,7 @@ static void take(guide *g, int32_t id)
     size_t at = g->is_free ? take_free(g, bytes, count) : 0;
     if (special)
         return;
+    tsr_automaton_rest(g->machine->automaton);
     for (; at < count && g->state != TSR_STATE_NONE; at++)
         g->state = next_state(g, (unsigned char)bytes[at]);
     if (was_free && g->state == TSR_STATE_NONE)

@@ -49,8 +49,12 @@ typedef struct run_cancel {
 
 /* How to run. Zero stands for the default of each field. */
 typedef struct run_setup {
+    const char *fixture; /* folder in tests/data; "qwen3-mixed" */
+    void (*each_output)(
+        int32_t outputs); /* called with the number of outputs so far; may be NULL */
+    run_cancel cancel[3]; /* in this order */
+    tsr_engine_options options;
     run_device device;
-    const char *fixture;        /* folder in tests/data; "qwen3-mixed" */
     int32_t ranks;              /* 1 */
     int32_t threads;            /* of each rank; 1 */
     int32_t max_batched_tokens; /* 128 */
@@ -67,14 +71,10 @@ typedef struct run_setup {
     int32_t idle_for_ms;        /* time that the source gives nothing before it ends */
     int32_t cancel_after;       /* tokens after which request 0 is cancelled; 0: never */
     int32_t drain_after;        /* requests after which the engine is told to drain; 0: never */
-    run_cancel cancel[3];       /* in this order */
+    tsr_status source_fails;    /* once the requests are given */
+    tsr_status sink_fails;      /* at the third token */
     bool counts_experts;
-    bool ignores_room;       /* the source gives requests even where there is no room */
-    tsr_status source_fails; /* once the requests are given */
-    tsr_status sink_fails;   /* at the third token */
-    void (*each_output)(
-        int32_t outputs); /* called with the number of outputs so far; may be NULL */
-    tsr_engine_options options;
+    bool ignores_room; /* the source gives requests even where there is no room */
 } run_setup;
 
 typedef struct run_result {

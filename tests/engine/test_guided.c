@@ -178,7 +178,7 @@ static void every_token_is_let_come_in_any_company(void **state)
     }
     run(&ways[1], requests, GUIDED, &r);
     for (int32_t i = 0; i < GUIDED; i++)
-        assert_memory_equal(reference.answer[i].token + 2 * i + 1, r.answer[i].token,
+        assert_memory_equal(reference.answer[i].token + 2 * (ptrdiff_t)i + 1, r.answer[i].token,
                             (size_t)(TOKENS - 2 * i - 1) * sizeof(int32_t));
 }
 

@@ -228,11 +228,11 @@ static void a_mask_rules_all_others_out(void **state)
     tsr_sampled expected[ROWS] = {{0}};
 
     (void)state;
-    sample_floats(&r, logits, ROWS * VOCAB, 4.0F);
+    sample_floats(&r, logits, (size_t)ROWS * VOCAB, 4.0F);
     fill_rows(&r, row, ROWS);
     memcpy(plain, row, sizeof(plain));
-    for (int32_t i = 0; i < MASKS * WORDS; i++)
-        masks[i] = i / WORDS == 0 ? 0 : sample_u32(&r) & sample_u32(&r);
+    for (int32_t i = WORDS; i < MASKS * WORDS; i++)
+        masks[i] = sample_u32(&r);
     masks[WORDS + VOCAB / 32] |= 1U << (VOCAB % 32 - 1); /* the last id */
     for (int32_t i = 0; i < ROWS; i++) {
         row[i].mask = i % MASKS;
@@ -261,10 +261,42 @@ static void a_mask_rules_all_others_out(void **state)
     free(held);
 }
 
+static void a_mask_that_is_not_there_is_a_fault(void **state)
+{
+    enum { VOCAB = 64 };
+    static const float logits[VOCAB];
+    static const tsr_sample_row row = {.top_p = 1.0F, .flags = TSR_SAMPLE_MASKED, .mask = 1};
+    static const uint32_t mask[(VOCAB + 31) / 32] = {1};
+    static const tsr_stream stream = {NULL};
+
+    (void)state;
+    for (int i = 0; i < SAMPLE_DEVICES; i++) {
+        tsr_device *device = sample_device(i, &sample_shape);
+        if (device == NULL)
+            continue;
+        const tsr_sample_args a = {
+            .sampled = sample_room(device, sizeof(tsr_sampled)),
+            .logits = sample_put(device, logits, sizeof(logits)),
+            .row = sample_put(device, &row, sizeof(row)),
+            .masks = sample_put(device, mask, sizeof(mask)),
+            .mask_rows = 1,
+            .rows = 1,
+            .samples = 1,
+            .vocab = VOCAB,
+            .allowed = VOCAB,
+            .is_bent = true,
+        };
+        ASSERT_STATUS(TSR_OK, device->ops->sample(device, &a, stream));
+        ASSERT_STATUS(TSR_ERR_ARG, tsr_device_fault(device));
+        sample_close(device);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_mask_rules_all_others_out),
+        cmocka_unit_test(a_mask_that_is_not_there_is_a_fault),
         cmocka_unit_test(what_is_sampled_by_rules_is_what_the_oracle_says),
         cmocka_unit_test(every_device_bends_a_large_row_the_same),
     };

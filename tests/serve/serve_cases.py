@@ -110,9 +110,16 @@ def is_right(question, answer):
     return answer.strip() == question["expected"]
 
 
+def ask(served, number, question):
+    """Every third is held to a form, which any answer has."""
+    form = {"structured_outputs": {"regex": "(.|\\n)*"}} if number % 3 == 0 else {}
+    return served.chat(question, **form)
+
+
 def ask_all(served, questions, clients):
     with concurrent.futures.ThreadPoolExecutor(clients) as pool:
-        answers = list(pool.map(served.chat, questions))
+        count = len(questions)
+        answers = list(pool.map(ask, [served] * count, range(count), questions))
     right = sum(is_right(q, a) for q, a in zip(questions, answers))
     assert right >= len(questions) - 1, (right, len(questions))
     return answers

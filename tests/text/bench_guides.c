@@ -28,6 +28,7 @@ static const char *const cases[][2] = {
      "{\"name\": \"A name of a bit more than thirty characters\"}"},
     {"{\"json\": {\"type\": \"string\", \"pattern\": \"^[A-Z][a-z]+( [A-Z][a-z]+)*$\"}}",
      "\"Ada Lovelace Byron\""},
+    {"{\"regex\": \"(.*a){900}b\"}", "aha, a banana"}, /* as bad as it gets */
 };
 
 static int by_value(const void *a, const void *b)

@@ -13,12 +13,13 @@
 
 enum {
     STATES = 2048,
-    FRAMES = 1 << 16,
+    FRAMES = 1 << 13,
     PLACES = 1 << 18,      /* of all states */
     MOST_PLACES = 1 << 14, /* met in one step, those that wait for no byte included */
     SEEN = 2 * MOST_PLACES,
     BYTES = 256,
     UNKNOWN = -2,
+    MOST_WORK = 2000000, /* places met between two rests */
 };
 
 typedef uint64_t place;
@@ -59,6 +60,7 @@ struct tsr_automaton {
     int32_t seen_count;
     bool may_end;
     bool is_full;
+    int32_t work;
     int32_t start;
     uint64_t age;
 };
@@ -107,7 +109,7 @@ static void meet(tsr_automaton *a, int32_t node, int32_t above)
             return;
         at++;
     }
-    if (a->seen_count == MOST_PLACES) {
+    if (a->seen_count == MOST_PLACES || a->work++ > MOST_WORK) {
         a->is_full = true;
         return;
     }
@@ -266,6 +268,11 @@ int32_t tsr_automaton_start(const tsr_automaton *automaton)
 uint64_t tsr_automaton_age(const tsr_automaton *automaton)
 {
     return automaton->age;
+}
+
+void tsr_automaton_rest(tsr_automaton *automaton)
+{
+    automaton->work = 0;
 }
 
 static void forget(tsr_automaton *a)

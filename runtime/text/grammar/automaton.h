@@ -18,7 +18,7 @@ typedef struct tsr_automaton tsr_automaton;
 /* States. */
 enum {
     TSR_STATE_NONE = 0, /* nothing goes on from here */
-    TSR_STATE_FULL = -1 /* there is no room; see tsr_automaton_reset */
+    TSR_STATE_FULL = -1 /* there is no room, or it took too long; see tsr_automaton_reset */
 };
 
 /* What stands in a state beside its successors. */
@@ -40,6 +40,9 @@ int32_t tsr_automaton_start(const tsr_automaton *automaton);
 
 /* The state behind a byte; TSR_STATE_NONE and TSR_STATE_FULL lead to themselves. */
 int32_t tsr_automaton_next(tsr_automaton *automaton, int32_t state, unsigned char byte);
+
+/* From here on it may take so much time as is reasonable for one token: about 50 ms. */
+void tsr_automaton_rest(tsr_automaton *automaton);
 
 tsr_state_facts tsr_automaton_facts(const tsr_automaton *automaton, int32_t state);
 

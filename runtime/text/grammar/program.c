@@ -41,7 +41,8 @@ void tsr_program_begin(tsr_grammar_program *program)
     *program = (tsr_grammar_program){.status = TSR_OK};
     program->sets = calloc(TSR_GRAMMAR_SETS, sizeof(*program->sets));
     program->routines = calloc(TSR_GRAMMAR_ROUTINES, sizeof(*program->routines));
-    if (program->sets == NULL || program->routines == NULL)
+    program->by_set = calloc((size_t)2 * TSR_GRAMMAR_SETS, sizeof(*program->by_set));
+    if (program->sets == NULL || program->routines == NULL || program->by_set == NULL)
         program->status = TSR_ERR_MEMORY;
     (void)add_node(program, (tsr_grammar_node){.op = TSR_OP_RETURN});
     (void)add_node(program, (tsr_grammar_node){.op = TSR_OP_NEVER});
@@ -51,6 +52,7 @@ void tsr_program_close(tsr_grammar_program *program)
 {
     free(program->nodes);
     free(program->sets);
+    free(program->by_set);
     free(program->routines);
     *program = (tsr_grammar_program){0};
 }
@@ -73,18 +75,31 @@ void tsr_byte_add(tsr_byte_set *set, unsigned first, unsigned last)
         set->bits[byte >> 5] |= 1U << (byte & 31);
 }
 
+static uint32_t hash_of(const tsr_byte_set *set)
+{
+    uint64_t hash = 0;
+
+    for (int i = 0; i < 8; i++)
+        hash = (hash ^ set->bits[i]) * 0x9e3779b97f4a7c15U;
+    return (uint32_t)(hash >> 32);
+}
+
 static int32_t set_index(tsr_grammar_program *p, const tsr_byte_set *set)
 {
-    for (int32_t i = p->set_count; i-- > 0;) {
-        if (memcmp(&p->sets[i], set, sizeof(*set)) == 0)
-            return i;
+    for (uint32_t at = hash_of(set);; at++) {
+        int32_t *slot = &p->by_set[at % (2 * TSR_GRAMMAR_SETS)];
+        if (*slot > 0 && memcmp(&p->sets[*slot - 1], set, sizeof(*set)) == 0)
+            return *slot - 1;
+        if (*slot > 0)
+            continue;
+        if (p->set_count == TSR_GRAMMAR_SETS) {
+            tsr_program_refuse(p, "it has more than %d sets of characters", TSR_GRAMMAR_SETS);
+            return 0;
+        }
+        p->sets[p->set_count] = *set;
+        *slot = ++p->set_count;
+        return *slot - 1;
     }
-    if (p->set_count == TSR_GRAMMAR_SETS) {
-        tsr_program_refuse(p, "it has more than %d sets of characters", TSR_GRAMMAR_SETS);
-        return 0;
-    }
-    p->sets[p->set_count] = *set;
-    return p->set_count++;
 }
 
 int32_t tsr_add_set(tsr_grammar_program *program, const tsr_byte_set *set, int32_t next)

@@ -55,7 +55,8 @@ typedef struct tsr_byte_set {
 typedef struct tsr_grammar_program {
     tsr_grammar_node *nodes; /* [count] */
     tsr_byte_set *sets;      /* [set_count] */
-    int32_t *routines;       /* [routine_count] where each begins */
+    int32_t *by_set;   /* [2 * TSR_GRAMMAR_SETS] hash table of sets, 1 more than each; 0: free */
+    int32_t *routines; /* [routine_count] where each begins */
     int32_t count;
     int32_t node_room;
     int32_t set_count;

@@ -92,6 +92,7 @@ bool tsr_token_masks_find(tsr_token_masks *masks, int32_t *state, uint32_t *bits
     int kept = 0;
 
     check_age(m);
+    tsr_automaton_rest(m->automaton);
     while (kept < KEPT && m->of[kept] != *state)
         kept++;
     if (kept < KEPT) {
@@ -101,6 +102,7 @@ bool tsr_token_masks_find(tsr_token_masks *masks, int32_t *state, uint32_t *bits
     if (!find(m, *state, bits)) {
         *state = tsr_automaton_reset(m->automaton, *state);
         check_age(m);
+        tsr_automaton_rest(m->automaton);
         if (*state <= TSR_STATE_NONE || !find(m, *state, bits))
             return false;
     }
