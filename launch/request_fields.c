@@ -27,7 +27,7 @@ static const tsr_known_field rows[] = {
     NEUTRAL("modalities", "[text]|empty"),
     NEUTRAL("prompt_embeds", NULL),
     NEUTRAL("reasoning", "empty"),
-    NEUTRAL("reasoning_effort", NULL),
+    READ("reasoning_effort"),
     NEUTRAL("suffix", "empty"),
     NEUTRAL("thinking", NULL),
     NEUTRAL("thinking_token_budget", NULL),

@@ -6,7 +6,7 @@
  * are JSON in a string become JSON. Done on a copy, for the body is the caller's.
  *
  * What the template sees, the later over the earlier: our defaults, --default-chat-template-kwargs,
- * the body's add_generation_prompt, its chat_template_kwargs, its messages.
+ * the body's add_generation_prompt and reasoning_effort, its chat_template_kwargs, its messages.
  */
 #include "launch/request_prompt.h"
 
@@ -297,7 +297,35 @@ static tsr_status check_tools(const json_t *body, const tsr_request_context *con
     return TSR_OK;
 }
 
-/* What the template sees: defaults, the body's own switch, its kwargs, then the messages. */
+/* OpenAI's word for how much is to be thought, for templates that read it; those that can only be told
+ * not to think are told that. */
+static bool add_effort(const json_t *body, json_t *variables)
+{
+    json_t *effort = json_object_get(body, "reasoning_effort");
+    const bool none = json_is_string(effort) && strcmp(json_string_value(effort), "none") == 0;
+
+    if (!json_is_string(effort))
+        return true;
+    return json_object_set(variables, "reasoning_effort", effort) == 0 &&
+           (!none || json_object_set_new(variables, "enable_thinking", json_false()) == 0);
+}
+
+static tsr_status check_effort(const json_t *body, tsr_refusal *ret_refusal)
+{
+    static const char *const efforts[] = {"none", "minimal", "low", "medium", "high", "xhigh"};
+    const json_t *effort = json_object_get(body, "reasoning_effort");
+
+    if (effort == NULL || json_is_null(effort))
+        return TSR_OK;
+    for (size_t i = 0; i < sizeof(efforts) / sizeof(efforts[0]); i++) {
+        if (json_is_string(effort) && strcmp(json_string_value(effort), efforts[i]) == 0)
+            return TSR_OK;
+    }
+    return tsr_refuse(ret_refusal, "invalid_value", "reasoning_effort",
+                      "reasoning_effort: expected none, minimal, low, medium, high or xhigh");
+}
+
+/* What the template sees: defaults, the body's own switches, its kwargs, then the messages. */
 static json_t *merge_variables(const json_t *body, const tsr_request_context *context,
                                json_t *messages)
 {
@@ -311,6 +339,7 @@ static json_t *merge_variables(const json_t *body, const tsr_request_context *co
                json_object_update(variables, (json_t *)(uintptr_t)context->template_kwargs) == 0;
     if (json_is_boolean(generation_prompt))
         good = good && json_object_set(variables, "add_generation_prompt", generation_prompt) == 0;
+    good = good && add_effort(body, variables);
     if (json_is_object(kwargs))
         good = good && json_object_update(variables, kwargs) == 0;
     json_t *tools = callable_tools(body);
@@ -336,7 +365,9 @@ static tsr_status template_variables(const json_t *body, const tsr_request_conte
         return tsr_refuse(ret_refusal, "invalid_value", "add_generation_prompt",
                           "add_generation_prompt: expected true or false");
 
-    tsr_status st = check_tools(body, context, ret_refusal);
+    tsr_status st = check_effort(body, ret_refusal);
+    if (st == TSR_OK)
+        st = check_tools(body, context, ret_refusal);
     if (st != TSR_OK)
         return st;
     if (is_too_long(context, text_bytes(json_object_get(body, "messages")) +
@@ -414,6 +445,9 @@ tsr_status tsr_request_prompt_read(const json_t *body, const tsr_request_context
     if (add_special != NULL && !json_is_null(add_special) && !json_is_boolean(add_special))
         return tsr_refuse(ret_refusal, "invalid_value", "add_special_tokens",
                           "add_special_tokens: expected true or false");
+    if (!generation->chat && json_is_string(json_object_get(body, "reasoning_effort")))
+        return tsr_refuse(ret_refusal, "unsupported_parameter", "reasoning_effort",
+                          "reasoning_effort: is for chats; leave it out");
     if (!generation->chat && json_array_size(json_object_get(body, "tools")) > 0)
         return tsr_refuse(ret_refusal, "unsupported_parameter", "tools",
                           "tools: completions call none; chat does");

@@ -27,6 +27,7 @@ typedef struct tsr_choice {
     int32_t prompt_tokens;
     int32_t output_tokens;
     int32_t cached_tokens; /* of its prompt, that need not be computed */
+    int64_t queued_ns;     /* before it was computed */
     int64_t first_ns;      /* 0: no token yet */
     int64_t last_ns;
 } tsr_choice;

@@ -137,6 +137,9 @@ static void observe_choice(const tsr_choice *choice)
     tsr_metrics_observe(metrics, TSR_HISTOGRAM_OUTPUT_TOKENS, choice->output_tokens);
     tsr_metrics_observe(metrics, TSR_HISTOGRAM_DECODE,
                         seconds_between(choice->first_ns, choice->last_ns));
+    tsr_metrics_observe(metrics, TSR_HISTOGRAM_COMPUTE,
+                        seconds_between(answer->exchange->begun_ns + choice->queued_ns,
+                                        choice->last_ns != 0 ? choice->last_ns : tsr_clock_ns()));
     if (later > 0)
         tsr_metrics_observe(metrics, TSR_HISTOGRAM_PER_TOKEN,
                             seconds_between(choice->first_ns, choice->last_ns) / later);
@@ -150,6 +153,7 @@ static void observe_token(tsr_choice *choice, const tsr_output *output)
 
     if (choice->first_ns == 0) {
         choice->first_ns = now;
+        choice->queued_ns = output->queued_ns;
         tsr_metrics_observe(metrics, TSR_HISTOGRAM_FIRST_TOKEN,
                             seconds_between(choice->answer->exchange->begun_ns, now));
         metrics->prompt_tokens += (uint64_t)choice->prompt_tokens;
@@ -226,6 +230,17 @@ static void send_piece(tsr_choice *choice, bool ended)
     tsr_text_close(&json.text);
 }
 
+static void observe_longest(const tsr_answer *answer)
+{
+    int32_t longest = 0;
+
+    for (size_t i = 0; i < answer->choice_count; i++) {
+        if (answer->choices[i].output_tokens > longest)
+            longest = answer->choices[i].output_tokens;
+    }
+    tsr_metrics_observe(&answer->gateway->metrics, TSR_HISTOGRAM_LONGEST, longest);
+}
+
 /* Of a token, as the engine says: longer answers are not worse for being longer. */
 static double worth_of(const tsr_choice *choice)
 {
@@ -264,6 +279,7 @@ static void finish_answer(tsr_answer *answer)
     tsr_http_exchange *exchange = answer->exchange;
     tsr_json_text json = {0};
 
+    observe_longest(answer);
     if (answer->is_probe) {
         reply_healthy(answer);
         return;

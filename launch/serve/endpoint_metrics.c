@@ -76,10 +76,14 @@ static void add_histograms(board *b, const tsr_metrics *metrics)
          "vllm:request_prefill_time_seconds", "From its start to its first token."},
         {TSR_HISTOGRAM_DECODE, "tessera_request_decode_time_seconds",
          "vllm:request_decode_time_seconds", "From its first token to its last."},
+        {TSR_HISTOGRAM_COMPUTE, "tessera_request_inference_time_seconds",
+         "vllm:request_inference_time_seconds", "From its start to its last token."},
         {TSR_HISTOGRAM_PROMPT_TOKENS, "tessera_request_prompt_tokens", "vllm:request_prompt_tokens",
          "Tokens of a prompt."},
         {TSR_HISTOGRAM_OUTPUT_TOKENS, "tessera_request_generation_tokens",
          "vllm:request_generation_tokens", "Tokens of an answer."},
+        {TSR_HISTOGRAM_LONGEST, "tessera_request_max_num_generation_tokens",
+         "vllm:request_max_num_generation_tokens", "Tokens of the longest answer of a request."},
         {TSR_HISTOGRAM_COPIES, "tessera_request_params_n", "vllm:request_params_n",
          "Answers asked for each prompt."},
         {TSR_HISTOGRAM_MAX_TOKENS, "tessera_request_params_max_tokens",
@@ -120,6 +124,24 @@ static void add_http(board *b, const tsr_metrics *metrics)
     }
 }
 
+/* Two that only vLLM's readers ask for: the size of a block, and the older name of a gauge. */
+static void add_cache(board *b, const tsr_gateway *gateway)
+{
+    const tsr_engine_load *load = &gateway->load;
+    const uint64_t blocks = load->kv_blocks;
+
+    if (!b->vllm || blocks == 0)
+        return;
+    head(b, "vllm:gpu_cache_usage_perc", "gauge", "An older name of kv_cache_usage_perc.");
+    tsr_json_add(&b->text, "vllm:gpu_cache_usage_perc{%s} %.17g\n", b->labels,
+                 (double)load->kv_blocks_used / (double)blocks);
+    head(b, "vllm:cache_config_info", "gauge", "The KV cache, in labels.");
+    tsr_json_add(&b->text,
+                 "vllm:cache_config_info{%s,block_size=\"%llu\",num_gpu_blocks=\"%llu\"} 1\n",
+                 b->labels, (unsigned long long)gateway->facts.kv_tokens / blocks,
+                 (unsigned long long)blocks);
+}
+
 static void add_load(board *b, const tsr_gateway *gateway)
 {
     static const named running = {"tessera_requests_running", "vllm:num_requests_running", "gauge",
@@ -128,8 +150,8 @@ static void add_load(board *b, const tsr_gateway *gateway)
                                   "Answers that wait for the engine."};
     static const named used = {"tessera_kv_cache_usage_ratio", "vllm:kv_cache_usage_perc", "gauge",
                                "Share of the KV cache that is used, 0 to 1."};
-    static const named old_used = {"tessera_kv_blocks_used", NULL, "gauge",
-                                   "Blocks of the KV cache that are used."};
+    static const named blocks_used = {"tessera_kv_blocks_used", NULL, "gauge",
+                                      "Blocks of the KV cache that are used."};
     static const named blocks = {"tessera_kv_blocks", NULL, "gauge", "Blocks of the KV cache."};
     static const named steps = {"tessera_steps_total", NULL, "counter",
                                 "Steps of this engine, which begins at 0 when it is restarted."};
@@ -146,12 +168,13 @@ static void add_load(board *b, const tsr_gateway *gateway)
     add_number(b, &running, load->running);
     add_number(b, &waiting, load->waiting);
     add_number(b, &used, all > 0 ? (double)load->kv_blocks_used / all : 0);
-    add_number(b, &old_used, (double)load->kv_blocks_used);
+    add_number(b, &blocks_used, (double)load->kv_blocks_used);
     add_number(b, &blocks, all);
     add_number(b, &steps, (double)load->steps);
     add_number(b, &preempted, (double)load->preemptions);
     add_number(b, &asked, (double)load->prefix_queries);
     add_number(b, &hit, (double)load->prefix_hits);
+    add_cache(b, gateway);
 }
 
 static void add_state(board *b, const tsr_gateway *gateway)

@@ -30,8 +30,10 @@ void tsr_metrics_open(tsr_metrics *metrics)
         [TSR_HISTOGRAM_QUEUE] = {BOUNDS(whole_bounds)},
         [TSR_HISTOGRAM_PREFILL] = {BOUNDS(whole_bounds)},
         [TSR_HISTOGRAM_DECODE] = {BOUNDS(whole_bounds)},
+        [TSR_HISTOGRAM_COMPUTE] = {BOUNDS(whole_bounds)},
         [TSR_HISTOGRAM_PROMPT_TOKENS] = {BOUNDS(token_bounds)},
         [TSR_HISTOGRAM_OUTPUT_TOKENS] = {BOUNDS(token_bounds)},
+        [TSR_HISTOGRAM_LONGEST] = {BOUNDS(token_bounds)},
         [TSR_HISTOGRAM_COPIES] = {BOUNDS(copies_bounds)},
         [TSR_HISTOGRAM_MAX_TOKENS] = {BOUNDS(token_bounds)},
     };

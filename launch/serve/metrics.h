@@ -18,8 +18,10 @@ typedef enum tsr_histogram_kind {
     TSR_HISTOGRAM_QUEUE,   /* from the engine's having it until it is computed */
     TSR_HISTOGRAM_PREFILL, /* from then until its first token */
     TSR_HISTOGRAM_DECODE,  /* from its first token to its last */
+    TSR_HISTOGRAM_COMPUTE, /* both */
     TSR_HISTOGRAM_PROMPT_TOKENS,
     TSR_HISTOGRAM_OUTPUT_TOKENS,
+    TSR_HISTOGRAM_LONGEST, /* of the choices of one request */
     TSR_HISTOGRAM_COPIES,
     TSR_HISTOGRAM_MAX_TOKENS,
     TSR_HISTOGRAM_COUNT

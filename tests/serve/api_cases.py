@@ -425,9 +425,14 @@ def numbers_are_told(program, folder):
         for name in ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc"):
             expect(values[f"vllm:{name}{label}"], 0)
         for name in ("time_to_first_token_seconds", "e2e_request_latency_seconds",
-                     "request_queue_time_seconds", "request_decode_time_seconds"):
+                     "request_queue_time_seconds", "request_decode_time_seconds",
+                     "request_inference_time_seconds"):
             expect(values[f"vllm:{name}_count{label}"], 4)
             expect(values[f'vllm:{name}_bucket{label[:-1]},le="+Inf"}}'], 4)
+        expect(values[f"vllm:request_max_num_generation_tokens_sum{label}"], 11)
+        expect(values[f"vllm:gpu_cache_usage_perc{label}"], 0)
+        [size] = [name for name in values if name.startswith("vllm:cache_config_info")]
+        assert ',num_gpu_blocks="100"}' in size and values[size] == 1, size
         status, fields, page = server.ask("GET", "/")
         expect((status, fields["Content-Type"]), (200, "text/html; charset=utf-8"))
         assert not re.search(rb'(src|href)\s*=\s*["\']?(https?:)?//', page)
@@ -479,7 +484,9 @@ def thoughts_and_calls_are_told_apart(program, folder):
             if name not in ("chat_template.jinja", "grading.jsonl"):
                 os.symlink(os.path.abspath(os.path.join(folder, name)), os.path.join(styled, name))
         with open(os.path.join(styled, "chat_template.jinja"), "w") as template:
-            template.write("{# <think> <tool_call> #}{{ messages[-1].content }}")
+            template.write("{# <think> <tool_call> #}{% if reasoning_effort is defined %}{{ reasoning_effort }} "
+                           "{% if enable_thinking is defined %}{{ enable_thinking }} {% endif %}{% endif %}"
+                           "{{ messages[-1].content }}")
         with ready(program, styled) as server:
             text = f"<think>\nwhere?\n</think>\n\nLet me see.\n{CALL}\n{CALL}"
             body = chat(text, tools=[WEATHER])
@@ -505,6 +512,13 @@ def thoughts_and_calls_are_told_apart(program, folder):
             for unasked in ({}, {"tools": []}, {"tools": [WEATHER], "tool_choice": "none"}):
                 choice = server.json("POST", "/v1/chat/completions", chat(CALL, **unasked))["choices"][0]
                 expect((choice["message"]["content"], choice["finish_reason"]), (CALL, "stop"))
+            for effort, said in (("none", "none False Hi"), ("high", "high Hi"), (None, "Hi")):
+                choice = server.json("POST", "/v1/chat/completions", chat("Hi", reasoning_effort=effort))
+                expect(choice["choices"][0]["message"]["content"], said)
+            error_of(server, "/v1/chat/completions", chat(reasoning_effort="much"), 400, "invalid_value",
+                     "reasoning_effort")
+            error_of(server, "/v1/completions", {"prompt": "a", "reasoning_effort": "low"}, 400,
+                     "unsupported_parameter", "reasoning_effort")
             error_of(server, "/v1/chat/completions", chat(tools={}), 400, "invalid_value", "tools")
             error_of(server, "/v1/chat/completions", chat(tools=[{}]), 400, "invalid_value", "tools")
             error_of(server, "/v1/completions", {"prompt": "a", "tools": [WEATHER]}, 400,
