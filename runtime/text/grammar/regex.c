@@ -101,7 +101,7 @@ static int32_t escape_of(tsr_grammar_program *p, int32_t code, int32_t next)
         (void)snprintf(text, sizeof(text), "\\%c", names[place - codes]);
         return tsr_add_word(p, text, next);
     }
-    (void)snprintf(text, sizeof(text), "\\u%04x", (unsigned)code);
+    (void)snprintf(text, sizeof(text), "\\u%04x", (unsigned)code & 0xffU);
     return code != 0 ? tsr_add_word(p, text, next) : TSR_NODE_NEVER;
 }
 
