@@ -98,6 +98,7 @@ typedef struct tsr_config {
     int64_t sse_ping_interval; /* 0: none */
     int64_t shutdown_timeout;
     const char *metrics_compat;
+    const char *reasoning_field;
     bool strict_api;
     const char *hostfile;
     int64_t restarts;

@@ -7,6 +7,9 @@
 
 #include <string.h>
 
+static const char own_field[] = "reasoning_content";
+static const char other_field[] = "reasoning";
+
 static const char *reason_of(const tsr_choice *choice)
 {
     if (choice->finish != TSR_FINISH_STOP && choice->stream.matched < 0)
@@ -104,12 +107,44 @@ static void add_prompt_logprobs(const tsr_choice *choice, tsr_json_text *json)
     json_decref(told);
 }
 
+static bool tells_thoughts_as(const tsr_answer *answer, const char *name)
+{
+    const char *field = answer->gateway->args.config->reasoning_field;
+    return strcmp(field, name) == 0 || strcmp(field, "both") == 0;
+}
+
+/* Under the names that clients of this server read. */
+static void name_thoughts(const tsr_answer *answer, json_t *message)
+{
+    json_t *thoughts = json_object_get(message, own_field);
+
+    if (thoughts != NULL && tells_thoughts_as(answer, other_field))
+        (void)json_object_set(message, other_field, thoughts);
+    if (!tells_thoughts_as(answer, own_field))
+        (void)json_object_del(message, own_field);
+}
+
+static void add_thoughts(const tsr_answer *answer, const tsr_text *text, tsr_json_text *json)
+{
+    const char *const names[] = {own_field, other_field};
+    bool first = true;
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (!tells_thoughts_as(answer, names[i]))
+            continue;
+        tsr_json_add(json, "%s\"%s\":", first ? "" : ",", names[i]);
+        tsr_json_add_string(json, text->bytes, text->count);
+        first = false;
+    }
+}
+
 static void add_whole_choice(tsr_choice *choice, tsr_json_text *json)
 {
     tsr_json_add(json, "{\"index\":%d,", choice->index);
     if (choice->answer->generation.chat) {
         json_t *message =
             tsr_chat_message_json(tsr_answer_parser_parts(choice->parser), choice->answer->id);
+        name_thoughts(choice->answer, message);
         tsr_json_add(json, "\"message\":");
         tsr_json_add_value(json, message);
         tsr_json_add(json, ",");
@@ -187,12 +222,14 @@ static void add_piece(const tsr_choice *choice, tsr_chunk_kind kind, tsr_json_te
         add_unsent(choice, json);
     } else if (kind == TSR_CHUNK_ROLE) {
         tsr_json_add(json, "\"delta\":{\"role\":\"assistant\",\"content\":\"\"}");
-    } else if (kind == TSR_CHUNK_TEXT || kind == TSR_CHUNK_THOUGHT) {
-        const tsr_answer_parts *parts = tsr_answer_parser_parts(choice->parser);
-        const tsr_text *text = kind == TSR_CHUNK_TEXT ? &parts->content : &parts->reasoning;
-        tsr_json_add(
-            json, "\"delta\":{\"%s\":", kind == TSR_CHUNK_TEXT ? "content" : "reasoning_content");
+    } else if (kind == TSR_CHUNK_TEXT) {
+        const tsr_text *text = &tsr_answer_parser_parts(choice->parser)->content;
+        tsr_json_add(json, "\"delta\":{\"content\":");
         tsr_json_add_string(json, text->bytes, text->count);
+        tsr_json_add(json, "}");
+    } else if (kind == TSR_CHUNK_THOUGHT) {
+        tsr_json_add(json, "\"delta\":{");
+        add_thoughts(choice->answer, &tsr_answer_parser_parts(choice->parser)->reasoning, json);
         tsr_json_add(json, "}");
     } else if (kind == TSR_CHUNK_CALL) {
         add_call(choice, json);

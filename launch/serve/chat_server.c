@@ -54,6 +54,7 @@ _Noreturn static void serve(const tsr_chat_server *server, const tsr_gateway_com
     config.command = TSR_COMMAND_SERVE;
     config.host = own_host;
     config.metrics_compat = "none";
+    config.reasoning_field = "reasoning_content";
     config.shutdown_timeout = 1; /* whoever asked has left */
     config.api_key = (tsr_option_list){.items = {server->key}, .count = 1};
     mine.config = &config;

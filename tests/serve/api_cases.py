@@ -512,6 +512,16 @@ def thoughts_and_calls_are_told_apart(program, folder):
             for unasked in ({}, {"tools": []}, {"tools": [WEATHER], "tool_choice": "none"}):
                 choice = server.json("POST", "/v1/chat/completions", chat(CALL, **unasked))["choices"][0]
                 expect((choice["message"]["content"], choice["finish_reason"]), (CALL, "stop"))
+            for field, names in (("reasoning", {"reasoning"}), ("both", {"reasoning", "reasoning_content"})):
+                with ready(program, styled, "--reasoning-field", field) as other:
+                    message = other.json("POST", "/v1/chat/completions", body)["choices"][0]["message"]
+                    told = {k: v for k, v in message.items() if k.startswith("reasoning")}
+                    expect(told, {name: "where?" for name in names})
+                    pieces = [json.loads(e)["choices"][0]["delta"] for e in
+                              other.events("/v1/chat/completions", body)[:-1]]
+                    for name in ("reasoning", "reasoning_content"):
+                        said = "".join(p.get(name, "") for p in pieces)
+                        expect(said, "where?" if name in names else "")
             for effort, said in (("none", "none False Hi"), ("high", "high Hi"), (None, "Hi")):
                 choice = server.json("POST", "/v1/chat/completions", chat("Hi", reasoning_effort=effort))
                 expect(choice["choices"][0]["message"]["content"], said)
