@@ -1,5 +1,5 @@
 /*
- * Weights in BF16: elements as the file has them, in tiles (tile.h).
+ * Weights in BF16: kept as the file has them, row-major.
  */
 #include "kernels/cpu/format/format_cpu.h"
 #include "kernels/cpu/lanes.h"

@@ -1,5 +1,5 @@
 /*
- * Weights in F32: elements as the file has them, in tiles (tile.h).
+ * Weights in F32: kept as the file has them, row-major.
  */
 #include "kernels/cpu/format/format_cpu.h"
 #include "kernels/cpu/lanes.h"

@@ -39,6 +39,7 @@ TSR_INLINE void cursor_chunk(cursor *c, size_t rows)
 
 TSR_INLINE void cursor_next(cursor *c, size_t rows, lanes *w)
 {
+    tile_ahead(c->at, (size_t)TSR_CPU_TILE * LANES);
     if (rows == TSR_CPU_TILE) {
         lanes_from_e4m3_tile(c->at, w);
     } else {

@@ -49,6 +49,7 @@ TSR_INLINE cursor cursor_open(const tsr_linear *linear, int32_t row)
 
 TSR_INLINE void cursor_chunk(cursor *c, size_t rows)
 {
+    tile_ahead(c->words, (size_t)TSR_CPU_TILE * CHUNK_WORDS * sizeof(uint32_t));
     for (size_t r = 0; r < rows; r++) {
         c->codes[r] = nibbles_load(c->words + r * CHUNK_WORDS);
         lanes_store(c->scale[r], lanes_from_e4m3(c->scales + r * CHUNK_SCALES));

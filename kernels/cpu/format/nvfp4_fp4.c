@@ -39,6 +39,7 @@ TSR_INLINE fp4_weights next_group(tile_reader *t, bool whole, lanes *ret_scale)
 {
     fp4_weights w;
 
+    tile_ahead(t->codes, (size_t)FP4_GROUP_WORDS * LINE_BYTES);
     if (whole) {
         w = fp4_load(t->codes);
         *ret_scale = lanes_from_e4m3(t->scales);

@@ -36,6 +36,17 @@ TSR_INLINE tile_place tile_place_of(int32_t out, int32_t row, size_t units)
     return tile_place_in(out, row, units, TSR_CPU_TILE);
 }
 
+/* How far in front of what is read memory is asked for: far enough to hide a miss, and across the
+ * end of a page, where a processor's own foresight stops. */
+enum { TILE_AHEAD = 4096, CACHE_LINE = 64 };
+
+/* Called when `bytes` bytes at `at` are read, a constant. Past the end nothing happens. */
+TSR_INLINE void tile_ahead(const void *at, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += CACHE_LINE)
+        __builtin_prefetch((const void *)((uintptr_t)at + TILE_AHEAD + i));
+}
+
 /* Rows on their way into tiles. */
 typedef struct tile_rows {
     unsigned char *to;         /* of the whole weight */

@@ -1,6 +1,7 @@
 /*
- * What formats without scales do alike: elements as the file has them, in tiles. A format's file
- * defines, then includes this:
+ * What formats without scales do alike: rows as the file has them, one element after the other. The
+ * rows of a tile are streams of their own: elements so wide are read faster in four than in one. A
+ * format's file defines, then includes this:
  *
  *   element                  the stored type
  *   element_bits             as wide, without sign
@@ -13,18 +14,19 @@
 #define TSR_KERNELS_CPU_FORMAT_UNQUANTIZED_BODY_H
 
 #include "kernels/cpu/format/format_cpu.h"
-#include "kernels/cpu/format/tile.h"
 #include "kernels/cpu/lanes.h"
+
+#include <string.h>
 
 typedef struct cursor {
     const element *at;
-    size_t step; /* elements to the next group of the same row */
+    size_t in; /* elements to the next row */
 } cursor;
 
 TSR_INLINE cursor cursor_open(const tsr_linear *linear, int32_t row)
 {
-    const tile_place place = tile_place_of(linear->out, row, (size_t)linear->in / LANES);
-    return (cursor){(const element *)linear->weight + place.at * LANES, place.step * LANES};
+    const size_t in = (size_t)linear->in;
+    return (cursor){(const element *)linear->weight + (size_t)row * in, in};
 }
 
 TSR_INLINE void cursor_chunk(cursor *c, size_t rows)
@@ -36,8 +38,8 @@ TSR_INLINE void cursor_chunk(cursor *c, size_t rows)
 TSR_INLINE void cursor_next(cursor *c, size_t rows, lanes *w)
 {
     for (size_t r = 0; r < rows; r++)
-        w[r] = elements_next(c->at + r * LANES);
-    c->at += rows == TSR_CPU_TILE ? (size_t)TSR_CPU_TILE * LANES : c->step;
+        w[r] = elements_next(c->at + r * c->in);
+    c->at += LANES;
 }
 
 #include "kernels/cpu/format/format_body.h"
@@ -53,18 +55,12 @@ static bool has_nonfinite(const element_bits *at, uint64_t count)
 
 static tsr_status load_plain_rows(const tsr_linear *linear, const tsr_linear_rows *rows, void *to)
 {
-    const tile_rows tiles = {
-        .to = to,
-        .from = rows->bytes,
-        .units = (size_t)linear->in / LANES,
-        .out = linear->out,
-        .first = rows->first,
-        .count = rows->count,
-    };
+    const size_t in = (size_t)linear->in;
+    const size_t count = (size_t)rows->count * in;
 
-    if (has_nonfinite(rows->bytes, (uint64_t)rows->count * (uint64_t)linear->in))
+    if (has_nonfinite(rows->bytes, count))
         return TSR_ERR_CHECKPOINT;
-    tiles_copy(&tiles, TSR_CPU_TILE, LANES * sizeof(element));
+    memcpy((element *)to + (size_t)rows->first * in, rows->bytes, count * sizeof(element));
     return TSR_OK;
 }
 
