@@ -50,6 +50,21 @@ static __device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t p
                  : "memory");
 }
 
+/* The same, of what other CTAs of the cluster do. */
+static __device__ __forceinline__ void barrier_wait_cluster(uint32_t barrier, uint32_t parity)
+{
+    asm volatile("{\n"
+                 ".reg .pred done;\n"
+                 "again:\n"
+                 "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
+                 "@done bra over;\n"
+                 "bra again;\n"
+                 "over:\n"
+                 "}" ::"r"(barrier),
+                 "r"(parity)
+                 : "memory");
+}
+
 /* A multiple of 16 bytes; the bytes count at the barrier. */
 static __device__ __forceinline__ void copy_bulk(uint32_t to, const void *from, uint32_t bytes,
                                                  uint32_t barrier)
@@ -59,6 +74,16 @@ static __device__ __forceinline__ void copy_bulk(uint32_t to, const void *from, 
         "[%3];" ::"r"(to),
         "l"(from), "r"(bytes), "r"(barrier)
         : "memory");
+}
+
+/* A box of the tensor that `map` describes, from that column and row on; its bytes count at the barrier. */
+static __device__ __forceinline__ void copy_box(uint32_t to, const void *map, int32_t column,
+                                                int32_t row, uint32_t barrier)
+{
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+                 "[%0], [%1, {%2, %3}], [%4];" ::"r"(to),
+                 "l"(map), "r"(column), "r"(row), "r"(barrier)
+                 : "memory");
 }
 
 static __device__ __forceinline__ void copy_16(uint32_t to, const void *from)
@@ -134,6 +159,24 @@ static __device__ __forceinline__ float shared_load(uint32_t at)
     return v;
 }
 
+static __device__ __forceinline__ float4 shared_load_sums(uint32_t at)
+{
+    float4 v;
+
+    asm volatile("ld.shared.v4.f32 {%0,%1,%2,%3}, [%4];"
+                 : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+                 : "r"(at)
+                 : "memory");
+    return v;
+}
+
+static __device__ __forceinline__ void shared_store_sums(uint32_t at, const float4 &v)
+{
+    asm volatile("st.shared.v4.f32 [%0], {%1,%2,%3,%4};" ::"r"(at), "f"(v.x), "f"(v.y), "f"(v.z),
+                 "f"(v.w)
+                 : "memory");
+}
+
 /* All threads of the cluster meet; what they wrote to shared memory before is seen after. */
 static __device__ __forceinline__ void cluster_meet(void)
 {
@@ -146,6 +189,12 @@ static __device__ __forceinline__ void cluster_meet(void)
 static __device__ __forceinline__ void cluster_arrive(void)
 {
     asm volatile("barrier.cluster.arrive.release;" ::: "memory");
+}
+
+/* Without a word about what was written. */
+static __device__ __forceinline__ void cluster_arrive_relaxed(void)
+{
+    asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
 }
 
 static __device__ __forceinline__ void cluster_await(void)
@@ -167,6 +216,33 @@ static __device__ __forceinline__ float4 cluster_load_16(uint32_t at, uint32_t c
                  : "r"(at), "r"(cta)
                  : "memory");
     return v;
+}
+
+/* To that place in a CTA of the cluster; the bytes count at a barrier of that CTA. */
+static __device__ __forceinline__ void cluster_send_16(uint32_t at, uint32_t barrier, uint32_t cta,
+                                                       const float4 &v)
+{
+    asm volatile("{\n"
+                 ".reg .b32 there, counts;\n"
+                 "mapa.shared::cluster.u32 there, %0, %2;\n"
+                 "mapa.shared::cluster.u32 counts, %1, %2;\n"
+                 "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [there], "
+                 "{%3,%4,%5,%6}, [counts];\n"
+                 "}" ::"r"(at),
+                 "r"(barrier), "r"(cta), "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w)
+                 : "memory");
+}
+
+/* At a barrier of a CTA of the cluster. */
+static __device__ __forceinline__ void cluster_barrier_arrive(uint32_t barrier, uint32_t cta)
+{
+    asm volatile("{\n"
+                 ".reg .b32 there;\n"
+                 "mapa.shared::cluster.u32 there, %0, %1;\n"
+                 "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n"
+                 "}" ::"r"(barrier),
+                 "r"(cta)
+                 : "memory");
 }
 
 static __device__ __forceinline__ void cluster_store(uint32_t at, uint32_t cta, float v)

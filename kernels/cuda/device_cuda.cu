@@ -10,6 +10,7 @@
 #include "kernels/cuda/loaded_cuda.h"
 #include "kernels/cuda/packed_cuda.cuh"
 #include "kernels/cuda/router_cuda.cuh"
+#include "kernels/cuda/split_cuda.cuh"
 #include "kernels/cuda/tiles_cuda.cuh"
 
 #include <inttypes.h>
@@ -383,6 +384,8 @@ static tsr_status prepare_kernels(tsr_cuda_device *cuda)
         st = tsr_gemm_prepare_experts(&cuda->gemm);
     if (st == TSR_OK)
         st = tsr_few_prepare(&cuda->gemm);
+    if (st == TSR_OK)
+        st = tsr_split_prepare(&cuda->gemm);
     if (st == TSR_OK)
         st = tsr_cuda_prepare_tiles();
     if (st == TSR_OK)

@@ -21,6 +21,7 @@ extern "C" {
 #include "runtime/base/sizes.h"
 }
 
+#include <cudaTypedefs.h>
 #include <cuda_runtime.h>
 
 /* Evaluates to a tsr_status; logs what failed. */
@@ -39,6 +40,9 @@ enum { TSR_CUDA_HEAD_DIM = 256 };
 /* Most dynamic shared memory that a kernel asks for, bytes. */
 enum { TSR_CUDA_SHARED = 200 * 1024 };
 
+/* CTAs of a cluster that every card has. */
+enum { TSR_CUDA_CLUSTER = 8 };
+
 /* Most tokens, rows and sequences of one launch: a dimension of a grid. */
 enum { TSR_CUDA_GRID = 65535 };
 
@@ -54,6 +58,9 @@ typedef struct tsr_gemm_card {
     int32_t tokens;    /* that a tile of a product of many rows has at most */
     size_t shared;     /* bytes a CTA can have */
     size_t shared_all; /* bytes of a processor */
+    /* Clusters of each size that it holds at once, of one CTA a processor and of two. */
+    int32_t clusters[2][TSR_CUDA_CLUSTER + 1];
+    PFN_cuTensorMapEncodeTiled_v12000 encode;
 } tsr_gemm_card;
 
 typedef struct tsr_cuda_device {

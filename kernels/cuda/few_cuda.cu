@@ -78,7 +78,7 @@ static __device__ __forceinline__ few_value few_value_of(const few_args &a, uint
     const int32_t within = i / TSR_CUDA_TILE - local * few_tokens(a);
     const int32_t item = local * a.cluster + few_rank(a);
     const int32_t index = (int32_t)blockIdx.x / a.cluster * a.group + item / SPANS;
-    const few_tile at = few_tile_of(a, index);
+    const product_tile at = product_tile_of(a.end, a.p.count, index);
     few_value v;
 
     v.sums = few_sums_at(a, memory, item, 0) + (uint32_t)(row * PRODUCT_COLUMNS + within) * 4;
@@ -291,13 +291,13 @@ static bool make_plan(const tsr_gemm_card *card, const tsr_cuda_product *p, few_
     f->a.cut = product_cut_of(l->format, l->in);
     for (int32_t i = 0; i < p->count; i++)
         f->a.end[i] = tiles += (int32_t)tsr_cuda_ceil(p->linear[i].out, TSR_CUDA_TILE);
-    f->a.cluster = f->a.cut.slices < FEW_CLUSTER ? f->a.cut.slices : FEW_CLUSTER;
+    f->a.cluster = f->a.cut.slices < TSR_CUDA_CLUSTER ? f->a.cut.slices : TSR_CUDA_CLUSTER;
     f->a.slices = (int32_t)tsr_cuda_ceil(f->a.cut.slices, f->a.cluster);
     for (int32_t ctas = 1; ctas <= FEW_CTAS; ctas++) {
         if (cut_for(card, ctas, true, f))
             return true;
     }
-    return f->a.cut.slices > FEW_CLUSTER &&
+    return f->a.cut.slices > TSR_CUDA_CLUSTER &&
            (cut_for(card, 2, false, f) || cut_for(card, 1, false, f));
 }
 
@@ -316,7 +316,8 @@ bool tsr_few_takes(const tsr_gemm_card *card, const tsr_cuda_product *p)
 {
     few_plan f;
 
-    return p->rows <= (tsr_slices_of(p->linear[0].in) > FEW_CLUSTER ? FEW_ROWS : FEW_ROWS / 2) &&
+    return p->rows <=
+               (tsr_slices_of(p->linear[0].in) > TSR_CUDA_CLUSTER ? FEW_ROWS : FEW_ROWS / 2) &&
            make_plan(card, p, &f);
 }
 

@@ -22,7 +22,6 @@ enum {
     FEW_CHUNK = 128,       /* columns that are ordered together */
     FEW_DEPTH = 4,         /* most chunks of a ring: a slice */
     FEW_RINGS = 84 * 1024, /* most bytes of a CTA's rings: room for the next kernel's stays */
-    FEW_CLUSTER = 8,       /* CTAs of a cluster that every card has */
     FEW_ROWS = 32,         /* most operand rows */
     FEW_SYSTEM = 1024,     /* bytes of a CTA that are the system's */
     FEW_STATIC = 1024,     /* and that the compiler lays out */
@@ -78,29 +77,9 @@ static __host__ __device__ __forceinline__ bool few_groups(const few_args &a)
     return tsr_cuda_has_groups(a.p.linear[0].format, a.p.linear[0].activation);
 }
 
-/* A tile of one of the linears. */
-typedef struct few_tile {
-    int32_t linear;
-    int32_t tile; /* of the linear */
-} few_tile;
-
-static __device__ __forceinline__ few_tile few_tile_of(const few_args &a, int32_t index)
-{
-    few_tile t = {0, index};
-
-#pragma unroll
-    for (int i = 1; i < TSR_MAX_LINEARS; i++) {
-        if (i < a.p.count && index >= a.end[i - 1]) {
-            t.linear = i;
-            t.tile = index - a.end[i - 1];
-        }
-    }
-    return t;
-}
-
 /* What a warp multiplies. */
 typedef struct few_warp {
-    few_tile at;
+    product_tile at;
     int32_t tile;  /* of the cluster's */
     int32_t slice; /* of the row */
     product_run run;
@@ -122,7 +101,7 @@ static __device__ __forceinline__ few_warp few_warp_of(const few_args &a, uint32
     w.tile = warp % a.group;
     w.slice = few_rank(a) * a.slices + warp / a.group;
     const int32_t index = (int32_t)blockIdx.x / a.cluster * a.group + w.tile;
-    w.at = few_tile_of(a, index);
+    w.at = product_tile_of(a.end, a.p.count, index);
     w.run.units = 0;
     w.barrier = memory + (uint32_t)(warp * FEW_DEPTH * 8);
     w.ring = memory + FEW_BARRIERS + (uint32_t)(warp * a.depth * place);

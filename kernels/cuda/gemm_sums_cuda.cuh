@@ -63,7 +63,8 @@ static __device__ __forceinline__ void gemm_await(const gemm_ring &r,
     if (reader.left == 0)
         return;
     barrier_wait(gemm_full(r, r.slot), r.phase);
-    copies_seen();
+    if (!r.boxed)
+        copies_seen();
 }
 
 /* Its codes. */
@@ -71,12 +72,10 @@ template <tsr_weight_format FORMAT>
 static __device__ __forceinline__ void gemm_read(gemm_ring *r, gemm_reader<FORMAT> *reader,
                                                  gemm_codes<FORMAT> *codes)
 {
-    const uint32_t warp = threadIdx.x / TSR_CUDA_LANES;
     const uint32_t lane = threadIdx.x % TSR_CUDA_LANES;
     const uint32_t at = gemm_slot_at(*r, r->slot);
-    const uint32_t codes_at = at + warp * gemm_code_bytes(FORMAT) + lane * 16;
-    const uint32_t scales_at =
-        at + GEMM_TILES * gemm_code_bytes(FORMAT) + warp * PACKED_SCALES + lane / 4 * 8;
+    const uint32_t codes_at = at + r->tile * gemm_code_bytes(FORMAT) + lane * 16;
+    const uint32_t scales_at = at + r->scales_at + r->tile * PACKED_SCALES + lane / 4 * 8;
 
     if (reader->left == 0)
         return;
@@ -185,7 +184,7 @@ static __device__ __forceinline__ void gemm_step(gemm_ring *r, gemm_reader<FORMA
                                                  float (&sum)[TOKENS / 2], gemm_operand &a,
                                                  gemm_operand &next)
 {
-    const uint32_t at = gemm_slot_at(*r, reader->slot) + gemm_tokens_at(FORMAT);
+    const uint32_t at = gemm_slot_at(*r, reader->slot) + r->tokens_at;
 
     if (FULL)
         gemm_start<FORMAT, TOKENS>(sum, a, at);
@@ -318,7 +317,6 @@ typedef struct gemm_scales {
     const float *block; /* of this warpgroup's rows, group after group; NULL: none */
     const float *group; /* [operand row][groups]; NULL: none */
     int32_t groups;
-    int32_t first; /* group */
 } gemm_scales;
 
 /* `row` is the first of this warpgroup's. */
@@ -332,13 +330,12 @@ static __device__ __forceinline__ gemm_scales gemm_scales_of(const gemm_item *it
     s.groups = (in + TSR_CUDA_GROUP - 1) / TSR_CUDA_GROUP;
     s.block = blocks != NULL ? blocks + (int64_t)(row / TSR_CUDA_GROUP) * s.groups : NULL;
     s.group = group;
-    s.first = 0;
     return s;
 }
 
 template <int TOKENS>
 static __device__ __forceinline__ void
-gemm_join(const gemm_scales &s, int32_t group, const gemm_item *item,
+gemm_join(const gemm_scales &s, int32_t group, const int32_t *operand_row,
           const float (&part)[TOKENS / 2], float (&sum)[TOKENS / 2])
 {
     const float of_block = s.block != NULL ? s.block[group] : 1.0F;
@@ -348,7 +345,7 @@ gemm_join(const gemm_scales &s, int32_t group, const gemm_item *item,
     for (int j = 0; j < TOKENS / 8; j++) {
 #pragma unroll
         for (int e = 0; e < 2; e++) {
-            const int64_t row = item->row[j * 8 + 2 * quad + e];
+            const int64_t row = operand_row[j * 8 + 2 * quad + e];
             const float of_row = s.group != NULL ? s.group[row * s.groups + group] : 1.0F;
             const float scale = __fmul_rn(of_block, of_row);
             sum[4 * j + e] = fmaf(part[4 * j + e], scale, sum[4 * j + e]);
@@ -376,7 +373,7 @@ gemm_consume_scaled(gemm_ring *r, const gemm_width &w, const gemm_scales &scales
     for (int32_t k = 0; k < w.slots; k += chain) {
         const int32_t count = min(chain, w.slots - k);
         gemm_chain<FORMAT, TOKENS>(r, &reader, part, a, count);
-        gemm_join<TOKENS>(scales, scales.first + k / chain, item, part, sum);
+        gemm_join<TOKENS>(scales, k / chain, item->row, part, sum);
         if (k + count != w.slots && (k + count) % w.slice != 0)
             continue;
 #pragma unroll

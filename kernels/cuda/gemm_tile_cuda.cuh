@@ -13,8 +13,8 @@
  *   warps 8..11        16 bytes of a token a thread, and each warp two tiles of the weights in bulk
  *   warps 12..15       sums become values and go to memory, while the next item is multiplied
  *
- * Where slices go apart (gemm_cuda.cu) the first two store for themselves. Sums are those of
- * product_cuda.cuh: a slice of K is a chain of steps of 16 columns from zero; slices are added in order.
+ * Sums are those of product_cuda.cuh: a slice of K is a chain of steps of 16 columns from zero; slices
+ * are added in order.
  */
 #ifndef TSR_KERNELS_CUDA_GEMM_TILE_CUDA_CUH
 #define TSR_KERNELS_CUDA_GEMM_TILE_CUDA_CUH
@@ -107,11 +107,15 @@ typedef struct gemm_ring {
     uint32_t base;   /* of slot 0 */
     uint32_t barriers;
     uint32_t slot_bytes;
+    uint32_t scales_at; /* in a slot */
+    uint32_t tokens_at;
     int32_t slots;
     int32_t slot;
     uint32_t phase;
     uint32_t items;  /* that were filled, or read */
     uint32_t rounds; /* of sums that were put down, or stored */
+    uint32_t tile;   /* of a slot: the one that this warp reads */
+    bool boxed;      /* no thread copies tokens */
 } gemm_ring;
 
 static __device__ __forceinline__ uint32_t gemm_full(const gemm_ring &r, int32_t slot)
@@ -152,6 +156,8 @@ static __device__ __forceinline__ void gemm_advance(gemm_ring *r)
 typedef struct gemm_shape {
     uint32_t before; /* bytes of the kernel's own, items included */
     uint32_t slot_bytes;
+    uint32_t scales_at; /* in a slot */
+    uint32_t tokens_at;
     int32_t slots;
     uint32_t bytes; /* in all */
 } gemm_shape;
@@ -165,7 +171,9 @@ static inline gemm_shape gemm_shape_of(tsr_weight_format format, int32_t tokens,
     gemm_shape shape;
 
     shape.before = (uint32_t)(GEMM_ITEMS * sizeof(gemm_item) + before);
-    shape.slot_bytes = gemm_tokens_at(format) + (uint32_t)tokens * GEMM_TOKEN_BYTES;
+    shape.scales_at = GEMM_TILES * gemm_code_bytes(format);
+    shape.tokens_at = gemm_tokens_at(format);
+    shape.slot_bytes = shape.tokens_at + (uint32_t)tokens * GEMM_TOKEN_BYTES;
     shape.slots = (int32_t)((room - front) / shape.slot_bytes);
     if (shape.slots > GEMM_MAX_SLOTS)
         shape.slots = GEMM_MAX_SLOTS;
@@ -211,11 +219,15 @@ static __device__ __forceinline__ gemm_ring gemm_ring_open(unsigned char *shared
     r.base =
         (r.barriers + GEMM_BARRIER_BYTES + GEMM_ALIGNMENT - 1) / GEMM_ALIGNMENT * GEMM_ALIGNMENT;
     r.slot_bytes = shape.slot_bytes;
+    r.scales_at = shape.scales_at;
+    r.tokens_at = shape.tokens_at;
     r.slots = shape.slots;
     r.slot = 0;
     r.phase = 0;
     r.items = 0;
     r.rounds = 0;
+    r.tile = threadIdx.x / TSR_CUDA_LANES;
+    r.boxed = false;
     if (threadIdx.x == 0) {
         for (int32_t i = 0; i < shape.slots; i++) {
             barrier_open(gemm_full(r, i), GEMM_GROUP + GEMM_WRITERS);
@@ -378,71 +390,75 @@ static __device__ __forceinline__ int32_t gemm_row_of(const int32_t *source, int
     return source != NULL ? source[pair] : pair;
 }
 
+/* An item whose slots are not filled yet. */
+typedef struct gemm_order {
+    gemm_weights weights;
+    const gemm_item *item; /* NULL: there is none */
+    int32_t count;         /* tokens */
+    int32_t ahead;         /* slots whose weights are under way */
+} gemm_order;
+
+/* How a thread fills slots: with pieces of so many tokens. */
+typedef struct gemm_pieces {
+    const unsigned char *from[GEMM_PASSES];
+    uint32_t to; /* in a slot */
+    int32_t passes;
+} gemm_pieces;
+
 /* Slot first + BEHIND: its weights, where they are not under way, and its tokens, from that far behind
- * where `from` points. */
+ * where pieces come from. */
 template <tsr_weight_format FORMAT, int BEHIND>
-static __device__ __forceinline__ void
-gemm_fill(gemm_ring *r, const gemm_width &w, const gemm_weights &weights, int32_t ahead,
-          uint32_t to, const unsigned char *const (&from)[GEMM_PASSES], int32_t passes,
-          int32_t first)
+static __device__ __forceinline__ void gemm_fill(gemm_ring *r, const gemm_width &w,
+                                                 const gemm_order &order, const gemm_pieces &pieces,
+                                                 int32_t first)
 {
     const int32_t k = first + BEHIND;
 
     if (k >= w.slots)
         return;
-    const uint32_t at = gemm_slot_at(*r, r->slot) + to;
+    const uint32_t at = gemm_slot_at(*r, r->slot) + pieces.to;
     barrier_wait(gemm_empty(*r, r->slot), r->phase ^ 1);
-    if (k >= ahead)
-        gemm_put_weights<FORMAT>(*r, r->slot, weights, k);
+    if (k >= order.ahead)
+        gemm_put_weights<FORMAT>(*r, r->slot, order.weights, k);
 #pragma unroll
     for (int i = 0; i < GEMM_PASSES; i++) {
-        if (i < passes)
+        if (i < pieces.passes)
             copy_16_behind<BEHIND * GEMM_TOKEN_BYTES>(at + i * GEMM_PASS_TOKENS * GEMM_TOKEN_BYTES,
-                                                      from[i]);
+                                                      pieces.from[i]);
     }
     copies_arrive(gemm_full(*r, r->slot));
     gemm_advance(r);
 }
 
-/* By all threads of the third warpgroup. The weights of the first `ahead` slots are under way. */
+/* By all threads of the third warpgroup. */
 template <tsr_weight_format FORMAT>
 static __device__ __forceinline__ void
-gemm_produce(gemm_ring *r, const gemm_width &w, const gemm_weights &weights,
-             const uint16_t *operand, const gemm_item *item, int32_t count, int32_t ahead)
+gemm_produce(gemm_ring *r, const gemm_width &w, const uint16_t *operand, const gemm_order &order)
 {
     enum { AT_ONCE = 4 }; /* slots whose pieces are found by the same addresses */
     const uint32_t thread = threadIdx.x % GEMM_GROUP;
     const uint32_t token = thread / GEMM_PIECES;
     const uint32_t piece = thread % GEMM_PIECES;
-    const uint32_t to =
-        gemm_tokens_at(FORMAT) + token * GEMM_TOKEN_BYTES + (piece ^ token % 8) * 16;
-    const int32_t passes = (count + GEMM_PASS_TOKENS - 1) / GEMM_PASS_TOKENS;
-    const unsigned char *from[GEMM_PASSES];
+    gemm_pieces p;
 
+    p.to = gemm_tokens_at(FORMAT) + token * GEMM_TOKEN_BYTES + (piece ^ token % 8) * 16;
+    p.passes = (order.count + GEMM_PASS_TOKENS - 1) / GEMM_PASS_TOKENS;
 #pragma unroll
     for (int i = 0; i < GEMM_PASSES; i++) {
-        const int32_t row = item->row[token + i * GEMM_PASS_TOKENS];
-        from[i] =
+        const int32_t row = order.item->row[token + i * GEMM_PASS_TOKENS];
+        p.from[i] =
             (const unsigned char *)operand + (int64_t)row * w.row * GEMM_TOKEN_BYTES + piece * 16;
     }
     for (int32_t k = 0; k < w.slots; k += AT_ONCE) {
-        gemm_fill<FORMAT, 0>(r, w, weights, ahead, to, from, passes, k);
-        gemm_fill<FORMAT, 1>(r, w, weights, ahead, to, from, passes, k);
-        gemm_fill<FORMAT, 2>(r, w, weights, ahead, to, from, passes, k);
-        gemm_fill<FORMAT, 3>(r, w, weights, ahead, to, from, passes, k);
+        gemm_fill<FORMAT, 0>(r, w, order, p, k);
+        gemm_fill<FORMAT, 1>(r, w, order, p, k);
+        gemm_fill<FORMAT, 2>(r, w, order, p, k);
+        gemm_fill<FORMAT, 3>(r, w, order, p, k);
 #pragma unroll
         for (int i = 0; i < GEMM_PASSES; i++)
-            from[i] += AT_ONCE * GEMM_TOKEN_BYTES;
+            p.from[i] += AT_ONCE * GEMM_TOKEN_BYTES;
     }
 }
-
-/* An item whose slots are not filled yet. */
-typedef struct gemm_order {
-    gemm_weights weights;
-    const gemm_item *item; /* NULL: there is none */
-    int32_t count;
-    int32_t ahead;
-} gemm_order;
 
 /* Fills the slots of the item before, since what an item says takes a while to arrive. */
 template <tsr_weight_format FORMAT>
@@ -451,7 +467,7 @@ static __device__ __forceinline__ void gemm_produce_last(gemm_ring *r, const gem
                                                          const gemm_order &next)
 {
     if (last->item != NULL)
-        gemm_produce<FORMAT>(r, w, last->weights, operand, last->item, last->count, last->ahead);
+        gemm_produce<FORMAT>(r, w, operand, *last);
     *last = next;
 }
 

@@ -8,6 +8,7 @@
 #include "kernels/cuda/few_cuda.cuh"
 #include "kernels/cuda/gemm_cuda.cuh"
 #include "kernels/cuda/number_cuda.cuh"
+#include "kernels/cuda/split_cuda.cuh"
 
 /* An unquantized weight as it is: a warp a sum, in f32, over a row in F16. */
 static __global__ void plain_kernel(tsr_cuda_product p, tsr_cuda_faults faults)
@@ -49,8 +50,10 @@ tsr_status tsr_cuda_multiply(tsr_cuda_device *cuda, const tsr_cuda_product *p, c
 {
     if (!tsr_cuda_is_packed(p->linear[0].format))
         return multiply_plainly(cuda, p, stream);
-    return tsr_few_takes(&cuda->gemm, p) ? tsr_few_multiply(&cuda->gemm, p, NULL, stream)
-                                         : tsr_gemm_dense(&cuda->gemm, p, stream);
+    if (tsr_few_takes(&cuda->gemm, p))
+        return tsr_few_multiply(&cuda->gemm, p, NULL, stream);
+    return tsr_split_takes(&cuda->gemm, p) ? tsr_split_multiply(&cuda->gemm, p, stream)
+                                           : tsr_gemm_dense(&cuda->gemm, p, stream);
 }
 
 /* Whether the product itself makes operand rows of `from`. */

@@ -90,6 +90,28 @@ static inline product_cut product_cut_of(tsr_weight_format format, int32_t in)
     return c;
 }
 
+/* A tile of one of the linears of a product. */
+typedef struct product_tile {
+    int32_t linear;
+    int32_t tile; /* of the linear */
+} product_tile;
+
+/* `end`: tiles up to and with each linear. */
+static __device__ __forceinline__ product_tile
+product_tile_of(const int32_t (&end)[TSR_MAX_LINEARS], int32_t linears, int32_t index)
+{
+    product_tile t = {0, index};
+
+#pragma unroll
+    for (int i = 1; i < TSR_MAX_LINEARS; i++) {
+        if (i < linears && index >= end[i - 1]) {
+            t.linear = i;
+            t.tile = index - end[i - 1];
+        }
+    }
+    return t;
+}
+
 /* Units on their way to a warp: what registers allow. */
 static __device__ __forceinline__ constexpr int product_depth(tsr_weight_format format)
 {

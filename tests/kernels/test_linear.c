@@ -255,6 +255,53 @@ static void a_row_alone_has_the_bits_it_has_in_a_batch(void **state)
     }
 }
 
+/* So many that a GPU has them by other kernels than one, of widths that are cut into slices. */
+static void check_batch(sample_random *r, sample_kind kind, int32_t in, int32_t tokens)
+{
+    enum { OUT = 72, MOST = 256 };
+    static const tsr_work_shape shape = {
+        .max_tokens = MOST, .max_in = 4704, .max_logit_rows = 1, .max_experts = 1};
+    sample_linear *l = sample_linear_new(r, kind, OUT, in);
+    float *x = sample_memory((size_t)in * (size_t)tokens * sizeof(float));
+    float *batch = sample_memory((size_t)OUT * (size_t)tokens * sizeof(float));
+    float alone[OUT];
+
+    sample_floats(r, x, (size_t)in * (size_t)tokens, 1.0F);
+    for (int i = 0; i < SAMPLE_DEVICES; i++) {
+        tsr_device *device = sample_device(i, &shape);
+        if (device == NULL)
+            continue;
+        run_linear(device, l, x, batch, tokens);
+        for (int32_t t = 0; t < tokens; t += tokens / 3) {
+            run_linear(device, l, x + (size_t)t * (size_t)in, alone, 1);
+            assert_memory_equal(alone, batch + (size_t)t * OUT, sizeof(alone));
+        }
+        sample_close(device);
+    }
+    free(x);
+    free(batch);
+    sample_linear_free(l);
+}
+
+static void a_row_has_its_bits_among_dozens_and_hundreds(void **state)
+{
+    static const struct {
+        int32_t in, tokens;
+    } shapes[] = {{1104, 33},  {720, 64},  {528, 100}, {528, 128},
+                  {1104, 129}, {4704, 37}, {528, 256}};
+    sample_random r = {12};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
+        for (int f = 0; f < TSR_WEIGHT_FORMAT_COUNT; f++) {
+            const sample_kind kind = {(tsr_weight_format)f,
+                                      (tsr_activation)((f + (int)i) % TSR_ACTIVATION_COUNT),
+                                      i % 2 == 0, false};
+            check_batch(&r, kind, shapes[i].in, shapes[i].tokens);
+        }
+    }
+}
+
 static void rows_of_zeros_give_the_bias_and_no_nan(void **state)
 {
     enum { OUT = 5, IN = 160 };
@@ -452,6 +499,7 @@ int main(void)
         cmocka_unit_test(fp4_by_fp4_meets_its_definition_in_every_shape),
         cmocka_unit_test(a_nan_in_a_row_of_fp4_reaches_every_answer),
         cmocka_unit_test(a_row_alone_has_the_bits_it_has_in_a_batch),
+        cmocka_unit_test(a_row_has_its_bits_among_dozens_and_hundreds),
         cmocka_unit_test(rows_of_zeros_give_the_bias_and_no_nan),
         cmocka_unit_test(linears_together_have_the_bits_of_each_alone),
         cmocka_unit_test(neighbours_share_a_quantized_input_only_where_it_is_the_same),
