@@ -14,24 +14,8 @@
 #ifndef TSR_KERNELS_CPU_FP4_H
 #define TSR_KERNELS_CPU_FP4_H
 
+#include "kernels/cpu/fp4_group.h" // IWYU pragma: export
 #include "kernels/cpu/lanes.h"
-
-#include <stddef.h>
-#include <stdint.h>
-
-enum { FP4_ROWS = 16, FP4_GROUP = 16, FP4_WORD = 4, FP4_GROUP_WORDS = 2, FP4_MOST = 12 };
-
-/*
- * Sixteen elements of a row that meets such a weight. Codes are twice the values; they come as the
- * weights' nibbles do, four at a time: 0 2 4 6, 1 3 5 7, 8 10 12 14, 9 11 13 15.
- */
-typedef struct fp4_group {
-    int8_t code[FP4_GROUP];
-    float scale;
-    int32_t offset; /* -12 times the sum of the codes, for whoever adds 12 to weights */
-} fp4_group;
-
-_Static_assert(sizeof(fp4_group) <= FP4_GROUP * sizeof(float), "a row grows in its place");
 
 #if defined(TSR_ISA_AVX512)
 #include "kernels/cpu/fp4_avx512.h" // IWYU pragma: export

@@ -4,6 +4,9 @@
 #ifndef TSR_KERNELS_CPU_FP4_AVX512_H
 #define TSR_KERNELS_CPU_FP4_AVX512_H
 
+#include "kernels/cpu/fp4_group.h"
+#include "kernels/cpu/lanes_avx512.h"
+
 /* Tokens of one block: their sums stay in registers. */
 enum { FP4_TOKENS = 8 };
 

@@ -113,6 +113,8 @@ TSR_INLINE fp4_group fp4_of(nvfp4_group g)
     return to;
 }
 
+_Static_assert(sizeof(fp4_group) <= FP4_GROUP * sizeof(float), "a row grows in its place");
+
 /* In place too: a group is smaller than the floats that it comes from. */
 static void to_fp4(const float *x, float *to, int32_t count, float input_scale)
 {

@@ -27,9 +27,13 @@ UNFINISHED = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X)\b")
 GUARD = re.compile(r"#ifndef (\w+)\n#define (\w+)\n")
 
 # Headers for one instruction set compile with it, as their sources do.
+AVX2 = ["-mavx2", "-mfma", "-mf16c"]
+AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mfma"]
 FLAGS = {
-    "kernels/cpu/lanes_avx2.h": ["-mavx2", "-mfma", "-mf16c"],
-    "kernels/cpu/lanes_avx512.h": ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma"],
+    "kernels/cpu/lanes_avx2.h": AVX2,
+    "kernels/cpu/lanes_avx512.h": AVX512,
+    "kernels/cpu/fp4_avx2.h": AVX2,
+    "kernels/cpu/fp4_avx512.h": AVX512,
 }
 
 # Not headers but the second half of each file that includes them.
