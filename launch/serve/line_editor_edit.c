@@ -41,6 +41,8 @@ static int set_up(tsr_line_editor *editor)
     (void)el_set(editor->lines, EL_SIGNAL, 0); /* SIGINT is told apart by whoever reads */
     (void)el_set(editor->lines, EL_HIST, history, editor->history);
     (void)el_set(editor->lines, EL_BIND, "^R", "em-inc-search-prev", NULL);
+    /* what Ctrl-D is where it was typed before the terminal was the editor's */
+    (void)el_set(editor->lines, EL_BIND, "^@", "em-delete-or-list", NULL);
     return 0;
 }
 

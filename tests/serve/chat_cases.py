@@ -192,8 +192,11 @@ class Terminal:
 
     def end(self, code):
         with contextlib.suppress(OSError):
-            while data := os.read(self.fd, 65536):
+            while select.select([self.fd], [], [], 20)[0] and (data := os.read(self.fd, 65536)):
                 self.shown += data.decode(errors="replace")
+        if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+            time.sleep(1)
+            os.kill(self.pid, signal.SIGKILL)  # one that has ended keeps its code
         status = os.waitpid(self.pid, 0)[1]
         os.close(self.fd)
         expect(os.waitstatus_to_exitcode(status), code)
