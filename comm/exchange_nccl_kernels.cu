@@ -18,7 +18,8 @@ enum {
     MOST_CTAS = 128, /* that send rows as they are */
     ARRIVE_CTAS = 16,
     FEWEST_CTAS = 16, /* of packets: others may send more than this rank */
-    PACKET_CTAS = 64,
+    PACKET_CTAS = 128,
+    RETURN_CTAS = 128,   /* others may want more answers than this rank */
     SHARED_CTAS = 16,    /* of anything where ranks share a GPU, on which all wait at once */
     BYTES_OF_CTA = 16384 /* what one CTA of a target is worth */
 };
@@ -550,13 +551,8 @@ extern "C" tsr_status tsr_nccl_arrive(const tsr_nccl_work *work, int32_t tokens,
 
 extern "C" tsr_status tsr_nccl_return(const tsr_nccl_work *work, int32_t tokens, tsr_stream stream)
 {
-    const int32_t forms = forms_of(work, tokens);
-    const uint64_t packets =
-        (uint64_t)tokens * (uint64_t)work->slots * (uint64_t)work->at.packets_of_answer;
-    const bool packed = (forms & TSR_NCCL_ANSWERS_PACKED) != 0;
-    const uint64_t most = allowed(work, packed ? PACKET_CTAS : MOST_CTAS);
-    const uint64_t least = packed ? allowed(work, FEWEST_CTAS) : most;
-    const dim3 grid((unsigned)within(ctas_of_packets(packets), least, most));
+    const unsigned ctas = (unsigned)allowed(work, RETURN_CTAS);
 
-    return launch(stream, grid, TSR_NCCL_THREADS, return_kernel, *work, tokens, forms);
+    return launch(stream, dim3(ctas), TSR_NCCL_THREADS, return_kernel, *work, tokens,
+                  forms_of(work, tokens));
 }
