@@ -98,7 +98,8 @@ static tsr_status ask(void *context, const tsr_question *question, tsr_wish *ret
         return TSR_OK;
     if (d->idle_since_ms == 0)
         d->idle_since_ms = tsr_clock_ms();
-    if (tsr_clock_ms() - d->idle_since_ms >= setup->idle_for_ms)
+    const bool heard = setup->counts_experts && d->result->expert_steps > 0;
+    if (heard || tsr_clock_ms() - d->idle_since_ms >= setup->idle_for_ms)
         ret_wish->kind = TSR_WISH_END;
     return setup->source_fails;
 }

@@ -68,11 +68,12 @@ typedef struct run_setup {
     int32_t other_plan_rank;    /* this rank's plan has another digest; 0: none's */
     int32_t absent_rank;        /* this rank gives up with TSR_ERR_DEVICE instead; 0: none does */
     int32_t at_once;            /* requests given per look at the source; 0: all there are */
-    int32_t idle_for_ms;        /* time that the source gives nothing before it ends */
-    int32_t cancel_after;       /* tokens after which request 0 is cancelled; 0: never */
-    int32_t drain_after;        /* requests after which the engine is told to drain; 0: never */
-    tsr_status source_fails;    /* once the requests are given */
-    tsr_status sink_fails;      /* at the third token */
+    int32_t idle_for_ms;  /* time that the source gives nothing before it ends; less where rows of
+                                 experts are told before */
+    int32_t cancel_after; /* tokens after which request 0 is cancelled; 0: never */
+    int32_t drain_after;  /* requests after which the engine is told to drain; 0: never */
+    tsr_status source_fails; /* once the requests are given */
+    tsr_status sink_fails;   /* at the third token */
     bool counts_experts;
     bool ignores_room; /* the source gives requests even where there is no room */
 } run_setup;

@@ -86,7 +86,7 @@ static void the_next_step_is_launched_before_one_has_landed(void **state)
 static void rows_of_experts_are_told(void **state)
 {
     (void)state;
-    enum { TOP_K = 2, LAYERS = 4 };
+    enum { TOP_K = 2, LAYERS = 4, HEARD_WITHIN_MS = 20000 };
     static run_result result;
     tsr_request requests[REQUESTS];
     uint64_t tokens = 0;
@@ -98,7 +98,7 @@ static void rows_of_experts_are_told(void **state)
         const run_setup setup = {.ranks = ranks[i / 2],
                                  .device = i % 2 == 0 ? RUN_ON_CPU : RUN_LATE,
                                  .counts_experts = true,
-                                 .idle_for_ms = 100};
+                                 .idle_for_ms = HEARD_WITHIN_MS};
         const uint64_t all = i % 2 == 0 ? tokens + REQUESTS : tokens;
         engine_run(&setup, requests, REQUESTS, &result);
         engine_run_ended(&setup, &result, TSR_OK);
