@@ -16,8 +16,8 @@
  * Rows lie where they belong as soon as they are here: nothing is copied twice, and what moves is
  * what is there. Few rows need neither the first wait nor any word: one kernel sends them as packets
  * and takes apart those that come (exchange_nccl_packets.cuh), and arrive has nothing left to do. A
- * kernel that waits does so in a few CTAs and leaves when the host lets go, or when a fault was
- * found.
+ * kernel that waits has no more CTAs than a GPU holds at once, and leaves when the host lets go, or
+ * when a fault was found.
  */
 #ifndef TSR_COMM_EXCHANGE_NCCL_KERNELS_H
 #define TSR_COMM_EXCHANGE_NCCL_KERNELS_H
