@@ -2,10 +2,10 @@
  * opens all of it, so that what the gateway would refuse is said by one of them. */
 #include "launch/serve/engine_command.h"
 
-#include "launch/job.h"
-#include "launch/plan_json.h"
+#include "launch/job/job.h"
+#include "launch/plan/plan_json.h"
+#include "launch/request/text_side.h"
 #include "launch/serve/engine_source.h"
-#include "launch/text_side.h"
 
 #include <stdlib.h>
 

@@ -2,7 +2,7 @@
 #ifndef TSR_LAUNCH_SERVE_ENGINE_COMMAND_H
 #define TSR_LAUNCH_SERVE_ENGINE_COMMAND_H
 
-#include "launch/config.h"
+#include "launch/cli/config.h"
 
 /* `fd` is rank 0's end of the gateway's socket, taken over; -1 on the others. Returns as tsr_job_run. */
 TSR_MUST_USE tsr_status tsr_engine_command(const tsr_config *config, const tsr_launch_info *info,

@@ -2,8 +2,8 @@
  * cancelled here too. Nothing here waits for the gateway but an idle engine. */
 #include "launch/serve/engine_source.h"
 
-#include "launch/serve/link.h"
-#include "launch/signals.h"
+#include "launch/job/signals.h"
+#include "launch/link/link.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 

@@ -7,7 +7,7 @@
  */
 #include "launch/serve/gateway_command.h"
 
-#include "launch/serve/gateway.h"
+#include "launch/gateway/gateway.h"
 #include "launch/serve/supervisor.h"
 #include "runtime/base/log.h"
 

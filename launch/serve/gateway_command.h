@@ -2,7 +2,7 @@
 #ifndef TSR_LAUNCH_SERVE_GATEWAY_COMMAND_H
 #define TSR_LAUNCH_SERVE_GATEWAY_COMMAND_H
 
-#include "launch/config.h"
+#include "launch/cli/config.h"
 
 typedef struct tsr_gateway_command_args {
     const tsr_config *config;

@@ -8,10 +8,10 @@
  */
 #include "launch/serve/serve_command.h"
 
-#include "launch/ranks.h"
+#include "launch/http/http_server.h"
+#include "launch/job/ranks.h"
 #include "launch/serve/engine_command.h"
 #include "launch/serve/gateway_command.h"
-#include "launch/serve/http_server.h"
 #include "launch/serve/supervisor.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"

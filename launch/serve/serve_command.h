@@ -2,7 +2,7 @@
 #ifndef TSR_LAUNCH_SERVE_SERVE_COMMAND_H
 #define TSR_LAUNCH_SERVE_SERVE_COMMAND_H
 
-#include "launch/config.h"
+#include "launch/cli/config.h"
 
 TSR_MUST_USE tsr_status tsr_serve_command_check(const tsr_config *config,
                                                 const tsr_launch_info *info);

@@ -12,7 +12,7 @@
 #ifndef TSR_LAUNCH_SERVE_SUPERVISOR_H
 #define TSR_LAUNCH_SERVE_SUPERVISOR_H
 
-#include "launch/serve/engine_link.h"
+#include "launch/link/engine_link.h"
 
 typedef struct tsr_supervisor tsr_supervisor;
 

@@ -1,7 +1,7 @@
 /* Threads or this process; what a body counted is gathered when all are through. */
 #include "tests/comm/ranks.h"
 
-#include "launch/exchange_memory.h"
+#include "launch/job/exchange_memory.h"
 #include "runtime/base/log.h"
 #include "tests/test.h"
 

@@ -4,8 +4,8 @@
  */
 #include "tests/fuzz/fuzz.h"
 
-#include "launch/batch_line.h"
-#include "launch/request_prompt.h"
+#include "launch/batch/batch_line.h"
+#include "launch/request/request_prompt.h"
 
 #include <stdbool.h>
 #include <stdlib.h>

@@ -4,7 +4,7 @@
  */
 #include "tests/fuzz/fuzz.h"
 
-#include "launch/serve/http_connection.h"
+#include "launch/http/http_connection.h"
 #include "runtime/base/log.h"
 
 #include <stdbool.h>

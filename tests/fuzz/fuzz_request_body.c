@@ -4,8 +4,8 @@
  */
 #include "tests/fuzz/fuzz.h"
 
-#include "launch/request_body.h"
-#include "launch/request_prompt.h"
+#include "launch/request/request_body.h"
+#include "launch/request/request_prompt.h"
 #include "runtime/base/json_file.h"
 #include "runtime/base/log.h"
 

@@ -3,6 +3,8 @@
 
     launch -> runtime -> {comm, kernels, proto} -> runtime/base
     inside runtime: engine -> model -> plan -> checkpoint; synthetic -> plan; text stands alone
+    inside launch: client -> serve -> {batch, bench, doctor, gateway, score} -> job -> {http, plan} -> {report, request}
+    -> {cli, files, link}
 
 check_layers.py ROOT           lists every violation; exit code 1 when there is one
 check_layers.py --self-test    plants violations of each kind in a made-up tree and looks for them
@@ -63,6 +65,25 @@ ARROWS = {
     },
 }
 
+# Inside launch: a folder's storey. What stands on one includes what stands below, and never a neighbour.
+STOREYS = {
+    "cli": 0,
+    "files": 0,
+    "link": 0,
+    "report": 1,
+    "request": 1,
+    "http": 2,
+    "plan": 2,
+    "job": 3,
+    "batch": 4,
+    "bench": 4,
+    "doctor": 4,
+    "gateway": 4,
+    "score": 4,
+    "serve": 5,
+    "client": 6,
+}
+
 # Headers that other layers may see; all others are their layer's own. BASE has no private ones.
 PUBLIC_HEADERS = {
     "comm": {"comm.h", "exchange.h"},
@@ -100,12 +121,12 @@ VENDORS = [
     (r"utf8proc\.h", r"runtime/text/.*"),
     (r"xxhash\.h", r"proto/.*|runtime/base/file_mark\.c|runtime/engine/prefix\.c"),
     (r"hwloc\.h", r"launch/.*"),
-    (r"event2?/.*|event\.h", r"launch/serve/.*"),
-    (r"openssl/.*", r"launch/serve/http_tls\.c"),
+    (r"event2?/.*|event\.h", r"launch/(client|gateway|http|link|serve)/.*"),
+    (r"openssl/.*", r"launch/http/http_tls\.c"),
 ]
 
 # Words of the language that have one home.
-WORDS = [(r"\b(?:secure_)?getenv\s*\(", "getenv", r"launch/config\.c")]
+WORDS = [(r"\b(?:secure_)?getenv\s*\(", "getenv", r"launch/cli/config\.c")]
 
 
 def layer_of(path):
@@ -121,6 +142,19 @@ def is_public(layer, header, allowed):
     return layer == BASE or name in PUBLIC_HEADERS[layer]
 
 
+def check_storeys(path, header):
+    """What is wrong with a file of launch including another of it, or None."""
+    above, below = path.split("/")[1], header.split("/")[1]
+    if path == "launch/main.c" or above == below:
+        return None
+    for folder in (above, below):
+        if folder not in STOREYS:
+            return f"launch/{folder} is no folder with a storey"
+    if STOREYS[below] >= STOREYS[above]:
+        return f"launch/{above} may not include launch/{below} ({header})"
+    return None
+
+
 def check_arrow(path, header, exists):
     """What is wrong with `path` including our `header`, or None."""
     mine, theirs = layer_of(path), layer_of(header)
@@ -130,6 +164,8 @@ def check_arrow(path, header, exists):
         return f"includes generated {header}: only proto/*_wire.c may"
     if not exists(header):
         return f"includes {header}, which is no file from the repository root"
+    if mine == "launch" and theirs == "launch":
+        return check_storeys(path, header)
     if mine is None or mine == theirs:
         return None
     if theirs is None:
@@ -247,8 +283,10 @@ ORDERLY = {
     "runtime/model/model.h": '#include "comm/exchange.h"\n#include "kernels/blocks.h"\n',
     "runtime/engine/engine.h": '#include "runtime/model/model.h"\n',
     "runtime/text/tokenizer.h": "",
-    "launch/config.c": 'static char *home(void) { return getenv("HOME"); }\n',
-    "launch/main.c": '#include "runtime/engine/engine.h"\n#include "comm/comm.h"\n',
+    "launch/cli/config.c": 'static char *home(void) { return getenv("HOME"); }\n',
+    "launch/job/job.h": '#include "runtime/engine/engine.h"\n#include "comm/comm.h"\n',
+    "launch/bench/bench_run.h": '#include "launch/job/job.h"\n',
+    "launch/main.c": '#include "launch/bench/bench_run.h"\n',
     "tests/test_comm.c": '#include "comm/comm_ops.h"\n#include <mpi.h>\n',
     "comm/CMakeLists.txt": "target_link_libraries(tsr_comm PUBLIC tsr_base)\n",
 }
@@ -263,9 +301,12 @@ PLANTED = [
     ("runtime/text/bad.c", '#include "runtime/checkpoint/checkpoint.h"', "may not include"),
     ("runtime/model/bad.c", '#include "launch/bad.h"\n', "no file"),
     ("runtime/model/bad.c", '#include "comm/comm_ops.h"', "comm keeps to itself"),
-    ("launch/bad.c", '#include "kernels/blocks.h"', "kernels keeps to itself"),
+    ("launch/job/bad.c", '#include "kernels/blocks.h"', "kernels keeps to itself"),
+    ("launch/job/bad.c", '#include "launch/bench/bench_run.h"', "job may not include launch/bench"),
+    ("launch/batch/bad.c", '#include "launch/bench/bench_run.h"', "batch may not include launch/bench"),
+    ("launch/new/bad.c", '#include "launch/job/job.h"', "launch/new is no folder"),
     ("runtime/model/bad.c", '#include "kernels/ops.h"', "kernels keeps to itself"),
-    ("launch/bad.c", '#include "comm.h"', "no file from the repository root"),
+    ("launch/cli/bad.c", '#include "comm.h"', "no file from the repository root"),
     ("comm/bad.c", "#include <mpi.h>", "only comm/mpi_world"),
     ("comm/bad.c", "#  include <nccl.h>", "only comm/(exchange_)?nccl"),
     ("runtime/engine/bad.c", "#include <protobuf-c/protobuf-c.h>", "only proto/"),

@@ -1,7 +1,7 @@
 /* The lines of a batch without an engine: whose each error is, what one line may ask for, what
  * becomes of the other prompts of a line that fails, and of lines nobody came to. */
-#include "launch/batch_file.h"
-#include "launch/request_prompt.h"
+#include "launch/batch/batch_file.h"
+#include "launch/request/request_prompt.h"
 #include "tests/test.h"
 
 #include <stdio.h>

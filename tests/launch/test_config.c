@@ -1,7 +1,7 @@
 /* The option table: values, units, ranges, the environment behind the command line. */
-#include "launch/backends.h"
-#include "launch/config.h"
-#include "launch/plan_request.h"
+#include "launch/cli/backends.h"
+#include "launch/cli/config.h"
+#include "launch/plan/plan_request.h"
 #include "runtime/base/log.h"
 #include "tests/test.h"
 

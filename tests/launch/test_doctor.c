@@ -2,7 +2,7 @@
  * `tessera doctor`: what it finds on machines that are made up, each wrong in one way, and what the
  * program says of this one, alone and with ranks.
  */
-#include "launch/doctor_findings.h"
+#include "launch/doctor/doctor_findings.h"
 #include "tests/launch/command.h"
 #include "tests/test.h"
 

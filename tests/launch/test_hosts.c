@@ -1,7 +1,7 @@
 /* Machines that are made up: who shares one, who meets on a GPU, which addresses clash, which NUMA
  * nodes a rank runs on. */
-#include "launch/bind.h"
-#include "launch/host_record.h"
+#include "launch/job/bind.h"
+#include "launch/job/host_record.h"
 #include "tests/test.h"
 
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* Lines as they come, from a file and from a pipe whose other end is slow. */
-#include "launch/line_file.h"
+#include "launch/files/line_file.h"
 #include "tests/test.h"
 
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* Bodies of OpenAI requests: what is served, what is refused by name, what the defaults are. */
-#include "launch/request_body.h"
+#include "launch/request/request_body.h"
 #include "runtime/base/json_file.h"
 #include "runtime/base/log.h"
 #include "tests/test.h"

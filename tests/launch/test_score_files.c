@@ -1,6 +1,6 @@
 /* What `score` reads and writes: files of tokens, good and bad, and files of logits. */
-#include "launch/logits_file.h"
-#include "launch/token_file.h"
+#include "launch/score/logits_file.h"
+#include "launch/score/token_file.h"
 #include "runtime/checkpoint/safetensors.h"
 #include "tests/test.h"
 

@@ -1,8 +1,8 @@
 /* What `inspect` and `plan` print: text for people, JSON for programs, and a status for scripts. */
-#include "launch/inspect_command.h"
-#include "launch/path_report.h"
-#include "launch/plan_command.h"
-#include "launch/precision_map.h"
+#include "launch/plan/inspect_command.h"
+#include "launch/plan/plan_command.h"
+#include "launch/report/path_report.h"
+#include "launch/report/precision_map.h"
 #include "tests/plan/made_checkpoint.h"
 #include "tests/test.h"
 

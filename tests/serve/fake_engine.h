@@ -3,7 +3,7 @@
 #ifndef TSR_TESTS_SERVE_FAKE_ENGINE_H
 #define TSR_TESTS_SERVE_FAKE_ENGINE_H
 
-#include "launch/serve/engine_link.h"
+#include "launch/link/engine_link.h"
 
 /* What requests of these seeds come to. */
 enum {

@@ -5,8 +5,8 @@
  *
  * Prints "port N" when it listens. SIGTERM drains.
  */
-#include "launch/serve/gateway.h"
-#include "launch/serve/http_server.h"
+#include "launch/gateway/gateway.h"
+#include "launch/http/http_server.h"
 #include "runtime/base/log.h"
 #include "tests/serve/fake_engine.h"
 
