@@ -300,6 +300,9 @@ static tsr_status fail_output(tsr_batch_file *batch, size_t slot, const tsr_outp
 
     if (output->finish == TSR_FINISH_FAILED)
         tsr_batch_not_finite(output, &refusal);
+    else if (output->finish == TSR_FINISH_STUCK)
+        (void)tsr_refuse(&refusal, "no_token_left", NULL, "after %d tokens: %s",
+                         output->output_tokens, output->refusal);
     else if (output->cause != TSR_OK)
         tsr_batch_fault(output->cause, &refusal);
     else
@@ -371,7 +374,8 @@ static tsr_status take_batch_token(void *context, const tsr_output *output, bool
     if (output->token >= 0)
         choice->last_token = output->token;
     if (line->number != 0 &&
-        (output->finish == TSR_FINISH_REFUSED || output->finish == TSR_FINISH_FAILED))
+        (output->finish == TSR_FINISH_REFUSED || output->finish == TSR_FINISH_FAILED ||
+         output->finish == TSR_FINISH_STUCK))
         st = fail_output(batch, slot, output);
     else if (line->number != 0)
         st = push_output(line, choice, output, ret_cancel);

@@ -79,10 +79,11 @@ static tsr_status take_prompt_token(void *context, const tsr_output *output, boo
     tsr_status st = tsr_text_stream_push(&session->stream, output, ret_cancel);
     if (st == TSR_OK)
         st = show(session, output);
-    if (st == TSR_OK && output->finish == TSR_FINISH_FAILED) {
+    if (st == TSR_OK &&
+        (output->finish == TSR_FINISH_FAILED || output->finish == TSR_FINISH_STUCK)) {
         tsr_log(TSR_LOG_ERROR, "the answer ends after %d tokens: %s", output->output_tokens,
                 output->refusal);
-        st = TSR_ERR_CHECKPOINT;
+        st = output->finish == TSR_FINISH_STUCK ? TSR_ERR_ARG : TSR_ERR_CHECKPOINT;
     }
     return st;
 }

@@ -114,6 +114,9 @@ static void refuse_output(tsr_answer *answer, const tsr_output *output)
     } else if (own && output->finish == TSR_FINISH_REFUSED) {
         refusal.code = "invalid_value";
         refusal.status = BAD_REQUEST;
+    } else if (output->finish == TSR_FINISH_STUCK) {
+        refusal.code = "no_token_left";
+        refusal.status = BAD_REQUEST;
     } else if (own) {
         refusal.code = "not_finite";
         refusal.status = INTERNAL;
@@ -347,7 +350,7 @@ void tsr_answer_take_output(tsr_gateway *gateway, const tsr_output *output)
         return;
     tsr_answer *answer = choice->answer;
     if (output->finish == TSR_FINISH_REFUSED || output->finish == TSR_FINISH_FAILED ||
-        output->finish == TSR_FINISH_CANCELLED) {
+        output->finish == TSR_FINISH_STUCK || output->finish == TSR_FINISH_CANCELLED) {
         tsr_answer_list_unname(&gateway->answers, choice);
         refuse_output(answer, output);
         return;

@@ -49,6 +49,7 @@ typedef enum tsr_finish {
     TSR_FINISH_CANCELLED,
     TSR_FINISH_REFUSED, /* never started: see `refusal` */
     TSR_FINISH_FAILED,  /* its logits are NaN or infinite: see `refusal`; others go on */
+    TSR_FINISH_STUCK,   /* its rules and its form leave no token: see `refusal` */
 } tsr_finish;
 
 /*
@@ -66,7 +67,7 @@ typedef struct tsr_output {
     tsr_finish finish;
     int32_t prompt_tokens;
     int32_t output_tokens; /* so far, this one and those given before included */
-    const char *refusal;   /* one line, only with TSR_FINISH_REFUSED and TSR_FINISH_FAILED; valid
+    const char *refusal;   /* one line, with TSR_FINISH_REFUSED, _FAILED and _STUCK; valid
                               during the call */
     tsr_status cause;      /* with TSR_FINISH_REFUSED; TSR_OK where the request is at fault */
     int32_t cached_tokens; /* of the prompt, that were not computed when it first ran */

@@ -356,17 +356,21 @@ static bool results_hold(const tsr_scheduler *s, const tsr_noted_step *step,
     return rows == results->rows && tops == results->tops;
 }
 
-static tsr_output absorb_failure(tsr_scheduler *s, tsr_live *live, int32_t why)
+/* What the cache holds of it may be no numbers, so no other sequence begins with it. */
+static tsr_output absorb_failure(tsr_scheduler *s, tsr_live *live)
 {
     if (live->state == TSR_LIVE_RUNNING)
         tsr_prefix_forget(s, live);
     tsr_output output = end(s, live, TSR_FINISH_FAILED);
-    output.refusal =
-        why == TSR_NO_TOKEN_LEFT
-            ? "allowed_token_ids, bad_words, min_tokens and the form that the answer must have "
-              "leave no token that may come next"
-            : "a logit is NaN or infinite, so there is no next token: a weight or a scale "
-              "of the checkpoint is damaged, or an activation overflows";
+    output.refusal = "a logit is NaN or infinite, so there is no next token: a weight or a scale "
+                     "of the checkpoint is damaged, or an activation overflows";
+    return output;
+}
+
+static tsr_output absorb_stuck(tsr_scheduler *s, tsr_live *live, const char *why)
+{
+    tsr_output output = end(s, live, TSR_FINISH_STUCK);
+    output.refusal = why;
     return output;
 }
 
@@ -374,8 +378,12 @@ static tsr_output absorb_failure(tsr_scheduler *s, tsr_live *live, int32_t why)
 static tsr_output absorb_token(tsr_scheduler *s, tsr_live *live, const tsr_token_row *row,
                                int64_t now_ns)
 {
+    if (row->token == TSR_NO_TOKEN_LEFT)
+        return absorb_stuck(s, live,
+                            "allowed_token_ids, bad_words, min_tokens and the form that the answer "
+                            "must have leave no token that may come next");
     if (row->token < 0)
-        return absorb_failure(s, live, row->token);
+        return absorb_failure(s, live);
     if (live->first_ns == 0) {
         live->first_ns = now_ns;
         s->stats.first_token_ns_sum += now_ns - live->arrived_ns;
@@ -389,11 +397,8 @@ static tsr_output absorb_token(tsr_scheduler *s, tsr_live *live, const tsr_token
 
     tsr_output output = output_of(live, row->token, TSR_FINISH_NONE);
     const char *why = live->guide != NULL ? tsr_live_ask_guide(live, &s->plan->model) : NULL;
-    if (why != NULL) {
-        output = end(s, live, TSR_FINISH_FAILED);
-        output.refusal = why;
-        return output;
-    }
+    if (why != NULL)
+        return absorb_stuck(s, live, why);
     if (tsr_live_stops_at(live, &s->plan->model, row->token))
         output = end(s, live, TSR_FINISH_STOP);
     else if (output.output_tokens == live->max_tokens)
@@ -440,7 +445,7 @@ static void absorb_note(tsr_scheduler *s, const tsr_step_note *note, const tsr_s
     tsr_output *output = &s->outputs[absorbed->count];
 
     if ((note->flags & TSR_ENTRY_SCORE) != 0 && !absorb_scores(s, note, at, absorbed)) {
-        *output = absorb_failure(s, live, TSR_NO_TOKEN);
+        *output = absorb_failure(s, live);
         absorbed->count++;
     } else if (sampled) {
         const uint32_t top = tsr_entry_top(note->flags);

@@ -212,9 +212,9 @@ static void what_a_guide_cannot_say_ends_its_request_alone(void **state)
     requests[1].guide = "none";
     requests[2].guide = "refused";
     run(&setup, requests, 4, &r);
-    assert_int_equal(TSR_FINISH_FAILED, r.answer[0].finish);
+    assert_int_equal(TSR_FINISH_STUCK, r.answer[0].finish);
     assert_string_equal("nothing can be said", r.answer[0].refusal);
-    assert_int_equal(TSR_FINISH_FAILED, r.answer[1].finish);
+    assert_int_equal(TSR_FINISH_STUCK, r.answer[1].finish);
     assert_non_null(strstr(r.answer[1].refusal, "the form that the answer must have"));
     assert_int_equal(WHY_AFTER, r.answer[1].tokens);
     assert_int_equal(TSR_FINISH_REFUSED, r.answer[2].finish);

@@ -71,13 +71,15 @@ static void a_sequence_whose_logits_are_not_finite_fails_alone_in_score(void **s
     edit_remove_folder(folder);
 }
 
-static void a_sequence_whose_logits_are_not_finite_fails_alone_in_run(void **state)
+static void a_sequence_without_a_next_token_fails_alone_in_run(void **state)
 {
     (void)state;
     make_token_5_overflow("demo-mixed");
     edit_write_text(scratch_path("in"),
                     "{\"custom_id\":\"good\",\"body\":{\"prompt\":[9,8],\"max_tokens\":2}}\n"
-                    "{\"custom_id\":\"bad\",\"body\":{\"prompt\":[4,5],\"max_tokens\":2}}\n");
+                    "{\"custom_id\":\"bad\",\"body\":{\"prompt\":[4,5],\"max_tokens\":2}}\n"
+                    "{\"custom_id\":\"stuck\",\"body\":{\"prompt\":[9,8],\"max_tokens\":4,"
+                    "\"allowed_token_ids\":[1878],\"min_tokens\":2}}\n");
     assert_int_equal(run_command_line("%s run %s --input %s --output %s", TSR_PROGRAM, folder,
                                       scratch_path("in"), scratch_path("out.jsonl")),
                      0);
@@ -86,6 +88,10 @@ static void a_sequence_whose_logits_are_not_finite_fails_alone_in_run(void **sta
     assert_non_null(bad);
     assert_non_null(strstr(bad, "\"code\":\"not_finite\""));
     assert_non_null(strstr(bad, "\"status_code\":500"));
+    const char *stuck = strstr(answers, "\"custom_id\":\"stuck\",\"response\":null");
+    assert_non_null(stuck);
+    assert_non_null(strstr(stuck, "\"code\":\"no_token_left\""));
+    assert_non_null(strstr(stuck, "\"status_code\":400"));
     assert_non_null(strstr(answers, "\"custom_id\":\"good\",\"response\":{"));
     free(answers);
     edit_remove_folder(folder);
@@ -328,7 +334,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_sequence_whose_logits_are_not_finite_fails_alone_in_score),
-        cmocka_unit_test(a_sequence_whose_logits_are_not_finite_fails_alone_in_run),
+        cmocka_unit_test(a_sequence_without_a_next_token_fails_alone_in_run),
         cmocka_unit_test(a_completion_gets_what_the_post_processor_puts_in_front),
         cmocka_unit_test(a_number_beyond_64_bits_matters_only_where_it_is_read),
         cmocka_unit_test(experts_fused_into_one_tensor_are_served_or_refused_by_name),

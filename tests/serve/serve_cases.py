@@ -302,6 +302,9 @@ def probabilities_are_told():
             [ruled] = complete(served, prompt=[prompt], **ask, **rule)
             one = served.request("POST", "/detokenize", {"tokens": [33] * 6})[1]["prompt"]
             assert ruled["text"] == one, (rule, ruled, one)
+        status, stuck = served.request("POST", "/v1/completions", {
+            "prompt": [prompt], **ask, "allowed_token_ids": [1878], "min_tokens": 2})
+        assert (status, stuck["error"]["code"]) == (400, "no_token_left"), stuck
         biased = {"prompt": [prompt], "logit_bias": {"33": 20}, "logprobs": 0, "ignore_eos": True}
         [often] = complete(served, **biased, temperature=0, max_tokens=40)
         [seldom] = complete(served, **biased, temperature=0, max_tokens=40, frequency_penalty=2)
