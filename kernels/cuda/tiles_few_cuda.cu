@@ -484,8 +484,9 @@ static __global__ void __launch_bounds__(FEW_BOUND)
     if (found.count == 0)
         return;
     const int32_t expert = r.local_of[r.id[slot]];
-    order<FORMAT>(a, r.experts[expert], p, units, ring);
     const few_linears linears = linears_of<DOWN>(a, expert);
+    __syncwarp(); /* else the compiler puts these loads behind weights, where they come late */
+    order<FORMAT>(a, r.experts[expert], p, units, ring);
     if (DOWN) {
         tsr_await_kernel();
         fetch_row<DOWN>(a, slot, &kept);
