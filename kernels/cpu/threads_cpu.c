@@ -1,39 +1,61 @@
 /*
  * The team of threads.
  *
- *   run      publish the task, epoch + 1, wake sleepers ──► own share ──► wait until left == 0
- *   worker   wait for a new epoch ──► own share ──► left - 1, the last one wakes the caller
+ *   run      publish the task, the next call ──► own share ──► wait until nobody is left
+ *   worker   wait for another call ──► own share, if it has one ──► left - 1
+ *
+ * Whoever waits looks again and again for a while, and then sleeps. Whoever changes what another
+ * waits for looks whether that one sleeps, and only then takes the lock: both first say what they
+ * do and then look at what the other has said, so that at least one of them sees it.
  */
 #include "kernels/cpu/threads_cpu.h"
 
+#include "runtime/base/clock.h"
+#include "runtime/base/sizes.h"
+
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 
-enum { SPINS_LEAST = 16, SPINS_MOST = 8192 };
+/* Sleeping costs some 50 microseconds until one runs again, more than most waits within a step
+ * take. The core is offered to others after some looks, who may be the ones that are waited for. */
+enum { LOOKS = 64, PATIENCE_NS = 200000 };
+
+/* A call is its number times this, and its ways. */
+enum { WAYS = 4096 };
+
+/* Where one thread sleeps. */
+typedef struct bed {
+    atomic_bool is_taken;
+    pthread_cond_t woken;
+} bed;
+
+#define EMPTY_BED                                                                                  \
+    {                                                                                              \
+        .woken = PTHREAD_COND_INITIALIZER                                                          \
+    }
 
 typedef struct worker {
     tsr_threads *team;
     pthread_t thread;
     int32_t index;
+    bed bed;
 } worker;
 
+/* What is changed often has lines of its own. */
 struct tsr_threads {
     int32_t count;   /* members, the caller included */
     int32_t started; /* workers */
-    atomic_uint epoch;
-    atomic_int left; /* workers that have not finished the task */
-    atomic_bool stop;
-    int caller_spins;
-    pthread_mutex_t lock;
-    pthread_cond_t task_came;
-    pthread_cond_t all_done;
     tsr_thread_task task;
     const void *context;
-    int32_t ways;
-    worker worker[];
+    pthread_mutex_t lock;                       /* of all beds */
+    bed bed;                                    /* the caller's */
+    _Alignas(TSR_ALIGNMENT) atomic_ullong call; /* its number and ways; no ways: the end */
+    _Alignas(TSR_ALIGNMENT) atomic_ullong left; /* workers that have not finished their share */
+    _Alignas(TSR_ALIGNMENT) worker worker[];
 };
 
 static void pause_briefly(void)
@@ -45,87 +67,75 @@ static void pause_briefly(void)
 #endif
 }
 
-/* Longer next time when it paid, shorter when it did not. */
-static int adapted(int spins, bool paid)
+static bool becomes_another_soon(const atomic_ullong *number, unsigned long long old)
 {
-    if (paid)
-        return spins < SPINS_MOST ? spins * 2 : SPINS_MOST;
-    return spins > SPINS_LEAST ? spins / 2 : SPINS_LEAST;
-}
+    const int64_t began = tsr_clock_ns();
 
-static bool spin_for_task(tsr_threads *team, unsigned seen, int spins)
-{
-    for (int i = 0; i < spins; i++) {
-        if (atomic_load_explicit(&team->epoch, memory_order_acquire) != seen)
-            return true;
-        pause_briefly();
-    }
+    do {
+        for (int i = 0; i < LOOKS; i++) {
+            if (atomic_load(number) != old)
+                return true;
+            pause_briefly();
+        }
+        (void)sched_yield();
+    } while (tsr_clock_ns() - began < PATIENCE_NS);
     return false;
 }
 
-static void sleep_for_task(tsr_threads *team, unsigned seen)
+/* Returns the number as soon as it is not `old`. */
+static unsigned long long wait_for_another(tsr_threads *team, bed *b, const atomic_ullong *number,
+                                           unsigned long long old)
 {
-    pthread_mutex_lock(&team->lock);
-    while (atomic_load_explicit(&team->epoch, memory_order_acquire) == seen)
-        pthread_cond_wait(&team->task_came, &team->lock);
-    pthread_mutex_unlock(&team->lock);
-}
-
-static void finish_share(tsr_threads *team)
-{
-    if (atomic_fetch_sub_explicit(&team->left, 1, memory_order_acq_rel) == 1) {
+    if (!becomes_another_soon(number, old)) {
         pthread_mutex_lock(&team->lock);
-        pthread_cond_signal(&team->all_done);
+        atomic_store(&b->is_taken, true);
+        while (atomic_load(number) == old)
+            pthread_cond_wait(&b->woken, &team->lock);
+        atomic_store(&b->is_taken, false);
         pthread_mutex_unlock(&team->lock);
     }
+    return atomic_load(number);
+}
+
+/* After the change. */
+static void wake(tsr_threads *team, bed *b)
+{
+    if (!atomic_load(&b->is_taken))
+        return;
+    pthread_mutex_lock(&team->lock);
+    pthread_cond_signal(&b->woken);
+    pthread_mutex_unlock(&team->lock);
 }
 
 static void *work(void *context)
 {
-    const worker *me = context;
+    worker *me = context;
     tsr_threads *team = me->team;
-    unsigned seen = 0;
-    int spins = SPINS_LEAST;
+    unsigned long long call = 0;
 
     for (;;) {
-        const bool paid = spin_for_task(team, seen, spins);
-        if (!paid)
-            sleep_for_task(team, seen);
-        spins = adapted(spins, paid);
-        seen++;
-        if (atomic_load_explicit(&team->stop, memory_order_relaxed))
+        call = wait_for_another(team, &me->bed, &team->call, call);
+        const int32_t ways = (int32_t)(call % WAYS);
+        if (ways == 0)
             return NULL;
-        if (me->index < team->ways)
-            team->task(team->context, me->index, team->ways);
-        finish_share(team);
+        if (me->index >= ways)
+            continue;
+        team->task(team->context, me->index, ways);
+        if (atomic_fetch_sub(&team->left, 1) == 1)
+            wake(team, &team->bed);
     }
 }
 
-static void publish(tsr_threads *team)
+/* Begins a call for members 1 .. ways - 1, or with no ways the end of all. */
+static void begin_call(tsr_threads *team, int32_t ways)
 {
-    atomic_store_explicit(&team->left, team->started, memory_order_relaxed);
-    pthread_mutex_lock(&team->lock);
-    atomic_fetch_add_explicit(&team->epoch, 1, memory_order_release);
-    pthread_cond_broadcast(&team->task_came);
-    pthread_mutex_unlock(&team->lock);
-}
+    const int32_t called = ways > 0 ? ways - 1 : team->started;
+    const unsigned long long number = atomic_load(&team->call) / WAYS + 1;
 
-static void wait_for_all(tsr_threads *team)
-{
-    bool paid = false;
-
-    for (int i = 0; i < team->caller_spins && !paid; i++) {
-        paid = atomic_load_explicit(&team->left, memory_order_acquire) == 0;
-        if (!paid)
-            pause_briefly();
-    }
-    team->caller_spins = adapted(team->caller_spins, paid);
-
-    /* Also when spinning paid: the last worker may still hold the lock. */
-    pthread_mutex_lock(&team->lock);
-    while (atomic_load_explicit(&team->left, memory_order_acquire) != 0)
-        pthread_cond_wait(&team->all_done, &team->lock);
-    pthread_mutex_unlock(&team->lock);
+    atomic_store_explicit(&team->left, (unsigned)called, memory_order_relaxed);
+    atomic_store(&team->call, number * WAYS + (unsigned)ways);
+    for (int32_t i = 0; i < called; i++)
+        wake(team, &team->worker[i].bed);
 }
 
 void tsr_threads_run(tsr_threads *threads, int64_t ways, tsr_thread_task task, const void *context)
@@ -138,10 +148,12 @@ void tsr_threads_run(tsr_threads *threads, int64_t ways, tsr_thread_task task, c
     }
     threads->task = task;
     threads->context = context;
-    threads->ways = (int32_t)ways;
-    publish(threads);
-    task(context, 0, threads->ways);
-    wait_for_all(threads);
+    begin_call(threads, (int32_t)ways);
+    task(context, 0, (int32_t)ways);
+
+    unsigned long long left = atomic_load(&threads->left);
+    while (left != 0)
+        left = wait_for_another(threads, &threads->bed, &threads->left, left);
 }
 
 int32_t tsr_threads_count(const tsr_threads *threads)
@@ -161,7 +173,7 @@ static bool start_workers(tsr_threads *team)
         return false;
     while (started && team->started < team->count - 1) {
         worker *w = &team->worker[team->started];
-        *w = (worker){.team = team, .index = team->started + 1};
+        *w = (worker){.team = team, .index = team->started + 1, .bed = EMPTY_BED};
         started = pthread_create(&w->thread, NULL, work, w) == 0;
         team->started += started ? 1 : 0;
     }
@@ -171,44 +183,26 @@ static bool start_workers(tsr_threads *team)
 tsr_status tsr_threads_open(int32_t threads, tsr_threads **ret_threads)
 {
     const size_t workers = (size_t)(threads - 1);
-    tsr_threads *team = calloc(1, sizeof(*team) + workers * sizeof(team->worker[0]));
+    const size_t bytes = sizeof(tsr_threads) + workers * sizeof(worker);
+    tsr_threads *team = aligned_alloc(TSR_ALIGNMENT, (size_t)tsr_aligned(bytes, TSR_ALIGNMENT));
 
     if (team == NULL)
         return TSR_ERR_MEMORY;
-    team->count = threads;
-    team->caller_spins = SPINS_LEAST;
-    if (pthread_mutex_init(&team->lock, NULL) != 0)
-        goto undo_alloc;
-    if (pthread_cond_init(&team->task_came, NULL) != 0)
-        goto undo_lock;
-    if (pthread_cond_init(&team->all_done, NULL) != 0)
-        goto undo_task_came;
+    *team = (tsr_threads){.count = threads, .lock = PTHREAD_MUTEX_INITIALIZER, .bed = EMPTY_BED};
     if (!start_workers(team)) {
         tsr_threads_close(team);
         return TSR_ERR_MEMORY;
     }
     *ret_threads = team;
     return TSR_OK;
-
-undo_task_came:
-    pthread_cond_destroy(&team->task_came);
-undo_lock:
-    pthread_mutex_destroy(&team->lock);
-undo_alloc:
-    free(team);
-    return TSR_ERR_MEMORY;
 }
 
 void tsr_threads_close(tsr_threads *threads)
 {
     if (threads == NULL)
         return;
-    atomic_store_explicit(&threads->stop, true, memory_order_relaxed);
-    publish(threads);
+    begin_call(threads, 0);
     for (int32_t i = 0; i < threads->started; i++)
         pthread_join(threads->worker[i].thread, NULL);
-    pthread_cond_destroy(&threads->all_done);
-    pthread_cond_destroy(&threads->task_came);
-    pthread_mutex_destroy(&threads->lock);
     free(threads);
 }

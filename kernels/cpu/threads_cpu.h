@@ -1,8 +1,8 @@
 /*
  * A small team of threads: the caller and its workers run one task over static ranges, then meet.
  *
- * Between tasks a worker spins for a moment and then sleeps; how long it spins adapts to whether
- * spinning has paid, so that more threads than cores do not burn each other's time.
+ * Whoever waits looks for a moment, offering its core to others between looks so that more threads
+ * than cores do not burn each other's time, and then sleeps.
  */
 #ifndef TSR_KERNELS_CPU_THREADS_CPU_H
 #define TSR_KERNELS_CPU_THREADS_CPU_H

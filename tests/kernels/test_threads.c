@@ -2,6 +2,8 @@
 
 #include "tests/test.h"
 
+#include <time.h>
+
 enum { ITEMS = 1000, MOST = 9 };
 
 typedef struct counts {
@@ -59,6 +61,39 @@ static void fewer_ways_than_threads_use_as_many(void **state)
     tsr_threads_close(team);
 }
 
+static void dawdle(void)
+{
+    const struct timespec longer_than_anybody_looks = {.tv_nsec = 1000000};
+    (void)nanosleep(&longer_than_anybody_looks, NULL);
+}
+
+static void count_late(const void *context, int32_t thread, int32_t threads)
+{
+    if (thread == threads - 1)
+        dawdle();
+    count_share(context, thread, threads);
+}
+
+static void who_sleeps_is_woken(void **state)
+{
+    tsr_threads *team = NULL;
+    int32_t of_item[ITEMS] = {0};
+    int32_t of_thread[MOST] = {0};
+    const counts c = {of_item, of_thread};
+
+    (void)state;
+    ASSERT_STATUS(TSR_OK, tsr_threads_open(3, &team));
+    for (int run = 0; run < 20; run++) {
+        dawdle();
+        tsr_threads_run(team, run % 2 + 2, count_late, &c);
+    }
+    for (int i = 0; i < ITEMS; i++)
+        assert_int_equal(20, of_item[i]);
+    assert_int_equal(20, of_thread[1]);
+    assert_int_equal(10, of_thread[2]);
+    tsr_threads_close(team);
+}
+
 static void a_team_that_never_ran_closes(void **state)
 {
     tsr_threads *team = NULL;
@@ -74,6 +109,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_item_is_met_once_by_any_number_of_threads),
         cmocka_unit_test(fewer_ways_than_threads_use_as_many),
+        cmocka_unit_test(who_sleeps_is_woken),
         cmocka_unit_test(a_team_that_never_ran_closes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
