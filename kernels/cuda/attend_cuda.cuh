@@ -51,6 +51,10 @@ typedef struct tsr_attend_job {
 tsr_status tsr_attend_rows_decode(tsr_device *device, const tsr_attend_job *job, tsr_stream s);
 tsr_status tsr_attend_rows_prefill(tsr_device *device, const tsr_attend_job *job, tsr_stream s);
 
+/* The same as in decode, where there are rows enough that none has to be cut (attend_splits_cuda.cu). */
+bool tsr_attend_takes_splits(tsr_device *device, const tsr_attend_job *job);
+tsr_status tsr_attend_rows_splits(tsr_device *device, const tsr_attend_job *job, tsr_stream s);
+
 /* The same from a cache of F32, exactly: keys are turned already. */
 tsr_status tsr_attend_rows_exact(tsr_device *device, const tsr_attend_job *job, tsr_stream s);
 

@@ -85,8 +85,10 @@ tsr_status tsr_attend_cuda(tsr_device *device, const tsr_rotary_args *r,
     if (a->cache->format != TSR_KV_F32) {
         if (r != NULL)
             turn_by(r, &job);
-        return a->tokens == a->sequences ? tsr_attend_rows_decode(device, &job, s)
-                                         : tsr_attend_rows_prefill(device, &job, s);
+        if (a->tokens != a->sequences)
+            return tsr_attend_rows_prefill(device, &job, s);
+        return tsr_attend_takes_splits(device, &job) ? tsr_attend_rows_splits(device, &job, s)
+                                                     : tsr_attend_rows_decode(device, &job, s);
     }
     if (r != NULL)
         st = tsr_rotary_cuda(device, r, s);

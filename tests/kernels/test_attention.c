@@ -400,6 +400,23 @@ static void decode_again(tsr_device *device, const attention_case *c, const sequ
     assert_rows_again(device, c, s, cache, rows, count + 1);
 }
 
+/* So many that a device need not cut a row; the last two sequences have two rows and none. */
+static void decode_dozens_again(tsr_device *device, const attention_case *c, const sequence_data *s,
+                                const cache_data *cache)
+{
+    enum { APART = 5, MOST = LONG / APART };
+    tsr_attention_sequence rows[MOST + 1];
+    const int32_t count = c->positions / APART;
+
+    for (int32_t n = 0; n < count; n++)
+        rows[n] = (tsr_attention_sequence){
+            .first_row = n, .rows = 1, .first_position = c->positions - 1 - n * APART};
+    assert_rows_again(device, c, s, cache, rows, count);
+    rows[count - 1] = (tsr_attention_sequence){.first_row = count - 1, .rows = 2};
+    rows[count] = (tsr_attention_sequence){.first_row = count + 1, .rows = 0};
+    assert_rows_again(device, c, s, cache, rows, count + 1);
+}
+
 static void decoding_a_position_has_the_bits_of_its_prompt(void **state)
 {
     sample_random r = {4};
@@ -415,6 +432,7 @@ static void decoding_a_position_has_the_bits_of_its_prompt(void **state)
         open_cache(device, &c, &cache);
         attend(device, &c, &s, &cache, 0, c.positions);
         decode_again(device, &c, &s, &cache);
+        decode_dozens_again(device, &c, &s, &cache);
         sample_close(device);
         free_sequence(&s);
     }
