@@ -28,8 +28,14 @@ enum { RANGES_BYTES = TSR_MAX_LAYERS / 2 * 5 + 1 }; /* "508, 510": every second 
 
 enum { MOST_LINES = GROUPS * TSR_ALGO_COUNT * 3 };
 
-static const char *const group_names[GROUPS] = {"attention", "dense MLP", "shared experts",
-                                                "experts", "embedding, router, head"};
+static const char *const group_names[GROUP_OTHER] = {"attention", "dense MLP", "shared experts",
+                                                     "experts"};
+
+/* What a line of the last group is about. */
+static const struct {
+    tsr_role role;
+    const char *name;
+} others[] = {{TSR_ROLE_EMBED, "embedding"}, {TSR_ROLE_ROUTER, "router"}, {TSR_ROLE_HEAD, "head"}};
 
 static int group_of(tsr_role role)
 {
@@ -109,6 +115,18 @@ static const char *precision_name(const tsr_linear_plan *linear)
     return tsr_dtype_name(tsr_format_row_of(linear->format)->weight_dtype);
 }
 
+static void print_others(unsigned roles, FILE *out)
+{
+    const char *before = " ";
+
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        if ((roles >> others[i].role & 1U) == 0)
+            continue;
+        (void)fprintf(out, "%s%s", before, others[i].name);
+        before = ", ";
+    }
+}
+
 /* "attention o_proj": the group, and its roles where the line is not about all of them. */
 static void print_line(const path_line *line, unsigned all, const tsr_plan *plan,
                        const tsr_plan_request *request, FILE *out)
@@ -117,8 +135,12 @@ static void print_line(const path_line *line, unsigned all, const tsr_plan *plan
 
     tsr_path_describe(line->example, request, sizeof(path), path);
     tsr_layer_ranges(line->layers, plan->model.layers, sizeof(layers), layers);
-    (void)fprintf(out, "  %s %s: %s", precision_name(line->example), group_names[line->group],
-                  path);
+    (void)fprintf(out, "  %s", precision_name(line->example));
+    if (line->group == GROUP_OTHER)
+        print_others(line->roles, out);
+    else
+        (void)fprintf(out, " %s", group_names[line->group]);
+    (void)fprintf(out, ": %s", path);
     if (line->group != GROUP_OTHER)
         (void)fprintf(out, "; layer%s %s", strpbrk(layers, "-,") != NULL ? "s" : "", layers);
     if (line->roles != all && line->group != GROUP_OTHER) {

@@ -83,8 +83,7 @@ static void refuse_quantized(examination *x)
     tsr_claim_describe(x->prover->checkpoint, x->claim, sizeof(claim), claim);
     tsr_problems_add(
         x->prover->problems, TSR_SEVERITY_ERROR,
-        "tensor %s: %s is %s, but embeddings, heads and routers are served unquantized "
-        "only; export it so",
+        "tensor %s: %s is %s, but embeddings and routers are served unquantized only; export it so",
         x->found.weight->name, x->module, claim);
 }
 
@@ -247,9 +246,16 @@ static void prove_bias(examination *x)
         x->linear->bias = tensor_place(bias);
 }
 
+/* What no kernel has in another format. */
 static bool is_always_plain(tsr_role role)
 {
-    return role == TSR_ROLE_EMBED || role == TSR_ROLE_HEAD || role == TSR_ROLE_ROUTER;
+    return role == TSR_ROLE_EMBED || role == TSR_ROLE_ROUTER;
+}
+
+/* What exporters leave alone unless they are told otherwise. */
+static bool is_mostly_plain(tsr_role role)
+{
+    return is_always_plain(role) || role == TSR_ROLE_HEAD;
 }
 
 /*
@@ -266,7 +272,7 @@ static void settle(examination *x)
     const bool blocks =
         e->weight->dtype == TSR_DTYPE_F8_E4M3 && (e->scale != NULL || e->scale_inv != NULL);
 
-    if (claim->origin == TSR_ORIGIN_UNIFORM && is_always_plain(x->linear->role) && plain) {
+    if (claim->origin == TSR_ORIGIN_UNIFORM && is_mostly_plain(x->linear->role) && plain) {
         claim->algo = TSR_ALGO_NONE;
         claim->group_size = 0;
         claim->refused = false;

@@ -61,11 +61,6 @@ static tsr_status add_format(const char *text, size_t length, size_t module,
                 modules[module], (int)length, text);
         return TSR_ERR_ARG;
     }
-    if (module == TSR_SYNTHETIC_HEAD && formats[f].algo != TSR_ALGO_NONE) {
-        tsr_log(TSR_LOG_ERROR, "--precision head=%s: a quantized head is not served",
-                formats[f].name);
-        return TSR_ERR_ARG;
-    }
     if (precision->count[module] == TSR_SYNTHETIC_MOST_FORMATS) {
         tsr_log(TSR_LOG_ERROR, "--precision %s: at most %d formats", modules[module],
                 TSR_SYNTHETIC_MOST_FORMATS);

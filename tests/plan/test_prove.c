@@ -182,9 +182,9 @@ static void narrow_router(made_checkpoint *made)
     made_tensor(made, "model.layers.2.mlp.gate.weight")->shape[0] = 3;
 }
 
-static void quantized_head(made_checkpoint *made)
+static void quantized_router(made_checkpoint *made)
 {
-    made_tensor(made, "lm_head.weight")->dtype = TSR_DTYPE_F8_E4M3;
+    made_tensor(made, "model.layers.2.mlp.gate.weight")->dtype = TSR_DTYPE_F8_E4M3;
 }
 
 static void a_tensor_of_another_shape_or_type_is_named(void **state)
@@ -197,8 +197,9 @@ static void a_tensor_of_another_shape_or_type_is_named(void **state)
     expect(stored_nvfp4, "NVFP4", wide_norm, "model.norm.weight is BF16 [65]", "[64]");
     expect(stored_nvfp4, "NVFP4", narrow_router, "model.layers.2.mlp.gate.weight is BF16 [3, 64]",
            "must be BF16, F16 or F32 [4, 64]; config.json and the weights do not belong together");
-    expect(stored_nvfp4, "NVFP4", quantized_head, "lm_head.weight: lm_head is declared NVFP4",
-           "heads and routers are served unquantized only");
+    expect(stored_nvfp4, "NVFP4", quantized_router,
+           "model.layers.2.mlp.gate.weight: model.layers.2.mlp.gate is declared NVFP4",
+           "embeddings and routers are served unquantized only");
 }
 
 static void add_scale_to_plain(made_checkpoint *made)
