@@ -440,6 +440,13 @@ static tsr_gemm_grouped grouped_of(const tsr_cuda_device *cuda, const tsr_expert
     return g;
 }
 
+/* Whether the product of gate and up makes the operand rows of down, whose scale it knows. */
+static bool gates_make_codes(const tsr_experts *e)
+{
+    return e->gate_is_up && e->down.activation == TSR_ACTIVATION_FP8 &&
+           e->down.format != TSR_WEIGHT_BF16;
+}
+
 /* Operand rows of arrived rows where all experts see the same ones, else of pairs; where gate and up
  * see different ones, one product after the other. */
 static tsr_status widen_many(tsr_cuda_device *cuda, const tsr_experts_block *b, cudaStream_t stream)
@@ -452,6 +459,8 @@ static tsr_status widen_many(tsr_cuda_device *cuda, const tsr_experts_block *b, 
     tsr_status st;
 
     g.y = cuda->work.wide;
+    if (gates_make_codes(e))
+        g.codes = tsr_cuda_up_operand_of(cuda);
     g.in = e->hidden;
     g.out = e->intermediate;
     from.x = (const float *)b->rows;
@@ -496,6 +505,10 @@ static tsr_status narrow_many(tsr_cuda_device *cuda, const tsr_experts_block *b,
     g.out = e->hidden;
     from.x = cuda->work.wide;
     from.x_stride = e->intermediate;
+    if (gates_make_codes(e)) {
+        g.x = tsr_cuda_up_operand_of(cuda);
+        return tsr_gemm_experts(&cuda->gemm, &g, stream);
+    }
     const tsr_status st = tsr_cuda_make_pair_rows(cuda, e, TSR_CUDA_DOWN, &from, &g.x, stream);
     return st == TSR_OK ? tsr_gemm_experts(&cuda->gemm, &g, stream) : st;
 }

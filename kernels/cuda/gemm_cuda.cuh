@@ -41,6 +41,8 @@ typedef struct tsr_gemm_grouped {
     const int32_t *source; /* [pairs] operand row of a pair; NULL: pairs have their own */
     const int32_t *target; /* [pairs] row of y; NULL: that of the pair */
     float *y;              /* rows of `out` */
+    tsr_cuda_operand
+        codes; /* gated: where what down sees goes instead, of FP8 with a fixed scale */
     tsr_cuda_side side;
     tsr_linear_kind kind; /* of every expert's linear */
     bool gates;           /* y holds gates: y = silu(y) * (x W^T) */
@@ -54,7 +56,7 @@ tsr_status tsr_gemm_experts(const tsr_gemm_card *card, const tsr_gemm_grouped *g
                             cudaStream_t stream);
 
 /* y = silu(gate(x)) * up(x), where both see the same operand rows and are of one kind; `side` and
- * `target` are not looked at. */
+ * `target` are not looked at. Where `codes` has rows, they are made of the values, and y is left. */
 tsr_status tsr_gemm_gated(const tsr_gemm_card *card, const tsr_gemm_grouped *g,
                           cudaStream_t stream);
 

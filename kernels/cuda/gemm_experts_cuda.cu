@@ -67,6 +67,7 @@ static __device__ __forceinline__ gemm_source experts_source(const experts_args 
     s.blocks = a.g.kind.format == TSR_WEIGHT_FP8_BLOCK ? (const float *)w.linear.scales : NULL;
     s.row = row;
     s.count = min(w.tile.count - at, a.tokens);
+    s.linear = w.tile.expert;
     s.block = block;
     s.weight_scale = w.linear.weight_scale * packed_left(w.linear.format);
     s.biased = w.linear.bias != NULL;
@@ -130,10 +131,51 @@ static __device__ __forceinline__ void experts_bring(const experts_args &a, gemm
     gemm_put_end(r);
 }
 
+/* What becomes of values for an expert's down. */
+typedef struct experts_codes {
+    const float *factor; /* of the columns, or NULL */
+    float scale;
+    int32_t padded; /* columns of a row */
+} experts_codes;
+
+static __device__ __forceinline__ experts_codes experts_codes_of(const experts_args &a,
+                                                                 const gemm_item *item)
+{
+    experts_codes c = {};
+
+    if (a.g.codes.rows == NULL)
+        return c;
+    const tsr_linear &down = a.g.mlps[item->linear].down;
+    c.factor = down.pre_quant_scale;
+    c.scale = down.input_scale;
+    c.padded = tsr_cuda_padded(a.g.out);
+    return c;
+}
+
+/* Four values of a pair, of which `left` are there, as rows_held_cuda.cu would make them. */
+static __device__ __forceinline__ void experts_put_codes(const experts_args &a,
+                                                         const experts_codes &c, int32_t pair,
+                                                         int32_t row, int32_t left,
+                                                         const float v[4])
+{
+    uint32_t code[4];
+
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const float x = i < left && c.factor != NULL ? v[i] * __ldg(c.factor + row + i) : v[i];
+        code[i] = i < left ? __half_as_ushort(__float2half_rn(tsr_round_e4m3(x / c.scale))) : 0;
+    }
+    *(uint2 *)(void *)(a.g.codes.rows + (int64_t)pair * c.padded + row) =
+        make_uint2(code[0] | code[1] << 16, code[2] | code[3] << 16);
+    if (row == 0)
+        a.g.codes.scale[pair] = c.scale;
+}
+
 /* Gate and up of the same rows meet: half a warp takes a token. */
 static __device__ __forceinline__ void experts_gate(const experts_args &a, const gemm_ring &r,
                                                     const gemm_item *item, const gemm_output &out,
-                                                    int32_t first, int32_t end)
+                                                    const experts_codes &codes, int32_t first,
+                                                    int32_t end)
 {
     enum { HALF_LANES = TSR_CUDA_LANES / 2 };
     const bool channels = a.g.kind.format == TSR_WEIGHT_FP8_CHANNEL;
@@ -143,7 +185,7 @@ static __device__ __forceinline__ void experts_gate(const experts_args &a, const
     const gemm_four gate = gemm_four_of(item, channels, within);
     const gemm_four up = gemm_four_of(item, channels, GEMM_HALF + within);
 
-    if (row >= out.rows)
+    if (row >= (codes.padded > 0 ? codes.padded : out.rows))
         return;
     for (int32_t token = first + 2 * gemm_storer() + lane / HALF_LANES; token < end;
          token += 2 * GEMM_STORERS) {
@@ -155,7 +197,10 @@ static __device__ __forceinline__ void experts_gate(const experts_args &a, const
         gemm_finish(up, item->scale[token], u);
         for (int i = 0; i < 4; i++)
             g[i] = __fmul_rn(tsr_silu(g[i]), u[i]);
-        gemm_put(out, item->to[token] * out.stride + row, out.rows - row, g);
+        if (codes.padded > 0)
+            experts_put_codes(a, codes, item->to[token], row, out.rows - row, g);
+        else
+            gemm_put(out, item->to[token] * out.stride + row, out.rows - row, g);
     }
 }
 
@@ -186,9 +231,11 @@ template <tsr_weight_format FORMAT>
 static __device__ __forceinline__ void
 experts_gate_all(const experts_args &a, gemm_ring *r, const gemm_item *item, const gemm_output &out)
 {
+    const experts_codes codes = experts_codes_of(a, item);
+
     for (int32_t first = 0; first < item->count; first += gemm_round(FORMAT)) {
         gemm_take_sums(*r);
-        experts_gate(a, *r, item, out, first, min(item->count, first + gemm_round(FORMAT)));
+        experts_gate(a, *r, item, out, codes, first, min(item->count, first + gemm_round(FORMAT)));
         gemm_give_sums(r);
     }
     gemm_give_item(r);

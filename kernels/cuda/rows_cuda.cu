@@ -17,19 +17,12 @@
  */
 #include "kernels/cuda/rows_cuda.cuh"
 
-#include "kernels/cuda/block_cuda.cuh"
 #include "kernels/cuda/combine_cuda.cuh"
-#include "kernels/cuda/number_cuda.cuh"
+#include "kernels/cuda/rows_held_cuda.cuh"
+#include "kernels/cuda/rows_parts_cuda.cuh"
 #include "kernels/cuda/stage_cuda.cuh"
 
-enum {
-    NVFP4_GROUP = 16,
-    LINE_BYTES = 128, /* of the cache */
-    PAIR_GRID = 1024,
-    APART = 2,       /* fours of columns that a thread combines at once */
-    HELD_FOURS = 16, /* of columns, in the registers of a lane */
-    HELD_COLUMNS = HELD_FOURS * 4 * TSR_CUDA_LANES,
-};
+enum { NVFP4_GROUP = 16 };
 
 /* One row on its way. */
 typedef struct row_ends {
@@ -41,11 +34,6 @@ typedef struct row_ends {
     bool bf16;
     bool has_groups;
 } row_ends;
-
-static __device__ __forceinline__ uint16_t rounded_to(bool bf16, float v)
-{
-    return bf16 ? tsr_to_bf16(v) : __half_as_ushort(__float2half_rn(v));
-}
 
 static __device__ __forceinline__ uint16_t rounded(const row_ends &r, float v)
 {
@@ -59,15 +47,6 @@ static __device__ float largest(const row_ends &r)
     for (int32_t i = (int32_t)threadIdx.x; i < r.in; i += TSR_CUDA_THREADS)
         most = fmaxf(most, fabsf(r.x[i]));
     return tsr_cta_max(most);
-}
-
-/* The power of two that a row in F16 is divided by, of its largest value. fmaxf passes over NaN,
- * which stays what it is. */
-static __device__ __forceinline__ float f16_scale(float most)
-{
-    const float power = tsr_power_below(most);
-
-    return power == 0.0F ? 1.0F : fmaxf(power, 0x1p-100F) * 0x1p-14F;
 }
 
 static __device__ float scale_of(const row_ends &r)
@@ -151,25 +130,10 @@ static __device__ void to_nvfp4(const row_ends &r, float input_scale)
         *r.scale = input_scale;
 }
 
-static __device__ __forceinline__ float4 times(float4 a, float4 b)
-{
-    return make_float4(a.x * b.x, a.y * b.y, a.z * b.z, a.w * b.w);
-}
-
-static __device__ __forceinline__ float4 scaled(float4 a, float b)
-{
-    return make_float4(a.x * b, a.y * b, a.z * b, a.w * b);
-}
-
 static __device__ __forceinline__ float4 gated(float4 gate, float4 up)
 {
     return make_float4(tsr_silu(gate.x) * up.x, tsr_silu(gate.y) * up.y, tsr_silu(gate.z) * up.z,
                        tsr_silu(gate.w) * up.w);
-}
-
-static __device__ __forceinline__ float squares(float4 v, float sum)
-{
-    return fmaf(v.w, v.w, fmaf(v.z, v.z, fmaf(v.y, v.y, fmaf(v.x, v.x, sum))));
 }
 
 /* The row into shared memory, a thread four columns, each 256th time. Returns the thread's sum of
@@ -235,15 +199,6 @@ static __device__ void refine(const tsr_cuda_source &from, const float *factor, 
         to[i] = factor != NULL ? times(v, __ldg(factors + i)) : v;
     }
     __syncthreads();
-}
-
-/* Weights are there before the kernel in front has ended, but far away. */
-static __device__ __forceinline__ void call_for(const float *weight, int32_t in)
-{
-    const int32_t i = (int32_t)threadIdx.x * (LINE_BYTES / (int32_t)sizeof(float));
-
-    if (weight != NULL && i < in)
-        asm volatile("prefetch.global.L2 [%0];" ::"l"(weight + i));
 }
 
 static __device__ __forceinline__ row_ends ends_of(const tsr_linear &l, const tsr_cuda_operand &to,
@@ -324,24 +279,6 @@ static __global__ void __launch_bounds__(TSR_CUDA_THREADS)
     quantize(l, r);
 }
 
-/* The tiles of pairs that a row of the grid goes through, one after the other. */
-typedef struct tile_walk {
-    tsr_cuda_tile tile;
-    tsr_linear linear; /* of its expert */
-    int32_t next;
-} tile_walk;
-
-static __device__ __forceinline__ bool next_tile(const tsr_mlp *mlps, tsr_cuda_side side,
-                                                 const tsr_cuda_work &w, tile_walk *at)
-{
-    if (at->next >= *w.tiles)
-        return false;
-    at->tile = w.tile[at->next];
-    at->linear = *tsr_side_of(&mlps[at->tile.expert], side);
-    at->next += (int32_t)gridDim.y;
-    return true;
-}
-
 static __global__ void __launch_bounds__(TSR_CUDA_THREADS)
     pairs_kernel(const tsr_mlp *mlps, tsr_cuda_side side, tsr_cuda_source from, tsr_cuda_operand to,
                  tsr_cuda_work w, tsr_cuda_faults faults)
@@ -357,92 +294,6 @@ static __global__ void __launch_bounds__(TSR_CUDA_THREADS)
             make_row(at.linear, from, to, at.tile.first + p);
             __syncthreads();
         }
-    }
-}
-
-/* ---- rows that a warp holds in its registers ---- */
-
-/* Four columns as they are stored. */
-static __device__ __forceinline__ uint2 four_rounded(bool bf16, float4 v)
-{
-    const uint32_t x = rounded_to(bf16, v.x);
-    const uint32_t y = rounded_to(bf16, v.y);
-    const uint32_t z = rounded_to(bf16, v.z);
-    const uint32_t w = rounded_to(bf16, v.w);
-
-    return make_uint2(x | y << 16, z | w << 16);
-}
-
-static __device__ __forceinline__ float4 over(float4 a, float b)
-{
-    return make_float4(a.x / b, a.y / b, a.z / b, a.w / b);
-}
-
-static __device__ __forceinline__ float4 four_e4m3(float4 v)
-{
-    return make_float4(tsr_round_e4m3(v.x), tsr_round_e4m3(v.y), tsr_round_e4m3(v.z),
-                       tsr_round_e4m3(v.w));
-}
-
-/* A lane has the fours of columns lane, lane + 32 .., at most FOURS. As they are, or FP8. */
-template <int FOURS>
-static __device__ __forceinline__ void make_held(const tsr_linear &l, const tsr_cuda_source &from,
-                                                 const tsr_cuda_operand &to, int64_t row)
-{
-    const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
-    const int32_t fours = l.in / 4;
-    const int32_t padded = tsr_cuda_padded(l.in);
-    const int64_t at = (from.row != NULL ? __ldcg(from.row + row) : row) * from.x_stride;
-    const float4 *x = (const float4 *)(const void *)(from.x + at);
-    const float4 *factor = (const float4 *)(const void *)l.pre_quant_scale;
-    const bool bf16 = l.format == TSR_WEIGHT_BF16;
-    const bool fp8 = l.activation == TSR_ACTIVATION_FP8;
-    uint2 *out = (uint2 *)(void *)(to.rows + row * padded);
-    float4 v[FOURS];
-    float most = 0.0F;
-
-#pragma unroll
-    for (int i = 0; i < FOURS; i++) {
-        const int32_t c = i * TSR_CUDA_LANES + lane;
-        v[i] = c < fours ? __ldcg(x + c) : make_float4(0.0F, 0.0F, 0.0F, 0.0F);
-    }
-#pragma unroll
-    for (int i = 0; i < FOURS; i++) {
-        const int32_t c = i * TSR_CUDA_LANES + lane;
-        if (factor != NULL && c < fours)
-            v[i] = times(v[i], __ldg(factor + c));
-        most = fmaxf(fmaxf(most, fmaxf(fabsf(v[i].x), fabsf(v[i].y))),
-                     fmaxf(fabsf(v[i].z), fabsf(v[i].w)));
-    }
-    const float plain = bf16 ? 1.0F : f16_scale(tsr_warp_max(most));
-    const float scale = fp8 ? l.input_scale : plain;
-#pragma unroll
-    for (int i = 0; i < FOURS; i++) {
-        const int32_t c = i * TSR_CUDA_LANES + lane;
-        const float4 scaled = over(v[i], scale);
-        if (c < padded / 4)
-            out[c] = four_rounded(bf16, fp8 ? four_e4m3(scaled) : scaled);
-    }
-    if (lane == 0)
-        to.scale[row] = scale;
-}
-
-/* As pairs_kernel, a warp a row. */
-template <int FOURS>
-static __global__ void __launch_bounds__(TSR_CUDA_THREADS)
-    held_kernel(const tsr_mlp *mlps, tsr_cuda_side side, tsr_cuda_source from, tsr_cuda_operand to,
-                tsr_cuda_work w, tsr_cuda_faults faults)
-{
-    const int32_t warp = (int32_t)(blockIdx.x * TSR_CUDA_WARPS + threadIdx.x / TSR_CUDA_LANES);
-    tile_walk at = {{}, {}, (int32_t)blockIdx.y};
-
-    tsr_admit_kernel();
-    tsr_await_kernel();
-    if (tsr_is_faulty(faults))
-        return;
-    while (next_tile(mlps, side, w, &at)) {
-        for (int32_t p = warp; p < at.tile.count; p += (int32_t)(gridDim.x * TSR_CUDA_WARPS))
-            make_held<FOURS>(at.linear, from, to, at.tile.first + p);
     }
 }
 
@@ -477,6 +328,8 @@ tsr_status tsr_cuda_make_rows(tsr_cuda_device *cuda, const tsr_linear *linear,
     const tsr_cuda_launch_shape at = {dim3((unsigned)rows), TSR_CUDA_THREADS,
                                       (size_t)linear->in * sizeof(float), stream, 0};
 
+    if (tsr_held_takes(from, linear->activation, tsr_cuda_padded(linear->in)))
+        return tsr_held_rows(cuda, linear, from, to, rows, stream);
     return tsr_cuda_launch(at, rows_kernel, *linear, *from, *to, cuda->faults);
 }
 
@@ -489,22 +342,10 @@ tsr_status tsr_cuda_enter(tsr_cuda_device *cuda, const tsr_combine_block *b, cud
 
     from.norm = b->next.norm;
     from.eps = b->next.eps;
+    if (tsr_held_enters(linear))
+        return tsr_held_enter(cuda, b, stream);
     return tsr_cuda_launch(at, enter_kernel, *b, *linear, from, tsr_cuda_operand_of(cuda),
                            cuda->faults);
-}
-
-typedef void (*pair_function)(const tsr_mlp *, tsr_cuda_side, tsr_cuda_source, tsr_cuda_operand,
-                              tsr_cuda_work, tsr_cuda_faults);
-
-/* Rows that are kept or become FP8, and come as they are, need no more of a CTA than a warp. */
-static pair_function held_function(const tsr_cuda_source *from, tsr_activation activation,
-                                   int32_t padded)
-{
-    const bool simple = activation == TSR_ACTIVATION_NONE || activation == TSR_ACTIVATION_FP8;
-
-    if (!simple || from->norm != NULL || from->up != NULL || padded > HELD_COLUMNS)
-        return NULL;
-    return padded > HELD_COLUMNS / 2 ? held_kernel<HELD_FOURS> : held_kernel<HELD_FOURS / 2>;
 }
 
 tsr_status tsr_cuda_make_pair_rows(tsr_cuda_device *cuda, const tsr_experts *experts,
@@ -519,12 +360,10 @@ tsr_status tsr_cuda_make_pair_rows(tsr_cuda_device *cuda, const tsr_experts *exp
 
     if (side == TSR_CUDA_UP)
         kind = &experts->up;
-    pair_function kernel = held_function(from, kind->activation, tsr_cuda_padded(in));
-    if (kernel == NULL)
-        kernel = pairs_kernel;
-    else
-        at.shared = 0;
-    return tsr_cuda_launch(at, kernel, experts->mlps, side, *from, *to, cuda->work, cuda->faults);
+    if (tsr_held_takes(from, kind->activation, tsr_cuda_padded(in)))
+        return tsr_held_pair_rows(cuda, experts, side, from, to, stream);
+    return tsr_cuda_launch(at, pairs_kernel, experts->mlps, side, *from, *to, cuda->work,
+                           cuda->faults);
 }
 
 tsr_status tsr_cuda_prepare_rows(void)
