@@ -1,15 +1,15 @@
 /*
  * A span on Hopper, of heads up to 128 wide: what attend_prefill_cuda.cu computes elsewhere, with the
  * tensor cores' wide steps, which give the same bits. A CTA's 128 query rows are those of two warp
- * groups, which take turns; a third one brings keys and values to a ring, tile after tile:
+ * groups, which take turns: one multiplies while the other weighs. A third one brings keys and values,
+ * split after split, each to one of two places:
  *
- *   tile           | values | ones | keys |
+ *   first group    w(i) v(i)  |  q k(i + 1)  |  weighs i + 1             |  w(i + 1) v(i + 1)  | ..
+ *   second group   weighs i                  |  w(i) v(i)  |  q k(i + 1) |  weighs i + 1       | ..
  *
- *   tensor cores   q k(i)  |  w(i - 1) v(i - 1)  |  q k(i + 1)  |  w(i) v(i)
- *   a warp group              | weighs i         |                 | weighs i + 1  |
- *
- * The ones stand as if they were 64 dims more: the sums of weights are those of one column of them.
- * Tiles of FP8 come to a ring of their own; who brought them widens them to the one that is read.
+ * Ones stand behind values as if they were 64 dims more: the sums of weights are those of one column
+ * of them. Both places of values end at the same ones, by different ways from a half (64 dims) to the
+ * next (wide_place). FP8 comes to a place of its own; who brought it widens it to the one that is read.
  */
 #ifndef TSR_KERNELS_CUDA_ATTEND_HOPPER_CUDA_CUH
 #define TSR_KERNELS_CUDA_ATTEND_HOPPER_CUDA_CUH
@@ -23,26 +23,47 @@ enum {
     GROUP_THREADS = 4 * TSR_CUDA_LANES,
     GROUPS = 2,
     WIDE_THREADS = (1 + GROUPS) * GROUP_THREADS, /* the first group brings */
-    HALF_BYTES = TSR_TILE * TSR_LINE,            /* of a tile: 64 dims */
-    UNDER_WAY = 2,                               /* tiles whose copies have not been waited for */
+    KEYS = TSR_ATTEND_SPLIT,                     /* of a split */
+    HALF_DIMS = 64,
+    HALF_BYTES = KEYS * TSR_LINE,
+    PLACES = 2,    /* of keys, and of values */
+    UNDER_WAY = 2, /* of what is copied: keys or values of a split that have not been waited for */
 };
 
-/* A tile. */
-template <int DIM> struct wide_unit {
-    unsigned char values[TSR_TILE * DIM * 2];
-    unsigned char ones[HALF_BYTES];
-    unsigned char keys[TSR_TILE * DIM * 2];
+static_assert(TSR_SPLIT_TILES == 2, "a split is weighed as two tiles");
+
+/*
+ * Where a place's halves lie, counted in halves:
+ *
+ *   128 dims   values 1 | keys 0 | keys 0 | values 1 | values 0 | values 0 | ones | keys 1 | keys 1
+ *   64 dims    values 1 | values 0 | ones | keys 0 | keys 1
+ */
+template <int DIM> struct wide_place {
+    static constexpr bool two = DIM > HALF_DIMS;
+    static constexpr int ones = two ? 6 : 2;
+    static constexpr int count = two ? 9 : 5;
+    static __device__ __forceinline__ int values(int place)
+    {
+        return place == 1 ? 0 : two ? 4 : 1;
+    }
+    static __device__ __forceinline__ int values_apart(int place)
+    {
+        return place == 0 ? 1 : two ? 3 : 2;
+    }
+    static __device__ __forceinline__ int keys(int place)
+    {
+        return place == 0 ? (two ? 1 : 3) : (two ? 7 : 4);
+    }
 };
 
 /* Shared memory of a CTA. The wide steps want matrices on 1024 bytes. */
 template <int DIM, bool FP8> struct hopper_room {
-    static constexpr int units = FP8 ? 3 : 4;
-    wide_unit<DIM> unit[units];
-    unsigned char query[GROUPS * GROUP_ROWS * DIM * 2]; /* 16 rows a warp */
-    unsigned char stored[FP8 ? UNDER_WAY : 1][2][FP8 ? TSR_TILE * DIM : TSR_PIECE];
-    float head[WARPS][DIM]; /* in hand */
-    uint64_t full[units];
-    uint64_t free[units];
+    unsigned char half[wide_place<DIM>::count][HALF_BYTES];
+    unsigned char query[GROUPS][GROUP_ROWS * DIM * 2];
+    unsigned char stored[FP8 ? UNDER_WAY : 1][FP8 ? KEYS * DIM : TSR_PIECE];
+    float head[WARPS][DIM];    /* in hand */
+    uint64_t full[2 * PLACES]; /* keys of both places, then values */
+    uint64_t free[2 * PLACES];
 };
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
@@ -64,25 +85,31 @@ template <int DIM, bool FP8> struct hopper_room {
     "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
 #define REGISTERS_68 REGISTERS_64 ", %64, %65, %66, %67"
 
+/* A split's scores of a lane's two rows. */
+typedef float wide_scores[TSR_SPLIT_TILES][TSR_TILE / 8][4];
+
+/* The same as weights: the A operand. */
+typedef uint32_t wide_weights[KEYS / TSR_STEP][4];
+
 /*
  * Where a matrix lies (in units of 16 bytes, which add) and how: 16-byte pieces swapped in lines of 128 bytes (1 << 62), groups of 8
- * lines 1024 bytes apart (bits 32..), and for values the next 64 dims HALF_BYTES further (bits 16..).
+ * lines 1024 bytes apart (bits 32..), and for values the next 64 dims so many bytes further (bits 16..).
  */
-static __device__ __forceinline__ uint64_t matrix_at(uint32_t at)
+static __device__ __forceinline__ uint64_t matrix_at(uint32_t at, int apart)
 {
-    return (uint64_t)(at >> 4 & 0x3fffU) | (uint64_t)(HALF_BYTES >> 4) << 16 |
+    return (uint64_t)(at >> 4 & 0x3fffU) | (uint64_t)(apart >> 4) << 16 |
            (uint64_t)(8 * TSR_LINE >> 4) << 32 | 1ULL << 62;
 }
 
-/* s (+)= 16 dims of the queries times those of 64 keys */
-static __device__ __forceinline__ void score_step(float (&s)[8][4], const uint32_t q[4],
-                                                  uint64_t keys, int adds)
+/* s (+)= 16 dims of the queries times those of a split's keys */
+static __device__ __forceinline__ void score_step(wide_scores &s, uint64_t queries, uint64_t keys,
+                                                  int adds)
 {
-    asm volatile("{ .reg .pred p; setp.ne.b32 p, %37, 0; "
-                 "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
-                 "{" REGISTERS_32 "}, {%32, %33, %34, %35}, %36, p, 1, 1, 0; }"
-                 : EIGHT(s)
-                 : "r"(q[0]), "r"(q[1]), "r"(q[2]), "r"(q[3]), "l"(keys), "r"(adds));
+    asm volatile("{ .reg .pred p; setp.ne.b32 p, %66, 0; "
+                 "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
+                 "{" REGISTERS_64 "}, %64, %65, p, 1, 1, 0, 0; }"
+                 : EIGHT(s[0]), EIGHT(s[1])
+                 : "l"(queries), "l"(keys), "r"(adds));
 }
 
 /* sums (+)= weights of 16 positions times 64 dims of their values, and times ones */
@@ -115,116 +142,193 @@ template <int PIECES> static __device__ __forceinline__ void steps_gave(float (&
         wgmma_hold(s[i]);
 }
 
+/* Scores of a split begin. */
 template <int DIM>
-static __device__ __forceinline__ void wide_score(const uint32_t (&query)[DIM / TSR_STEP][4],
-                                                  uint32_t keys, float (&s)[TSR_TILE / 8][4])
+static __device__ __forceinline__ void wide_score(uint32_t queries, uint32_t keys, wide_scores &s)
 {
-    const uint64_t first = matrix_at(keys);
+    const uint64_t q = matrix_at(queries, 0);
+    const uint64_t k = matrix_at(keys, 0);
 
     wgmma_begin();
 #pragma unroll
     for (int step = 0; step < DIM / TSR_STEP; step++) {
-        const int further = step / 4 * HALF_BYTES + step % 4 * TSR_STEP * 2;
-        score_step(s, query[step], first + (uint64_t)(further >> 4), step > 0);
+        const int within = step % 4 * TSR_STEP * 2;
+        score_step(s, q + (uint64_t)(step / 4 * GROUP_ROWS * TSR_LINE + within >> 4),
+                   k + (uint64_t)(step / 4 * HALF_BYTES + within >> 4), step > 0);
     }
     wgmma_commit();
 }
 
-/* Adds a tile's weighted values; a split's first tile begins from zero. */
+/* A split's weighted values begin, from zero. */
 template <int PIECES>
-static __device__ __forceinline__ void
-wide_add_values(const uint32_t (&weight)[TSR_TILE / TSR_STEP][4], uint32_t values, bool adds,
-                tsr_sums<PIECES> *sums)
+static __device__ __forceinline__ void wide_add_values(const wide_weights &weight, uint64_t values,
+                                                       tsr_sums<PIECES> *sums)
 {
-    const uint64_t first = matrix_at(values);
-
     wgmma_begin();
 #pragma unroll
-    for (int step = 0; step < TSR_TILE / TSR_STEP; step++)
-        value_step(sums, weight[step], first + (uint64_t)(step * TSR_STEP * TSR_LINE >> 4),
-                   step > 0 || adds);
+    for (int step = 0; step < KEYS / TSR_STEP; step++)
+        value_step(sums, weight[step], values + (uint64_t)(step * TSR_STEP * TSR_LINE >> 4),
+                   step > 0);
     wgmma_commit();
 }
 
-/* ---- the ring ---- */
+/* ---- keys and values ---- */
 
-/* A place in the ring, and whether it is passed an odd number of times. */
-typedef struct ring_place {
-    int32_t unit;
-    uint32_t parity;
-} ring_place;
-
-static __device__ __forceinline__ void step_on(ring_place *p, int32_t units)
+/* Where a piece of a position lies, halves being so many bytes apart. */
+static __device__ __forceinline__ uint32_t wide_piece_at(int row, int piece, int apart)
 {
-    p->unit++;
-    if (p->unit < units)
+    return (uint32_t)(piece / 8 * apart + row * TSR_LINE + (piece % 8 ^ row % 8) * TSR_PIECE);
+}
+
+/* The copies of a lane that go to `to`, from the rows that lanes know. */
+template <int DIM, bool FP8>
+static __device__ __forceinline__ void wide_fetch(const tsr_attend_job &a, const tsr_tile_source &s,
+                                                  const void *memory, uint32_t to, int apart)
+{
+    typedef tsr_copying<DIM, FP8, KEYS, GROUP_THREADS> copying;
+    const int warp = (int)threadIdx.x / TSR_CUDA_LANES;
+    const int lane = (int)threadIdx.x % TSR_CUDA_LANES;
+    const int piece = lane % copying::stored::pieces;
+    const int first = copying::rows * warp + lane / copying::stored::pieces;
+    const bool used = (uint32_t)piece < a.row_pieces;
+    const unsigned char *from = (const unsigned char *)memory + (used ? piece * TSR_PIECE : 0);
+
+#pragma unroll
+    for (int i = 0; i < copying::copies; i++) {
+        const uint32_t at =
+            __shfl_sync(TSR_ALL_LANES, s.at, i * copying::rows + lane / copying::stored::pieces);
+        const int row = first + i * copying::apart;
+        tsr_copy_piece(to + (FP8 ? (uint32_t)(row * DIM + piece * TSR_PIECE)
+                                 : wide_piece_at(row, piece, apart)),
+                       from + (uint64_t)at * TSR_PIECE, used);
+    }
+}
+
+/* Codes to BF16, which is exact. */
+template <int DIM>
+static __device__ __forceinline__ void wide_widen(const unsigned char *from, unsigned char *to,
+                                                  int apart)
+{
+    constexpr int pieces = DIM / TSR_PIECE;
+
+#pragma unroll 2
+    for (int i = 0; i < KEYS * pieces / GROUP_THREADS; i++) {
+        const int at = (int)threadIdx.x + i * GROUP_THREADS;
+        const int row = at / pieces;
+        const int piece = at % pieces;
+        const uint4 codes = *(const uint4 *)(from + at * TSR_PIECE);
+        *(uint4 *)(to + wide_piece_at(row, 2 * piece, apart)) = tsr_widened(codes.x, codes.y);
+        *(uint4 *)(to + wide_piece_at(row, 2 * piece + 1, apart)) = tsr_widened(codes.z, codes.w);
+    }
+}
+
+/* Keys of a split, or its values: the n-th of both in turn. */
+typedef struct wide_part {
+    int32_t split;
+    int place; /* of the keys, or of the values */
+    bool keys;
+    uint32_t parity; /* of its place's turns */
+} wide_part;
+
+static __device__ __forceinline__ wide_part part_of(int32_t n)
+{
+    wide_part p;
+
+    p.split = n / 2;
+    p.keys = n % 2 == 0;
+    p.place = p.split % PLACES;
+    p.parity = (uint32_t)(p.split / PLACES % 2);
+    return p;
+}
+
+static __device__ __forceinline__ int barrier_of(const wide_part &p)
+{
+    return (p.keys ? 0 : PLACES) + p.place;
+}
+
+template <int DIM, bool FP8>
+static __device__ __forceinline__ unsigned char *part_at(hopper_room<DIM, FP8> *room,
+                                                         const wide_part &p)
+{
+    return room->half[p.keys ? wide_place<DIM>::keys(p.place) : wide_place<DIM>::values(p.place)];
+}
+
+template <int DIM> static __device__ __forceinline__ int part_apart(const wide_part &p)
+{
+    return HALF_BYTES * (p.keys ? 1 : wide_place<DIM>::values_apart(p.place));
+}
+
+/* Begins to fetch a part to where it is read, or of FP8 to where it is kept. */
+template <int DIM, bool FP8>
+static __device__ __forceinline__ void bring_part(const tsr_attend_job &a, const span &c, int32_t n,
+                                                  tsr_tile_source *source,
+                                                  hopper_room<DIM, FP8> *room)
+{
+    const wide_part p = part_of(n);
+    const void *from = p.keys ? a.cache.keys : a.cache.values;
+
+    if (p.keys) {
+        tsr_find_rows_within<DIM, FP8, KEYS, GROUP_THREADS>(a, source, p.split * KEYS);
+        if ((p.split + 1) * TSR_SPLIT_TILES < c.tiles)
+            tsr_look_up_within<DIM, FP8, KEYS, GROUP_THREADS>(a, source, (p.split + 1) * KEYS);
+    }
+    if (FP8) {
+        wide_fetch<DIM, FP8>(a, *source, from, tsr_shared_at(room->stored[n % UNDER_WAY]), 0);
         return;
-    p->unit = 0;
-    p->parity ^= 1;
+    }
+    barrier_wait(tsr_shared_at(&room->free[barrier_of(p)]), p.parity ^ 1);
+    wide_fetch<DIM, FP8>(a, *source, from, tsr_shared_at(part_at(room, p)), part_apart<DIM>(p));
 }
 
-/* Begins to fetch tile u to where keys and values come. */
+/* A part has come, as far as this thread copied it. */
 template <int DIM, bool FP8>
-static __device__ __forceinline__ void wide_fetch(const tsr_attend_job &a, const span &c, int32_t u,
-                                                  tsr_tile_source *source, const void *keys,
-                                                  const void *values)
+static __device__ __forceinline__ void leave_part(int32_t n, hopper_room<DIM, FP8> *room)
 {
-    tsr_find_rows_within<DIM, FP8, TSR_TILE, GROUP_THREADS>(a, source, u * TSR_TILE);
-    if (u + 1 < c.tiles)
-        tsr_look_up_within<DIM, FP8, TSR_TILE, GROUP_THREADS>(a, source, (u + 1) * TSR_TILE);
-    tsr_fetch_both<DIM, FP8, TSR_TILE, GROUP_THREADS>(a, *source, tsr_shared_at(keys),
-                                                      tsr_shared_at(values));
+    const wide_part p = part_of(n);
+
+    if constexpr (FP8) {
+        barrier_wait(tsr_shared_at(&room->free[barrier_of(p)]), p.parity ^ 1);
+        wide_widen<DIM>(room->stored[n % UNDER_WAY], part_at(room, p), part_apart<DIM>(p));
+    }
+    copies_seen();
+    barrier_arrive(tsr_shared_at(&room->full[barrier_of(p)]));
 }
 
-/* What the first group does: all tiles in order, each as soon as its place is free. A thread widens
- * the pieces that it copied. */
-template <int DIM, bool FP8>
-static __device__ __forceinline__ void bring_units(const tsr_attend_job &a, const span &c,
-                                                   hopper_room<DIM, FP8> *room)
+static __device__ __forceinline__ int32_t splits_of(const span &c)
 {
-    constexpr int units = hopper_room<DIM, FP8>::units;
-    ring_place comes = {0, 1};
-    ring_place came = {0, 1};
+    return (c.tiles + TSR_SPLIT_TILES - 1) / TSR_SPLIT_TILES;
+}
+
+/* What the first group does: all splits in order, each part as soon as its place is free. A thread
+ * widens the pieces that it copied. */
+template <int DIM, bool FP8>
+static __device__ __forceinline__ void bring_splits(const tsr_attend_job &a, const span &c,
+                                                    hopper_room<DIM, FP8> *room)
+{
+    const int32_t parts = 2 * splits_of(c);
     tsr_tile_source source = {};
 
     source.table = c.table;
     source.end = c.positions;
     source.head = (uint32_t)(c.kv_head * a.cache.block_tokens) * a.row_pieces;
-    tsr_look_up_within<DIM, FP8, TSR_TILE, GROUP_THREADS>(a, &source, 0);
+    tsr_look_up_within<DIM, FP8, KEYS, GROUP_THREADS>(a, &source, 0);
 #pragma unroll 1
-    for (int32_t u = 0; u < c.tiles + UNDER_WAY - 1; u++) {
-        unsigned char(*stored)[FP8 ? TSR_TILE * DIM : TSR_PIECE] = room->stored[u % UNDER_WAY];
-        if (FP8 && u < c.tiles) {
-            wide_fetch<DIM, FP8>(a, c, u, &source, stored[0], stored[1]);
-        } else if (u < c.tiles) {
-            wide_unit<DIM> *unit = &room->unit[comes.unit];
-            barrier_wait(tsr_shared_at(&room->free[comes.unit]), comes.parity);
-            wide_fetch<DIM, FP8>(a, c, u, &source, unit->keys, unit->values);
-            step_on(&comes, units);
-        }
+    for (int32_t n = 0; n < parts + UNDER_WAY - 1; n++) {
+        if (n < parts)
+            bring_part<DIM, FP8>(a, c, n, &source, room);
         tsr_copies_end();
         tsr_copies_wait<UNDER_WAY - 1>();
-        if (u < UNDER_WAY - 1)
-            continue;
-        if constexpr (FP8) {
-            wide_unit<DIM> *unit = &room->unit[came.unit];
-            stored = room->stored[(u + 1) % UNDER_WAY];
-            barrier_wait(tsr_shared_at(&room->free[came.unit]), came.parity);
-            tsr_widen_rows<DIM, TSR_TILE, GROUP_THREADS>(stored[0], unit->keys);
-            tsr_widen_rows<DIM, TSR_TILE, GROUP_THREADS>(stored[1], unit->values);
-        }
-        copies_seen();
-        barrier_arrive(tsr_shared_at(&room->full[came.unit]));
-        step_on(&came, units);
+        if (n >= UNDER_WAY - 1)
+            leave_part<DIM, FP8>(n - (UNDER_WAY - 1), room);
     }
 }
 
 /* ---- attention ---- */
 
 /*
- * The groups take turns at the tensor cores: without that both wait for halves of what each of them
- * needs, and then both weigh while nothing is added up. Barriers 1 and 2 are the groups'; the second
- * group gives the first its turn at the beginning.
+ * Barriers 1 and 2 are the groups' turns; the second group gives the first its turn at the beginning.
+ * Without turns both would wait for halves of what each of them needs, and then both weigh while
+ * nothing is multiplied.
  */
 static __device__ __forceinline__ void await_turn(int group)
 {
@@ -235,6 +339,12 @@ static __device__ __forceinline__ void give_turn(int group)
 {
     asm volatile("bar.arrive %0, %1;" ::"r"(1 + (group ^ 1)), "n"(GROUPS * GROUP_THREADS)
                  : "memory");
+}
+
+/* The warps of a group meet. */
+static __device__ __forceinline__ void group_meets(int group)
+{
+    asm volatile("bar.sync %0, %1;" ::"r"(1 + GROUPS + group), "n"(1 * GROUP_THREADS) : "memory");
 }
 
 /* A lane's two query rows. */
@@ -259,114 +369,136 @@ static __device__ __forceinline__ lane_rows rows_of(const span &c, int32_t warp)
     return l;
 }
 
-/* Scores of a tile to weights, where they stand: their registers as the A operand may still be those
- * of the tile before. */
-static __device__ __forceinline__ tsr_rise weigh_tile(const tsr_attend_job &a, const lane_rows &l,
-                                                      int32_t tile, const float most[2],
-                                                      float (&s)[TSR_TILE / 8][4])
+/* A tile's scores to weights, where they stand. */
+static __device__ __forceinline__ void weigh_tile(const tsr_attend_job &a, const tsr_rise &rise,
+                                                  float (&s)[TSR_TILE / 8][4])
 {
-    float peak[2];
-
-    steps_gave(s);
-    if ((tile + 1) * TSR_TILE - 1 > l.least)
-        mask(s, tile * TSR_TILE, l.sees);
-    find_peak(s, peak);
-    const tsr_rise rise = tsr_rise_of(most, peak, a.score_scale);
 #pragma unroll
     for (int i = 0; i < TSR_TILE / 8; i++) {
 #pragma unroll
         for (int n = 0; n < 4; n++)
             s[i][n] = tsr_weight_of(s[i][n], a.score_scale, rise.base[n / 2]);
     }
-    steps_gave(s); /* not later */
-    return rise;
 }
 
-static __device__ __forceinline__ void pack(const float (&s)[TSR_TILE / 8][4],
-                                            uint32_t (&ret_weight)[TSR_TILE / TSR_STEP][4])
+/*
+ * Scores of a split to weights. What the first tile adds up to would shrink where the second one
+ * raises the multiple; its weights, of which none is near the end of what BF16 holds, shrink instead:
+ * by a power of two, which changes no bit of what they add up to.
+ */
+static __device__ __forceinline__ void weigh_split(const tsr_attend_job &a, const lane_rows &l,
+                                                   int32_t split, wide_scores &s, float ret_most[2])
+{
+    const float none[2] = {-INFINITY, -INFINITY};
+    float peak[TSR_SPLIT_TILES][2];
+
+    steps_gave(s[0]);
+    steps_gave(s[1]);
+    if ((split + 1) * KEYS - 1 > l.least) {
+        mask(s[0], split * KEYS, l.sees);
+        mask(s[1], split * KEYS + TSR_TILE, l.sees);
+    }
+    find_peak(s[0], peak[0]);
+    find_peak(s[1], peak[1]);
+    const tsr_rise first = tsr_rise_of(none, peak[0], a.score_scale);
+    const tsr_rise second = tsr_rise_of(first.most, peak[1], a.score_scale);
+    weigh_tile(a, first, s[0]);
+    if (!__all_sync(TSR_ALL_LANES, second.shrink[0] * second.shrink[1] == 1.0F)) {
+#pragma unroll
+        for (int i = 0; i < TSR_TILE / 8; i++) {
+#pragma unroll
+            for (int n = 0; n < 4; n++)
+                s[0][i][n] *= second.shrink[n / 2];
+        }
+    }
+    weigh_tile(a, second, s[1]);
+    ret_most[0] = second.most[0];
+    ret_most[1] = second.most[1];
+}
+
+static __device__ __forceinline__ void pack(const wide_scores &s, wide_weights &ret_weight)
 {
 #pragma unroll
-    for (int i = 0; i < TSR_TILE / 8; i++) {
+    for (int i = 0; i < KEYS / 8; i++) {
 #pragma unroll
-        for (int r = 0; r < 2; r++)
-            ret_weight[i / 2][i % 2 * 2 + r] = tsr_to_bf16_pair(s[i][2 * r], s[i][2 * r + 1]);
+        for (int r = 0; r < 2; r++) {
+            const float *of = s[i / (TSR_TILE / 8)][i % (TSR_TILE / 8)];
+            ret_weight[i / 2][i % 2 * 2 + r] = tsr_to_bf16_pair(of[2 * r], of[2 * r + 1]);
+        }
     }
 }
 
-/* Tells who brings that the unit's place is free. */
-static __device__ __forceinline__ void leave_unit(uint64_t *free)
+/* Tells who brings that a place is free. */
+static __device__ __forceinline__ void leave_place(uint64_t *free)
 {
     if (threadIdx.x % TSR_CUDA_LANES == 0)
         barrier_arrive(tsr_shared_at(free));
 }
 
-/*
- * Waits for values. Stands first on each way behind a branch, told apart by WAY so that the ways stay
- * two: the compiler moves it up to where a block begins, and weighing in front of it is what values
- * are added up under.
- */
-template <int WAY, int PIECES>
-static __device__ __forceinline__ void wide_values_wait(uint64_t *free, tsr_sums<PIECES> *sums)
+template <int DIM, bool FP8>
+static __device__ __forceinline__ void await_part(hopper_room<DIM, FP8> *room, const wide_part &p)
 {
-    asm volatile("wgmma.wait_group.sync.aligned 0; // way %0" ::"n"(WAY) : "memory");
-    steps_gave(sums->value);
-    wgmma_hold(sums->weight);
-    leave_unit(free);
+    barrier_wait(tsr_shared_at(&room->full[barrier_of(p)]), p.parity);
 }
 
 template <int DIM, bool FP8>
-static __device__ __forceinline__ void
-wide_attend_span(const tsr_attend_job &a, const span &c, const lane_rows &l,
-                 const uint32_t (&query)[DIM / TSR_STEP][4], hopper_room<DIM, FP8> *room)
+static __device__ __forceinline__ void begin_scores(hopper_room<DIM, FP8> *room, int group,
+                                                    const wide_part &keys, wide_scores &s)
 {
-    const float none[2] = {-INFINITY, -INFINITY};
-    const int group = (int)threadIdx.x / GROUP_THREADS - 1;
-    ring_place at = {0, 0};
-    tsr_sums<DIM / 8> split;
-    tsr_sums<DIM / 8> total;
-    float s[TSR_TILE / 8][4];
-    uint32_t weight[TSR_TILE / TSR_STEP][4];
+    await_part(room, keys);
+    wide_score<DIM>(tsr_shared_at(room->query[group]), tsr_shared_at(part_at(room, keys)), s);
+}
 
-    tsr_sums_clear(&split);
+/* What a split's scores and values are worth, in the group's turn, which it keeps. */
+template <int DIM, bool FP8>
+static __device__ __forceinline__ void
+attend_split(const tsr_attend_job &a, const lane_rows &l, int group, int32_t i,
+             hopper_room<DIM, FP8> *room, wide_scores &s, tsr_sums<DIM / 8> *ret_split)
+{
+    const wide_part values = part_of(2 * i + 1);
+    wide_weights weight;
+
+    wgmma_wait<0>();
+    leave_place(&room->free[values.place]);
+    weigh_split(a, l, i, s, ret_split->most);
+    pack(s, weight);
+#pragma unroll
+    for (int step = 0; step < KEYS / TSR_STEP; step++)
+        wgmma_hold(weight[step]); /* not later */
+    await_part(room, values);
+    await_turn(group);
+    wide_add_values(weight,
+                    matrix_at(tsr_shared_at(part_at(room, values)), part_apart<DIM>(values)),
+                    ret_split);
+    wgmma_wait<0>();
+    steps_gave(ret_split->value);
+    wgmma_hold(ret_split->weight);
+    leave_place(&room->free[barrier_of(values)]);
+}
+
+template <int DIM, bool FP8>
+static __device__ __forceinline__ void wide_attend_span(const tsr_attend_job &a, const span &c,
+                                                        const lane_rows &l, int group,
+                                                        hopper_room<DIM, FP8> *room)
+{
+    const int32_t last = splits_of(c) - 1;
+    tsr_sums<DIM / 8> total;
+    tsr_sums<DIM / 8> split;
+    wide_scores s;
+
     tsr_sums_clear(&total);
     if (group == 1)
         give_turn(group);
-    barrier_wait(tsr_shared_at(&room->full[0]), 0);
-    wide_score<DIM>(query, tsr_shared_at(room->unit[0].keys), s);
-    wgmma_wait<0>();
-    tsr_rise rise = weigh_tile(a, l, 0, none, s);
+    begin_scores(room, group, part_of(0), s);
 #pragma unroll 1
-    for (int32_t tile = 1; tile < c.tiles; tile++) {
-        const bool begins = tile % TSR_SPLIT_TILES == 0;
-        split.most[0] = rise.most[0];
-        split.most[1] = rise.most[1];
-        pack(s, weight);
-        const float most[2] = {begins ? -INFINITY : split.most[0],
-                               begins ? -INFINITY : split.most[1]};
-        const int32_t last = at.unit;
-        step_on(&at, hopper_room<DIM, FP8>::units);
-        barrier_wait(tsr_shared_at(&room->full[at.unit]), at.parity);
-        await_turn(group);
-        wide_score<DIM>(query, tsr_shared_at(room->unit[at.unit].keys), s);
-        wide_add_values(weight, tsr_shared_at(room->unit[last].values),
-                        (tile - 1) % TSR_SPLIT_TILES != 0, &split);
+    for (int32_t i = 0; i < last; i++) {
+        attend_split<DIM, FP8>(a, l, group, i, room, s, &split);
+        begin_scores(room, group, part_of(2 * i + 2), s);
         give_turn(group);
-        wgmma_wait<1>();
-        rise = weigh_tile(a, l, tile, most, s);
-        if (begins) {
-            wide_values_wait<0>(&room->free[last], &split);
-            tsr_sums_add(&total, split);
-        } else {
-            wide_values_wait<1>(&room->free[last], &split);
-            tsr_sums_rise(&split, rise);
-        }
+        tsr_sums_add(&total, split);
     }
-    split.most[0] = rise.most[0];
-    split.most[1] = rise.most[1];
-    pack(s, weight);
-    wide_add_values(weight, tsr_shared_at(room->unit[at.unit].values),
-                    (c.tiles - 1) % TSR_SPLIT_TILES != 0, &split);
-    wide_values_wait<2>(&room->free[at.unit], &split);
+    attend_split<DIM, FP8>(a, l, group, last, room, s, &split);
+    give_turn(group);
     tsr_sums_add(&total, split);
     finish(a, c, l.query, 0, total);
 }
@@ -377,33 +509,26 @@ static __device__ __forceinline__ void wide_attend(const tsr_attend_job &a, cons
                                                    hopper_room<DIM, FP8> *room)
 {
     const int warp = (int)(threadIdx.x - GROUP_THREADS) / TSR_CUDA_LANES;
-    unsigned char *rows = room->query + warp * TSR_QUERY_ROWS * DIM * 2;
-    uint32_t query[DIM / TSR_STEP][4];
+    const int group = (int)threadIdx.x / GROUP_THREADS - 1;
 
-    bring_queries<DIM, TSR_QUERY_ROWS, TSR_QUERY_ROWS>(a, c, warp * TSR_QUERY_ROWS,
-                                                       room->head[warp], room->query);
-    __syncwarp();
-#pragma unroll
-    for (int step = 0; step < DIM / TSR_STEP; step++)
-        tsr_load_rows<TSR_QUERY_ROWS>(query[step], tsr_shared_at(rows), 0, step);
-    wide_attend_span<DIM, FP8>(a, c, rows_of(c, warp), query, room);
+    bring_queries<DIM, GROUP_ROWS, TSR_QUERY_ROWS>(a, c, warp * TSR_QUERY_ROWS, room->head[warp],
+                                                   room->query[0]);
+    copies_seen();
+    group_meets(group);
+    wide_attend_span<DIM, FP8>(a, c, rows_of(c, warp), group, room);
 }
 
 /* Before the groups part: barriers opened, and ones where they stand. */
 template <int DIM, bool FP8>
 static __device__ __forceinline__ void wide_open(hopper_room<DIM, FP8> *room)
 {
-    constexpr int units = hopper_room<DIM, FP8>::units;
-
-    if (threadIdx.x < units) {
+    if (threadIdx.x < 2 * PLACES) {
         barrier_open(tsr_shared_at(&room->full[threadIdx.x]), GROUP_THREADS);
         barrier_open(tsr_shared_at(&room->free[threadIdx.x]), WARPS);
     }
-    for (int i = (int)threadIdx.x; i < units * HALF_BYTES / TSR_PIECE; i += WIDE_THREADS) {
-        const int at = i % (HALF_BYTES / TSR_PIECE) * TSR_PIECE;
-        *(uint4 *)(room->unit[i / (HALF_BYTES / TSR_PIECE)].ones + at) =
+    for (int i = (int)threadIdx.x; i < HALF_BYTES / TSR_PIECE; i += WIDE_THREADS)
+        *(uint4 *)(room->half[wide_place<DIM>::ones] + i * TSR_PIECE) =
             make_uint4(0x3f803f80U, 0x3f803f80U, 0x3f803f80U, 0x3f803f80U);
-    }
     copies_seen();
 }
 

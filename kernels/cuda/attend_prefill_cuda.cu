@@ -350,10 +350,10 @@ static __global__ void __launch_bounds__(WIDE_THREADS, 1)
     if (!begin<WIDE_THREADS>(a, faults, GROUPS * GROUP_ROWS, &c))
         return;
     if (threadIdx.x < GROUP_THREADS) {
-        wgmma_fewer_registers<FP8 ? 56 : 40>();
-        bring_units<DIM, FP8>(a, c, room);
+        wgmma_fewer_registers<56>();
+        bring_splits<DIM, FP8>(a, c, room);
     } else {
-        wgmma_more_registers<FP8 ? 224 : 232>();
+        wgmma_more_registers<224>();
         wide_attend<DIM, FP8>(a, c, room);
     }
 #endif

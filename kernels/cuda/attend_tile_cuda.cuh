@@ -147,35 +147,6 @@ tsr_fetch_rows(const tsr_attend_job &a, const tsr_tile_source &s, const void *me
     }
 }
 
-/* Keys and values of the same rows at once. Behind the end the last row stands, which is worth nothing:
- * for `s` from tsr_find_rows_within. */
-template <int DIM, bool FP8, int COUNT, int THREADS>
-static __device__ __forceinline__ void
-tsr_fetch_both(const tsr_attend_job &a, const tsr_tile_source &s, uint32_t keys, uint32_t values)
-{
-    typedef tsr_copying<DIM, FP8, COUNT, THREADS> copying;
-    typedef tsr_stored<DIM, FP8> stored;
-    const int warp = (int)threadIdx.x / TSR_CUDA_LANES;
-    const int lane = (int)threadIdx.x % TSR_CUDA_LANES;
-    const int piece = lane % stored::pieces;
-    const int row = copying::rows * warp + lane / stored::pieces;
-    const bool used = (uint32_t)piece < a.row_pieces;
-    const int64_t first = used ? piece * TSR_PIECE : 0;
-    const unsigned char *from_keys = (const unsigned char *)a.cache.keys + first;
-    const unsigned char *from_values = (const unsigned char *)a.cache.values + first;
-    uint32_t at[copying::copies];
-
-#pragma unroll
-    for (int i = 0; i < copying::copies; i++)
-        at[i] = __shfl_sync(TSR_ALL_LANES, s.at, i * copying::rows + lane / stored::pieces);
-#pragma unroll
-    for (int i = 0; i < copying::copies; i++) {
-        const uint32_t to = tsr_stored_at<DIM, FP8>(row + i * copying::apart, piece);
-        tsr_copy_piece(keys + to, from_keys + (uint64_t)at[i] * TSR_PIECE, used);
-        tsr_copy_piece(values + to, from_values + (uint64_t)at[i] * TSR_PIECE, used);
-    }
-}
-
 /* As tsr_look_up and tsr_find_rows, with the last row for those behind the end. */
 template <int DIM, bool FP8, int COUNT, int THREADS>
 static __device__ __forceinline__ int32_t tsr_row_within(const tsr_tile_source &s, int32_t first)
@@ -201,7 +172,21 @@ static __device__ __forceinline__ void tsr_find_rows_within(const tsr_attend_job
     s->at = s->block * a.block_pieces + s->head + (uint32_t)slot * a.row_pieces;
 }
 
-/* Codes to BF16, which is exact. By all THREADS of the CTA. */
+/* Eight codes to BF16, which is exact. */
+static __device__ __forceinline__ uint4 tsr_widened(uint32_t low, uint32_t high)
+{
+    const uint32_t word[2] = {low, high};
+    uint32_t wide[4];
+
+#pragma unroll
+    for (int n = 0; n < 4; n++) {
+        const float2 v = tsr_from_e4m3_pair(word[n / 2] >> 16 * (n % 2));
+        wide[n] = tsr_to_bf16_pair(v.x, v.y);
+    }
+    return make_uint4(wide[0], wide[1], wide[2], wide[3]);
+}
+
+/* Rows of codes to BF16. By all THREADS of the CTA. */
 template <int DIM, int COUNT, int THREADS>
 static __device__ __forceinline__ void tsr_widen_rows(const unsigned char *from, unsigned char *to)
 {
@@ -213,17 +198,9 @@ static __device__ __forceinline__ void tsr_widen_rows(const unsigned char *from,
         const int row = at / pieces;
         const int piece = at % pieces;
         const uint4 codes = *(const uint4 *)(from + at * TSR_PIECE);
-        const uint32_t word[4] = {codes.x, codes.y, codes.z, codes.w};
-        uint32_t wide[8];
-#pragma unroll
-        for (int n = 0; n < 8; n++) {
-            const float2 v = tsr_from_e4m3_pair(word[n / 2] >> 16 * (n % 2));
-            wide[n] = tsr_to_bf16_pair(v.x, v.y);
-        }
-        *(uint4 *)(to + tsr_stored_at<DIM, false>(row, 2 * piece)) =
-            make_uint4(wide[0], wide[1], wide[2], wide[3]);
+        *(uint4 *)(to + tsr_stored_at<DIM, false>(row, 2 * piece)) = tsr_widened(codes.x, codes.y);
         *(uint4 *)(to + tsr_stored_at<DIM, false>(row, 2 * piece + 1)) =
-            make_uint4(wide[4], wide[5], wide[6], wide[7]);
+            tsr_widened(codes.z, codes.w);
     }
 }
 
