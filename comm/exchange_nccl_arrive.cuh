@@ -1,10 +1,9 @@
 /*
  * What arrives at a rank: whose rows, how many, and which slots of them are its own to answer.
  *
- *   notices of all sources --> first row and first answer of each
- *      packets only    each CTA takes those of its source as they come
- *      else            the first CTA waits for everybody's word and numbers the slots that name this
- *                      rank, in order: 0 1 2 ...
+ *   notices of all sources --> first row and first answer of each --> each CTA takes its source's
+ *      packets        as they come, numbered by their source
+ *      rows           once all words are here: they tell how many answers each source wants
  */
 #ifndef TSR_COMM_EXCHANGE_NCCL_ARRIVE_CUH
 #define TSR_COMM_EXCHANGE_NCCL_ARRIVE_CUH
@@ -41,11 +40,11 @@ static __device__ __noinline__ void overflow(const tsr_nccl_work &w, uint64_t st
 /* What all notices tell a CTA that serves one source. */
 typedef struct arrivals {
     int64_t rows;
-    int32_t answers; /* of sources that send packets */
-    int32_t wanted;  /* tsr_nccl_wanted */
-    bool packed;     /* nothing comes but packets */
-    bool well;       /* false: waited for nothing, or something is wrong */
-    packed_source from;
+    int32_t answers;
+    int32_t wanted; /* tsr_nccl_wanted */
+    bool packed;    /* nothing comes but packets */
+    bool well;      /* false: waited for nothing, or something is wrong */
+    source_place from;
 } arrivals;
 
 static __device__ __forceinline__ int32_t sum_of_lanes(int32_t count)
@@ -77,7 +76,7 @@ static __device__ bool read_notices(const tsr_nccl_work &w, const tsr_nccl_state
     return well;
 }
 
-/* By a warp: what the notices tell the CTA's source. */
+/* By a warp: what the notices tell the CTA's source. Of sources that send rows, answers follow. */
 static __device__ void add_up(const tsr_nccl_work &w, const int32_t *told, arrivals *a)
 {
     const int32_t source = (int32_t)blockIdx.y;
@@ -113,6 +112,31 @@ static __device__ void add_up(const tsr_nccl_work &w, const int32_t *told, arriv
     a->from.told = told[source];
 }
 
+/* By a warp: the answers that sources of rows want, which the words behind these rows tell, beside
+ * those of packets. False: waited for nothing. */
+static __device__ bool add_words(const tsr_nccl_work &w, uint32_t epoch, const int32_t *told,
+                                 arrivals *a)
+{
+    int32_t answers = 0;
+    int32_t before = 0;
+    bool come = true;
+
+#pragma unroll 1
+    for (int32_t s = lane_of_warp(); s < w.ranks; s += TSR_NCCL_LANES) {
+        const unsigned char *at = w.window + w.at.sent + (uint64_t)s * sizeof(tsr_nccl_notice);
+        tsr_nccl_notice sent = {};
+        if ((told[s] & TSR_NCCL_ROWS_PACKED) != 0)
+            continue;
+        come = await(w, at, epoch, &sent) && come;
+        answers += sent.told;
+        before += s < a->from.source ? sent.told : 0;
+    }
+    __threadfence_system(); /* what was sent is read after this */
+    a->answers += sum_of_lanes(answers);
+    a->from.first_answer += sum_of_lanes(before);
+    return __all_sync(TSR_NCCL_ALL_LANES, come) != 0;
+}
+
 /* Of a CTA that serves one source. */
 typedef struct receipt {
     int32_t told[TSR_NCCL_MOST_RANKS];
@@ -133,6 +157,8 @@ static __device__ __forceinline__ void read_sources(const tsr_nccl_work &w,
         a.well = a.rows <= w.max_arrivals;
         if (!a.well && blockIdx.x == 0 && blockIdx.y == 0 && lane_of_warp() == 0)
             overflow(w, now.step, now.stage, a.rows);
+        if (a.well && !a.packed)
+            a.well = add_words(w, now.epoch, r->told, &a);
     }
     if (lane_of_warp() == 0) {
         r->all = a;
@@ -150,102 +176,41 @@ static __device__ void count_arrivals(const tsr_nccl_work &w, int32_t rows, int3
     *ints(w, w.at.wanted) = wanted;
 }
 
-/* Consecutive slots of arrived rows, read before anything is written: together they take as long as
- * one. */
-typedef struct slot_run {
-    int32_t rank[TSR_NCCL_NUMBERS]; /* -1 behind the last slot */
-    int32_t origin_rank[TSR_NCCL_NUMBERS];
-    int32_t origin_row[TSR_NCCL_NUMBERS];
-} slot_run;
-
-static __device__ __forceinline__ void read_slots(const tsr_nccl_work &w, int64_t first,
-                                                  int32_t slots, slot_run *run)
+/* Slots of a row that arrived, read before anything is written: together they take as long as one. */
+static __device__ __forceinline__ void number_row(const tsr_nccl_work &w, const source_place &from,
+                                                  int32_t row)
 {
-    const int32_t *ranks = (const int32_t *)(w.window + w.at.slot_ranks);
-    const int32_t *origin_row = (const int32_t *)(w.window + w.at.origin_row);
-    const int32_t *origin_rank = (const int32_t *)(w.window + w.at.origin_rank);
-
-#pragma unroll
-    for (int i = 0; i < TSR_NCCL_NUMBERS; i++) {
-        const int32_t slot = first + i < slots ? (int32_t)first + i : 0;
-        run->rank[i] = ranks[slot];
-        run->origin_rank[i] = origin_rank[slot / w.slots];
-        run->origin_row[i] = origin_row[slot / w.slots];
-    }
-#pragma unroll
-    for (int i = 0; i < TSR_NCCL_NUMBERS; i++)
-        run->rank[i] = first + i < slots ? run->rank[i] : -1;
-}
-
-/* Numbers the slots of arrived rows that are this rank's, and whom each answer goes to. Returns how
- * many. */
-static __device__ int32_t number_answers(const tsr_nccl_work &w, const int32_t *told, int32_t rows)
-{
-    const int32_t slots = rows * w.slots;
+    const int32_t whom = from.source | (from.told & TSR_NCCL_ANSWERS_PACKED);
+    const int2 origin = ((const int2 *)(w.window + w.at.origins))[row];
+    const int32_t *ranks = (const int32_t *)(w.window + w.at.slot_ranks) + (int64_t)row * w.slots;
+    int32_t *answer_of = ints(w, w.at.answer_of) + (int64_t)row * w.slots;
     int2 *to = (int2 *)(w.block + w.at.answer_to);
-    int32_t count = 0;
+    int32_t next = from.first_answer + origin.y;
 
-    for (int64_t begin = 0; begin < slots; begin += blockDim.x * TSR_NCCL_NUMBERS) {
-        const int64_t first = begin + threadIdx.x * TSR_NCCL_NUMBERS;
-        slot_run run;
-        int32_t mine = 0;
-        read_slots(w, first, slots, &run);
+    for (int32_t first = 0; first < w.slots; first += TSR_NCCL_NUMBERS) {
+        int32_t rank[TSR_NCCL_NUMBERS];
 #pragma unroll
-        for (int i = 0; i < TSR_NCCL_NUMBERS; i++)
-            mine += run.rank[i] == w.rank;
-        int32_t next = place_in_cta(mine, &count);
+        for (int32_t k = 0; k < TSR_NCCL_NUMBERS; k++)
+            rank[k] = first + k < w.slots ? ranks[first + k] : -1;
 #pragma unroll
-        for (int i = 0; i < TSR_NCCL_NUMBERS; i++) {
-            const int32_t whom = run.origin_rank[i];
-            const bool ours = run.rank[i] == w.rank;
-            if (first + i < slots)
-                ints(w, w.at.answer_of)[first + i] = ours ? next : -1;
-            if (!ours)
-                continue;
-            to[next] = make_int2(whom | (told[whom] & TSR_NCCL_ANSWERS_PACKED),
-                                 run.origin_row[i] * w.slots + (int32_t)((first + i) % w.slots));
-            next++;
+        for (int32_t k = 0; k < TSR_NCCL_NUMBERS; k++) {
+            const bool ours = rank[k] == w.rank;
+            if (first + k < w.slots)
+                answer_of[first + k] = ours ? next : -1;
+            if (ours)
+                to[next++] = make_int2(whom, origin.x * w.slots + first + k);
         }
     }
-    return count;
 }
 
-/* Waits for the word about rows that come as they are. False: for nothing. */
-static __device__ bool await_rows(const tsr_nccl_work &w, uint32_t epoch, const int32_t *told)
+/* Numbers the slots of a source's rows that are this rank's, and whom each answer goes to; by all
+ * its CTAs. */
+static __device__ __noinline__ void number_rows(const tsr_nccl_work &w, const source_place &from)
 {
-    bool come = true;
+    const int32_t rows = rows_told(from.told);
 
-    for (int32_t s = (int32_t)threadIdx.x; s < w.ranks; s += (int32_t)blockDim.x) {
-        const unsigned char *at = w.window + w.at.sent + (uint64_t)s * sizeof(tsr_nccl_notice);
-        tsr_nccl_notice sent;
-        if ((told[s] & TSR_NCCL_ROWS_PACKED) == 0)
-            come = await(w, at, epoch, &sent) && come;
-    }
-    __threadfence_system(); /* what was sent is read after this */
-    return come;
-}
-
-/* By the first CTA, where rows come as they are: waits for them, and numbers the answers to all. */
-static __device__ __noinline__ void number_arrivals(const tsr_nccl_work &w, uint32_t epoch,
-                                                    const int32_t *told, int32_t rows,
-                                                    int32_t wanted)
-{
-    bool come = await_rows(w, epoch, told);
-    packed_source from = {};
-
-    for (from.source = 0; from.source < w.ranks; from.source++) {
-        from.told = told[from.source];
-        if ((from.told & TSR_NCCL_ROWS_PACKED) != 0)
-            come = take_origins(w, epoch, from) && come;
-        from.first_row += rows_told(from.told);
-    }
-    if (__syncthreads_and(come) == 0) {
-        count_arrivals(w, 0, 0, 0);
-        return;
-    }
-    const int32_t answers = number_answers(w, told, rows);
-    if (threadIdx.x == 0)
-        count_arrivals(w, rows, answers, wanted);
+    for (int32_t i = thread_of_peer(); i < rows; i += threads_of_peer())
+        number_row(w, from, from.first_row + i);
 }
 
 /* What comes of a dispatch, by CTAs [any, ranks]: the first warp learns how much, while the others
@@ -253,7 +218,6 @@ static __device__ __noinline__ void number_arrivals(const tsr_nccl_work &w, uint
 static __device__ __forceinline__ void receive(const tsr_nccl_work &w, const tsr_nccl_state &now,
                                                const packet_walk &n, receipt *r)
 {
-    const bool first = blockIdx.x == 0 && blockIdx.y == 0;
     const arrivals &a = r->all;
     seen_packet seen = {};
 
@@ -263,10 +227,10 @@ static __device__ __forceinline__ void receive(const tsr_nccl_work &w, const tsr
         seen = look_ahead(w, now.epoch, n, &r->ready);
     __threadfence_block();
     if (a.well && (a.from.told & TSR_NCCL_ROWS_PACKED) != 0)
-        take_rows(w, now.epoch, a.from, a.packed, n, seen);
-    if (first && a.well && !a.packed)
-        number_arrivals(w, now.epoch, r->told, (int32_t)a.rows, a.wanted);
-    else if (first && threadIdx.x == 0)
+        take_rows(w, now.epoch, a.from, n, seen);
+    else if (a.well)
+        number_rows(w, a.from);
+    if (blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0)
         count_arrivals(w, a.well ? (int32_t)a.rows : 0, a.well ? a.answers : 0, a.wanted);
 }
 

@@ -17,7 +17,8 @@ enum {
     TSR_NCCL_LANES = 32,
     TSR_NCCL_THREADS = 512, /* of CTAs that send */
     TSR_NCCL_WARPS = TSR_NCCL_THREADS / TSR_NCCL_LANES,
-    TSR_NCCL_PIECE = 4,    /* vectors a lane moves at once */
+    TSR_NCCL_PIECE = 5,    /* vectors a lane moves at once, at most */
+    TSR_NCCL_LINE = 8,     /* vectors of a line of memory */
     TSR_NCCL_PATIENCE = 64 /* looks at a notice before a look at the host's word */
 };
 
@@ -212,31 +213,36 @@ static __device__ int32_t place_in_cta(int32_t count, int32_t *base)
     return place;
 }
 
-/* A warp's piece `piece` of a row. */
-static __device__ __forceinline__ void copy_piece(unsigned char *to, const unsigned char *from,
-                                                  uint64_t bytes, int64_t piece)
-{
-    const int64_t vectors = (int64_t)(bytes / sizeof(tsr_nccl_vector));
-    const int64_t first =
-        piece * TSR_NCCL_PIECE * TSR_NCCL_LANES + (int64_t)(threadIdx.x % TSR_NCCL_LANES);
-    tsr_nccl_vector v[TSR_NCCL_PIECE];
-
-#pragma unroll
-    for (int i = 0; i < TSR_NCCL_PIECE; i++) {
-        if (first + i * TSR_NCCL_LANES < vectors)
-            v[i] = ((const tsr_nccl_vector *)from)[first + i * TSR_NCCL_LANES];
-    }
-#pragma unroll
-    for (int i = 0; i < TSR_NCCL_PIECE; i++) {
-        if (first + i * TSR_NCCL_LANES < vectors)
-            ((tsr_nccl_vector *)to)[first + i * TSR_NCCL_LANES] = v[i];
-    }
-}
-
+/* Into how many pieces that a warp moves at once a row is cut, alike but for the last: a row is often
+ * little more than a round number of bytes. */
 static __device__ __forceinline__ int64_t pieces_of(uint64_t bytes)
 {
     const uint64_t piece = TSR_NCCL_PIECE * TSR_NCCL_LANES * sizeof(tsr_nccl_vector);
     return (int64_t)((bytes + piece - 1) / piece);
+}
+
+/* A warp's piece of a row, which begins on a line of memory where the row does. */
+static __device__ __forceinline__ void copy_piece(unsigned char *to, const unsigned char *from,
+                                                  uint64_t bytes, int64_t pieces, int64_t piece)
+{
+    const int32_t vectors = (int32_t)(bytes / sizeof(tsr_nccl_vector));
+    const int32_t part = (vectors + (int32_t)pieces - 1) / (int32_t)pieces;
+    const int32_t each = (part + TSR_NCCL_LINE - 1) / TSR_NCCL_LINE * TSR_NCCL_LINE;
+    const int32_t begin = (int32_t)piece * each;
+    const int32_t end = min(begin + each, vectors);
+    const int32_t first = begin + lane_of_warp();
+    tsr_nccl_vector v[TSR_NCCL_PIECE];
+
+#pragma unroll
+    for (int i = 0; i < TSR_NCCL_PIECE; i++) {
+        if (first + i * TSR_NCCL_LANES < end)
+            v[i] = ((const tsr_nccl_vector *)from)[first + i * TSR_NCCL_LANES];
+    }
+#pragma unroll
+    for (int i = 0; i < TSR_NCCL_PIECE; i++) {
+        if (first + i * TSR_NCCL_LANES < end)
+            ((tsr_nccl_vector *)to)[first + i * TSR_NCCL_LANES] = v[i];
+    }
 }
 
 /* Whether this CTA is the last of gridDim.x that come here, with all their stores before it, as peers

@@ -1,11 +1,11 @@
 /*
  * One-sided exchange: ranks store straight into each other's windows; exchange_nccl_kernels.h draws
- * it. A target's rows are listed by whole CTAs, copied by warps in pieces of 2 KiB, and announced
- * by the last CTA that is through with them; few rows go as packets instead.
+ * it. Rows go as they are (exchange_nccl_send.cuh), few of them as packets (exchange_nccl_packets.cuh).
  */
 #include "comm/exchange_nccl_arrive.cuh"
 #include "comm/exchange_nccl_device.cuh"
 #include "comm/exchange_nccl_packets.cuh"
+#include "comm/exchange_nccl_send.cuh"
 
 extern "C" {
 #include "comm/nccl_cuda.h"
@@ -16,23 +16,13 @@ extern "C" {
 
 enum {
     MOST_CTAS = 128, /* that send rows as they are */
-    ARRIVE_CTAS = 16,
+    ARRIVE_CTAS = 128,
     FEWEST_CTAS = 16, /* of packets: others may send more than this rank */
     PACKET_CTAS = 128,
     RETURN_CTAS = 128,   /* others may want more answers than this rank */
     SHARED_CTAS = 16,    /* of anything where ranks share a GPU, on which all wait at once */
     BYTES_OF_CTA = 16384 /* what one CTA of a target is worth */
 };
-
-static __device__ __forceinline__ bool names(const tsr_nccl_work &w, int32_t row, int32_t target)
-{
-    const int32_t *ranks = ints(w, w.at.send_ranks) + (int64_t)row * w.slots;
-    bool found = false;
-
-    for (int32_t k = 0; k < w.slots; k++)
-        found |= ranks[k] == target;
-    return found;
-}
 
 /* By one CTA for all: a slot that names a rank that is none is a fault. */
 static __device__ __noinline__ void check_ranks(const tsr_nccl_work &w, uint64_t step,
@@ -51,137 +41,6 @@ static __device__ __noinline__ void check_ranks(const tsr_nccl_work &w, uint64_t
         fault.slot = (int32_t)(i % w.slots);
         leave_fault(w, step, stage, fault);
     }
-}
-
-/* The rows that go to the target, in order. Returns how many; the list is the CTA's to read. */
-static __device__ int32_t list_rows(const tsr_nccl_work &w, int32_t tokens, int32_t target,
-                                    int32_t *list)
-{
-    int32_t count = 0;
-
-    for (int32_t first = 0; first < tokens; first += (int32_t)blockDim.x) {
-        const int32_t row = first + (int32_t)threadIdx.x;
-        const bool goes = row < tokens && names(w, row, target);
-        const int32_t at = place_in_cta(goes ? 1 : 0, &count);
-        if (goes)
-            list[at] = row;
-    }
-    __syncthreads();
-    return count;
-}
-
-/* By a warp: tells everybody what goes to the target, and in which forms. */
-static __device__ void announce(const tsr_nccl_work &w, const tsr_nccl_state &now, int32_t target,
-                                int32_t told)
-{
-    tsr_nccl_notice n;
-
-    n.epoch = now.epoch;
-    n.told = told;
-    n.step = (uint32_t)now.step;
-    n.stage = now.stage;
-#pragma unroll 1
-    for (int32_t r = lane_of_warp(); r < w.ranks; r += TSR_NCCL_LANES)
-        post(w.peer[r] + notice_at(w, n.epoch, w.rank, target), n);
-}
-
-/* What everybody sends to one target, as this rank needs it. */
-typedef struct column {
-    int32_t first; /* of this rank's rows among the target's */
-    int32_t mine;
-    int64_t total;
-} column;
-
-/* Waits for everybody's notice about the target. False: for nothing. */
-static __device__ bool read_column(const tsr_nccl_work &w, uint32_t epoch, int32_t target,
-                                   column *ret_column)
-{
-    __shared__ unsigned long long total;
-    __shared__ int32_t first;
-    __shared__ int32_t mine;
-    bool come = true;
-
-    if (threadIdx.x == 0) {
-        total = 0;
-        first = 0;
-        mine = 0;
-    }
-    __syncthreads();
-    for (int32_t s = (int32_t)threadIdx.x; s < w.ranks; s += (int32_t)blockDim.x) {
-        tsr_nccl_notice n = {};
-        come = await(w, w.window + notice_at(w, epoch, s, target), epoch, &n) && come;
-        const int32_t rows = rows_told(n.told);
-        (void)atomicAdd(&total, (unsigned long long)rows);
-        if (s < w.rank)
-            (void)atomicAdd(&first, rows);
-        if (s == w.rank)
-            mine = rows;
-    }
-    if (__syncthreads_and(come) == 0)
-        return false;
-    ret_column->first = first;
-    ret_column->mine = mine;
-    ret_column->total = (int64_t)total;
-    return true;
-}
-
-/* What the target learns of a row beside it. */
-static __device__ __forceinline__ void copy_origin(const tsr_nccl_work &w, unsigned char *window,
-                                                   int64_t at, int32_t row)
-{
-    const int lane = (int)threadIdx.x % TSR_NCCL_LANES;
-    const int32_t *from = ints(w, w.at.send_ranks) + (int64_t)row * w.slots;
-    int32_t *to = (int32_t *)(window + w.at.slot_ranks) + at * w.slots;
-
-    for (int32_t k = lane; k < w.slots; k += TSR_NCCL_LANES)
-        to[k] = from[k];
-    if (lane == 0) {
-        ((int32_t *)(window + w.at.origin_row))[at] = row;
-        ((int32_t *)(window + w.at.origin_rank))[at] = w.rank;
-    }
-}
-
-static __device__ void copy_rows(const tsr_nccl_work &w, int32_t target, const int32_t *list,
-                                 const column &c)
-{
-    const int64_t pieces = pieces_of(w.row_bytes);
-    const int64_t warps = (int64_t)gridDim.x * TSR_NCCL_WARPS;
-    unsigned char *window = w.peer[target];
-
-    for (int64_t n = (int64_t)blockIdx.x * TSR_NCCL_WARPS + threadIdx.x / TSR_NCCL_LANES;
-         n < c.mine * pieces; n += warps) {
-        const int64_t i = n / pieces;
-        const int32_t row = list[i];
-        const int64_t at = c.first + i;
-        copy_piece(window + w.at.arrived_rows + (uint64_t)at * w.row_bytes,
-                   w.block + w.at.send_rows + (uint64_t)row * w.row_bytes, w.row_bytes,
-                   n - i * pieces);
-        if (n == i * pieces)
-            copy_origin(w, window, at, row);
-    }
-}
-
-static __device__ void say_sent(const tsr_nccl_work &w, uint32_t epoch, int32_t target)
-{
-    tsr_nccl_notice n = {};
-
-    n.epoch = epoch;
-    post(w.peer[target] + w.at.sent + (uint64_t)w.rank * sizeof(n), n);
-}
-
-/* Copies the listed rows, and says so when all CTAs of the target are through. Rows that the target
- * has no room for stay here: it sees that itself. */
-static __device__ void send(const tsr_nccl_work &w, uint32_t epoch, int32_t target,
-                            const int32_t *list)
-{
-    column c = {};
-
-    if (!read_column(w, epoch, target, &c))
-        return;
-    if (c.total <= w.max_arrivals)
-        copy_rows(w, target, list, c);
-    if (is_last((uint32_t *)(w.block + w.at.done) + target) && threadIdx.x == 0)
-        say_sent(w, epoch, target);
 }
 
 /* Which slots of a row name the target; whether one names a rank that is none. */
@@ -270,26 +129,32 @@ static __global__ void __launch_bounds__(TSR_NCCL_THREADS, 2)
         check_ranks(w, now.step, now.stage, tokens);
 }
 
-/* Few rows as they are. */
+/* Few rows as they are, a row of CTAs for each target. */
 static __global__ void __launch_bounds__(TSR_NCCL_THREADS)
     list_and_send_kernel(const __grid_constant__ tsr_nccl_work w, int32_t tokens, int32_t forms)
 {
-    __shared__ int32_t list[TSR_NCCL_MOST_FEW];
+    __shared__ int2 list[TSR_NCCL_MOST_FEW];
+    __shared__ int32_t answers;
+    __shared__ column columns;
+    const int32_t target = (int32_t)blockIdx.y;
+
     await_kernel();
     const tsr_nccl_state state = read_state(w);
     const tsr_nccl_state now = state_after(state);
-    const int32_t target = (int32_t)blockIdx.y;
-
     if (cta_is_off(state))
         return;
-    const int32_t count = list_rows(w, tokens, target, list);
+    const listing l = list_rows(w, tokens, target, list);
     if (blockIdx.x == 0 && threadIdx.x < TSR_NCCL_LANES)
-        announce(w, now, target, count | forms);
-    if (threadIdx.x == 0)
+        announce(w, now, target, l.rows | forms);
+    if (threadIdx.x == 0) {
+        answers = l.answers;
         move_on(w, now);
+    }
+    admit_kernel(w);
     if (blockIdx.x == 0 && target == 0)
         check_ranks(w, now.step, now.stage, tokens);
-    send(w, now.epoch, target, list);
+    const sending to = {target, 1, 0, list, &answers, &columns};
+    send(w, now.epoch, to);
 }
 
 static __global__ void __launch_bounds__(TSR_NCCL_THREADS)
@@ -299,15 +164,17 @@ static __global__ void __launch_bounds__(TSR_NCCL_THREADS)
     const tsr_nccl_state state = read_state(w);
     const tsr_nccl_state now = state_after(state);
     const int32_t target = (int32_t)blockIdx.y;
-    int32_t *list = ints(w, w.at.listed) + (int64_t)target * w.max_tokens;
 
+    admit_kernel(w);
     if (cta_is_off(state))
         return;
-    const int32_t count = list_rows(w, tokens, target, list);
+    const listing l = list_rows(w, tokens, target, listed(w) + (int64_t)target * w.max_tokens);
     if (threadIdx.x < TSR_NCCL_LANES)
-        announce(w, now, target, count | forms);
-    if (threadIdx.x == 0)
+        announce(w, now, target, l.rows | forms);
+    if (threadIdx.x == 0) {
+        ints(w, w.at.listed_answers)[target] = l.answers;
         move_on(w, now);
+    }
     if (target == 0)
         check_ranks(w, now.step, now.stage, tokens);
 }
@@ -315,13 +182,15 @@ static __global__ void __launch_bounds__(TSR_NCCL_THREADS)
 static __global__ void __launch_bounds__(TSR_NCCL_THREADS)
     send_kernel(const __grid_constant__ tsr_nccl_work w)
 {
+    __shared__ column columns[TSR_NCCL_MOST_RANKS];
+    const sending to = {0,          w.ranks, w.max_tokens, listed(w), ints(w, w.at.listed_answers),
+                        &columns[0]};
+
     await_kernel();
     const tsr_nccl_state now = read_state(w);
-    const int32_t target = (int32_t)blockIdx.y;
-
-    if (cta_is_off(now))
-        return;
-    send(w, now.epoch, target, ints(w, w.at.listed) + (int64_t)target * w.max_tokens);
+    admit_kernel(w);
+    if (!cta_is_off(now))
+        send(w, now.epoch, to);
 }
 
 /* Behind rows that were sent as they are. */
@@ -333,6 +202,7 @@ static __global__ void __launch_bounds__(TSR_NCCL_THREADS)
 
     await_kernel();
     const tsr_nccl_state now = read_state(w);
+    admit_kernel(w);
     if (threadIdx.x == 0)
         r.ready = false;
     if (!cta_is_off(now))
@@ -364,7 +234,7 @@ static __device__ void copy_answers(const tsr_nccl_work &w)
             continue;
         copy_piece(w.peer[to.x] + w.at.returned_rows + (uint64_t)to.y * w.return_row_bytes,
                    w.block + w.at.answers + (uint64_t)a * w.return_row_bytes, w.return_row_bytes,
-                   n - turn * pieces);
+                   pieces, n - turn * pieces);
     }
 }
 
@@ -536,7 +406,8 @@ extern "C" tsr_status tsr_nccl_dispatch(const tsr_nccl_work *work, int32_t token
         return launch(stream, grid, TSR_NCCL_THREADS, list_and_send_kernel, *work, tokens, forms);
     const tsr_status st =
         launch(stream, dim3(1, ranks), TSR_NCCL_THREADS, list_kernel, *work, tokens, forms);
-    return st == TSR_OK ? launch(stream, grid, TSR_NCCL_THREADS, send_kernel, *work) : st;
+    const dim3 all((unsigned)allowed(work, MOST_CTAS));
+    return st == TSR_OK ? launch(stream, all, TSR_NCCL_THREADS, send_kernel, *work) : st;
 }
 
 extern "C" tsr_status tsr_nccl_arrive(const tsr_nccl_work *work, int32_t tokens, tsr_stream stream)

@@ -61,8 +61,7 @@ static void lay_out_window(const tsr_exchange_shape *shape, uint64_t ranks, tsr_
     l->notices_end = used;
     l->arrived_rows = cut(&used, arrivals, shape->row_bytes);
     l->slot_ranks = cut(&used, arrivals * slots, sizeof(int32_t));
-    l->origin_row = cut(&used, arrivals, sizeof(int32_t));
-    l->origin_rank = cut(&used, arrivals, sizeof(int32_t));
+    l->origins = cut(&used, arrivals, 2 * sizeof(int32_t));
     l->returned_rows = cut(&used, (uint64_t)shape->max_tokens * slots, shape->return_row_bytes);
     l->row_packets =
         cut(&used, 2 * ranks * (uint64_t)l->few_rows * (uint64_t)l->packets_of_row, PACKET_BYTES);
@@ -83,7 +82,8 @@ static void lay_out_block(const tsr_exchange_shape *shape, uint64_t ranks, tsr_n
     l->answers = cut(&used, answers, shape->return_row_bytes);
     l->answer_of = cut(&used, answers, sizeof(int32_t));
     l->answer_to = cut(&used, answers, 2 * sizeof(int32_t));
-    l->listed = cut(&used, ranks * tokens, sizeof(int32_t));
+    l->listed = cut(&used, ranks * tokens, 2 * sizeof(int32_t));
+    l->listed_answers = cut(&used, ranks, sizeof(int32_t));
     l->arrived_count = cut(&used, 1, sizeof(int32_t));
     l->answer_count = cut(&used, 1, sizeof(int32_t));
     l->wanted = cut(&used, 1, sizeof(int32_t));

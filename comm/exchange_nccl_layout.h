@@ -4,9 +4,9 @@
  *
  *   window   what peers write into, at the same offsets on every rank
  *      notices [2, R, R]          how many rows each source has for each target, and in which form
- *      sent [R]                   whose rows are all here
+ *      sent [R]                   whose rows are all here, and how many answers they want
  *      returned [R]               whose answers are all here
- *      arrived_rows, slot_ranks, origin_row, origin_rank    as their sources placed them
+ *      arrived_rows, slot_ranks, origins    as their sources placed them
  *      returned_rows              as those who answer placed them
  *      row_packets [2, R]         few rows of each source, as packets
  *      answer_packets             few answers, as packets, by slot
@@ -64,24 +64,26 @@ typedef struct tsr_nccl_layout {
     uint64_t notices_end;    /* what is read when somebody asks where the device is */
     uint64_t arrived_rows;   /* [max_arrivals, row_bytes] */
     uint64_t slot_ranks;     /* int32 [max_arrivals, slots] as their senders wrote them */
-    uint64_t origin_row;     /* int32 [max_arrivals] row at its source */
-    uint64_t origin_rank;    /* int32 [max_arrivals] its source */
+    uint64_t origins;        /* int32 [max_arrivals, 2] row at its source, and the number of the
+                                first answer it wants among those its source wants */
     uint64_t returned_rows;  /* [max_tokens, slots, return_row_bytes] */
     uint64_t row_packets;    /* [2, ranks, few_rows, packets_of_row]: epoch % 2, source */
     uint64_t answer_packets; /* [few_answers, slots, packets_of_answer] */
     uint64_t window_bytes;
 
-    uint64_t send_rows;     /* [max_tokens, row_bytes] */
-    uint64_t send_ranks;    /* int32 [max_tokens, slots] */
-    uint64_t answers;       /* [max_arrivals, slots, return_row_bytes] */
-    uint64_t answer_of;     /* int32 [max_arrivals, slots] */
-    uint64_t answer_to;     /* int32 [max_arrivals, slots, 2] whom each answer goes to, with
+    uint64_t send_rows;      /* [max_tokens, row_bytes] */
+    uint64_t send_ranks;     /* int32 [max_tokens, slots] */
+    uint64_t answers;        /* [max_arrivals, slots, return_row_bytes] */
+    uint64_t answer_of;      /* int32 [max_arrivals, slots] */
+    uint64_t answer_to;      /* int32 [max_arrivals, slots, 2] whom each answer goes to, with
                                TSR_NCCL_ANSWERS_PACKED beside it; where there: row * slots + slot */
-    uint64_t listed;        /* int32 [ranks, max_tokens] the rows that go to each target */
-    uint64_t arrived_count; /* int32 */
-    uint64_t answer_count;  /* int32 */
-    uint64_t wanted;        /* int32 tsr_nccl_wanted: in which forms answers are */
-    uint64_t waited;        /* uint64 [ranks] clocks that notices of each were waited for */
+    uint64_t listed;         /* int32 [ranks, max_tokens, 2] the rows that go to each target, as
+                               origins */
+    uint64_t listed_answers; /* int32 [ranks] how many answers they want */
+    uint64_t arrived_count;  /* int32 */
+    uint64_t answer_count;   /* int32 */
+    uint64_t wanted;         /* int32 tsr_nccl_wanted: in which forms answers are */
+    uint64_t waited;         /* uint64 [ranks] clocks that notices of each were waited for */
     uint64_t done;  /* uint32 [ranks + 2] CTAs that are so far: by target, of a dispatch's first
                        kernel, of answers */
     uint64_t bare;  /* uint32 [ranks, TSR_EXCHANGE_BARE_CTAS] epochs of packets that are nobody's */

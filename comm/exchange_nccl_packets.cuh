@@ -186,16 +186,16 @@ static __device__ __forceinline__ void take_words(uint32_t *to, int32_t words, i
         to[word + 2] = p.z;
 }
 
-/* What this rank needs to take a source's packets. */
-typedef struct packed_source {
+/* What this rank needs to take what comes from a source. */
+typedef struct source_place {
     int32_t source;
     int32_t told;
     int32_t first_row;    /* where its rows arrive */
     int32_t first_answer; /* the number of the first that it wants */
-} packed_source;
+} source_place;
 
 /* Slots of a row that arrives at `row`, each with its answer and where that goes. */
-static __device__ __forceinline__ void take_slots(const tsr_nccl_work &w, const packed_source &from,
+static __device__ __forceinline__ void take_slots(const tsr_nccl_work &w, const source_place &from,
                                                   int32_t row, int32_t first,
                                                   const tsr_nccl_vector &p)
 {
@@ -242,11 +242,11 @@ static __device__ __forceinline__ seen_packet look_ahead(const tsr_nccl_work &w,
 }
 
 /*
- * A source's packets to where they belong, by all its CTAs; `all` of them, or the rows without their
- * origins. What has not come when there is no point in waiting is nobody's.
+ * A source's packets to where they belong, by all its CTAs. What has not come when there is no point
+ * in waiting is nobody's.
  */
 static __device__ __forceinline__ void take_rows(const tsr_nccl_work &w, uint32_t epoch,
-                                                 const packed_source &from, bool all, packet_walk n,
+                                                 const source_place &from, packet_walk n,
                                                  seen_packet seen)
 {
     const int32_t origin = w.at.packets_of_origin;
@@ -259,8 +259,6 @@ static __device__ __forceinline__ void take_rows(const tsr_nccl_work &w, uint32_
         const int64_t place = (int64_t)n.thing * w.at.packets_of_row + n.packet;
         unsigned char *at = packets + place * TSR_NCCL_PACKET_BYTES;
         const int32_t row = from.first_row + n.thing;
-        if (n.packet < origin && !all)
-            continue;
         if (seen.come)
             take_away(at);
         else if (!await_packet(w, at, epoch, &seen.packet))
@@ -271,36 +269,6 @@ static __device__ __forceinline__ void take_rows(const tsr_nccl_work &w, uint32_
             take_words((uint32_t *)(w.window + w.at.arrived_rows + (uint64_t)row * w.row_bytes),
                        words, (n.packet - origin) * TSR_NCCL_WORDS, seen.packet);
     }
-}
-
-/* By one CTA: where a source's rows are from, for who numbers all answers by itself. False: waited
- * for nothing. */
-static __device__ bool take_origins(const tsr_nccl_work &w, uint32_t epoch,
-                                    const packed_source &from)
-{
-    const int32_t each = w.at.packets_of_origin;
-    const int32_t rows = rows_told(from.told);
-    unsigned char *packets = w.window + row_packets_at(w, epoch, from.source);
-    int32_t *ranks = (int32_t *)(w.window + w.at.slot_ranks);
-
-#pragma unroll 1
-    for (packet_walk n = walk_from((int32_t)threadIdx.x, (int32_t)blockDim.x, each); n.thing < rows;
-         walk_on(&n, each)) {
-        const int32_t place = n.thing * w.at.packets_of_row + n.packet;
-        const int64_t row = from.first_row + n.thing;
-        tsr_nccl_vector p;
-        if (!await_packet(w, packets + (int64_t)place * TSR_NCCL_PACKET_BYTES, epoch, &p))
-            return false;
-        const uint32_t word[TSR_NCCL_WORDS] = {p.x, p.y, p.z};
-        for (int32_t k = 0; k < TSR_NCCL_WORDS; k++) {
-            const int32_t slot = n.packet * TSR_NCCL_WORDS + k;
-            if (slot < w.slots)
-                ranks[row * w.slots + slot] = (word[k] & TSR_NCCL_NUMBER) != 0 ? w.rank : -1;
-        }
-        ((int32_t *)(w.window + w.at.origin_row))[row] = (int32_t)(p.x >> TSR_NCCL_NUMBER_BITS);
-        ((int32_t *)(w.window + w.at.origin_rank))[row] = from.source;
-    }
-    return true;
 }
 
 /* An answer that may be there, and where it would go. */
