@@ -35,6 +35,7 @@ tsr_host_share tsr_hosts_share(const tsr_hosts *hosts, int32_t rank)
     return (tsr_host_share){
         .ranks_here = here,
         .local_rank = before,
+        .cores = tsr_machine_threads(&record->cpus, 1),
         .threads = tsr_machine_threads(&record->cpus, here),
         .memory_bytes = record->available_bytes / (uint64_t)here,
         .card = record->card,

@@ -11,6 +11,7 @@
 typedef struct tsr_host_share {
     int32_t ranks_here;    /* ranks of the job on this rank's machine */
     int32_t local_rank;    /* among them, in the order of the job's ranks */
+    int32_t cores;         /* of this machine, for all of them; bound: this process's own */
     int32_t threads;       /* cores of this machine for each of them, at least 1 */
     uint64_t memory_bytes; /* available memory for each of them; 0 when the machine does not say */
     int32_t card;          /* this rank's GPU, as its process counts them */

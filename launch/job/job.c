@@ -31,6 +31,9 @@
 
 enum { ENDING_PART = 5, MOST_ENDING_MS = 2000 };
 
+/* Ranks a core beyond which not every rank owns sequences. */
+enum { CROWD = 2 };
+
 typedef struct job {
     const tsr_config *config;
     const tsr_launch_info *info;
@@ -217,11 +220,27 @@ static bool shares_prefixes(const rank_run *r)
     return !config->no_prefix_caching && (config->prefix_caching || serves || runs_on_card);
 }
 
+/* Ranks that outnumber the cores compute in turn, and every rank that owns sequences reads all dense
+ * weights: no more of them than cores. A bench has room for as many on each as are its share. */
+static int32_t owners_of(const rank_run *r)
+{
+    const tsr_config *config = r->job->config;
+    const tsr_host_share *share = &r->share;
+    const bool is_free = config->command != TSR_COMMAND_BENCH &&
+                         spread_of(config->spread) == TSR_SPREAD_LEAST_LOADED;
+    const bool is_crowded = is_free && r->backend->host && !share->bound &&
+                            share->ranks_here == r->plan->ranks &&
+                            share->cores * CROWD < share->ranks_here;
+
+    return is_crowded ? share->cores : 0;
+}
+
 static tsr_status run_engine(rank_run *r, tsr_model *model)
 {
     const tsr_config *config = r->job->config;
     const tsr_engine_options options = {
         .spread = spread_of(config->spread),
+        .owners = owners_of(r),
         .seed = config->has_seed ? (uint64_t)config->seed : 0,
         .prefill_chunk = (int32_t)config->prefill_chunk,
         .prefix_cache = shares_prefixes(r),

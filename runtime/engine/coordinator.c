@@ -275,6 +275,7 @@ tsr_status tsr_coordinator_run(tsr_rank_step *rank_step, tsr_engine_stats *ret_s
 {
     const tsr_engine_args *args = rank_step->args;
     const tsr_schedule_options options = {.spread = args->options->spread,
+                                          .owners = args->options->owners,
                                           .seed = args->options->seed,
                                           .prefill_chunk = args->options->prefill_chunk,
                                           .prefix_cache = args->options->prefix_cache,

@@ -73,6 +73,7 @@ typedef struct tsr_sink {
 
 typedef struct tsr_engine_options {
     tsr_spread spread;
+    int32_t owners;        /* ranks that requests go to while these have room for plenty; 0: all */
     uint64_t seed;         /* of requests without one */
     int32_t prefill_chunk; /* most tokens of one sequence in one step; 0: what the step has room
                               for */

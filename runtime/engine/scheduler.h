@@ -40,6 +40,8 @@ enum { TSR_STEPS_IN_FLIGHT = 2 };
 
 typedef struct tsr_schedule_options {
     tsr_spread spread;
+    int32_t owners;           /* requests go to ranks 0 .. owners - 1 while these have room for
+                                 plenty; 0: to all */
     uint64_t seed;            /* requests without a seed draw theirs from it, in order of arrival */
     int32_t prefill_chunk;    /* most tokens of one prompt in one step; 0: what there is room for */
     bool prefix_cache;        /* prefix.h */

@@ -262,10 +262,22 @@ static bool lighter(const rank_fit *a, const rank_fit *b)
     return a->cost != b->cost ? a->cost < b->cost : a->free > b->free;
 }
 
+/* Ranks that requests may go to: the owners, while one of them has a slot and half of its blocks. */
+static int32_t open_ranks(const tsr_scheduler *s)
+{
+    for (int32_t r = 0; r < s->options.owners; r++) {
+        const tsr_rank_load *load = &s->load[r];
+        const int32_t free = load->blocks.count - promised_blocks(s, load);
+        if (load->running.count < s->shape.slots && free >= load->blocks.count / 2)
+            return s->options.owners;
+    }
+    return s->shape.ranks;
+}
+
 /* The rank that takes a waiting request, NULL when none does now. */
 static tsr_rank_load *choose_rank(tsr_scheduler *s, const tsr_live *live)
 {
-    const int32_t ranks = s->shape.ranks;
+    const int32_t ranks = open_ranks(s);
     const int32_t start = s->options.spread == TSR_SPREAD_ROUND_ROBIN ? s->next_rank : 0;
     tsr_rank_load *best = NULL;
     rank_fit best_fit = {0};

@@ -289,6 +289,35 @@ static void requests_spread_over_ranks_as_asked(void **state)
     assert_memory_equal(first, ranks, sizeof(first));
 }
 
+static void owners_take_requests_while_they_have_room(void **state)
+{
+    const tsr_schedule_options options = {.owners = 2};
+    bench b = {0};
+    int32_t of_rank[3] = {0};
+
+    (void)state;
+    bench_open(&b, 3, &bench_roomy, options);
+    for (uint64_t id = 0; id < 9; id++)
+        bench_submit(&b, bench_request(id, 2, 4), 0);
+    bench_step(&b);
+    for (uint32_t i = 0; i < b.step.header->entries; i++)
+        of_rank[b.step.entry[i].rank]++;
+    /* All slots of both, and one more. */
+    assert_int_equal(4, of_rank[0]);
+    assert_int_equal(4, of_rank[1]);
+    assert_int_equal(1, of_rank[2]);
+    bench_close(&b);
+
+    /* The owners' steps are full, but nobody else takes what is left. */
+    bench_open(&b, 3, &bench_roomy, options);
+    for (uint64_t id = 0; id < 3; id++)
+        bench_submit(&b, bench_request(id, 15, 4), 0);
+    bench_step(&b);
+    for (uint32_t i = 0; i < b.step.header->entries; i++)
+        assert_true(b.step.entry[i].rank < 2);
+    bench_close(&b);
+}
+
 /* The seed that reaches a rank with the only admission of a step. */
 static uint64_t admitted_seed(const bench *b)
 {
@@ -493,6 +522,7 @@ int main(void)
         cmocka_unit_test(answers_end_at_the_end_of_the_context),
         cmocka_unit_test(eos_and_stop_ids_end_a_request_and_ignore_eos_only_spares_the_eos),
         cmocka_unit_test(requests_spread_over_ranks_as_asked),
+        cmocka_unit_test(owners_take_requests_while_they_have_room),
         cmocka_unit_test(a_request_without_a_seed_draws_one_by_its_place_of_arrival),
         cmocka_unit_test(a_step_is_planned_before_the_last_ones_tokens_are_known),
         cmocka_unit_test(a_request_without_a_next_token_fails_alone),

@@ -138,6 +138,7 @@ static void draw_load(load *l, uint64_t seed)
                                       .threads = 1};
     const tsr_plan plan = sim_plan(pick(l, 1, SIM_RANKS), &limits);
     const tsr_schedule_options options = {.spread = (tsr_spread)pick(l, 0, 2),
+                                          .owners = pick(l, 0, plan.ranks),
                                           .prefill_chunk = pick(l, 0, 1) ? pick(l, 1, 9) : 0,
                                           .prefix_cache = pick(l, 0, 3) > 0};
 
