@@ -61,6 +61,12 @@ typedef struct few_value {
     float add;
 } few_value;
 
+/* Values of a thread whose operands are brought before: most often all. */
+static __host__ __device__ __forceinline__ constexpr int few_values(int spans)
+{
+    return spans == 1 ? 2 : spans;
+}
+
 /* Operand rows of an item that are looked at. */
 static __device__ __forceinline__ int32_t few_tokens(const few_args &a)
 {
@@ -144,7 +150,7 @@ static __device__ __forceinline__ void few_finish_rest(const few_args &a, uint32
     const int32_t values = locals * few_tokens(a) * TSR_CUDA_TILE;
 
 #pragma unroll 1
-    for (int32_t n = SPANS; n * (int32_t)blockDim.x < values; n++) {
+    for (int32_t n = few_values(SPANS); n * (int32_t)blockDim.x < values; n++) {
         few_value v = few_value_of<SPANS>(a, memory, n);
         few_value_load(a, &v);
         few_finish(a, memory, v);
@@ -158,24 +164,26 @@ static __global__ void __launch_bounds__(FEW_WARPS *TSR_CUDA_LANES, 1)
     extern __shared__ __align__(128) unsigned char shared[];
     const uint32_t memory = async_address(shared);
     const few_warp w = few_warp_of(a, memory, few_place(FORMAT));
-    few_value value[SPANS];
+    const bool makes = SPANS * PRODUCT_COLUMNS <= FEW_MADE && a.from.x != NULL;
+    constexpr int values = few_values(SPANS);
+    few_value value[values];
     float sum[SPANS][4];
 
     tsr_admit_kernel();
     few_begin<FORMAT>(a, w);
 #pragma unroll
-    for (int n = 0; n < SPANS; n++)
+    for (int n = 0; n < values; n++)
         value[n] = few_value_of<SPANS>(a, memory, n);
+    if (makes)
+        few_weights_near(a, memory);
     few_meet(a);
     tsr_await_kernel();
-    if (SPANS * PRODUCT_COLUMNS <= FEW_MADE && a.from.x != NULL) {
-        few_look_around(a, memory);
+    if (makes)
         few_make(a, shared);
-    } else {
+    else
         few_stage(a, memory);
-    }
 #pragma unroll
-    for (int n = 0; n < SPANS; n++)
+    for (int n = 0; n < values; n++)
         few_value_load(a, &value[n]);
     copies_wait<0>();
     __syncthreads();
@@ -183,7 +191,7 @@ static __global__ void __launch_bounds__(FEW_WARPS *TSR_CUDA_LANES, 1)
     few_hand_over<SPANS>(a, w, memory, sum);
     few_meet(a);
 #pragma unroll
-    for (int n = 0; n < SPANS; n++)
+    for (int n = 0; n < values; n++)
         few_finish(a, memory, value[n]);
     few_finish_rest<SPANS>(a, memory);
 }
@@ -247,16 +255,22 @@ static bool lay_out(few_plan *f, int32_t width, int32_t room)
     const int32_t items = a->group * width / PRODUCT_COLUMNS;
     const int32_t sums = (int32_t)tsr_cuda_ceil(items, a->cluster) * a->cut.slices * FEW_ITEM_BYTES;
     const int32_t norms = FEW_MADE * (int32_t)sizeof(few_norm);
+    const int32_t weights = a->slices * a->cut.columns * (int32_t)sizeof(float);
+    const int32_t whole = a->from.x != NULL && a->p.rows <= FEW_WHOLE
+                              ? a->p.rows * a->p.linear[0].in * (int32_t)sizeof(float)
+                              : 0;
 
     a->pitch = a->slices * a->cut.columns + PRODUCT_PAD;
     const int32_t rows = width * a->pitch * 2;
-    const int32_t left = room - FEW_BARRIERS - rows - sums - norms;
+    const int32_t left = room - FEW_BARRIERS - rows - sums - norms - weights - whole;
     const int32_t most = (left < FEW_RINGS ? left : FEW_RINGS) / ring;
     a->depth = most < chunks ? most : chunks;
     a->rows_at = FEW_BARRIERS + a->depth * ring;
     a->sums_at = a->rows_at + rows;
     a->norms_at = a->sums_at + sums;
-    f->bytes = (size_t)(a->norms_at + norms);
+    a->weights_at = a->norms_at + norms;
+    a->whole_at = a->weights_at + weights;
+    f->bytes = (size_t)(a->whole_at + whole);
     return left > 0 && a->depth > 0;
 }
 
@@ -281,13 +295,16 @@ static bool cut_for(const tsr_gemm_card *card, int32_t ctas, bool at_once, few_p
 
 /* As few CTAs of a processor as are enough: what they leave free is where the next kernel begins. Wide
  * rows, which gemm_cuda.cu cannot cut into their slices, may take several turns. */
-static bool make_plan(const tsr_gemm_card *card, const tsr_cuda_product *p, few_plan *f)
+static bool make_plan(const tsr_gemm_card *card, const tsr_cuda_product *p,
+                      const tsr_cuda_source *from, few_plan *f)
 {
     const tsr_linear *l = &p->linear[0];
     int32_t tiles = 0;
 
     *f = {};
     f->a.p = *p;
+    if (from != NULL)
+        f->a.from = *from;
     f->a.cut = product_cut_of(l->format, l->in);
     for (int32_t i = 0; i < p->count; i++)
         f->a.end[i] = tiles += (int32_t)tsr_cuda_ceil(p->linear[i].out, TSR_CUDA_TILE);
@@ -312,13 +329,14 @@ tsr_status tsr_few_prepare(const tsr_gemm_card *card)
     return st;
 }
 
-bool tsr_few_takes(const tsr_gemm_card *card, const tsr_cuda_product *p)
+bool tsr_few_takes(const tsr_gemm_card *card, const tsr_cuda_product *p,
+                   const tsr_cuda_source *from)
 {
     few_plan f;
 
     return p->rows <=
                (tsr_slices_of(p->linear[0].in) > TSR_CUDA_CLUSTER ? FEW_ROWS : FEW_ROWS / 2) &&
-           make_plan(card, p, &f);
+           make_plan(card, p, from, &f);
 }
 
 /* As many as every cluster makes sooner than a kernel of their own does. */
@@ -339,10 +357,8 @@ tsr_status tsr_few_multiply(const tsr_gemm_card *card, const tsr_cuda_product *p
 
     if (p->rows == 0)
         return TSR_OK;
-    if (!make_plan(card, p, &f))
+    if (!make_plan(card, p, from, &f))
         return TSR_ERR_ARG;
-    if (from != NULL)
-        f.a.from = *from;
     const tsr_cuda_launch_shape at = {
         dim3((unsigned)f.ctas),
         (unsigned)(f.a.group * f.a.slices * TSR_CUDA_LANES),

@@ -10,8 +10,9 @@
 /* Once for a card, before the first product. */
 tsr_status tsr_few_prepare(const tsr_gemm_card *card);
 
-/* Whether there are kernels for such a product, and they are the faster ones. */
-bool tsr_few_takes(const tsr_gemm_card *card, const tsr_cuda_product *p);
+/* Whether there are kernels for such a product, and they are the faster ones; `from` as below. */
+bool tsr_few_takes(const tsr_gemm_card *card, const tsr_cuda_product *p,
+                   const tsr_cuda_source *from);
 
 /* Whether a product of few rows makes the operand rows of such a linear itself. */
 bool tsr_few_makes(const tsr_linear *linear, int32_t rows);

@@ -1,7 +1,9 @@
 /*
  * Operand rows of few rows, the CTA's columns of each: copied where they stand, or made of f32 rows, as
- * rows_cuda.cu does, bit by bit. What takes a look at whole rows the CTAs of a cluster share, and tell
- * each other.
+ * rows_cuda.cu does, bit by bit. What takes a look at whole rows each CTA does of a row or two, which it
+ * has all of; more the CTAs of a cluster share, and tell each other.
+ *
+ * All this runs once, and its code comes from far: what is short is fast.
  */
 #ifndef TSR_KERNELS_CUDA_FEW_ROWS_CUDA_CUH
 #define TSR_KERNELS_CUDA_FEW_ROWS_CUDA_CUH
@@ -28,16 +30,19 @@ static __device__ __forceinline__ void few_stage(const few_args &a, uint32_t mem
 
 /* Four columns of a row on the way to its operand row, normed. */
 static __device__ __forceinline__ float4 few_normed(const few_args &a, float4 x, float factor,
-                                                    int32_t four)
+                                                    const float4 &w, int32_t four)
 {
-    const tsr_linear &l = a.p.linear[0];
-
-    if (a.from.norm != NULL) {
-        const float4 w = __ldg((const float4 *)(const void *)a.from.norm + four);
+    if (a.from.norm != NULL)
         x = make_float4(x.x * factor * w.x, x.y * factor * w.y, x.z * factor * w.z,
                         x.w * factor * w.w);
-    }
-    return stage_times(l, x, four);
+    return stage_times(a.p.linear[0], x, four);
+}
+
+/* The norm's weights of four columns. */
+static __device__ __forceinline__ float4 few_weights(const few_args &a, int32_t four)
+{
+    return a.from.norm != NULL ? __ldg((const float4 *)(const void *)a.from.norm + four)
+                               : make_float4(1.0F, 1.0F, 1.0F, 1.0F);
 }
 
 static __device__ __forceinline__ const float4 *few_row(const few_args &a, int32_t row)
@@ -54,14 +59,41 @@ static __device__ __forceinline__ bool few_looks(const few_args &a)
            (l.activation == TSR_ACTIVATION_NONE && l.format != TSR_WEIGHT_BF16);
 }
 
+/* Who looks at rows: the CTAs of the cluster share them out, or each looks at all of them, where they
+ * stand in its shared memory. */
+typedef struct few_look {
+    const float *whole; /* rows in shared memory, or NULL */
+    int32_t lookers;
+    int32_t rank;
+} few_look;
+
+static __device__ __forceinline__ few_look few_look_of(const few_args &a,
+                                                       const unsigned char *memory)
+{
+    const bool whole = a.p.rows <= FEW_WHOLE;
+    few_look l;
+
+    l.whole = whole ? (const float *)(const void *)(memory + a.whole_at) : NULL;
+    l.lookers = whole ? 1 : a.cluster;
+    l.rank = whole ? 0 : few_rank(a);
+    return l;
+}
+
+static __device__ __forceinline__ float4 few_four_at(const few_args &a, few_look look, int32_t row,
+                                                     int32_t four)
+{
+    if (look.whole != NULL)
+        return ((const float4 *)(const void *)(look.whole + row * a.p.linear[0].in))[four];
+    return __ldcg(few_row(a, row) + four);
+}
+
 /* One part of eight of a row, by a warp: the sum of its squares, with the additions of rows_cuda.cu
  * (every 256th four of columns, then lanes), or where the norm's factor is known, its largest value. */
-static __device__ __forceinline__ float few_part(const few_args &a, int32_t row, int32_t part,
-                                                 bool squares, float factor)
+static __device__ __forceinline__ float few_part(const few_args &a, few_look look, int32_t row,
+                                                 int32_t part, bool squares, float factor)
 {
     const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
     const int32_t fours = a.p.linear[0].in / 4;
-    const float4 *x = few_row(a, row);
     float result = 0.0F;
 
     for (int32_t first = part * TSR_CUDA_LANES + lane; first < fours;
@@ -69,8 +101,9 @@ static __device__ __forceinline__ float few_part(const few_args &a, int32_t row,
         float4 v[FEW_TOGETHER];
 #pragma unroll
         for (int i = 0; i < FEW_TOGETHER; i++)
-            v[i] = first + i * TSR_CUDA_THREADS < fours ? __ldcg(x + first + i * TSR_CUDA_THREADS)
-                                                        : make_float4(0.0F, 0.0F, 0.0F, 0.0F);
+            v[i] = first + i * TSR_CUDA_THREADS < fours
+                       ? few_four_at(a, look, row, first + i * TSR_CUDA_THREADS)
+                       : make_float4(0.0F, 0.0F, 0.0F, 0.0F);
 #pragma unroll
         for (int i = 0; i < FEW_TOGETHER; i++) {
             const int32_t four = first + i * TSR_CUDA_THREADS;
@@ -81,42 +114,63 @@ static __device__ __forceinline__ float few_part(const few_args &a, int32_t row,
                     fmaf(v[i].w, v[i].w,
                          fmaf(v[i].z, v[i].z, fmaf(v[i].y, v[i].y, fmaf(v[i].x, v[i].x, result))));
             else
-                result = stage_most(result, few_normed(a, v[i], factor, four));
+                result =
+                    stage_most(result, few_normed(a, v[i], factor, few_weights(a, four), four));
         }
     }
     return squares ? tsr_warp_sum(result) : tsr_warp_max(result);
 }
 
 /* The CTA's parts of rows into `part`. */
-static __device__ __forceinline__ void
-few_parts(const few_args &a, bool squares, const float *factor, float part[FEW_MADE][FEW_PARTS])
+static __device__ __forceinline__ void few_parts(const few_args &a, few_look look, bool squares,
+                                                 const float *factor,
+                                                 float part[FEW_MADE][FEW_PARTS])
 {
     const int32_t warps = (int32_t)(blockDim.x / TSR_CUDA_LANES);
-    const int32_t rows = (a.p.rows - few_rank(a) + a.cluster - 1) / a.cluster;
+    const int32_t rows = (a.p.rows - look.rank + look.lookers - 1) / look.lookers;
 
     for (int32_t i = (int32_t)(threadIdx.x / TSR_CUDA_LANES); i < rows * FEW_PARTS; i += warps) {
         const int32_t n = i / FEW_PARTS;
         const float of_row = squares ? 1.0F : factor[n];
         part[n][i % FEW_PARTS] =
-            few_part(a, n * a.cluster + few_rank(a), i % FEW_PARTS, squares, of_row);
+            few_part(a, look, n * look.lookers + look.rank, i % FEW_PARTS, squares, of_row);
     }
     __syncthreads();
 }
 
-/* Each CTA of the cluster looks at its share of the rows, and tells all. */
-static __device__ __forceinline__ void few_look_around(const few_args &a, uint32_t memory)
+/* What the looks at a row give, to who makes of it. */
+static __device__ __forceinline__ void few_tell(const few_args &a, few_look look, uint32_t memory,
+                                                int32_t row, few_norm norm)
+{
+    const uint32_t to = memory + (uint32_t)(a.norms_at + row * (int32_t)sizeof(few_norm));
+
+    if (look.lookers == 1) {
+        shared_store(to, norm.factor);
+        shared_store(to + 4, norm.scale);
+        return;
+    }
+    for (uint32_t cta = 0; cta < (uint32_t)a.cluster; cta++) {
+        cluster_store(to, cta, norm.factor);
+        cluster_store(to + 4, cta, norm.scale);
+    }
+}
+
+/* Each CTA looks at its share of the rows, and tells who needs it. */
+static __device__ __forceinline__ void few_look_around(const few_args &a,
+                                                       const unsigned char *memory)
 {
     __shared__ float part[FEW_MADE][FEW_PARTS];
     __shared__ float factor[FEW_MADE];
+    const few_look look = few_look_of(a, memory);
     const int32_t n = (int32_t)threadIdx.x;
-    const int32_t row = n * a.cluster + few_rank(a);
+    const int32_t row = n * look.lookers + look.rank;
     const bool mine = n < FEW_MADE && row < a.p.rows;
     float most = 0.0F;
 
     if (mine)
         factor[n] = 1.0F;
     if (a.from.norm != NULL) {
-        few_parts(a, true, NULL, part);
+        few_parts(a, look, true, NULL, part);
         float sum = 0.0F;
         for (int i = 0; mine && i < FEW_PARTS; i++)
             sum += part[n][i];
@@ -125,55 +179,130 @@ static __device__ __forceinline__ void few_look_around(const few_args &a, uint32
     }
     if (few_looks(a)) {
         __syncthreads();
-        few_parts(a, false, factor, part);
+        few_parts(a, look, false, factor, part);
         for (int i = 0; mine && i < FEW_PARTS; i++)
             most = fmaxf(most, part[n][i]);
     }
-    for (uint32_t cta = 0; mine && cta < (uint32_t)a.cluster; cta++) {
-        const uint32_t to = memory + (uint32_t)(a.norms_at + row * (int32_t)sizeof(few_norm));
-        cluster_store(to, cta, factor[n]);
-        cluster_store(to + 4, cta, stage_scale(a.p.linear[0], most));
+    if (mine) {
+        const few_norm norm = {factor[n], stage_scale(a.p.linear[0], most)};
+        few_tell(a, look, async_address(memory), row, norm);
     }
-    if (a.cluster == 1)
+    if (look.lookers == 1)
         __syncthreads();
     else
         cluster_meet();
 }
 
+/* The CTA's columns, by fours. */
+typedef struct few_columns {
+    int32_t first; /* of the row */
+    int32_t count;
+} few_columns;
+
+static __device__ __forceinline__ few_columns few_columns_of(const few_args &a)
+{
+    few_columns c;
+
+    c.first = few_rank(a) * a.slices * a.cut.columns / 4;
+    c.count = min(a.slices * a.cut.columns, a.cut.padded - c.first * 4) / 4;
+    return c;
+}
+
+/* Their weights of the norm, which no kernel in front writes. */
+static __device__ __forceinline__ void few_weights_near(const few_args &a, uint32_t memory)
+{
+    const few_columns c = few_columns_of(a);
+    const float4 *weight = (const float4 *)(const void *)a.from.norm + c.first;
+
+    if (a.from.norm == NULL)
+        return;
+    for (int32_t i = (int32_t)threadIdx.x; i < c.count; i += (int32_t)blockDim.x) {
+        if (4 * (c.first + i) < a.p.linear[0].in)
+            copy_16(memory + (uint32_t)(a.weights_at + i * 16), weight + i);
+    }
+}
+
+/* All of the rows into shared memory. */
+static __device__ __forceinline__ void few_bring(const few_args &a, uint32_t memory)
+{
+    const int32_t fours = a.p.linear[0].in / 4;
+
+    for (int32_t row = 0; row < a.p.rows; row++) {
+        for (int32_t i = (int32_t)threadIdx.x; i < fours; i += (int32_t)blockDim.x)
+            copy_16(memory + (uint32_t)(a.whole_at + (row * fours + i) * 16), few_row(a, row) + i);
+    }
+    copies_end();
+    copies_wait<0>();
+    __syncthreads();
+}
+
+/* What takes more code, where it runs once, has it once. */
+static __device__ __noinline__ void few_store_quantized(const tsr_linear &l, float4 v, float scale,
+                                                        uint16_t *row, int32_t i)
+{
+    stage_store(l, v, scale, row, i);
+}
+
+/* As stage_store. */
+static __device__ __forceinline__ void few_store_four(const tsr_linear &l, float4 v, float scale,
+                                                      uint16_t *row, int32_t i)
+{
+    if (l.activation != TSR_ACTIVATION_NONE) {
+        few_store_quantized(l, v, scale, row, i);
+        return;
+    }
+    const float factor = 1.0F / scale; /* a power of two: exact */
+    v = make_float4(v.x * factor, v.y * factor, v.z * factor, v.w * factor);
+    ((uint2 *)(void *)row)[i] = l.format == TSR_WEIGHT_BF16 ? stage_bf16(v) : stage_f16(v);
+}
+
+/* The CTA's columns of rows whose factors are known; a thread has the same columns of each. */
+static __device__ __forceinline__ void few_put(const few_args &a, unsigned char *memory)
+{
+    const tsr_linear &l = a.p.linear[0];
+    const few_columns c = few_columns_of(a);
+    const few_look look = few_look_of(a, memory);
+    const few_norm *norm = (const few_norm *)(const void *)(memory + a.norms_at);
+    const float4 *weight = (const float4 *)(const void *)(memory + a.weights_at);
+    uint16_t *to = (uint16_t *)(void *)(memory + a.rows_at);
+    const int32_t beside = max((int32_t)blockDim.x / max(c.count, 1), 1); /* rows */
+    const int32_t first = (int32_t)threadIdx.x / max(c.count, 1);
+
+    if (first >= beside)
+        return;
+#pragma unroll 1
+    for (int32_t i = (int32_t)threadIdx.x - first * c.count; i < c.count;
+         i += (int32_t)blockDim.x) {
+        const bool is = 4 * (c.first + i) < l.in;
+#pragma unroll 1
+        for (int32_t row = first; row < a.p.rows; row += FEW_TOGETHER * beside) {
+            float4 v[FEW_TOGETHER];
+#pragma unroll
+            for (int n = 0; n < FEW_TOGETHER; n++)
+                v[n] = is && row + n * beside < a.p.rows
+                           ? few_four_at(a, look, row + n * beside, c.first + i)
+                           : make_float4(0.0F, 0.0F, 0.0F, 0.0F);
+#pragma unroll
+            for (int n = 0; n < FEW_TOGETHER; n++) {
+                const int32_t t = row + n * beside;
+                if (t >= a.p.rows)
+                    break;
+                if (is)
+                    v[n] = few_normed(a, v[n], norm[t].factor, weight[i], c.first + i);
+                few_store_four(l, v[n], norm[t].scale, to + t * a.pitch, i);
+            }
+        }
+    }
+}
+
 /* As few_stage, of rows that nobody has made. */
 static __device__ __forceinline__ void few_make(const few_args &a, unsigned char *memory)
 {
-    const tsr_linear &l = a.p.linear[0];
-    const few_norm *norm = (const few_norm *)(const void *)(memory + a.norms_at);
-    uint16_t *to = (uint16_t *)(void *)(memory + a.rows_at);
-    const int32_t first = few_rank(a) * a.slices * a.cut.columns / 4;
-    const int32_t fours = min(a.slices * a.cut.columns, a.cut.padded - first * 4) / 4;
-
-    const int32_t values = a.p.rows * fours;
-
-#pragma unroll 1
-    for (int32_t at = (int32_t)threadIdx.x; at < values; at += FEW_TOGETHER * (int32_t)blockDim.x) {
-        float4 v[FEW_TOGETHER];
-#pragma unroll
-        for (int n = 0; n < FEW_TOGETHER; n++) {
-            const int32_t i = at + n * (int32_t)blockDim.x;
-            const int32_t t = i / fours;
-            const int32_t four = first + i - t * fours;
-            v[n] = i < values && 4 * four < l.in ? __ldcg(few_row(a, t) + four)
-                                                 : make_float4(0.0F, 0.0F, 0.0F, 0.0F);
-        }
-#pragma unroll
-        for (int n = 0; n < FEW_TOGETHER; n++) {
-            const int32_t i = at + n * (int32_t)blockDim.x;
-            const int32_t t = i / fours;
-            const int32_t four = i - t * fours;
-            if (i >= values)
-                continue;
-            if (4 * (first + four) < l.in)
-                v[n] = few_normed(a, v[n], norm[t].factor, first + four);
-            stage_store(l, v[n], norm[t].scale, to + t * a.pitch, four);
-        }
-    }
+    copies_wait<0>(); /* weights of the norm */
+    if (a.p.rows <= FEW_WHOLE)
+        few_bring(a, async_address(memory));
+    few_look_around(a, memory);
+    few_put(a, memory);
 }
 
 #endif

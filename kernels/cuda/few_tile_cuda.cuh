@@ -5,7 +5,8 @@
  *
  *   cluster      | CTA: slices 0 .. | CTA: the next .. | ..       the same few tiles
  *   CTA          | warp: tile 0, slice 0 | warp: tile 1, slice 0 | ..
- *   memory       | barriers | ring of each warp | operand rows, the CTA's columns | sums | norms |
+ *   memory       | barriers | ring of each warp | operand rows, the CTA's columns | sums
+ *                | norms | the norm's weights, the CTA's columns | whole rows |
  *
  * Sums are those of product_cuda.cuh.
  */
@@ -32,6 +33,7 @@ enum {
     FEW_MADE_ELEMENTS = 16 * 1024,                 /* .. and of all of them */
     FEW_PARTS = TSR_CUDA_THREADS / TSR_CUDA_LANES, /* of such a row: warps of rows_cuda.cu */
     FEW_TOGETHER = 4,                              /* fours of columns on their way to a lane */
+    FEW_WHOLE = 2,                                 /* most such rows that every CTA has all of */
 };
 
 /* What is left of a row's making when its columns are looked at. */
@@ -52,7 +54,9 @@ typedef struct few_args {
     int32_t pitch;                /* elements of an operand row in shared memory */
     int32_t rows_at;              /* bytes in front of them */
     int32_t sums_at;
-    int32_t norms_at; /* few_norm [FEW_MADE] */
+    int32_t norms_at;   /* few_norm [FEW_MADE] */
+    int32_t weights_at; /* floats of the norm: the CTA's columns */
+    int32_t whole_at;   /* floats [rows, in], where each CTA has all */
 } few_args;
 
 static __host__ __device__ __forceinline__ constexpr int32_t few_units(tsr_weight_format format)

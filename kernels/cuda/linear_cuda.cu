@@ -50,7 +50,7 @@ tsr_status tsr_cuda_multiply(tsr_cuda_device *cuda, const tsr_cuda_product *p, c
 {
     if (!tsr_cuda_is_packed(p->linear[0].format))
         return multiply_plainly(cuda, p, stream);
-    if (tsr_few_takes(&cuda->gemm, p))
+    if (tsr_few_takes(&cuda->gemm, p, NULL))
         return tsr_few_multiply(&cuda->gemm, p, NULL, stream);
     return tsr_split_takes(&cuda->gemm, p) ? tsr_split_multiply(&cuda->gemm, p, stream)
                                            : tsr_gemm_dense(&cuda->gemm, p, stream);
@@ -61,7 +61,7 @@ static bool makes_rows(const tsr_cuda_device *cuda, const tsr_cuda_product *p,
                        const tsr_cuda_source *from)
 {
     return from->row == NULL && from->count == NULL && from->up == NULL &&
-           tsr_few_makes(&p->linear[0], p->rows) && tsr_few_takes(&cuda->gemm, p);
+           tsr_few_makes(&p->linear[0], p->rows) && tsr_few_takes(&cuda->gemm, p, from);
 }
 
 /* Linears that follow linear `first` and go with it in one launch. */

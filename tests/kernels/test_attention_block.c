@@ -117,10 +117,12 @@ static void load_layer(tsr_device *device, const layer_data *d, loaded_layer *re
 
 enum { SLOTS = 3 };
 
-/* The block behind a combine of the same rows, with or without being entered by it. */
+/* The block behind a combine of the same rows, with or without being entered by it: all of them, or
+ * fewer of the first sequence. */
 static void run_behind_combine(tsr_device *device, const layer_data *d, const float *answers,
-                               const float *weight, bool is_entered, float *x)
+                               const float *weight, int32_t tokens, bool is_entered, float *x)
 {
+    const tsr_attention_sequence first = {.rows = tokens};
     loaded_layer l;
 
     load_layer(device, d, &l);
@@ -128,17 +130,22 @@ static void run_behind_combine(tsr_device *device, const layer_data *d, const fl
         .x = l.block.x,
         .answers = sample_rows(device, answers, (size_t)T * SLOTS * H),
         .weight = sample_put(device, weight, sizeof(float) * T * SLOTS),
-        .tokens = T,
+        .tokens = tokens,
         .hidden = H,
         .top_k = SLOTS,
     };
+    if (tokens < T) {
+        l.block.tokens = tokens;
+        l.block.sequences = 1;
+        l.block.sequence = sample_put(device, &first, sizeof(first));
+    }
     if (is_entered)
         combine.next = (tsr_block_entry){l.block.norm, &l.q, eps};
     l.block.is_entered = is_entered;
     ASSERT_STATUS(TSR_OK, tsr_block_combine(device, &combine, stream));
     ASSERT_STATUS(TSR_OK, tsr_block_attention(device, &l.block, stream));
     ASSERT_STATUS(TSR_OK, tsr_device_fault(device));
-    sample_get_rows(device, x, l.block.x, (size_t)T * H);
+    sample_get_rows(device, x, l.block.x, (size_t)tokens * H);
 }
 
 static void run_block(tsr_device *device, const layer_data *d, float *x)
@@ -368,7 +375,8 @@ static void a_block_that_is_entered_has_the_bits_of_one_that_is_not(void **state
         {TSR_WEIGHT_NVFP4, TSR_ACTIVATION_NVFP4, false, false},
         {TSR_WEIGHT_F32, TSR_ACTIVATION_NONE, false, false},
     };
-    enum { KINDS = sizeof(kinds) / sizeof(kinds[0]) };
+    static const int32_t tokens[] = {1, 2, 3, T};
+    enum { KINDS = sizeof(kinds) / sizeof(kinds[0]), COUNTS = sizeof(tokens) / sizeof(tokens[0]) };
     static float answers[T * SLOTS * H];
     float weight[T * SLOTS];
     sample_random r = {4};
@@ -380,11 +388,12 @@ static void a_block_that_is_entered_has_the_bits_of_one_that_is_not(void **state
         layer_data d = new_layer(&r, kinds[n % KINDS], TSR_KV_BF16);
         tsr_device *device = sample_device(n / KINDS, &sample_shape);
         float x[2][T * H];
-        if (device != NULL) {
-            run_behind_combine(device, &d, answers, weight, false, x[0]);
-            run_behind_combine(device, &d, answers, weight, true, x[1]);
-            assert_memory_equal(x[0], x[1], sizeof(x[0]));
-            assert_memory_not_equal(d.x, x[0], sizeof(x[0]));
+        for (int i = 0; device != NULL && i < COUNTS; i++) {
+            const size_t bytes = sizeof(float) * (size_t)tokens[i] * H;
+            run_behind_combine(device, &d, answers, weight, tokens[i], false, x[0]);
+            run_behind_combine(device, &d, answers, weight, tokens[i], true, x[1]);
+            assert_memory_equal(x[0], x[1], bytes);
+            assert_memory_not_equal(d.x, x[0], bytes);
         }
         sample_close(device);
         free_layer(&d);
