@@ -55,6 +55,11 @@ int32_t tsr_device_flights(const tsr_device *device)
     return device->table->flights;
 }
 
+int32_t tsr_device_loaders(const tsr_device *device)
+{
+    return device->loaders;
+}
+
 tsr_status tsr_device_stream_open(tsr_device *device, tsr_stream *ret_stream)
 {
     return device->table->stream_open(device, ret_stream);

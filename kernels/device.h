@@ -98,6 +98,12 @@ void tsr_device_host_free(tsr_device *device, void *memory);
  */
 int32_t tsr_device_flights(const tsr_device *device);
 
+/*
+ * Threads that may lay rows out at once (tsr_device_load_rows, of parts that do not overlap) and put,
+ * where the device does it while it is called; 0 where it does it on a stream.
+ */
+int32_t tsr_device_loaders(const tsr_device *device);
+
 /* A stream of the device's own. Work on two streams has no order. TSR_ERR_DEVICE, TSR_ERR_MEMORY */
 TSR_MUST_USE tsr_status tsr_device_stream_open(tsr_device *device, tsr_stream *ret_stream);
 
@@ -255,7 +261,8 @@ uint64_t tsr_device_linear_bytes(const tsr_device *device, tsr_weight_format for
 TSR_MUST_USE tsr_status tsr_device_place_linear(tsr_device *device, const tsr_linear_spec *spec,
                                                 void *memory, tsr_linear *ret_linear);
 
-/* What is loaded into a linear, each on its own: scales before the weight. */
+/* What is loaded into a linear, each on its own: scales before the weight, but in any order where
+ * tsr_device_loaders lets several threads do it. */
 typedef enum tsr_linear_part {
     TSR_LINEAR_SCALES,          /* rows of tsr_scale_shape_of; f32, or codes of their type */
     TSR_LINEAR_BIAS,            /* [out] f32 */

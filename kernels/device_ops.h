@@ -131,6 +131,7 @@ struct tsr_device {
     tsr_work_shape shape; /* as reserved; all zero before */
     tsr_block_rows rows;
     void *row_memory; /* behind `rows` */
+    int32_t loaders;  /* as tsr_device_loaders has it */
     bool reserved;
     bool fault_told;
     char name[64];

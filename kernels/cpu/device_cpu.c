@@ -202,6 +202,7 @@ tsr_status tsr_device_open_cpu(int32_t threads, tsr_cpu_isa isa, tsr_device **re
     cpu->base.table = &table_cpu;
     cpu->base.blocks = &blocks_cpu;
     cpu->base.ops = &table->ops;
+    cpu->base.loaders = threads;
     cpu->isa = table;
     (void)snprintf(cpu->base.name, sizeof(cpu->base.name), "cpu %s, %d thread%s", table->name,
                    (int)threads, threads == 1 ? "" : "s");

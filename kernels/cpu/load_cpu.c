@@ -5,17 +5,16 @@
  *
  *   | weight, by its format | scales, by its format | bias [out] f32 | pre_quant_scale [in] f32 |
  */
+#define _GNU_SOURCE /* madvise */
 #include "kernels/cpu/load_cpu.h"
 
 #include "kernels/cpu/format/format_cpu.h"
 #include "runtime/base/sizes.h"
 
 #include <math.h>
-#include <stdatomic.h>
 #include <string.h>
-
-/* Stored bytes that a thread takes at least. */
-enum { SHARE_BYTES = 1 << 16 };
+#include <sys/mman.h>
+#include <unistd.h>
 
 uint64_t tsr_cpu_linear_bytes(tsr_weight_format format, int32_t out, int32_t in, bool bias,
                               bool pre_quant_scale)
@@ -90,56 +89,35 @@ static tsr_status copy_finite(const tsr_linear_rows *rows, void *to)
     return TSR_OK;
 }
 
-/* Rows of a weight on their way, a share of them for each thread. */
-typedef struct load_run {
-    tsr_status (*load)(const tsr_linear *linear, const tsr_linear_rows *rows, void *to);
-    const tsr_linear *linear;
-    const tsr_linear_rows *rows;
-    void *to;
-    size_t row_bytes; /* as stored */
-    int32_t step;     /* rows that one thread takes */
-    atomic_bool *refused;
-} load_run;
-
-static void load_share(const void *context, int32_t thread, int32_t threads)
+/* Pages of bytes begin .. end, which are about to be written whole: made in one call, not in a fault
+ * each. A kernel that cannot do it leaves them to the faults. */
+static void make_pages(unsigned char *memory, uint64_t begin, uint64_t end)
 {
-    const load_run *run = context;
-    const int64_t count = run->rows->count;
-    const tsr_thread_range mine =
-        tsr_thread_share(tsr_pieces_64(count, run->step), thread, threads);
-    const int64_t first = mine.first * run->step;
-    const int64_t last = tsr_smaller_64(count, mine.last * run->step);
-    const tsr_linear_rows rows = {
-        .part = run->rows->part,
-        .first = run->rows->first + (int32_t)first,
-        .count = (int32_t)(last - first),
-        .bytes = (const unsigned char *)run->rows->bytes + (size_t)first * run->row_bytes,
-    };
+#ifdef MADV_POPULATE_WRITE
+    const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    const uint64_t lead = (uintptr_t)memory % page;
+    const uint64_t first = tsr_aligned(lead + begin, page);
+    const uint64_t last = (lead + end) / page * page;
 
-    if (last > first && run->load(run->linear, &rows, run->to) != TSR_OK)
-        atomic_store_explicit(run->refused, true, memory_order_relaxed);
+    if (first < last)
+        (void)madvise(memory + (first - lead), (size_t)(last - first), MADV_POPULATE_WRITE);
+#else
+    (void)memory;
+    (void)begin;
+    (void)end;
+#endif
 }
 
-/* By all threads, where there are bytes enough for each to be worth waking. The pages belong to
- * whoever writes them first. */
-static tsr_status load_weight(tsr_cpu_device *cpu, const tsr_linear *linear,
-                              const tsr_linear_rows *rows, void *to)
+/* The pages belong to whoever writes them first: the thread that has read the rows. */
+static tsr_status load_weight(const tsr_cpu_format *f, const tsr_linear *linear,
+                              const tsr_linear_rows *rows, unsigned char *to)
 {
-    const tsr_cpu_format *f = cpu->isa->format_of(linear);
-    atomic_bool refused = false;
-    const load_run run = {
-        .load = f->load,
-        .linear = linear,
-        .rows = rows,
-        .to = to,
-        .row_bytes = (size_t)tsr_weight_bytes(linear->format, 1, linear->in),
-        .step = f->row_step * f->tile,
-        .refused = &refused,
-    };
+    const tsr_cpu_format *kept = tsr_cpu_isa_table_plain.format[linear->format];
+    const uint64_t row_bytes = kept->weight_bytes(linear->format, 1, linear->in);
 
-    tsr_threads_run(cpu->threads, (int64_t)((size_t)rows->count * run.row_bytes / SHARE_BYTES),
-                    load_share, &run);
-    return refused ? TSR_ERR_CHECKPOINT : TSR_OK;
+    make_pages(to, (uint64_t)rows->first * row_bytes,
+               (uint64_t)(rows->first + rows->count) * row_bytes);
+    return f->load(linear, rows, to);
 }
 
 tsr_status tsr_load_rows_cpu(tsr_device *device, const tsr_linear *linear, void *memory,
@@ -162,5 +140,5 @@ tsr_status tsr_load_rows_cpu(tsr_device *device, const tsr_linear *linear, void 
     case TSR_LINEAR_PARTS:
         break;
     }
-    return load_weight(tsr_cpu(device), linear, rows, front);
+    return load_weight(f, linear, rows, front);
 }

@@ -27,6 +27,7 @@ typedef struct tsr_loader_args {
     tsr_comm *comm;      /* a refusal is said once in it, and ends it; NULL: alone */
     tsr_stream stream;   /* what puts the weights in order */
     size_t piece_bytes;  /* read at once; 0: TSR_LOAD_PIECE_BYTES, which the plan counts with */
+    size_t share_bytes;  /* read and laid out by one of several threads; 0: TSR_LOAD_SHARE_BYTES */
 } tsr_loader_args;
 
 /*

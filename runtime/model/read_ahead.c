@@ -6,25 +6,11 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/base/ending.h"
-#include "runtime/base/file.h"
 #include "runtime/base/log.h"
-#include "runtime/base/sizes.h"
-#include "runtime/plan/loading.h"
 
-#include <errno.h>
-#include <limits.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
-#include <string.h>
-
-/* A file that is read. All of it is the reader's own, since a stuck thread outlives what it was
- * given. */
-typedef struct source {
-    char *path;    /* NULL: too long */
-    tsr_file file; /* descriptor -1 until it is needed */
-    tsr_file_mark mark;
-} source;
 
 typedef struct slot {
     tsr_stretch_bytes content;
@@ -37,10 +23,9 @@ enum { SLICE_MS = 50 };
 
 struct tsr_read_ahead {
     const tsr_reading *reading;
-    source *sources; /* [file_count] */
-    slot *slots;     /* [slots] */
-    size_t taken;    /* stretches the caller has asked for */
-    int32_t file_count;
+    tsr_load_sources *sources;
+    slot *slots;  /* [slots] */
+    size_t taken; /* stretches the caller has asked for */
     bool stop;
     bool ended;   /* the thread is past its last read */
     bool overdue; /* a stretch did not come in time */
@@ -48,49 +33,6 @@ struct tsr_read_ahead {
     pthread_cond_t moved; /* a slot became full or empty, stop or ended was set */
     pthread_t thread;
 };
-
-/* Opens a file that bears its mark; `content` is told why there is none. */
-static tsr_status open_file(source *of, tsr_stretch_bytes *content)
-{
-    if (of->file.descriptor >= 0)
-        return TSR_OK;
-    if (of->path == NULL) {
-        content->error = ENAMETOOLONG;
-        return TSR_ERR_CHECKPOINT;
-    }
-
-    bool bears = false;
-    errno = 0;
-    tsr_status st = tsr_file_open(of->path, &of->file);
-    if (st == TSR_OK)
-        st = tsr_file_bears(&of->file, &of->mark, &bears);
-    if (st != TSR_OK)
-        content->error = errno != 0 ? errno : EIO;
-    else
-        content->file_bytes = of->file.bytes;
-    return st == TSR_OK && !bears ? TSR_ERR_CHECKPOINT : st;
-}
-
-/* Fills a slot that belongs to the reader for the moment: no lock is held. */
-static tsr_status fill_slot(tsr_read_ahead *r, size_t number, const tsr_stretch *s)
-{
-    slot *to = &r->slots[number];
-    to->content = (tsr_stretch_bytes){0};
-    source *from = &r->sources[s->file];
-    tsr_status st = open_file(from, &to->content);
-    if (st != TSR_OK)
-        return st;
-
-    const size_t lead = (size_t)(s->begin % TSR_ALIGNMENT);
-    unsigned char *bytes = r->reading->ring + number * r->reading->slot_bytes + lead;
-    to->content.bytes = bytes;
-
-    errno = 0;
-    st = tsr_file_read(&from->file, s->begin, (size_t)(s->end - s->begin), bytes);
-    if (st != TSR_OK)
-        to->content.error = errno != 0 ? errno : EIO;
-    return st;
-}
 
 static bool wait_for_room(tsr_read_ahead *r, const slot *of)
 {
@@ -125,7 +67,10 @@ static void *read_all(void *reader)
         slot *next = &r->slots[i % slots];
         go_on = wait_for_room(r, next);
         if (go_on) {
-            st = fill_slot(r, i % slots, &r->reading->stretches[i]);
+            /* The slot belongs to the reader for the moment: no lock is held. */
+            st = tsr_load_sources_read(r->sources, &r->reading->stretches[i],
+                                       r->reading->ring + i % slots * r->reading->slot_bytes,
+                                       &next->content);
             go_on = hand_over(r, next, st);
         }
     }
@@ -138,24 +83,9 @@ static void *read_all(void *reader)
 
 static void free_reader(tsr_read_ahead *r)
 {
-    for (int32_t f = 0; r->sources != NULL && f < r->file_count; f++) {
-        if (r->sources[f].file.descriptor >= 0)
-            tsr_file_close(&r->sources[f].file);
-        free(r->sources[f].path);
-    }
+    tsr_load_sources_close(r->sources);
     free(r->slots);
-    free(r->sources);
     free(r);
-}
-
-static bool name_source(const tsr_reading *reading, int32_t number, source *to)
-{
-    char path[PATH_MAX];
-    *to = (source){.file = {.descriptor = -1}, .mark = reading->marks[number]};
-    if (tsr_path_join(reading->folder, reading->files[number], sizeof(path), path) != TSR_OK)
-        return true;
-    to->path = strdup(path);
-    return to->path != NULL;
 }
 
 static tsr_read_ahead *make_reader(const tsr_reading *reading)
@@ -164,12 +94,9 @@ static tsr_read_ahead *make_reader(const tsr_reading *reading)
     if (r == NULL)
         return NULL;
     r->reading = reading;
-    r->sources = calloc((size_t)reading->file_count + 1, sizeof(*r->sources));
     r->slots = calloc((size_t)reading->slots, sizeof(*r->slots));
-    bool made = r->sources != NULL && r->slots != NULL;
-    for (; made && r->file_count < reading->file_count; r->file_count++)
-        made = name_source(reading, r->file_count, &r->sources[r->file_count]);
-    if (!made) {
+    if (r->slots == NULL || tsr_load_sources_open(reading->folder, reading->files, reading->marks,
+                                                  reading->file_count, &r->sources) != TSR_OK) {
         free_reader(r);
         return NULL;
     }

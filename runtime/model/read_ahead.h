@@ -19,21 +19,14 @@
 #ifndef TSR_RUNTIME_MODEL_READ_AHEAD_H
 #define TSR_RUNTIME_MODEL_READ_AHEAD_H
 
-#include "runtime/base/file_mark.h"
 #include "runtime/base/status.h"
+#include "runtime/model/load_sources.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 typedef struct tsr_read_ahead tsr_read_ahead;
-
-/* Bytes begin .. end of a file. */
-typedef struct tsr_stretch {
-    uint64_t begin;
-    uint64_t end;
-    int32_t file;
-} tsr_stretch;
 
 /* What to read. Borrowed; outlives the reader. */
 typedef struct tsr_reading {
@@ -48,13 +41,6 @@ typedef struct tsr_reading {
     int32_t slots;       /* >= 2 */
     int32_t deadline_ms; /* longest wait for a stretch */
 } tsr_reading;
-
-/* One stretch in memory, or why it is not. */
-typedef struct tsr_stretch_bytes {
-    const unsigned char *bytes; /* of offset `begin` */
-    uint64_t file_bytes;        /* where the file is another one: its size */
-    int error; /* errno where the file could not be opened or read, 0 where it is another one */
-} tsr_stretch_bytes;
 
 /* Starts reading. TSR_ERR_MEMORY, logged when no thread starts */
 TSR_MUST_USE tsr_status tsr_read_ahead_open(const tsr_reading *reading, tsr_read_ahead **ret);

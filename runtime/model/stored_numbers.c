@@ -38,12 +38,28 @@ size_t tsr_numbers_first_bad(const float *values, size_t count, tsr_number_rule 
     return count;
 }
 
-size_t tsr_e4m3_scales_first_bad(const unsigned char *codes, size_t count)
+static bool is_bad_scale(unsigned char code)
 {
     enum { NEGATIVE_ZERO = 0x80, NOT_A_NUMBER = 0x7f };
-    for (size_t i = 0; i < count; i++) {
-        if (codes[i] >= NOT_A_NUMBER && codes[i] != NEGATIVE_ZERO)
-            return i;
-    }
-    return count;
+    return code >= NOT_A_NUMBER && code != NEGATIVE_ZERO;
+}
+
+/* Of a constant number of codes: without a branch for each, so that they are looked at together. */
+static bool any_bad_scale(const unsigned char *codes, size_t count)
+{
+    unsigned char bad = 0;
+    for (size_t i = 0; i < count; i++)
+        bad |= (unsigned char)is_bad_scale(codes[i]);
+    return bad != 0;
+}
+
+size_t tsr_e4m3_scales_first_bad(const unsigned char *codes, size_t count)
+{
+    enum { BLOCK = 256 };
+    size_t i = 0;
+    while (i + BLOCK <= count && !any_bad_scale(codes + i, BLOCK))
+        i += BLOCK;
+    while (i < count && !is_bad_scale(codes[i]))
+        i++;
+    return i;
 }

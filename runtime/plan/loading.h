@@ -5,7 +5,8 @@
  *   | ring: slots of a piece each | scratch | a record of each piece, of each tensor |
  *
  * A piece is what is read at once: many small tensors that lie together, or some rows of a large
- * one. Nothing grows with the largest tensor.
+ * one. Nothing grows with the largest tensor. Threads that lay out what they read share the same bytes,
+ * a slot and a scratch each.
  */
 #ifndef TSR_RUNTIME_PLAN_LOADING_H
 #define TSR_RUNTIME_PLAN_LOADING_H
@@ -18,6 +19,7 @@
 enum {
     TSR_LOAD_PIECE_BYTES = 16 << 20,
     TSR_LOAD_SLOTS = 2,               /* one is filled while the other is laid out */
+    TSR_LOAD_SHARE_BYTES = 256 << 10, /* where each thread lays out what it reads: fits its cache */
     TSR_LOAD_SCRATCH_BYTES = 2 << 20, /* numbers turned into f32; rows that lie at an odd offset */
     TSR_LOAD_PIECE_RECORD_BYTES = 128,
     TSR_LOAD_TENSOR_RECORD_BYTES = 96,

@@ -3,6 +3,7 @@
  * (--wrap): from some read on, none returns. Whoever waits for the weights gives up at the
  * deadline, in one line that names tensor and file, and closing waits for nobody.
  */
+#include "tests/engine/late_device.h"
 #include "tests/model/served.h"
 #include "tests/test.h"
 
@@ -62,24 +63,32 @@ static tsr_plan *plan_of_demo(int32_t ranks)
     return plan;
 }
 
-/* From the first read on (the file's header), or from one of the weights. */
+/* From the first read on (the file's header), or from one of the weights; by threads that lay out
+ * what they read, and by one that reads ahead. */
 static void a_read_that_does_not_end_is_given_up(void **state)
 {
     (void)state;
-    for (int reads = 0; reads <= 20; reads += 20) {
+    for (int i = 0; i < 4; i++) {
+        const int reads = i / 2 * 20;
+        const bool by_stream = i % 2 == 1;
         tsr_plan *plan = plan_of_demo(1);
         tsr_device *device = NULL;
         tsr_arena *arena = NULL;
         tsr_loader *loader = NULL;
         tsr_weights weights = {0};
         bool done = false;
-        ASSERT_STATUS(TSR_OK, tsr_device_open_cpu(1, TSR_CPU_AUTO, &device));
+        ASSERT_STATUS(TSR_OK, tsr_device_open_cpu(3, TSR_CPU_AUTO, &device));
+        if (by_stream)
+            ASSERT_STATUS(TSR_OK, late_device_open(device, LATE_AS_LATE_AS_CAN_BE, &device));
+        tsr_stream stream = {0};
+        ASSERT_STATUS(TSR_OK, tsr_device_stream_open(device, &stream));
         ASSERT_STATUS(TSR_OK, tsr_arena_open(1 << 16, &arena));
         ASSERT_STATUS(TSR_OK, tsr_weights_open(plan, device, 0, arena, &weights));
         const tsr_loader_args args = {.plan = plan,
                                       .device = device,
                                       .weights = &weights,
                                       .deadline_ms = DEADLINE_MS,
+                                      .stream = stream,
                                       .piece_bytes = 100000};
         atomic_store(&reads_left, reads);
         errors = 0;
@@ -97,6 +106,7 @@ static void a_read_that_does_not_end_is_given_up(void **state)
         assert_true(tsr_clock_ms() - before < DEADLINE_MS);
         tsr_weights_close(&weights);
         tsr_arena_close(arena);
+        tsr_device_stream_close(device, stream);
         tsr_device_close(device);
         atomic_store(&reads_left, NEVER);
         tsr_plan_close(plan);
