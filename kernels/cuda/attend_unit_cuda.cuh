@@ -11,7 +11,7 @@ enum {
     UNIT = 16, /* positions */
     TILE_UNITS = TSR_TILE / UNIT,
     FETCHES = 2 * TILE_UNITS, /* of a tile */
-    HEADS = 8,                /* most of a kv head */
+    EIGHT = 8,                /* query heads that stand together */
     FEW_SLOTS = 3,            /* of a ring, where CTAs share a processor */
     MORE_SLOTS = 6,
 };
@@ -31,20 +31,19 @@ template <int DIM, int WARPS> struct turn_room {
 };
 
 /* The sums of the row's splits so far, a lane's own but for what heads have. */
-template <int DIM> struct total_room {
-    float4 value[unit_of<DIM>::blocks][TSR_CUDA_LANES];
-    float weight[HEADS];
-    float most[HEADS];
+template <int DIM, int EIGHTS> struct total_room {
+    float4 value[unit_of<DIM>::blocks][EIGHTS][TSR_CUDA_LANES];
+    float weight[EIGHTS][EIGHT];
+    float most[EIGHTS][EIGHT];
 };
 
-template <int DIM, int WARPS, int SLOTS> struct splits_room {
+template <int DIM, int EIGHTS, int WARPS, int SLOTS> struct splits_room {
     unsigned char ring[WARPS][SLOTS][unit_of<DIM>::bytes];
-    unsigned char query[HEADS * DIM * 2];
+    unsigned char query[EIGHTS * EIGHT * DIM * 2];
     union {
         turn_room<DIM, WARPS> before;
-        total_room<DIM> total;
+        total_room<DIM, EIGHTS> total;
     };
-    int32_t turn; /* the split that is added next */
 };
 
 /* A CTA's row. */
@@ -171,7 +170,7 @@ static __device__ __forceinline__ uint32_t take(const tsr_attend_job &a, const i
 /* ---- the row's own key and value, and query heads ---- */
 
 /* cos, sin and norms of a dim, which are there before the step begins. */
-template <int DIM, int WARPS>
+template <int DIM, int EIGHTS, int WARPS>
 static __device__ __forceinline__ void stage(const tsr_attend_job &a, int32_t position,
                                              turn_room<DIM, WARPS> *before, unsigned char *query)
 {
@@ -184,7 +183,8 @@ static __device__ __forceinline__ void stage(const tsr_attend_job &a, int32_t po
         before->turn[2][i] = i < t.half ? t.cos[at + i] : 0.0F;
         before->turn[3][i] = i < t.half ? t.sin[at + i] : 0.0F;
     }
-    for (int i = (int)threadIdx.x; i < HEADS * unit_of<DIM>::pieces; i += WARPS * TSR_CUDA_LANES)
+    for (int i = (int)threadIdx.x; i < EIGHTS * EIGHT * unit_of<DIM>::pieces;
+         i += WARPS * TSR_CUDA_LANES)
         *(uint4 *)(query + i * TSR_PIECE) = make_uint4(0, 0, 0, 0);
 }
 
@@ -200,7 +200,7 @@ static __device__ __forceinline__ tsr_turn staged(const tsr_turn &t, int which,
     return here;
 }
 
-template <int DIM, int WARPS>
+template <int DIM, int EIGHTS, int WARPS>
 static __device__ __forceinline__ void bring_queries(const tsr_attend_job &a, const item &c,
                                                      turn_room<DIM, WARPS> *before,
                                                      unsigned char *query)
@@ -214,7 +214,7 @@ static __device__ __forceinline__ void bring_queries(const tsr_attend_job &a, co
         tsr_head<1> head = tsr_load_head<1>(q + (int64_t)r * a.cache.head_dim, a.cache.head_dim);
         tsr_turn_head(turn, &head, before->head[warp_of()]);
         if (d < DIM)
-            *(uint2 *)(query + tsr_piece_at<HEADS>(r, d / 8) + d % 8 * 2) =
+            *(uint2 *)(query + tsr_piece_at<EIGHTS * EIGHT>(r, d / 8) + d % 8 * 2) =
                 tsr_bf16_span(head.span[0]);
     }
 }

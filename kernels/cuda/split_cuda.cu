@@ -9,21 +9,40 @@
 typedef void (*split_function)(split_args);
 
 enum {
-    SPLIT_WIDTHS = 2,
+    SPLIT_DEPTHS = 3,     /* slices of a CTA, at most */
+    SPLIT_KERNELS = 4,    /* of a kind */
     SPLIT_AHEAD = 3,      /* slots */
     SPLIT_COST = 14,      /* of a wave, in slots */
     SPLIT_SYSTEM = 1024,  /* bytes of a CTA that are the system's */
     SPLIT_DRIVER = 12000, /* that describes tensors */
 };
 
-/* Up to 64 tokens, where two CTAs share a processor unless 128 columns have a scale, and up to 128. */
-static const split_function split_kernels[GEMM_KINDS][SPLIT_WIDTHS] = {
-    {split_kernel<TSR_WEIGHT_BF16, false, 64>, split_kernel<TSR_WEIGHT_BF16, false, 128>},
-    {split_kernel<TSR_WEIGHT_FP8, false, 64>, split_kernel<TSR_WEIGHT_FP8, false, 128>},
-    {split_kernel<TSR_WEIGHT_FP8, true, 64>, NULL},
-    {split_kernel<TSR_WEIGHT_NVFP4, false, 64>, split_kernel<TSR_WEIGHT_NVFP4, false, 128>},
-    {split_kernel<TSR_WEIGHT_F16, false, 64>, split_kernel<TSR_WEIGHT_F16, false, 128>},
+template <tsr_weight_format FORMAT, bool SCALED, int DEPTH>
+static constexpr split_function split_small = split_kernel<FORMAT, SCALED, SPLIT_SMALL, DEPTH>;
+
+template <tsr_weight_format FORMAT>
+static constexpr split_function split_large = split_kernel<FORMAT, false, GEMM_TOKENS, 1>;
+
+/* Up to 128 tokens; up to 64, where two CTAs share a processor unless 128 columns have a scale; with two
+ * slices a CTA, and with three. */
+static const split_function split_kernels[GEMM_KINDS][SPLIT_KERNELS] = {
+    {split_large<TSR_WEIGHT_BF16>, split_small<TSR_WEIGHT_BF16, false, 1>,
+     split_small<TSR_WEIGHT_BF16, false, 2>, split_small<TSR_WEIGHT_BF16, false, 3>},
+    {split_large<TSR_WEIGHT_FP8>, split_small<TSR_WEIGHT_FP8, false, 1>,
+     split_small<TSR_WEIGHT_FP8, false, 2>, split_small<TSR_WEIGHT_FP8, false, 3>},
+    {NULL, split_small<TSR_WEIGHT_FP8, true, 1>, split_small<TSR_WEIGHT_FP8, true, 2>, NULL},
+    {split_large<TSR_WEIGHT_NVFP4>, split_small<TSR_WEIGHT_NVFP4, false, 1>,
+     split_small<TSR_WEIGHT_NVFP4, false, 2>, split_small<TSR_WEIGHT_NVFP4, false, 3>},
+    {split_large<TSR_WEIGHT_F16>, split_small<TSR_WEIGHT_F16, false, 1>, NULL, NULL},
 };
+
+static split_function split_function_of(const split_args *a)
+{
+    const tsr_linear *l = &a->p.linear[0];
+    const int kind = tsr_gemm_kind(l->format, product_is_scaled(l->format, l->activation));
+
+    return split_kernels[kind][a->spans * SPLIT_SPAN <= SPLIT_SMALL ? a->depth : 0];
+}
 
 /* Bytes of a CTA. */
 static size_t split_room(const tsr_gemm_card *card, int32_t ctas)
@@ -65,16 +84,16 @@ tsr_status tsr_split_prepare(tsr_gemm_card *card)
     tsr_status st = TSR_CUDA(cudaGetDriverEntryPointByVersion(
         "cuTensorMapEncodeTiled", &function, SPLIT_DRIVER, cudaEnableDefault, &found));
 
-    for (int i = 0; st == TSR_OK && i < GEMM_KINDS * SPLIT_WIDTHS; i++) {
-        const split_function kernel = split_kernels[i / SPLIT_WIDTHS][i % SPLIT_WIDTHS];
+    for (int i = 0; st == TSR_OK && i < GEMM_KINDS * SPLIT_KERNELS; i++) {
+        const split_function kernel = split_kernels[i / SPLIT_KERNELS][i % SPLIT_KERNELS];
         if (kernel != NULL)
             st = TSR_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                                (int)card->shared));
     }
     if (st == TSR_OK)
-        st = count_clusters(split_kernels[0][0], 2, card, card->clusters[1]);
+        st = count_clusters(split_kernels[0][1], 2, card, card->clusters[1]);
     if (st == TSR_OK)
-        st = count_clusters(split_kernels[0][1], 1, card, card->clusters[0]);
+        st = count_clusters(split_kernels[0][0], 1, card, card->clusters[0]);
     if (st == TSR_OK && function == NULL) {
         tsr_log(TSR_LOG_ERROR, "cuda: the driver cannot describe tensors; update it");
         st = TSR_ERR_DEVICE;
@@ -102,9 +121,10 @@ static bool lay_out(split_plan *s, tsr_weight_format format, uint32_t room)
     gemm_shape *shape = &a->shape;
     const uint32_t tiles = (uint32_t)a->group;
     const uint32_t tokens = tsr_cuda_ceil(a->spans, 2) * 2 * SPLIT_SPAN; /* an instruction's */
-    const uint32_t sums = tiles * (uint32_t)(a->most_spans * a->cluster) * SPLIT_ITEM_BYTES;
+    const uint32_t sums = tiles * (uint32_t)(a->most_spans * a->slices) * SPLIT_ITEM_BYTES;
     const uint32_t front = SPLIT_FRONT + GEMM_ALIGNMENT;
-    const int32_t most = tsr_slice_columns(a->p.linear[0].in) / GEMM_COLUMNS;
+    const int32_t slots = a->depth * tsr_slice_columns(a->p.linear[0].in) / GEMM_COLUMNS;
+    const int32_t most = tsr_smaller(slots, GEMM_MAX_SLOTS);
 
     shape->scales_at = tiles * gemm_code_bytes(format);
     shape->tokens_at = aligned(shape->scales_at + tiles * gemm_scale_bytes(format));
@@ -129,16 +149,19 @@ static bool make_plan(const tsr_gemm_card *card, const tsr_cuda_product *p, spli
     a->p = *p;
     for (int32_t i = 0; i < p->count; i++)
         a->end[i] = tiles += (int32_t)tsr_cuda_ceil(p->linear[i].out, TSR_CUDA_TILE);
-    a->cluster = tsr_slices_of(l->in);
-    if (a->cluster < 2 || a->cluster > TSR_CUDA_CLUSTER)
+    a->slices = tsr_slices_of(l->in);
+    a->depth = (int32_t)tsr_cuda_ceil(a->slices, TSR_CUDA_CLUSTER);
+    a->cluster = (int32_t)tsr_cuda_ceil(a->slices, a->depth);
+    if (a->slices < 2 || a->depth > SPLIT_DEPTHS)
         return false;
-    a->blocks = (int32_t)tsr_cuda_ceil(p->rows, gemm_most_tokens(scaled));
+    a->blocks =
+        (int32_t)tsr_cuda_ceil(p->rows, a->depth > 1 ? SPLIT_SMALL : gemm_most_tokens(scaled));
     a->spans = (int32_t)tsr_cuda_ceil(tsr_cuda_ceil(p->rows, a->blocks), SPLIT_SPAN);
     a->most_spans = (int32_t)tsr_cuda_ceil(a->spans, a->cluster);
-    s->ctas = split_ctas(scaled, a->spans * SPLIT_SPAN);
+    s->ctas = split_ctas(scaled, a->spans * SPLIT_SPAN, a->depth);
     const int32_t clusters = card->clusters[s->ctas - 1][a->cluster];
     const int32_t most = split_groups(s->ctas) * GEMM_HALF_TILES;
-    if (clusters == 0)
+    if (clusters == 0 || split_function_of(a) == NULL)
         return false;
     s->waves = (int32_t)tsr_cuda_ceil(tiles * a->blocks, clusters * most);
     a->group = (int32_t)tsr_cuda_ceil(tiles * a->blocks, clusters * s->waves);
@@ -153,7 +176,7 @@ bool tsr_split_takes(const tsr_gemm_card *card, const tsr_cuda_product *p)
 {
     const tsr_linear *l = &p->linear[0];
     const int32_t most = gemm_most_tokens(product_is_scaled(l->format, l->activation));
-    const int32_t slots = tsr_slice_columns(l->in) / GEMM_COLUMNS;
+    const int32_t slots = tsr_slice_columns(l->in) / GEMM_COLUMNS; /* of a slice */
     int64_t tiles = 0;
     split_plan s;
 
@@ -162,7 +185,7 @@ bool tsr_split_takes(const tsr_gemm_card *card, const tsr_cuda_product *p)
     tiles *= tsr_cuda_ceil(p->rows, most);
     const int64_t whole =
         tsr_cuda_ceil(tiles, card->processors) * (tsr_cuda_padded(l->in) / GEMM_COLUMNS);
-    return make_plan(card, p, &s) && s.waves * (slots + SPLIT_COST) < whole;
+    return make_plan(card, p, &s) && s.waves * (s.a.depth * slots + SPLIT_COST) < whole;
 }
 
 static tsr_status describe_rows(const tsr_gemm_card *card, split_args *a)
@@ -186,8 +209,6 @@ static tsr_status describe_rows(const tsr_gemm_card *card, split_args *a)
 tsr_status tsr_split_multiply(const tsr_gemm_card *card, const tsr_cuda_product *p,
                               cudaStream_t stream)
 {
-    const tsr_linear *l = &p->linear[0];
-    const int kind = tsr_gemm_kind(l->format, product_is_scaled(l->format, l->activation));
     split_plan s;
 
     if (p->rows == 0)
@@ -206,5 +227,5 @@ tsr_status tsr_split_multiply(const tsr_gemm_card *card, const tsr_cuda_product 
         stream,
         (unsigned)a.cluster,
     };
-    return tsr_cuda_launch(at, split_kernels[kind][a.spans * SPLIT_SPAN <= SPLIT_SMALL ? 0 : 1], a);
+    return tsr_cuda_launch(at, split_function_of(&a), a);
 }

@@ -2,7 +2,7 @@
  * Some dozens of rows with linears that share them: the slices of K go to the CTAs of a cluster, which
  * multiply the same rows of the weights, and give each other the sums to add up.
  *
- *   cluster   | slice 0 | slice 1 | .. |
+ *   cluster   | slice 0 | slice 1 | .. |     where there are more than CTAs: | slices 0, 1 | 2, 3 | .. |
  *   CTA       64 rows a warpgroup, up to three of them, and a warp that orders what they multiply
  *   slot      64 columns: | codes of each tile of 16 rows | scales | tokens, swizzled |
  *   item      a tile of 16 rows with a span of 8 tokens, which one CTA adds up, slices in order
@@ -32,9 +32,10 @@ enum {
 };
 
 /* CTAs that share a processor. */
-static __host__ __device__ __forceinline__ constexpr int split_ctas(bool scaled, int32_t tokens)
+static __host__ __device__ __forceinline__ constexpr int split_ctas(bool scaled, int32_t tokens,
+                                                                    int32_t depth)
 {
-    return !scaled && tokens <= SPLIT_SMALL ? 2 : 1;
+    return !scaled && tokens <= SPLIT_SMALL && depth == 1 ? 2 : 1;
 }
 
 /* Warpgroups that multiply, at most; one more orders. */
@@ -65,7 +66,9 @@ typedef struct split_args {
     gemm_shape shape;             /* `before` is not looked at */
     int32_t end[TSR_MAX_LINEARS]; /* tiles up to and with each linear */
     int32_t group;                /* tiles of a cluster */
-    int32_t cluster;              /* CTAs: slices */
+    int32_t cluster;              /* CTAs */
+    int32_t slices;               /* of a row */
+    int32_t depth;                /* slices of a CTA, but for the last */
     int32_t blocks;               /* of tokens */
     int32_t spans;                /* of a block */
     int32_t most_spans;           /* of a tile that a CTA adds up */
@@ -75,6 +78,8 @@ typedef struct split_args {
 /* What a CTA does. */
 typedef struct split_place {
     int32_t rank;
+    int32_t slice; /* first of the CTA's */
+    int32_t slices;
     int32_t tile;  /* first of the cluster's */
     int32_t tiles; /* of the cluster's */
     int32_t first; /* token */
@@ -88,6 +93,8 @@ static __device__ __forceinline__ split_place split_place_of(const split_args &a
     split_place at;
 
     at.rank = (int32_t)blockIdx.x % a.cluster;
+    at.slice = at.rank * a.depth;
+    at.slices = min(a.depth, a.slices - at.slice);
     at.tile = cluster / a.blocks * a.group;
     at.tiles = min(a.group, a.end[a.p.count - 1] - at.tile);
     at.first = cluster % a.blocks * tokens;
@@ -142,7 +149,7 @@ static __device__ __forceinline__ int32_t split_spans(const split_args &a, const
 static __device__ __forceinline__ uint32_t split_sums_at(const split_args &a, int32_t tile,
                                                          int32_t n)
 {
-    return (uint32_t)((tile * a.most_spans + n) * a.cluster) * SPLIT_ITEM_BYTES;
+    return (uint32_t)((tile * a.most_spans + n) * a.slices) * SPLIT_ITEM_BYTES;
 }
 
 /* By one thread. */
@@ -159,7 +166,7 @@ static __device__ __forceinline__ void split_open(const split_args &a, const spl
     barriers_opened();
     for (int32_t tile = 0; tile < at.tiles; tile++)
         items += split_spans(a, at, tile);
-    barrier_expect(r.barriers + SPLIT_ARRIVED, (uint32_t)(items * a.cluster * SPLIT_ITEM_BYTES));
+    barrier_expect(r.barriers + SPLIT_ARRIVED, (uint32_t)(items * a.slices * SPLIT_ITEM_BYTES));
 }
 
 /* ---- orders ---- */
@@ -168,7 +175,7 @@ static __device__ __forceinline__ void split_open(const split_args &a, const spl
 typedef struct split_order {
     gemm_weights weights; /* of the row's first slot */
     gemm_width w;
-    int32_t slots;  /* of the slice */
+    int32_t slots;  /* of the slices */
     uint32_t bytes; /* of a slot */
 } split_order;
 
@@ -188,7 +195,7 @@ static __device__ __forceinline__ split_order split_order_of(const split_args &a
         (const unsigned char *)l.weight + (int64_t)t.tile * o.w.row * gemm_code_bytes(FORMAT);
     o.weights.scales =
         (const unsigned char *)l.scales + (int64_t)t.tile * o.w.row * gemm_scale_bytes(FORMAT);
-    o.slots = min(o.w.slice, o.w.row - at.rank * o.w.slice);
+    o.slots = min(at.slices * o.w.slice, o.w.row - at.slice * o.w.slice);
     o.bytes = (uint32_t)at.tiles * tile_bytes + (uint32_t)(a.spans * SPLIT_SPAN) * GEMM_TOKEN_BYTES;
     return o;
 }
@@ -200,7 +207,7 @@ static __device__ __forceinline__ void split_put_weights(const split_args &a, co
 {
     const uint32_t lane = threadIdx.x % TSR_CUDA_LANES;
     const int32_t slot = k % r.slots;
-    const int64_t column_slot = at.rank * o.w.slice + k;
+    const int64_t column_slot = at.slice * o.w.slice + k;
     const uint32_t to = gemm_slot_at(r, slot);
 
     if (lane == 0)
@@ -225,7 +232,7 @@ static __device__ __forceinline__ void split_put_rows(const split_args &a, const
 
     if (threadIdx.x % TSR_CUDA_LANES == 0)
         copy_box(gemm_slot_at(r, slot) + r.tokens_at, &a.rows,
-                 (at.rank * o.w.slice + k) * GEMM_COLUMNS, at.first, gemm_full(r, slot));
+                 (at.slice * o.w.slice + k) * GEMM_COLUMNS, at.first, gemm_full(r, slot));
 }
 
 /* By one warp, when all know of the barriers; the weights of the first slots are ordered. */
@@ -247,51 +254,67 @@ static __device__ __forceinline__ void split_bring(const split_args &a, const sp
 
 /* ---- sums ---- */
 
-/* The slice's sums of this warpgroup's rows. */
-template <tsr_weight_format FORMAT, bool SCALED, int TOKENS>
+/* What 128 columns' sums are multiplied by, of this warp's rows. */
+static __device__ __forceinline__ gemm_scales split_scales_of(const split_args &a,
+                                                              const split_place &at)
+{
+    const int32_t warp = (int32_t)(threadIdx.x / TSR_CUDA_LANES);
+    const product_tile t = product_tile_of(a.end, a.p.count, at.tile + min(warp, at.tiles - 1));
+    const tsr_linear &l = a.p.linear[t.linear];
+    gemm_scales scales;
+
+    scales.groups = (l.in + TSR_CUDA_GROUP - 1) / TSR_CUDA_GROUP;
+    scales.block = l.format == TSR_WEIGHT_FP8_BLOCK
+                       ? (const float *)l.scales +
+                             (int64_t)(t.tile * TSR_CUDA_TILE / TSR_CUDA_GROUP) * scales.groups
+                       : NULL;
+    scales.group = tsr_cuda_has_groups(l.format, l.activation) ? a.p.x.group_scale : NULL;
+    return scales;
+}
+
+/* The CTA's slices' sums of this warpgroup's rows. */
+template <tsr_weight_format FORMAT, bool SCALED, int TOKENS, int DEPTH>
 static __device__ __forceinline__ void split_sum(const split_args &a, const split_place &at,
-                                                 gemm_ring *r, float (&sum)[TOKENS / 2])
+                                                 gemm_ring *r, float (&sum)[DEPTH][TOKENS / 2])
 {
     const gemm_width w = gemm_width_of(a.p.linear[0].in);
-    const int32_t slots = min(w.slice, w.row - at.rank * w.slice);
+    const int32_t first = at.slice * w.slice; /* slot */
+    const int32_t slots = min(at.slices * w.slice, w.row - first);
     gemm_reader<FORMAT> reader;
     gemm_operand operand[2];
 
     gemm_open<FORMAT>(r, &reader, slots, at.count, operand[0]);
-    if constexpr (!SCALED) {
-        gemm_chain<FORMAT, TOKENS>(r, &reader, sum, operand, slots);
-    } else {
-        const int32_t chain = TSR_CUDA_GROUP / GEMM_COLUMNS;
-        const int32_t warp = (int32_t)(threadIdx.x / TSR_CUDA_LANES);
-        const product_tile t = product_tile_of(a.end, a.p.count, at.tile + min(warp, at.tiles - 1));
-        const tsr_linear &l = a.p.linear[t.linear];
-        float part[TOKENS / 2];
-        gemm_scales scales;
-        scales.groups = (l.in + TSR_CUDA_GROUP - 1) / TSR_CUDA_GROUP;
-        scales.block = l.format == TSR_WEIGHT_FP8_BLOCK
-                           ? (const float *)l.scales +
-                                 (int64_t)(t.tile * TSR_CUDA_TILE / TSR_CUDA_GROUP) * scales.groups
-                           : NULL;
-        scales.group = tsr_cuda_has_groups(l.format, l.activation) ? a.p.x.group_scale : NULL;
 #pragma unroll
-        for (int i = 0; i < TOKENS / 2; i++)
-            sum[i] = 0.0F;
-        for (int32_t k = 0; k < slots; k += chain) {
-            gemm_chain<FORMAT, TOKENS>(r, &reader, part, operand, min(chain, slots - k));
-            gemm_join<TOKENS>(scales, at.rank * w.slice / chain + k / chain, split_rows(), part,
-                              sum);
+    for (int i = 0; i < DEPTH; i++) {
+        const int32_t here = min(w.slice, slots - i * w.slice);
+        if (i >= at.slices)
+            break;
+        if constexpr (!SCALED) {
+            gemm_chain<FORMAT, TOKENS>(r, &reader, sum[i], operand, here);
+        } else {
+            const int32_t chain = TSR_CUDA_GROUP / GEMM_COLUMNS;
+            const gemm_scales scales = split_scales_of(a, at);
+            float part[TOKENS / 2];
+#pragma unroll
+            for (int n = 0; n < TOKENS / 2; n++)
+                sum[i][n] = 0.0F;
+            for (int32_t k = 0; k < here; k += chain) {
+                gemm_chain<FORMAT, TOKENS>(r, &reader, part, operand, min(chain, here - k));
+                gemm_join<TOKENS>(scales, (first + i * w.slice + k) / chain, split_rows(), part,
+                                  sum[i]);
+            }
         }
     }
 }
 
-/* A warp's sums to the CTAs that add them up. */
+/* A warp's sums of a slice to the CTAs that add them up. */
 template <int TOKENS>
 static __device__ __forceinline__ void split_send(const split_args &a, const split_place &at,
-                                                  const gemm_ring &r,
+                                                  const gemm_ring &r, int32_t slice,
                                                   const float (&sum)[TOKENS / 2])
 {
     const int32_t warp = (int32_t)(threadIdx.x / TSR_CUDA_LANES);
-    uint32_t to = r.base + split_sums_at(a, warp, 0) + (uint32_t)at.rank * SPLIT_ITEM_BYTES +
+    uint32_t to = r.base + split_sums_at(a, warp, 0) + (uint32_t)slice * SPLIT_ITEM_BYTES +
                   threadIdx.x % TSR_CUDA_LANES * 16;
     int32_t cta = warp % a.cluster;
     int32_t left = a.cluster; /* spans until a CTA gets its next one */
@@ -307,7 +330,7 @@ static __device__ __forceinline__ void split_send(const split_args &a, const spl
         cta = cta + 1 == a.cluster ? 0 : cta + 1;
         if (--left == 0) {
             left = a.cluster;
-            to += (uint32_t)a.cluster * SPLIT_ITEM_BYTES;
+            to += (uint32_t)a.slices * SPLIT_ITEM_BYTES;
         }
     }
 }
@@ -379,21 +402,27 @@ static __device__ __forceinline__ void split_load(const split_args &a, const spl
 }
 
 /* A lane's sums over all slices. */
+template <int DEPTH>
 static __device__ __forceinline__ float4 split_add(const split_args &a, uint32_t sums)
 {
-    float4 slice[TSR_CUDA_CLUSTER];
+    float4 y;
 
+#pragma unroll 1
+    for (int32_t first = 0; first < (DEPTH == 1 ? 1 : a.slices); first += TSR_CUDA_CLUSTER) {
+        float4 slice[TSR_CUDA_CLUSTER];
 #pragma unroll
-    for (int s = 0; s < TSR_CUDA_CLUSTER; s++) {
-        if (s < a.cluster)
-            slice[s] = shared_load_sums(sums + s * SPLIT_ITEM_BYTES);
-    }
-    float4 y = slice[0];
+        for (int s = 0; s < TSR_CUDA_CLUSTER; s++) {
+            if (first + s < a.slices)
+                slice[s] = shared_load_sums(sums + (uint32_t)((first + s) * SPLIT_ITEM_BYTES));
+        }
 #pragma unroll
-    for (int s = 1; s < TSR_CUDA_CLUSTER; s++) {
-        if (s < a.cluster)
-            y = make_float4(__fadd_rn(y.x, slice[s].x), __fadd_rn(y.y, slice[s].y),
-                            __fadd_rn(y.z, slice[s].z), __fadd_rn(y.w, slice[s].w));
+        for (int s = 0; s < TSR_CUDA_CLUSTER; s++) {
+            if (first + s == 0)
+                y = slice[s];
+            else if (first + s < a.slices)
+                y = make_float4(__fadd_rn(y.x, slice[s].x), __fadd_rn(y.y, slice[s].y),
+                                __fadd_rn(y.z, slice[s].z), __fadd_rn(y.w, slice[s].w));
+        }
     }
     return y;
 }
@@ -418,6 +447,7 @@ static __device__ __forceinline__ void split_store(const split_args &a, const sp
 }
 
 /* The CTA's spans of each warp's tile, when the sums have come. */
+template <int DEPTH>
 static __device__ __forceinline__ void split_finish(const split_args &a, const split_place &at,
                                                     const gemm_ring &r)
 {
@@ -440,26 +470,30 @@ static __device__ __forceinline__ void split_finish(const split_args &a, const s
         for (int i = 0; i < SPLIT_TOGETHER; i++) {
             if (first + i < spans)
                 split_store(a, lane, first + i, v[i],
-                            split_add(a, sums + split_sums_at(a, warp, first + i)));
+                            split_add<DEPTH>(a, sums + split_sums_at(a, warp, first + i)));
         }
     }
 }
 
-template <tsr_weight_format FORMAT, bool SCALED, int TOKENS>
+template <tsr_weight_format FORMAT, bool SCALED, int TOKENS, int DEPTH>
 static __device__ __forceinline__ void split_multiply(const split_args &a, const split_place &at,
                                                       gemm_ring *r)
 {
-    float sum[TOKENS / 2];
+    float sum[DEPTH][TOKENS / 2];
 
     if (SCALED)
         tsr_await_kernel();
-    split_sum<FORMAT, SCALED, TOKENS>(a, at, r, sum);
+    split_sum<FORMAT, SCALED, TOKENS, DEPTH>(a, at, r, sum);
     cluster_await();
     cluster_arrive_relaxed(); /* sums take the place of slots, which all have read now */
     cluster_await();
-    split_send<TOKENS>(a, at, *r, sum);
+#pragma unroll
+    for (int i = 0; i < DEPTH; i++) {
+        if (i < at.slices)
+            split_send<TOKENS>(a, at, *r, at.slice + i, sum[i]);
+    }
     tsr_await_kernel();
-    split_finish(a, at, *r);
+    split_finish<DEPTH>(a, at, *r);
 }
 
 /* The last warpgroup, of which one warp is enough. */
@@ -483,9 +517,9 @@ static __device__ __forceinline__ void split_begin(const split_args &a, const sp
     split_bring<FORMAT>(a, at, r, o);
 }
 
-template <tsr_weight_format FORMAT, bool SCALED, int TOKENS>
-static __global__ void __launch_bounds__(split_threads(split_ctas(SCALED, TOKENS)),
-                                         split_ctas(SCALED, TOKENS))
+template <tsr_weight_format FORMAT, bool SCALED, int TOKENS, int DEPTH>
+static __global__ void __launch_bounds__(split_threads(split_ctas(SCALED, TOKENS, DEPTH)),
+                                         split_ctas(SCALED, TOKENS, DEPTH))
     split_kernel(const __grid_constant__ split_args a)
 {
     extern __shared__ unsigned char shared[];
@@ -494,15 +528,15 @@ static __global__ void __launch_bounds__(split_threads(split_ctas(SCALED, TOKENS
 
     tsr_admit_kernel();
     if (threadIdx.x >= blockDim.x - GEMM_GROUP) {
-        wgmma_fewer_registers<split_fewer_registers(split_ctas(SCALED, TOKENS))>();
+        wgmma_fewer_registers<split_fewer_registers(split_ctas(SCALED, TOKENS, DEPTH))>();
         split_begin<FORMAT>(a, at, r);
     } else {
-        wgmma_more_registers<split_more_registers(split_ctas(SCALED, TOKENS))>();
+        wgmma_more_registers<split_more_registers(split_ctas(SCALED, TOKENS, DEPTH))>();
         if (SCALED && threadIdx.x < SPLIT_SMALL)
             split_rows()[threadIdx.x] = at.first + min((int32_t)threadIdx.x, at.count - 1);
         cluster_arrive_relaxed();
         __syncthreads();
-        split_multiply<FORMAT, SCALED, TOKENS>(a, at, &r);
+        split_multiply<FORMAT, SCALED, TOKENS, DEPTH>(a, at, &r);
     }
 }
 

@@ -310,7 +310,7 @@ static const tsr_work_shape long_shape = {
     .max_logit_rows = 16,
     .vocab = 64,
     .hidden = 64,
-    .q_heads = 16,
+    .q_heads = 32,
     .kv_heads = 2,
     .head_dim = 128,
     .top_k = 2,
@@ -320,6 +320,7 @@ static const attention_case long_cases[] = {
     {TSR_KV_BF16, 8, 1, 128, 16, LONG}, {TSR_KV_FP8, 10, 2, 64, 64, 300},
     {TSR_KV_BF16, 12, 1, 80, 7, 300},   {TSR_KV_FP8, 4, 1, 96, 16, LONG},
     {TSR_KV_BF16, 2, 2, 32, 16, LONG},  {TSR_KV_F32, 4, 1, 64, 16, 300},
+    {TSR_KV_BF16, 20, 2, 32, 32, LONG},
 };
 enum { LONG_CASES = sizeof(long_cases) / sizeof(long_cases[0]) };
 
@@ -404,7 +405,7 @@ static void decode_again(tsr_device *device, const attention_case *c, const sequ
 static void decode_dozens_again(tsr_device *device, const attention_case *c, const sequence_data *s,
                                 const cache_data *cache)
 {
-    enum { APART = 5, MOST = LONG / APART };
+    enum { APART = 3, MOST = LONG / APART };
     tsr_attention_sequence rows[MOST + 1];
     const int32_t count = c->positions / APART;
 

@@ -260,7 +260,7 @@ static void check_batch(sample_random *r, sample_kind kind, int32_t in, int32_t 
 {
     enum { OUT = 72, MOST = 256 };
     static const tsr_work_shape shape = {
-        .max_tokens = MOST, .max_in = 4704, .max_logit_rows = 1, .max_experts = 1};
+        .max_tokens = MOST, .max_in = 12288, .max_logit_rows = 1, .max_experts = 1};
     sample_linear *l = sample_linear_new(r, kind, OUT, in);
     float *x = sample_memory((size_t)in * (size_t)tokens * sizeof(float));
     float *batch = sample_memory((size_t)OUT * (size_t)tokens * sizeof(float));
@@ -287,8 +287,8 @@ static void a_row_has_its_bits_among_dozens_and_hundreds(void **state)
 {
     static const struct {
         int32_t in, tokens;
-    } shapes[] = {{1104, 33},  {720, 64},  {528, 100}, {528, 128},
-                  {1104, 129}, {4704, 37}, {528, 256}};
+    } shapes[] = {{1104, 33}, {720, 64},  {528, 100}, {528, 128}, {1104, 129},
+                  {4704, 37}, {528, 256}, {8192, 34}, {12288, 65}};
     sample_random r = {12};
 
     (void)state;
