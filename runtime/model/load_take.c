@@ -281,7 +281,7 @@ tsr_status tsr_load_targets_place(const tsr_loader_args *args, tsr_arena *arena,
                                   tsr_load_targets *ret_targets)
 {
     const tsr_plan *plan = args->plan;
-    tsr_load_targets t = {
+    const tsr_load_targets t = {
         .linears = tsr_arena_array(arena, (size_t)plan->linear_count + 1, sizeof(*t.linears)),
         .vectors = tsr_arena_array(arena, (size_t)plan->vector_count + 1, sizeof(*t.vectors)),
     };
