@@ -14,6 +14,7 @@
 #include "kernels/cuda/block_cuda.cuh"
 #include "kernels/cuda/gemm_cuda.cuh"
 #include "kernels/cuda/pairs_cuda.cuh"
+#include "kernels/cuda/rows_held_cuda.cuh"
 #include "kernels/cuda/tiles_cuda.cuh"
 
 #include <cooperative_groups.h>
@@ -145,9 +146,11 @@ static __device__ __forceinline__ wanted_slot slot_at(const pair_args &a, const 
 static __device__ __forceinline__ void place(const pair_args &a, const tsr_cuda_work &w,
                                              int32_t *next, int32_t i, wanted_slot s)
 {
-    if (s.answer < 0)
+    const int32_t at = s.answer < 0 ? -1 : atomicAdd(&next[s.local], 1);
+
+    w.pair_of[i] = at;
+    if (at < 0)
         return;
-    const int32_t at = atomicAdd(&next[s.local], 1);
     w.source[at] = i / a.slots;
     w.target[at] = s.answer;
 }
@@ -267,7 +270,8 @@ static __global__ void __launch_bounds__(COUNTERS)
             r.next[e] += before[i];
     }
     __syncthreads();
-    place(a, w, r.next, mine, first);
+    if (mine < slots)
+        place(a, w, r.next, mine, first);
     for (int32_t i = mine + apart; i < slots; i += apart)
         place(a, w, r.next, i, slot_at(a, r.local_of, i));
 }
@@ -447,6 +451,19 @@ static bool gates_make_codes(const tsr_experts *e)
            e->down.format != TSR_WEIGHT_BF16;
 }
 
+/* Operand rows of gates or ups, of which many pairs see the same arrived row. */
+static tsr_status make_pair_rows(tsr_cuda_device *cuda, const tsr_experts_block *b,
+                                 tsr_cuda_side side, const tsr_cuda_source *from,
+                                 const tsr_cuda_operand *to, cudaStream_t stream)
+{
+    const tsr_experts *e = b->experts;
+
+    if (!tsr_held_takes_slots(e, side))
+        return tsr_cuda_make_pair_rows(cuda, e, side, from, to, stream);
+    const pair_args p = pairs_of(cuda, b, MANY_TOGETHER);
+    return tsr_held_slot_rows(cuda, e, side, &p, to, stream);
+}
+
 /* Operand rows of arrived rows where all experts see the same ones, else of pairs; where gate and up
  * see different ones, one product after the other. */
 static tsr_status widen_many(tsr_cuda_device *cuda, const tsr_experts_block *b, cudaStream_t stream)
@@ -476,7 +493,7 @@ static tsr_status widen_many(tsr_cuda_device *cuda, const tsr_experts_block *b, 
         st = tsr_cuda_make_rows(cuda, &first, &from, &g.x, b->most_rows, stream);
     } else {
         from.row = cuda->work.source;
-        st = tsr_cuda_make_pair_rows(cuda, e, TSR_CUDA_GATE, &from, &g.x, stream);
+        st = make_pair_rows(cuda, b, TSR_CUDA_GATE, &from, &g.x, stream);
     }
     if (st == TSR_OK && e->gate_is_up)
         return tsr_gemm_gated(&cuda->gemm, &g, stream);
@@ -484,7 +501,7 @@ static tsr_status widen_many(tsr_cuda_device *cuda, const tsr_experts_block *b, 
         g.side = sides[i];
         g.gates = sides[i] == TSR_CUDA_UP;
         if (g.gates)
-            st = tsr_cuda_make_pair_rows(cuda, e, sides[i], &from, &g.x, stream);
+            st = make_pair_rows(cuda, b, sides[i], &from, &g.x, stream);
         if (st == TSR_OK)
             st = tsr_gemm_experts(&cuda->gemm, &g, stream);
     }

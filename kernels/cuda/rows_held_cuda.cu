@@ -118,6 +118,72 @@ static __global__ void __launch_bounds__(TSR_CUDA_THREADS)
         make_held<FOURS>(l, from, to, row);
 }
 
+/* What a lane knows of one of the row's slots. */
+typedef struct held_slot {
+    const float *factor; /* of the columns, or NULL */
+    float scale;
+    int32_t pair; /* -1: there is none */
+} held_slot;
+
+static __device__ __forceinline__ held_slot held_slot_of(const tsr_mlp *mlps, tsr_cuda_side side,
+                                                         const pair_args &p, const int32_t *pair_of,
+                                                         int32_t slot)
+{
+    held_slot s = {NULL, 1.0F, __ldcg(pair_of + slot)};
+
+    if (s.pair < 0)
+        return s;
+    const tsr_linear *l = tsr_side_of(&mlps[p.local_of[id_of(p, slot)]], side);
+    s.factor = l->pre_quant_scale;
+    s.scale = l->input_scale;
+    return s;
+}
+
+/* An arrived row by a warp: it comes once, and becomes codes for each expert that wants it. */
+template <int FOURS>
+static __global__ void __launch_bounds__(TSR_CUDA_THREADS)
+    held_slots_kernel(const tsr_mlp *mlps, tsr_cuda_side side, pair_args p, tsr_cuda_operand to,
+                      const int32_t *pair_of, int32_t in, tsr_cuda_faults faults)
+{
+    const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
+    const int32_t row = (int32_t)(blockIdx.x * TSR_CUDA_WARPS + threadIdx.x / TSR_CUDA_LANES);
+    const int32_t padded = tsr_cuda_padded(in);
+    float4 v[FOURS];
+
+    tsr_admit_kernel();
+    tsr_await_kernel();
+    if (tsr_is_faulty(faults) || row >= *p.row_count)
+        return;
+    const float4 *x = (const float4 *)(const void *)(p.rows + row * p.row_bytes);
+#pragma unroll
+    for (int i = 0; i < FOURS; i++) {
+        const int32_t c = i * TSR_CUDA_LANES + lane;
+        v[i] = c < in / 4 ? __ldcg(x + c) : make_float4(0.0F, 0.0F, 0.0F, 0.0F);
+    }
+    const held_slot mine =
+        held_slot_of(mlps, side, p, pair_of, row * p.slots + min(lane, p.slots - 1));
+#pragma unroll 1
+    for (int32_t k = 0; k < p.slots; k++) {
+        const int64_t pair = __shfl_sync(TSR_ALL_LANES, mine.pair, k);
+        const float scale = __shfl_sync(TSR_ALL_LANES, mine.scale, k);
+        const float4 *factor =
+            (const float4 *)__shfl_sync(TSR_ALL_LANES, (unsigned long long)mine.factor, k);
+        uint2 *out = (uint2 *)(void *)(to.rows + pair * padded);
+        if (pair < 0)
+            continue;
+#pragma unroll
+        for (int i = 0; i < FOURS; i++) {
+            const int32_t c = i * TSR_CUDA_LANES + lane;
+            const bool times_factor = factor != NULL && c < in / 4;
+            const float4 w = times_factor ? times(v[i], __ldg(factor + c)) : v[i];
+            if (c < padded / 4)
+                out[c] = four_rounded(false, four_e4m3(over(w, scale)));
+        }
+        if (lane == 0)
+            to.scale[pair] = scale;
+    }
+}
+
 /* A combined row, which stays where it is, too. Returns the thread's sum of squares. */
 template <int FOURS>
 static __device__ __forceinline__ float combine_held(const tsr_combine_block &b, int64_t row,
@@ -238,6 +304,28 @@ tsr_status tsr_held_pair_rows(tsr_cuda_device *cuda, const tsr_experts *experts,
 
     return tsr_cuda_launch(at, wide ? held_kernel<HELD_FOURS> : held_kernel<HELD_FOURS / 2>,
                            experts->mlps, side, *from, *to, cuda->work, cuda->faults);
+}
+
+bool tsr_held_takes_slots(const tsr_experts *experts, tsr_cuda_side side)
+{
+    const tsr_linear_kind *kind = side == TSR_CUDA_UP ? &experts->up : &experts->gate;
+
+    return side != TSR_CUDA_DOWN && kind->activation == TSR_ACTIVATION_FP8 &&
+           kind->format != TSR_WEIGHT_BF16 && tsr_cuda_padded(experts->hidden) <= HELD_COLUMNS &&
+           experts->top_k <= TSR_CUDA_LANES;
+}
+
+tsr_status tsr_held_slot_rows(tsr_cuda_device *cuda, const tsr_experts *experts, tsr_cuda_side side,
+                              const pair_args *pairs, const tsr_cuda_operand *to,
+                              cudaStream_t stream)
+{
+    const tsr_cuda_launch_shape at = {dim3(tsr_cuda_ceil(pairs->max_rows, TSR_CUDA_WARPS)),
+                                      TSR_CUDA_THREADS, 0, stream, 0};
+    const bool wide = tsr_cuda_padded(experts->hidden) > HELD_COLUMNS / 2;
+
+    return tsr_cuda_launch(
+        at, wide ? held_slots_kernel<HELD_FOURS> : held_slots_kernel<HELD_FOURS / 2>, experts->mlps,
+        side, *pairs, *to, (const int32_t *)cuda->work.pair_of, experts->hidden, cuda->faults);
 }
 
 bool tsr_held_enters(const tsr_linear *linear)

@@ -5,6 +5,7 @@
 #ifndef TSR_KERNELS_CUDA_ROWS_HELD_CUDA_CUH
 #define TSR_KERNELS_CUDA_ROWS_HELD_CUDA_CUH
 
+#include "kernels/cuda/pairs_cuda.cuh"
 #include "kernels/cuda/rows_cuda.cuh"
 
 /* Whether rows of so many columns, which come as `from` says, are. */
@@ -16,6 +17,13 @@ tsr_status tsr_held_rows(tsr_cuda_device *cuda, const tsr_linear *linear,
                          cudaStream_t stream);
 tsr_status tsr_held_pair_rows(tsr_cuda_device *cuda, const tsr_experts *experts, tsr_cuda_side side,
                               const tsr_cuda_source *from, const tsr_cuda_operand *to,
+                              cudaStream_t stream);
+
+/* Whether the rows of pairs are made from what arrived, row by row: of a side in FP8 whose experts have
+ * fixed scales. */
+bool tsr_held_takes_slots(const tsr_experts *experts, tsr_cuda_side side);
+tsr_status tsr_held_slot_rows(tsr_cuda_device *cuda, const tsr_experts *experts, tsr_cuda_side side,
+                              const pair_args *pairs, const tsr_cuda_operand *to,
                               cudaStream_t stream);
 
 /* Whether combined rows for such a linear are, and as tsr_cuda_enter. */

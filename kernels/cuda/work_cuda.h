@@ -53,6 +53,7 @@ typedef struct tsr_cuda_work {
     float *wide_up;      /* [max_tokens, max_intermediate] up, where gate is alone */
     int32_t *source;     /* [max_answers] row of each pair, by expert */
     int32_t *target;     /* [max_answers] answer of each pair */
+    int32_t *pair_of;    /* [max_rows, top_k] pair of each slot; -1: it has none */
     tsr_cuda_tile *tile; /* [max_tiles] */
     int32_t *tiles;      /* [1] */
     int32_t max_tiles;
