@@ -286,7 +286,9 @@ static void a_mask_that_is_not_there_is_a_fault(void **state)
             .allowed = VOCAB,
             .is_bent = true,
         };
+        tsr_sampled sampled;
         ASSERT_STATUS(TSR_OK, device->ops->sample(device, &a, stream));
+        sample_get(device, &sampled, a.sampled, sizeof(sampled)); /* so that it has run */
         ASSERT_STATUS(TSR_ERR_ARG, tsr_device_fault(device));
         sample_close(device);
     }
