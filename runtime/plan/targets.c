@@ -14,7 +14,7 @@
 
 /* What is alike for all of them. */
 #define GPU                                                                                        \
-    .reserve_bytes = 2 * GIB, .activation_bytes = TSR_CUDA_ACTIVATION_BYTES, .flights = 2,         \
+    .reserve_bytes = 3 * GIB / 2, .activation_bytes = TSR_CUDA_ACTIVATION_BYTES, .flights = 2,     \
     .plain_kv = TSR_KV_BF16, .max_num_seqs = 256, .max_batched_tokens = 8192,                      \
     .linear_bytes = tsr_cuda_linear_bytes, .work_bytes = tsr_cuda_workspace_bytes
 
