@@ -17,9 +17,10 @@
 
 enum {
     STREAM_SIDES = 2,
-    STREAM_BLOCK = 64,  /* columns */
-    STREAM_RING = 8192, /* bytes of codes of a ring */
-    STREAM_WARPS = 16,  /* most of a CTA */
+    STREAM_DOWN = STREAM_SIDES, /* behind gate and up: what comes next */
+    STREAM_BLOCK = 64,          /* columns */
+    STREAM_RING = 8192,         /* bytes of codes of a ring */
+    STREAM_WARPS = 16,          /* most of a CTA */
 };
 
 typedef struct stream_args {
@@ -34,11 +35,17 @@ typedef struct stream_args {
     int32_t slice_blocks; /* of a slice, but for the last */
     int32_t blocks;       /* of a row */
     int32_t rows_bytes;
+    /* Where CTAs go on to down (tiles_stream_cuda.cu). */
+    int32_t down_groups;
+    int32_t down_blocks;
+    int32_t down_tiles; /* of 16 rows */
+    bool skips;         /* where they have */
 } stream_args;
 
 /* What a CTA keeps beside operand rows, rings and sums. */
 typedef struct stream_memory {
-    tsr_linear linear[2][STREAM_SIDES]; /* [tile % 2]: of a tile of pairs and of the one after it */
+    /* [tile % 2]: of a tile of pairs and of the one after it */
+    tsr_linear linear[2][STREAM_SIDES + 1];
     float scale[PRODUCT_TOKENS];
     int32_t target[PRODUCT_TOKENS]; /* rows of y, of a tile of pairs */
     stage_peaks peaks;
@@ -106,6 +113,7 @@ typedef struct stream_warp {
     uint32_t ordered; /* blocks */
     uint32_t read;
     bool late;                /* an order came too late to be counted on */
+    bool narrows;             /* orders are of down */
     const tsr_linear *linear; /* of the sides */
     product_operand o;
     stream_item item;
@@ -167,9 +175,43 @@ static __device__ __forceinline__ void stream_advance(const stream_args &a, stre
     }
 }
 
+/* The same where a tile of pairs is all the CTA's: down comes behind gate and up. False: nothing does. */
+static __device__ __forceinline__ bool stream_advance_own(const stream_args &a, stream_warp *w)
+{
+    stream_item *i = &w->cursor.item;
+
+    i->group += a.teams;
+    if (!w->narrows && i->group >= a.groups) {
+        w->narrows = true;
+        i->group = w->share.team;
+    }
+    return !w->narrows || i->group < a.down_groups;
+}
+
+template <tsr_weight_format FORMAT>
+static __device__ __forceinline__ void stream_aim_own(const stream_args &a, stream_warp *w)
+{
+    stream_cursor *c = &w->cursor;
+    const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
+    const int32_t blocks = w->narrows ? a.down_blocks : a.blocks;
+
+#pragma unroll
+    for (int side = 0; side < STREAM_SIDES; side++) {
+        const tsr_linear &l = w->m->linear[c->item.index % 2][w->narrows ? STREAM_DOWN : side];
+        const int32_t tile =
+            w->narrows ? min(STREAM_SIDES * c->item.group + side, a.down_tiles - 1) : c->item.group;
+        const int64_t block = (int64_t)tile * blocks;
+        c->codes[side] = (const unsigned char *)l.weight + block * stream_codes(FORMAT) + lane * 16;
+        if (FORMAT == TSR_WEIGHT_NVFP4 && lane / 8 == side)
+            c->scales =
+                (const unsigned char *)l.scales + block * stream_scales(FORMAT) + lane % 8 * 16;
+    }
+    c->left = blocks;
+}
+
 /* The next blocks into the ring, if there are any whose linear is known. Slices are even, so that
  * only a row can end with fewer than go together. */
-template <tsr_weight_format FORMAT>
+template <tsr_weight_format FORMAT, bool OWNS>
 static __device__ __forceinline__ bool stream_order(const stream_args &a, stream_warp *w)
 {
     stream_cursor *c = &w->cursor;
@@ -180,10 +222,16 @@ static __device__ __forceinline__ bool stream_order(const stream_args &a, stream
     const int32_t scales = stream_together(FORMAT) * stream_scales(FORMAT);
 
     if (c->left <= 0) {
-        if (c->item.index > w->known || c->item.index * a.groups >= w->share.end)
-            return false;
-        stream_aim<FORMAT>(a, w);
-        stream_advance(a, w);
+        if constexpr (OWNS) {
+            if (!stream_advance_own(a, w))
+                return false;
+            stream_aim_own<FORMAT>(a, w);
+        } else {
+            if (c->item.index > w->known || c->item.index * a.groups >= w->share.end)
+                return false;
+            stream_aim<FORMAT>(a, w);
+            stream_advance(a, w);
+        }
     }
 #pragma unroll
     for (int side = 0; side < STREAM_SIDES; side++) {
@@ -205,10 +253,10 @@ static __device__ __forceinline__ bool stream_order(const stream_args &a, stream
 }
 
 /* As many blocks as the ring is to have on their way. What comes after it has begun is late. */
-template <tsr_weight_format FORMAT>
+template <tsr_weight_format FORMAT, bool OWNS>
 static __device__ __forceinline__ void stream_fill(const stream_args &a, stream_warp *w)
 {
-    while (w->ordered - w->read < stream_depth(FORMAT) - 1 && stream_order<FORMAT>(a, w)) {
+    while (w->ordered - w->read < stream_depth(FORMAT) - 1 && stream_order<FORMAT, OWNS>(a, w)) {
         copies_end();
         w->late = w->late || w->read > 0;
     }
@@ -217,7 +265,7 @@ static __device__ __forceinline__ void stream_fill(const stream_args &a, stream_
 }
 
 /* Until the next block is there; another is ordered into the place of the one before it. */
-template <tsr_weight_format FORMAT>
+template <tsr_weight_format FORMAT, bool OWNS>
 static __device__ __forceinline__ uint32_t stream_take(const stream_args &a, stream_warp *w)
 {
     const uint32_t at = w->ring + w->read % stream_depth(FORMAT) * stream_place(FORMAT);
@@ -228,7 +276,7 @@ static __device__ __forceinline__ uint32_t stream_take(const stream_args &a, str
         copies_wait<stream_depth(FORMAT) - 2>();
     __syncwarp();
     const bool behind = w->ordered - w->read < stream_depth(FORMAT) - 1;
-    if (stream_order<FORMAT>(a, w))
+    if (stream_order<FORMAT, OWNS>(a, w))
         w->late = w->late || behind;
     copies_end();
     w->read++;
@@ -286,7 +334,7 @@ stream_join(const stream_args &a, const stream_warp *w, int32_t group,
 }
 
 /* One slice out of the ring. */
-template <tsr_weight_format FORMAT, int SPANS, bool SCALED>
+template <tsr_weight_format FORMAT, int SPANS, bool SCALED, bool OWNS>
 static __device__ __forceinline__ void
 stream_slice(const stream_args &a, stream_warp *w, int32_t slice, float sum[STREAM_SIDES][SPANS][4])
 {
@@ -301,7 +349,7 @@ stream_slice(const stream_args &a, stream_warp *w, int32_t slice, float sum[STRE
     for (int i = 0; i < STREAM_SIDES * SPANS * 4; i++)
         sum[i / (SPANS * 4)][i / 4 % SPANS][i % 4] = 0.0F;
     for (int32_t i = 0; i < blocks; i += together) {
-        uint32_t codes = stream_take<FORMAT>(a, w);
+        uint32_t codes = stream_take<FORMAT, OWNS>(a, w);
         uint32_t scales = codes + STREAM_SIDES * together * stream_codes(FORMAT);
         const int32_t end = min(blocks - i, together);
 #pragma unroll 1

@@ -53,6 +53,13 @@ tsr_status tsr_cuda_prepare_tiles(void);
 tsr_status tsr_cuda_stream_tiles(tsr_cuda_device *cuda, const tsr_cuda_tiles *t,
                                  cudaStream_t stream);
 int32_t tsr_cuda_streams_together(const tsr_gemm_card *card, int32_t in);
+
+/* Both, where there may be about as many tiles of pairs as processors: then a CTA goes on to its tile's
+ * down. Whether there are kernels for it, and experts enough here. */
+bool tsr_cuda_streams_both(const tsr_cuda_device *cuda, const tsr_cuda_tiles *wide,
+                           const tsr_cuda_tiles *down, int32_t experts);
+tsr_status tsr_cuda_stream_both(tsr_cuda_device *cuda, const tsr_cuda_tiles *wide,
+                                const tsr_cuda_tiles *down, cudaStream_t stream);
 tsr_status tsr_cuda_prepare_streams(const tsr_gemm_card *card);
 
 /* The same where pairs are few and not sorted, of linears that are taken. */

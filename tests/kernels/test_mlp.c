@@ -277,6 +277,144 @@ static void each_answer_is_its_experts_mlp_of_its_row(void **state)
         check_experts(&r, kind, true);
 }
 
+/* As many experts as a GPU has processors, or nearly: then a CTA may go on from gate and up to down. */
+enum { DOZENS = 120, WIDE = 528, DEEP = 144, CHOSEN = 8, MOST_ROWS = 100, MLPS = 3 };
+
+typedef struct dozens_input {
+    float x[MOST_ROWS * WIDE];
+    int32_t id[MOST_ROWS * CHOSEN];
+    int32_t answer_of[MOST_ROWS * CHOSEN];
+    int32_t rows;
+} dozens_input;
+
+/* All experts have some rows, and the first has more than there is room for in one tile. */
+static void fill_dozens(sample_random *r, dozens_input *in, int32_t rows)
+{
+    in->rows = rows;
+    sample_floats(r, in->x, (size_t)rows * WIDE, 1.0F);
+    for (int32_t i = 0; i < rows * CHOSEN; i++) {
+        in->id[i] = i < 20 * CHOSEN && i % CHOSEN == CHOSEN - 1 ? 0 : i % DOZENS;
+        in->answer_of[i] = i;
+    }
+}
+
+static void load_dozens(tsr_device *device, const sample_mlp *mlps, const sample_linear *gate,
+                        tsr_mlp loaded[MLPS], tsr_experts *ret_experts)
+{
+    static const int32_t tags[DOZENS] = {0};
+    tsr_mlp all[DOZENS];
+    int32_t local[DOZENS];
+    const tsr_linear router = sample_load(device, gate);
+
+    for (int e = 0; e < MLPS; e++)
+        loaded[e] = sample_mlp_load(device, &mlps[e]);
+    for (int32_t e = 0; e < DOZENS; e++) {
+        all[e] = loaded[e % MLPS];
+        local[e] = e;
+    }
+    const tsr_experts_source source = {
+        .router = {.gate = &router, .top_k = CHOSEN},
+        .mlps = all,
+        .local_of = local,
+        .tag_of = tags,
+        .experts = DOZENS,
+        .local = DOZENS,
+        .hidden = WIDE,
+    };
+    ASSERT_STATUS(TSR_OK, sample_experts_make(device, &source, ret_experts));
+}
+
+static void *pack_dozens(tsr_device *device, const dozens_input *in, size_t row_bytes)
+{
+    static const int32_t tags[DOZENS] = {0};
+    const tsr_pack_args a = {
+        .rows = sample_room(device, (size_t)in->rows * row_bytes),
+        .tag = sample_room(device, sizeof(in->id)),
+        .x = sample_rows(device, in->x, (size_t)in->rows * WIDE),
+        .expert = sample_put(device, in->id, sizeof(in->id)),
+        .tag_of = sample_put(device, tags, sizeof(tags)),
+        .row_bytes = row_bytes,
+        .tokens = in->rows,
+        .hidden = WIDE,
+        .top_k = CHOSEN,
+    };
+
+    ASSERT_STATUS(TSR_OK, device->ops->pack(device, &a, stream));
+    return a.rows;
+}
+
+/* Each answer has the bits of the expert's MLP over that row alone. */
+static void check_dozens(tsr_device *device, const dozens_input *in, const sample_mlp *mlps,
+                         const sample_linear *gate)
+{
+    static float answers[MOST_ROWS * CHOSEN * WIDE];
+    const size_t count = (size_t)in->rows * CHOSEN;
+    tsr_mlp loaded[MLPS];
+    tsr_experts experts;
+
+    load_dozens(device, mlps, gate, loaded, &experts);
+    const tsr_experts_block b = {
+        .answers = sample_row_room(device, count * WIDE),
+        .rows = pack_dozens(device, in, experts.row_bytes),
+        .row_count = sample_put(device, &in->rows, sizeof(in->rows)),
+        .answer_of = sample_put(device, in->answer_of, sizeof(in->answer_of)),
+        .experts = &experts,
+        .most_rows = in->rows,
+    };
+    ASSERT_STATUS(TSR_OK, tsr_block_experts(device, &b, stream));
+    ASSERT_STATUS(TSR_OK, tsr_device_fault(device));
+    sample_get_rows(device, answers, b.answers, count * WIDE);
+    for (size_t i = 0; i < count; i += 7) {
+        float alone[WIDE];
+        run_wide(device, &loaded[in->id[i] % MLPS], in->x + i / CHOSEN * WIDE, alone, 1, WIDE);
+        assert_memory_equal(alone, answers + i * WIDE, sizeof(alone));
+    }
+}
+
+static void an_expert_for_each_processor_changes_no_bit(void **state)
+{
+    static const sample_kind kinds[] = {{TSR_WEIGHT_NVFP4, TSR_ACTIVATION_NONE, false, false},
+                                        {TSR_WEIGHT_FP8, TSR_ACTIVATION_FP8, false, false}};
+    static dozens_input in;
+    static const sample_kind gate_kind = {TSR_WEIGHT_F32, TSR_ACTIVATION_NONE, false, false};
+    const tsr_work_shape shape = {
+        .max_tokens = MOST_ROWS,
+        .max_rows = MOST_ROWS,
+        .max_answers = MOST_ROWS * CHOSEN,
+        .max_in = WIDE,
+        .max_intermediate = DEEP,
+        .max_experts = DOZENS,
+        .max_logit_rows = 1,
+        .hidden = WIDE,
+        .top_k = CHOSEN,
+    };
+    sample_random r = {5};
+
+    (void)state;
+    for (int n = 0; n < 2 * SAMPLE_DEVICES; n++) {
+        const sample_kind kind = kinds[n % 2];
+        sample_linear *gate = sample_linear_new(&r, gate_kind, DOZENS, WIDE);
+        sample_mlp mlps[MLPS];
+        for (int e = 0; e < MLPS; e++) {
+            mlps[e].gate = sample_linear_new(&r, kind, DEEP, WIDE);
+            mlps[e].up = sample_linear_new(&r, kind, DEEP, WIDE);
+            mlps[e].up->source.input_scale = mlps[e].gate->source.input_scale;
+            mlps[e].down = sample_linear_new(&r, kind, WIDE, DEEP);
+        }
+        for (int32_t rows = 64; rows <= MOST_ROWS; rows += MOST_ROWS - 64) {
+            tsr_device *device = sample_device(n / 2, &shape);
+            if (device == NULL)
+                continue;
+            fill_dozens(&r, &in, rows);
+            check_dozens(device, &in, mlps, gate);
+            sample_close(device);
+        }
+        for (int e = 0; e < MLPS; e++)
+            sample_mlp_free(&mlps[e]);
+        sample_linear_free(gate);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -284,6 +422,7 @@ int main(void)
         cmocka_unit_test(wide_rows_are_alike_everywhere_and_alone),
         cmocka_unit_test(more_rows_than_a_chunk_are_taken_in_turn),
         cmocka_unit_test(each_answer_is_its_experts_mlp_of_its_row),
+        cmocka_unit_test(an_expert_for_each_processor_changes_no_bit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
