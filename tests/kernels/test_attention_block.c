@@ -117,19 +117,26 @@ static void load_layer(tsr_device *device, const layer_data *d, loaded_layer *re
 
 enum { SLOTS = 3 };
 
-/* The block behind a combine of the same rows, with or without being entered by it: all of them, or
- * fewer of the first sequence. */
-static void run_behind_combine(tsr_device *device, const layer_data *d, const float *answers,
-                               const float *weight, int32_t tokens, bool is_entered, float *x)
+/* What a combine in front of the block adds up. */
+typedef struct combined {
+    float answers[T * SLOTS * H];
+    float weight[T * SLOTS];
+    int32_t tokens; /* all, or fewer of the first sequence */
+} combined;
+
+/* The block behind a combine of the same rows, with or without being entered by it. */
+static void run_behind_combine(tsr_device *device, const layer_data *d, const combined *c,
+                               bool is_entered, float *x)
 {
+    const int32_t tokens = c->tokens;
     const tsr_attention_sequence first = {.rows = tokens};
     loaded_layer l;
 
     load_layer(device, d, &l);
     tsr_combine_block combine = {
         .x = l.block.x,
-        .answers = sample_rows(device, answers, (size_t)T * SLOTS * H),
-        .weight = sample_put(device, weight, sizeof(float) * T * SLOTS),
+        .answers = sample_rows(device, c->answers, (size_t)T * SLOTS * H),
+        .weight = sample_put(device, c->weight, sizeof(c->weight)),
         .tokens = tokens,
         .hidden = H,
         .top_k = SLOTS,
@@ -377,21 +384,21 @@ static void a_block_that_is_entered_has_the_bits_of_one_that_is_not(void **state
     };
     static const int32_t tokens[] = {1, 2, 3, T};
     enum { KINDS = sizeof(kinds) / sizeof(kinds[0]), COUNTS = sizeof(tokens) / sizeof(tokens[0]) };
-    static float answers[T * SLOTS * H];
-    float weight[T * SLOTS];
+    static combined c;
     sample_random r = {4};
 
     (void)state;
-    sample_floats(&r, answers, (size_t)T * SLOTS * H, 1.0F);
-    sample_floats(&r, weight, (size_t)T * SLOTS, 1.0F);
+    sample_floats(&r, c.answers, (size_t)T * SLOTS * H, 1.0F);
+    sample_floats(&r, c.weight, (size_t)T * SLOTS, 1.0F);
     for (int n = 0; n < KINDS * SAMPLE_DEVICES; n++) {
         layer_data d = new_layer(&r, kinds[n % KINDS], TSR_KV_BF16);
         tsr_device *device = sample_device(n / KINDS, &sample_shape);
         float x[2][T * H];
         for (int i = 0; device != NULL && i < COUNTS; i++) {
             const size_t bytes = sizeof(float) * (size_t)tokens[i] * H;
-            run_behind_combine(device, &d, answers, weight, tokens[i], false, x[0]);
-            run_behind_combine(device, &d, answers, weight, tokens[i], true, x[1]);
+            c.tokens = tokens[i];
+            run_behind_combine(device, &d, &c, false, x[0]);
+            run_behind_combine(device, &d, &c, true, x[1]);
             assert_memory_equal(x[0], x[1], bytes);
             assert_memory_not_equal(d.x, x[0], bytes);
         }
