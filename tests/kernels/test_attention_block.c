@@ -151,8 +151,8 @@ static void run_behind_combine(tsr_device *device, const layer_data *d, const co
     l.block.is_entered = is_entered;
     ASSERT_STATUS(TSR_OK, tsr_block_combine(device, &combine, stream));
     ASSERT_STATUS(TSR_OK, tsr_block_attention(device, &l.block, stream));
-    ASSERT_STATUS(TSR_OK, tsr_device_fault(device));
     sample_get_rows(device, x, l.block.x, (size_t)tokens * H);
+    ASSERT_STATUS(TSR_OK, tsr_device_fault(device));
 }
 
 static void run_block(tsr_device *device, const layer_data *d, float *x)
@@ -161,8 +161,8 @@ static void run_block(tsr_device *device, const layer_data *d, float *x)
 
     load_layer(device, d, &l);
     ASSERT_STATUS(TSR_OK, tsr_block_attention(device, &l.block, stream));
-    ASSERT_STATUS(TSR_OK, tsr_device_fault(device));
     sample_get_rows(device, x, l.block.x, (size_t)T * H);
+    ASSERT_STATUS(TSR_OK, tsr_device_fault(device));
 }
 
 static void linear_by_definition(const sample_linear *l, const bounded *x, bounded *y)

@@ -362,8 +362,8 @@ static void check_dozens(tsr_device *device, const dozens_input *in, const sampl
         .most_rows = in->rows,
     };
     ASSERT_STATUS(TSR_OK, tsr_block_experts(device, &b, stream));
-    ASSERT_STATUS(TSR_OK, tsr_device_fault(device));
     sample_get_rows(device, answers, b.answers, count * WIDE);
+    ASSERT_STATUS(TSR_OK, tsr_device_fault(device));
     for (size_t i = 0; i < count; i += 7) {
         float alone[WIDE];
         run_wide(device, &loaded[in->id[i] % MLPS], in->x + i / CHOSEN * WIDE, alone, 1, WIDE);

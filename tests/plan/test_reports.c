@@ -177,6 +177,7 @@ static void the_path_report_says_what_is_not_as_declared(void **state)
     assert_holds(&p, "FP8 experts: as declared, activations FP8 by the stored input_scale; layer "
                      "2\n");
     assert_holds(&p, "BF16 experts: not quantized; layer 3\n");
+    assert_holds(&p, "BF16 embedding, router, head: not quantized\n");
     free(p.text);
 
     request = request_for("cpu", 2, UINT64_C(1) << 30);

@@ -191,6 +191,17 @@ static void input_scales_belong_to_inputs(void **state)
     assert_true(q != number_of("model.layers.1.self_attn.o_proj.input_scale"));
 }
 
+static void a_quantized_head_is_named_apart(void **state)
+{
+    (void)state;
+    make("--shape tiny-qwen3 --precision experts=nvfp4,head=fp8", scratch_path("made"));
+    assert_int_equal(
+        run_command_line("%s plan %s --ranks 1 --target h200", TSR_PROGRAM, scratch_path("made")),
+        0);
+    assert_said("out", "FP8 head: as declared, activations FP8 by the stored input_scale\n");
+    assert_said("out", "BF16 embedding, router: not quantized\n");
+}
+
 static void what_cannot_be_made_is_refused_in_a_line(void **state)
 {
     static const struct {
@@ -228,6 +239,7 @@ int main(void)
         cmocka_unit_test(layers_and_vocabulary_are_cut),
         cmocka_unit_test(a_seed_decides_every_byte),
         cmocka_unit_test(input_scales_belong_to_inputs),
+        cmocka_unit_test(a_quantized_head_is_named_apart),
         cmocka_unit_test(what_cannot_be_made_is_refused_in_a_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
