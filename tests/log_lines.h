@@ -41,4 +41,14 @@ static inline bool log_lines_say(const log_lines *lines, const char *what)
     return strstr(lines->text, what) != NULL;
 }
 
+/* How many times. */
+static inline int log_lines_count(const log_lines *lines, const char *what)
+{
+    int count = 0;
+
+    for (const char *at = strstr(lines->text, what); at != NULL; at = strstr(at + 1, what))
+        count++;
+    return count;
+}
+
 #endif

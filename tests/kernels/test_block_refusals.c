@@ -457,15 +457,6 @@ static const struct {
 };
 enum { FAULTS = sizeof(faults) / sizeof(faults[0]) };
 
-static int times_said(const char *what)
-{
-    int count = 0;
-
-    for (const char *at = strstr(lines.text, what); at != NULL; at = strstr(at + 1, what))
-        count++;
-    return count;
-}
-
 /* The block that finds it writes nothing, and no block after it. */
 static void a_fault_stays_is_told_once_and_stops_every_block(void **state)
 {
@@ -482,7 +473,7 @@ static void a_fault_stays_is_told_once_and_stops_every_block(void **state)
         assert_int_equal(0, lines.used);
         for (int n = 0; n < 3; n++)
             ASSERT_STATUS(TSR_ERR_ARG, tsr_device_fault(m.device));
-        if (times_said(faults[i].line) != 1)
+        if (log_lines_count(&lines, faults[i].line) != 1)
             fail_msg("not said once: %s\n%s", faults[i].line, lines.text);
         run_all(&m, T);
         get_written(&m, &after);
@@ -503,8 +494,8 @@ static void the_first_fault_is_the_one_that_is_told(void **state)
     embed_no_id(&m);
     get_written(&m, &after); /* so that both have run */
     ASSERT_STATUS(TSR_ERR_ARG, tsr_device_fault(m.device));
-    assert_int_equal(1, times_said("experts: row 1, slot 1"));
-    assert_int_equal(0, times_said("embed"));
+    assert_int_equal(1, log_lines_count(&lines, "experts: row 1, slot 1"));
+    assert_int_equal(0, log_lines_count(&lines, "embed"));
     sample_close(m.device);
 }
 
