@@ -10,19 +10,17 @@
 #include "comm/exchange_ops.h"
 #include "comm/exchange_self.h"
 #include "runtime/base/log.h"
-#include "runtime/base/sizes.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 
 enum { CALL_BYTES = 48 };
 
-uint64_t tsr_exchange_bytes(const tsr_exchange_shape *shape, int32_t ranks)
+uint64_t tsr_exchange_bytes(const tsr_exchange_shape *shape, int32_t ranks, bool on_gpus)
 {
     if (ranks == 1)
         return tsr_exchange_self_bytes(shape);
-    return tsr_larger_size(tsr_host_exchange_bytes(shape, ranks),
-                           tsr_exchange_nccl_bytes(shape, ranks));
+    return on_gpus ? tsr_exchange_nccl_bytes(shape, ranks) : tsr_host_exchange_bytes(shape, ranks);
 }
 
 void tsr_exchange_use_memory(tsr_comm *comm, const tsr_exchange_memory *memory)

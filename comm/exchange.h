@@ -49,14 +49,19 @@ typedef struct tsr_exchange_buffers {
     int32_t *send_ranks;          /* [max_tokens, slots] the rank of each slot, -1: none */
     const void *arrived_rows;     /* [arrived_capacity, row_bytes] */
     const int32_t *arrived_count; /* [1] */
-    const int32_t *answer_of;     /* [arrived_capacity, slots] index into answers, each at most
+    const int32_t *answer_of;     /* [arrived_capacity, slots] the number of an answer, each at most
                                      once; -1: not this rank's slot */
-    const int32_t *answer_count;  /* [1] every index is below it */
-    void *answers;                /* [answer_capacity, return_row_bytes] written before return */
-    const void *returned_rows;    /* [max_tokens, slots, return_row_bytes] read after return; rows
+    const int32_t *answer_count;  /* [1] every number is below it; NULL where there are parts */
+    void *answers;                /* [answer_capacity, return_row_bytes] by number, written before
+                                     return; NULL where there are parts */
+    void *const *answer_parts;    /* NULL, or [size] instead of answers: number n is row
+                                     n % 2^answer_part_bits of part n >> answer_part_bits, which is
+                                     where it returns to, maybe on another GPU */
+    int32_t answer_part_bits;
+    const void *returned_rows; /* [max_tokens, slots, return_row_bytes] read after return; rows
                                      of slots that name no rank are undefined */
-    int32_t arrived_capacity;     /* max_arrivals */
-    int32_t answer_capacity;      /* max_arrivals * slots */
+    int32_t arrived_capacity;  /* max_arrivals */
+    int32_t answer_capacity;   /* max_arrivals * slots */
 } tsr_exchange_buffers;
 
 /* Memory that a device computes in, where that is not the host's. `context` goes into every call;
@@ -82,9 +87,8 @@ void tsr_exchange_use_memory(tsr_comm *comm, const tsr_exchange_memory *memory);
 /* Whether several ranks may have their rows on GPUs: this build has NCCL, and so has this machine. */
 bool tsr_exchange_reaches_cards(void);
 
-/* Bytes that an exchange of this shape takes on each of so many ranks, with the exchange that takes
- * most; the plan counts with it. */
-uint64_t tsr_exchange_bytes(const tsr_exchange_shape *shape, int32_t ranks);
+/* Bytes that an exchange of this shape takes on each of so many ranks; the plan counts with it. */
+uint64_t tsr_exchange_bytes(const tsr_exchange_shape *shape, int32_t ranks, bool on_gpus);
 
 /*
  * Collective. Allocates and registers every buffer: `self` in a group of one, `nccl` between GPUs,
@@ -124,7 +128,8 @@ TSR_MUST_USE tsr_status tsr_exchange_begin(tsr_exchange *exchange, uint64_t step
 TSR_MUST_USE tsr_status tsr_exchange_dispatch(tsr_exchange *exchange, int32_t tokens,
                                               tsr_stream stream);
 
-/* Collective, after a dispatch. Starts sending every answer row back. Errors as above. */
+/* Collective, after a dispatch, when all answers have been written: starts sending them back, where
+ * they are not there yet. Errors as above. */
 TSR_MUST_USE tsr_status tsr_exchange_return(tsr_exchange *exchange, tsr_stream stream);
 
 /*
@@ -169,6 +174,13 @@ TSR_MUST_USE tsr_status tsr_exchange_copy_plainly(tsr_exchange *exchange, int32_
  */
 TSR_MUST_USE tsr_status tsr_exchange_bare_packets(tsr_exchange *exchange, int32_t tokens,
                                                   int32_t ctas, tsr_stream stream);
+
+/*
+ * For measuring: every arrived row as the answer to each of its slots, as far as an answer is long,
+ * stored as who computes answers would. TSR_ERR_ARG where the exchange is not nccl's, or answers are
+ * longer than rows.
+ */
+TSR_MUST_USE tsr_status tsr_exchange_echo(tsr_exchange *exchange, tsr_stream stream);
 
 /* Most CTAs of a peer there. */
 enum { TSR_EXCHANGE_BARE_CTAS = 16 };

@@ -105,7 +105,7 @@ static tsr_status nccl_dispatch(tsr_exchange *exchange, tsr_stream stream)
 
 static tsr_status nccl_return(tsr_exchange *exchange, tsr_stream stream)
 {
-    return tsr_nccl_return(&nccl_of(exchange)->work, exchange->tokens, stream);
+    return tsr_nccl_return(&nccl_of(exchange)->work, stream);
 }
 
 /* A return has waited by itself. */
@@ -274,6 +274,15 @@ tsr_status tsr_exchange_bare_packets(tsr_exchange *exchange, int32_t tokens, int
     return tsr_nccl_bare_packets(w, tokens, ctas, stream);
 }
 
+tsr_status tsr_exchange_echo(tsr_exchange *exchange, tsr_stream stream)
+{
+    const tsr_nccl_work *w = &nccl_of(exchange)->work;
+
+    if (exchange->ops != &nccl_ops || w->return_row_bytes > w->row_bytes)
+        return TSR_ERR_ARG;
+    return tsr_nccl_echo(w, stream);
+}
+
 static tsr_status read_card(const nccl_exchange *x, tsr_nccl_card *ret_card)
 {
     struct cudaDeviceProp properties;
@@ -341,9 +350,9 @@ static void lay_out(nccl_exchange *x)
         .send_ranks = (int32_t *)(void *)(block + at->send_ranks),
         .arrived_rows = window + at->arrived_rows,
         .arrived_count = (int32_t *)(void *)(block + at->arrived_count),
-        .answer_of = (int32_t *)(void *)(block + at->answer_of),
-        .answer_count = (int32_t *)(void *)(block + at->answer_count),
-        .answers = block + at->answers,
+        .answer_of = (int32_t *)(void *)(window + at->answer_of),
+        .answer_parts = (void **)(void *)(block + at->parts),
+        .answer_part_bits = TSR_NCCL_PART_BITS,
         .returned_rows = window + at->returned_rows,
         .arrived_capacity = shape->max_arrivals,
         .answer_capacity = shape->max_arrivals * shape->slots,
@@ -387,11 +396,13 @@ static tsr_status open_parts(nccl_exchange *x)
 tsr_status tsr_exchange_nccl_open(tsr_comm *comm, const tsr_exchange_shape *shape,
                                   tsr_exchange **ret_exchange)
 {
-    if (shape->max_tokens > TSR_NCCL_ROWS || comm->size > TSR_NCCL_MOST_RANKS) {
+    if ((int64_t)shape->max_tokens * shape->slots > TSR_NCCL_PART_ROWS ||
+        comm->size > TSR_NCCL_MOST_RANKS) {
         tsr_log(TSR_LOG_ERROR,
-                "exchange: %" PRId32 " rows of each of %" PRId32
-                " ranks; between GPUs at most %d rows and %d ranks",
-                shape->max_tokens, comm->size, (int)TSR_NCCL_ROWS, (int)TSR_NCCL_MOST_RANKS);
+                "exchange: %" PRId32 " rows with %" PRId32 " slots of each of %" PRId32
+                " ranks; between GPUs at most %d slots of a rank and %d ranks",
+                shape->max_tokens, shape->slots, comm->size, (int)TSR_NCCL_PART_ROWS,
+                (int)TSR_NCCL_MOST_RANKS);
         return TSR_ERR_ARG;
     }
     nccl_exchange *x = calloc(1, sizeof(*x));

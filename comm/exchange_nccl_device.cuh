@@ -134,8 +134,7 @@ static __device__ __forceinline__ void move_on(const tsr_nccl_work &w, const tsr
 /* Rows that a notice tells of. */
 static __device__ __forceinline__ int32_t rows_told(int32_t told)
 {
-    const int32_t rows = told & TSR_NCCL_ROWS;
-    return (told & TSR_NCCL_ROWS_PACKED) != 0 ? rows >> TSR_NCCL_ANSWER_BITS : rows;
+    return told & TSR_NCCL_ROWS;
 }
 
 /* False when there is no point in waiting. */

@@ -1,11 +1,11 @@
 /*
  * One-sided exchange: ranks store straight into each other's windows; exchange_nccl_kernels.h draws
- * it. Rows go as they are (exchange_nccl_send.cuh), few of them as packets (exchange_nccl_packets.cuh).
+ * it. A target's rows are listed by whole CTAs, copied by warps in pieces of 2 KiB, and announced
+ * by the last CTA that is through with them; few rows go as packets instead.
  */
 #include "comm/exchange_nccl_arrive.cuh"
 #include "comm/exchange_nccl_device.cuh"
 #include "comm/exchange_nccl_packets.cuh"
-#include "comm/exchange_nccl_send.cuh"
 
 extern "C" {
 #include "comm/nccl_cuda.h"
@@ -16,13 +16,24 @@ extern "C" {
 
 enum {
     MOST_CTAS = 128, /* that send rows as they are */
-    ARRIVE_CTAS = 128,
+    ARRIVE_CTAS = 16,
     FEWEST_CTAS = 16, /* of packets: others may send more than this rank */
     PACKET_CTAS = 128,
-    RETURN_CTAS = 128,   /* others may want more answers than this rank */
-    SHARED_CTAS = 16,    /* of anything where ranks share a GPU, on which all wait at once */
-    BYTES_OF_CTA = 16384 /* what one CTA of a target is worth */
+    SHARED_CTAS = 16,     /* of anything where ranks share a GPU, on which all wait at once */
+    BYTES_OF_CTA = 16384, /* what one CTA of a target is worth */
+    LISTED = 4            /* rows that a thread lists at once */
 };
+
+static __device__ __forceinline__ bool names(const tsr_nccl_work &w, int32_t row, int32_t target)
+{
+    const int32_t *ranks = ints(w, w.at.send_ranks) + (int64_t)row * w.slots;
+    bool found = false;
+
+#pragma unroll 8
+    for (int32_t k = 0; k < w.slots; k++)
+        found |= ranks[k] == target;
+    return found;
+}
 
 /* By one CTA for all: a slot that names a rank that is none is a fault. */
 static __device__ __noinline__ void check_ranks(const tsr_nccl_work &w, uint64_t step,
@@ -41,6 +52,157 @@ static __device__ __noinline__ void check_ranks(const tsr_nccl_work &w, uint64_t
         fault.slot = (int32_t)(i % w.slots);
         leave_fault(w, step, stage, fault);
     }
+}
+
+/* The rows that go to the target, in order. Returns how many; the list is the CTA's to read. */
+static __device__ int32_t list_rows(const tsr_nccl_work &w, int32_t tokens, int32_t target,
+                                    int32_t *list)
+{
+    int32_t count = 0;
+
+    for (int32_t begin = (int32_t)threadIdx.x; begin - (int32_t)threadIdx.x < tokens;
+         begin += (int32_t)blockDim.x * LISTED) {
+        bool goes[LISTED]; /* read at once */
+#pragma unroll
+        for (int i = 0; i < LISTED; i++) {
+            const int32_t row = begin + i * (int32_t)blockDim.x;
+            goes[i] = row < tokens && names(w, row, target);
+        }
+#pragma unroll
+        for (int i = 0; i < LISTED; i++) {
+            const int32_t at = place_in_cta(goes[i] ? 1 : 0, &count);
+            if (goes[i])
+                list[at] = begin + i * (int32_t)blockDim.x;
+        }
+    }
+    __syncthreads();
+    return count;
+}
+
+/* By a warp: tells everybody what goes to the target, and in which forms. */
+static __device__ void announce(const tsr_nccl_work &w, const tsr_nccl_state &now, int32_t target,
+                                int32_t told)
+{
+    tsr_nccl_notice n;
+
+    n.epoch = now.epoch;
+    n.told = told;
+    n.step = (uint32_t)now.step;
+    n.stage = now.stage;
+#pragma unroll 1
+    for (int32_t r = lane_of_warp(); r < w.ranks; r += TSR_NCCL_LANES)
+        post(w.peer[r] + notice_at(w, n.epoch, w.rank, target), n);
+}
+
+/* What everybody sends to one target, as this rank needs it. */
+typedef struct column {
+    unsigned long long total;
+    int32_t first; /* of this rank's rows among the target's */
+    int32_t mine;
+} column;
+
+/* Whom a CTA sends rows to: targets one after another, by turns, in whose order lists and columns
+ * stand. */
+typedef struct sending {
+    int32_t first;
+    int32_t targets;
+    int32_t apart; /* entries from one list to the next */
+    const int32_t *list;
+    column *columns;
+} sending;
+
+/* Waits for everybody's notices about the targets. False: for nothing. */
+static __device__ bool read_columns(const tsr_nccl_work &w, uint32_t epoch, const sending &to)
+{
+    bool come = true;
+
+    for (int32_t t = (int32_t)threadIdx.x; t < to.targets; t += (int32_t)blockDim.x)
+        to.columns[t] = {};
+    __syncthreads();
+    for (int32_t i = (int32_t)threadIdx.x; i < to.targets * w.ranks; i += (int32_t)blockDim.x) {
+        const int32_t t = i / w.ranks;
+        const int32_t s = i - t * w.ranks;
+        tsr_nccl_notice n = {};
+        come = await(w, w.window + notice_at(w, epoch, s, to.first + t), epoch, &n) && come;
+        const int32_t rows = rows_told(n.told);
+        (void)atomicAdd(&to.columns[t].total, (unsigned long long)rows);
+        if (s < w.rank)
+            (void)atomicAdd(&to.columns[t].first, rows);
+        if (s == w.rank)
+            to.columns[t].mine = rows;
+    }
+    return __syncthreads_and(come) != 0;
+}
+
+/* Where the answers to a row go that arrives at `at`: those that the target is asked for. */
+static __device__ __forceinline__ void copy_places(const tsr_nccl_work &w, int32_t target,
+                                                   int64_t at, int32_t row)
+{
+    const int32_t *ranks = ints(w, w.at.send_ranks) + (int64_t)row * w.slots;
+    int32_t *to = (int32_t *)(w.peer[target] + w.at.answer_of) + at * w.slots;
+    const int32_t first = w.rank << TSR_NCCL_PART_BITS | row * w.slots;
+
+    for (int32_t k = lane_of_warp(); k < w.slots; k += TSR_NCCL_LANES)
+        to[k] = ranks[k] == target ? first + k : -1;
+}
+
+/* Most rows that go to one target that has room; of others it is seen there. */
+static __device__ int32_t most_rows(const tsr_nccl_work &w, const sending &to)
+{
+    int32_t most = 0;
+
+    for (int32_t t = 0; t < to.targets; t++) {
+        if (to.columns[t].total <= (unsigned long long)w.max_arrivals)
+            most = max(most, to.columns[t].mine);
+    }
+    return most;
+}
+
+/* To each target by turns, and each rank begins with itself: otherwise all ranks would store to the
+ * first, then all to the next. */
+static __device__ void copy_rows(const tsr_nccl_work &w, const sending &to)
+{
+    const int64_t pieces = pieces_of(w.row_bytes);
+    const int64_t warps = (int64_t)gridDim.x * TSR_NCCL_WARPS;
+    const int64_t turns = (int64_t)most_rows(w, to) * to.targets;
+
+    for (int64_t n = (int64_t)blockIdx.x * TSR_NCCL_WARPS + threadIdx.x / TSR_NCCL_LANES;
+         n < turns * pieces; n += warps) {
+        const int64_t turn = n / pieces;
+        const int64_t i = turn / to.targets;
+        const int32_t t = (int32_t)((turn + w.rank) % to.targets);
+        const column &c = to.columns[t];
+        if (i >= c.mine || c.total > (unsigned long long)w.max_arrivals)
+            continue;
+        const int32_t row = to.list[(int64_t)t * to.apart + i];
+        const int64_t at = c.first + i;
+        unsigned char *window = w.peer[to.first + t];
+        copy_piece(window + w.at.arrived_rows + (uint64_t)at * w.row_bytes,
+                   w.block + w.at.send_rows + (uint64_t)row * w.row_bytes, w.row_bytes, pieces,
+                   n - turn * pieces);
+        if (n == turn * pieces)
+            copy_places(w, to.first + t, at, row);
+    }
+}
+
+static __device__ void say_sent(const tsr_nccl_work &w, uint32_t epoch, const sending &to)
+{
+    for (int32_t t = (int32_t)threadIdx.x; t < to.targets; t += (int32_t)blockDim.x) {
+        tsr_nccl_notice n = {};
+        n.epoch = epoch;
+        post(w.peer[to.first + t] + w.at.sent + (uint64_t)w.rank * sizeof(n), n);
+    }
+}
+
+/* Copies the listed rows, and says so when all CTAs of the targets are through. Rows that a target
+ * has no room for stay here: it sees that itself. */
+static __device__ void send(const tsr_nccl_work &w, uint32_t epoch, const sending &to)
+{
+    if (!read_columns(w, epoch, to))
+        return;
+    copy_rows(w, to);
+    if (is_last((uint32_t *)(w.block + w.at.done) + to.first))
+        say_sent(w, epoch, to);
 }
 
 /* Which slots of a row name the target; whether one names a rank that is none. */
@@ -66,25 +228,21 @@ static __device__ __forceinline__ void list_few(const tsr_nccl_work &w, int32_t 
     const int32_t lane = lane_of_warp();
     bool wrong = false;
     int32_t rows = 0;
-    int32_t answers = 0;
 
 #pragma unroll 1
     for (int32_t first = 0; first < tokens; first += TSR_NCCL_LANES) {
         const int32_t row = first + lane;
         const uint32_t slots = row < tokens ? slots_of(w, row, (int32_t)blockIdx.y, &wrong) : 0;
         const unsigned going = __ballot_sync(TSR_NCCL_ALL_LANES, slots != 0);
-        const int32_t sum = sum_to_lane(__popc(slots));
         if (row < tokens) {
             few->slots[row] = slots;
             few->place[row] = rows + __popc(going & ((1U << lane) - 1));
-            few->answer[row] = answers + sum - __popc(slots);
         }
         rows += __popc(going);
-        answers += __shfl_sync(TSR_NCCL_ALL_LANES, sum, TSR_NCCL_LANES - 1);
     }
     wrong = __any_sync(TSR_NCCL_ALL_LANES, wrong) != 0;
     if (lane == 0) {
-        few->told = (rows << TSR_NCCL_ANSWER_BITS) + answers;
+        few->count = rows;
         few->wrong = wrong;
     }
 }
@@ -95,7 +253,7 @@ static __device__ __forceinline__ void list_few(const tsr_nccl_work &w, int32_t 
  * once: the state, whom rows go to, and the first words of each thread, wherever they go.
  */
 static __global__ void __launch_bounds__(TSR_NCCL_THREADS, 2)
-    few_kernel(const __grid_constant__ tsr_nccl_work w, int32_t tokens, int32_t forms)
+    few_kernel(const __grid_constant__ tsr_nccl_work w, int32_t tokens)
 {
     __shared__ few_rows few;
     __shared__ receipt r;
@@ -115,11 +273,11 @@ static __global__ void __launch_bounds__(TSR_NCCL_THREADS, 2)
     const tsr_nccl_state now = state_after(state);
     if (few.off) {
         if (first && threadIdx.x == 0)
-            count_arrivals(w, 0, 0, 0);
+            count_arrivals(w, 0);
         return;
     }
     if (blockIdx.x == 0 && threadIdx.x < TSR_NCCL_LANES)
-        announce(w, now, (int32_t)blockIdx.y, few.told | forms);
+        announce(w, now, (int32_t)blockIdx.y, few.count | TSR_NCCL_ROWS_PACKED);
     post_rows(w, now.epoch, few, n, words, tokens);
     admit_kernel(w);
     if (threadIdx.x == TSR_NCCL_THREADS - 1)
@@ -131,34 +289,31 @@ static __global__ void __launch_bounds__(TSR_NCCL_THREADS, 2)
 
 /* Few rows as they are, a row of CTAs for each target. */
 static __global__ void __launch_bounds__(TSR_NCCL_THREADS)
-    list_and_send_kernel(const __grid_constant__ tsr_nccl_work w, int32_t tokens, int32_t forms)
+    list_and_send_kernel(const __grid_constant__ tsr_nccl_work w, int32_t tokens)
 {
-    __shared__ int2 list[TSR_NCCL_MOST_FEW];
-    __shared__ int32_t answers;
+    __shared__ int32_t list[TSR_NCCL_MOST_FEW];
     __shared__ column columns;
     const int32_t target = (int32_t)blockIdx.y;
+    const sending to = {target, 1, 0, list, &columns};
 
     await_kernel();
     const tsr_nccl_state state = read_state(w);
     const tsr_nccl_state now = state_after(state);
     if (cta_is_off(state))
         return;
-    const listing l = list_rows(w, tokens, target, list);
+    const int32_t count = list_rows(w, tokens, target, list);
     if (blockIdx.x == 0 && threadIdx.x < TSR_NCCL_LANES)
-        announce(w, now, target, l.rows | forms);
-    if (threadIdx.x == 0) {
-        answers = l.answers;
+        announce(w, now, target, count);
+    if (threadIdx.x == 0)
         move_on(w, now);
-    }
     admit_kernel(w);
     if (blockIdx.x == 0 && target == 0)
         check_ranks(w, now.step, now.stage, tokens);
-    const sending to = {target, 1, 0, list, &answers, &columns};
     send(w, now.epoch, to);
 }
 
 static __global__ void __launch_bounds__(TSR_NCCL_THREADS)
-    list_kernel(const __grid_constant__ tsr_nccl_work w, int32_t tokens, int32_t forms)
+    list_kernel(const __grid_constant__ tsr_nccl_work w, int32_t tokens)
 {
     await_kernel();
     const tsr_nccl_state state = read_state(w);
@@ -168,13 +323,12 @@ static __global__ void __launch_bounds__(TSR_NCCL_THREADS)
     admit_kernel(w);
     if (cta_is_off(state))
         return;
-    const listing l = list_rows(w, tokens, target, listed(w) + (int64_t)target * w.max_tokens);
+    const int32_t count =
+        list_rows(w, tokens, target, ints(w, w.at.listed) + (int64_t)target * w.max_tokens);
     if (threadIdx.x < TSR_NCCL_LANES)
-        announce(w, now, target, l.rows | forms);
-    if (threadIdx.x == 0) {
-        ints(w, w.at.listed_answers)[target] = l.answers;
+        announce(w, now, target, count);
+    if (threadIdx.x == 0)
         move_on(w, now);
-    }
     if (target == 0)
         check_ranks(w, now.step, now.stage, tokens);
 }
@@ -183,8 +337,7 @@ static __global__ void __launch_bounds__(TSR_NCCL_THREADS)
     send_kernel(const __grid_constant__ tsr_nccl_work w)
 {
     __shared__ column columns[TSR_NCCL_MOST_RANKS];
-    const sending to = {0,          w.ranks, w.max_tokens, listed(w), ints(w, w.at.listed_answers),
-                        &columns[0]};
+    const sending to = {0, w.ranks, w.max_tokens, ints(w, w.at.listed), columns};
 
     await_kernel();
     const tsr_nccl_state now = read_state(w);
@@ -208,91 +361,62 @@ static __global__ void __launch_bounds__(TSR_NCCL_THREADS)
     if (!cta_is_off(now))
         receive(w, now, n, &r);
     else if (blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0)
-        count_arrivals(w, 0, 0, 0);
+        count_arrivals(w, 0);
 }
 
 /*
- * Each answer to the slot it is for, where no packets are wanted. Answers are numbered by source, so
- * in their order all ranks would store to the first, then all to the next: they go in turns, one of
- * each rank's part of them.
+ * Each answer that is this rank's to give, to its place. Answers lie by source, so in their order all
+ * ranks would store to the first, then all to the next: they go in turns, a row of each part.
  */
-static __device__ void copy_answers(const tsr_nccl_work &w)
+static __global__ void __launch_bounds__(TSR_NCCL_THREADS)
+    echo_kernel(const __grid_constant__ tsr_nccl_work w)
 {
-    const int64_t answers = *ints(w, w.at.answer_count);
-    const int64_t part = (answers + w.ranks - 1) / w.ranks;
+    await_kernel();
+    const int64_t slots = (int64_t)*ints(w, w.at.arrived_count) * w.slots;
+    const int64_t part = (slots + w.ranks - 1) / w.ranks;
     const int64_t pieces = pieces_of(w.return_row_bytes);
     const int64_t warps = (int64_t)gridDim.x * TSR_NCCL_WARPS;
 
     for (int64_t n = (int64_t)blockIdx.x * TSR_NCCL_WARPS + threadIdx.x / TSR_NCCL_LANES;
          n < part * w.ranks * pieces; n += warps) {
         const int64_t turn = n / pieces;
-        const int64_t a = turn % w.ranks * part + turn / w.ranks;
-        if (a >= answers)
+        const int64_t slot = turn % w.ranks * part + turn / w.ranks;
+        const int32_t to = slot < slots ? ((const int32_t *)(w.window + w.at.answer_of))[slot] : -1;
+        if (to < 0)
             continue;
-        const int2 to = ((const int2 *)(w.block + w.at.answer_to))[a];
-        if ((to.x & TSR_NCCL_ANSWERS_PACKED) != 0)
-            continue;
-        copy_piece(w.peer[to.x] + w.at.returned_rows + (uint64_t)to.y * w.return_row_bytes,
-                   w.block + w.at.answers + (uint64_t)a * w.return_row_bytes, w.return_row_bytes,
-                   pieces, n - turn * pieces);
+        copy_piece(w.peer[to >> TSR_NCCL_PART_BITS] + w.at.returned_rows +
+                       (uint64_t)(to & (TSR_NCCL_PART_ROWS - 1)) * w.return_row_bytes,
+                   w.window + w.at.arrived_rows + (uint64_t)(slot / w.slots) * w.row_bytes,
+                   w.return_row_bytes, pieces, n - turn * pieces);
     }
 }
 
-static __device__ void say_returned(const tsr_nccl_work &w, uint32_t epoch)
+/* By one CTA: whoever computed an answer has stored it where it belongs. Tells everybody so, and
+ * waits for everybody's word. */
+static __global__ void __launch_bounds__(TSR_NCCL_MOST_RANKS)
+    return_kernel(const __grid_constant__ tsr_nccl_work w)
 {
-    tsr_nccl_notice n = {};
-
-    n.epoch = epoch;
-    for (int32_t r = (int32_t)threadIdx.x; r < w.ranks; r += TSR_NCCL_THREADS)
-        post(w.peer[r] + w.at.returned + (uint64_t)w.rank * sizeof(n), n);
-}
-
-/* By one CTA: waits until all have said that their answers are here. */
-static __device__ void await_answers(const tsr_nccl_work &w, uint32_t epoch)
-{
+    tsr_nccl_notice mine = {};
     bool come = true;
 
-    for (int32_t r = (int32_t)threadIdx.x; r < w.ranks; r += TSR_NCCL_THREADS) {
+    await_kernel();
+    admit_kernel(w);
+    const tsr_nccl_state now = read_state(w);
+    if (now.let_go != 0 || now.failed != 0)
+        return;
+    if (threadIdx.x == 0)
+        state_of(w)->phase = TSR_PHASE_RETURNING;
+    mine.epoch = now.epoch;
+    __threadfence_system(); /* what earlier kernels stored is seen before the word */
+    for (int32_t r = (int32_t)threadIdx.x; r < w.ranks; r += (int32_t)blockDim.x)
+        post(w.peer[r] + w.at.returned + (uint64_t)w.rank * sizeof(mine), mine);
+    for (int32_t r = (int32_t)threadIdx.x; r < w.ranks; r += (int32_t)blockDim.x) {
         const unsigned char *at = w.window + w.at.returned + (uint64_t)r * sizeof(tsr_nccl_notice);
         tsr_nccl_notice theirs;
-        come = await(w, at, epoch, &theirs) && come;
+        come = await(w, at, now.epoch, &theirs) && come;
     }
     if (come)
         __threadfence_system(); /* what has returned is read after this */
-}
-
-/* Gives answers, then takes its own: as packets by all CTAs, or by the last, on everybody's word.
- * Everything is asked for at once here, too. */
-static __global__ void __launch_bounds__(TSR_NCCL_THREADS)
-    return_kernel(const __grid_constant__ tsr_nccl_work w, int32_t tokens, int32_t forms)
-{
-    const packet_walk n = walk_from(thread_of_peer(), threads_of_peer(), w.at.packets_of_answer);
-    const int32_t slots = tokens * w.slots;
-    bool last = blockIdx.x == 0;
-
-    await_kernel();
-    const tsr_nccl_state now = read_state(w);
-    const int32_t wanted = *ints(w, w.at.wanted);
-    const int32_t answers = *ints(w, w.at.answer_count);
-    const read_answer answer = read_one(w, n);
-    const int32_t rank = rank_of_slot(w, n.thing, slots);
-    if (now.let_go != 0 || now.failed != 0)
-        return;
-    if ((wanted & TSR_NCCL_WANTS_PACKETS) != 0)
-        post_answers(w, now.epoch, n, answer, answers);
-    if (blockIdx.x == 0 && threadIdx.x == 0)
-        state_of(w)->phase = TSR_PHASE_RETURNING;
-    admit_kernel(w);
-    if ((wanted & TSR_NCCL_WANTS_ROWS) != 0) {
-        copy_answers(w);
-        last = is_last((uint32_t *)(w.block + w.at.done) + w.ranks + 1);
-    }
-    if (last)
-        say_returned(w, now.epoch);
-    if ((forms & TSR_NCCL_ANSWERS_PACKED) != 0)
-        take_answers(w, now.epoch, n, rank, slots);
-    else if (last)
-        await_answers(w, now.epoch);
 }
 
 static __global__ void begin_kernel(const __grid_constant__ tsr_nccl_work w, uint64_t step)
@@ -310,8 +434,12 @@ static __global__ void find_peers_kernel(const __grid_constant__ tsr_nccl_work w
 {
     unsigned char **peers = (unsigned char **)(w.block + w.at.peers);
 
-    for (int32_t r = (int32_t)threadIdx.x; r < w.ranks; r += (int32_t)blockDim.x)
+    unsigned char **parts = (unsigned char **)(w.block + w.at.parts);
+
+    for (int32_t r = (int32_t)threadIdx.x; r < w.ranks; r += (int32_t)blockDim.x) {
         peers[r] = r == w.rank ? w.window : (unsigned char *)ncclGetLsaPointer(handle, 0, r);
+        parts[r] = peers[r] + w.at.returned_rows;
+    }
 }
 
 static cudaStream_t native(tsr_stream stream)
@@ -378,34 +506,25 @@ static uint64_t ctas_of_packets(uint64_t packets)
     return (packets + TSR_NCCL_THREADS - 1) / TSR_NCCL_THREADS;
 }
 
-/* Of so many tokens of this rank. */
-static int32_t forms_of(const tsr_nccl_work *work, int32_t tokens)
-{
-    return (tokens <= work->at.few_rows ? TSR_NCCL_ROWS_PACKED : 0) |
-           (tokens <= work->at.few_answers ? TSR_NCCL_ANSWERS_PACKED : 0);
-}
-
 extern "C" tsr_status tsr_nccl_dispatch(const tsr_nccl_work *work, int32_t tokens,
                                         tsr_stream stream)
 {
     const unsigned ranks = (unsigned)work->ranks;
-    const int32_t forms = forms_of(work, tokens);
     const uint64_t bytes = (uint64_t)tokens * work->row_bytes;
     const uint64_t packets = (uint64_t)tokens * (uint64_t)work->at.packets_of_row;
 
-    if ((forms & TSR_NCCL_ROWS_PACKED) != 0) {
+    if (tokens <= work->at.few_rows) {
         const unsigned ctas = ctas_of_peer(work, ctas_of_packets(packets),
                                            allowed(work, FEWEST_CTAS), allowed(work, PACKET_CTAS));
-        return launch(stream, dim3(ctas, ranks), TSR_NCCL_THREADS, few_kernel, *work, tokens,
-                      forms);
+        return launch(stream, dim3(ctas, ranks), TSR_NCCL_THREADS, few_kernel, *work, tokens);
     }
     const dim3 grid(
         ctas_of_peer(work, (bytes + BYTES_OF_CTA - 1) / BYTES_OF_CTA, 1, allowed(work, MOST_CTAS)),
         ranks);
     if (tokens <= TSR_NCCL_MOST_FEW)
-        return launch(stream, grid, TSR_NCCL_THREADS, list_and_send_kernel, *work, tokens, forms);
+        return launch(stream, grid, TSR_NCCL_THREADS, list_and_send_kernel, *work, tokens);
     const tsr_status st =
-        launch(stream, dim3(1, ranks), TSR_NCCL_THREADS, list_kernel, *work, tokens, forms);
+        launch(stream, dim3(1, ranks), TSR_NCCL_THREADS, list_kernel, *work, tokens);
     const dim3 all((unsigned)allowed(work, MOST_CTAS));
     return st == TSR_OK ? launch(stream, all, TSR_NCCL_THREADS, send_kernel, *work) : st;
 }
@@ -414,16 +533,20 @@ extern "C" tsr_status tsr_nccl_arrive(const tsr_nccl_work *work, int32_t tokens,
 {
     const unsigned ctas = ctas_of_peer(work, ARRIVE_CTAS, 1, allowed(work, ARRIVE_CTAS));
 
-    if ((forms_of(work, tokens) & TSR_NCCL_ROWS_PACKED) != 0)
+    if (tokens <= work->at.few_rows)
         return TSR_OK;
     return launch(stream, dim3(ctas, (unsigned)work->ranks), TSR_NCCL_THREADS, arrive_kernel,
                   *work);
 }
 
-extern "C" tsr_status tsr_nccl_return(const tsr_nccl_work *work, int32_t tokens, tsr_stream stream)
+extern "C" tsr_status tsr_nccl_echo(const tsr_nccl_work *work, tsr_stream stream)
 {
-    const unsigned ctas = (unsigned)allowed(work, RETURN_CTAS);
+    const dim3 ctas((unsigned)allowed(work, MOST_CTAS));
 
-    return launch(stream, dim3(ctas), TSR_NCCL_THREADS, return_kernel, *work, tokens,
-                  forms_of(work, tokens));
+    return launch(stream, ctas, TSR_NCCL_THREADS, echo_kernel, *work);
+}
+
+extern "C" tsr_status tsr_nccl_return(const tsr_nccl_work *work, tsr_stream stream)
+{
+    return launch(stream, dim3(1), TSR_NCCL_MOST_RANKS, return_kernel, *work);
 }

@@ -6,18 +6,18 @@
  *   dispatch      list the rows of each target
  *                 notices: how many ----------------------> notices
  *                 wait for everybody's notices: where my rows go, and that the target is ready
- *                 rows, slot ranks, origins --------------> arrived_rows [first ..]
+ *                 rows, where answers go ----------------> arrived_rows, answer_of [first ..]
  *                 sent -----------------------------------> sent
- *   arrive        wait for everybody's sent; count and number answers
- *   return        answers, each where it belongs ---------> returned_rows [row, slot]
- *                 returned -------------------------------> returned
+ *   arrive        wait for everybody's sent; count
+ *   (whoever computes an answer stores it -----------------> returned_rows [row, slot])
+ *   return        returned -------------------------------> returned
  *                 wait for everybody's
  *
- * Rows lie where they belong as soon as they are here: nothing is copied twice, and what moves is
- * what is there. Few rows need neither the first wait nor any word: one kernel sends them as packets
- * and takes apart those that come (exchange_nccl_packets.cuh), and arrive has nothing left to do. A
- * kernel that waits has no more CTAs than a GPU holds at once, and leaves when the host lets go, or
- * when a fault was found.
+ * Rows and answers lie where they belong as soon as they are here: nothing is copied twice, and what
+ * moves is what is there. Few rows need neither the first wait nor any word: one kernel sends them as
+ * packets and takes apart those that come (exchange_nccl_packets.cuh), and arrive has nothing left
+ * to do. A kernel that waits has no more CTAs than a GPU holds at once, and leaves when the host lets
+ * go, or when a fault was found.
  */
 #ifndef TSR_COMM_EXCHANGE_NCCL_KERNELS_H
 #define TSR_COMM_EXCHANGE_NCCL_KERNELS_H
@@ -62,7 +62,9 @@ TSR_MUST_USE tsr_status tsr_nccl_arrive(const tsr_nccl_work *work, int32_t token
  * is what dispatch would send to a peer that is named by all rows, and it is read by nobody. */
 TSR_MUST_USE tsr_status tsr_nccl_bare_packets(const tsr_nccl_work *work, int32_t tokens,
                                               int32_t ctas, tsr_stream stream);
-TSR_MUST_USE tsr_status tsr_nccl_return(const tsr_nccl_work *work, int32_t tokens,
-                                        tsr_stream stream);
+TSR_MUST_USE tsr_status tsr_nccl_return(const tsr_nccl_work *work, tsr_stream stream);
+/* Every arrived row is the answer to each of its slots that is to be answered here: the first
+ * return_row_bytes of it. */
+TSR_MUST_USE tsr_status tsr_nccl_echo(const tsr_nccl_work *work, tsr_stream stream);
 
 #endif

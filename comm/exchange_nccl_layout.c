@@ -9,9 +9,9 @@
 /* Of an area: rows are read in pieces that a warp takes at once. */
 enum { AREA_ALIGNMENT = 256 };
 
-/* Up to so many bytes from rank to rank packets are faster than a word behind rows; a third more
- * bytes travel. */
-enum { PACKED_BYTES = 512 * 1024, WORDS_OF_PACKET = 3, PACKET_BYTES = 16 };
+/* Up to so many bytes of a rank to all, itself included, packets are faster than a word behind rows; a
+ * third more bytes travel. */
+enum { PACKED_BYTES = 2 * 1024 * 1024, WORDS_OF_PACKET = 3, PACKET_BYTES = 16 };
 
 static uint64_t cut(uint64_t *used, uint64_t count, uint64_t bytes)
 {
@@ -26,27 +26,21 @@ static int32_t packets_of(uint64_t words)
     return (int32_t)((words + WORDS_OF_PACKET - 1) / WORDS_OF_PACKET);
 }
 
-/* How many tokens of so many bytes each are few. */
-static int32_t few_of(const tsr_exchange_shape *shape, uint64_t bytes)
+/* How many tokens are few. */
+static int32_t few_of(const tsr_exchange_shape *shape, uint64_t ranks)
 {
-    const uint64_t few = tsr_smaller_size(PACKED_BYTES / bytes, TSR_NCCL_MOST_FEW);
+    const uint64_t few =
+        tsr_smaller_size(PACKED_BYTES / ranks / shape->row_bytes, TSR_NCCL_MOST_FEW);
 
     if (shape->slots > TSR_NCCL_MOST_FEW_SLOTS)
         return 0;
     return tsr_smaller((int32_t)few, shape->max_tokens);
 }
 
-/* All answers of a token come from as many ranks as it has slots, at best. */
 static void count_packets(const tsr_exchange_shape *shape, uint64_t ranks, tsr_nccl_layout *l)
 {
-    const uint64_t slots = (uint64_t)shape->slots;
-    const uint64_t peers = tsr_smaller_size(slots, ranks);
-
-    l->few_rows = few_of(shape, shape->row_bytes);
-    l->few_answers = few_of(shape, (slots * shape->return_row_bytes + peers - 1) / peers);
-    l->packets_of_origin = packets_of(slots);
-    l->packets_of_row = l->packets_of_origin + packets_of(shape->row_bytes / sizeof(int32_t));
-    l->packets_of_answer = packets_of(shape->return_row_bytes / sizeof(int32_t));
+    l->few_rows = few_of(shape, ranks);
+    l->packets_of_row = 1 + packets_of(shape->row_bytes / sizeof(int32_t));
 }
 
 static void lay_out_window(const tsr_exchange_shape *shape, uint64_t ranks, tsr_nccl_layout *l)
@@ -60,13 +54,10 @@ static void lay_out_window(const tsr_exchange_shape *shape, uint64_t ranks, tsr_
     l->returned = cut(&used, ranks, sizeof(tsr_nccl_notice));
     l->notices_end = used;
     l->arrived_rows = cut(&used, arrivals, shape->row_bytes);
-    l->slot_ranks = cut(&used, arrivals * slots, sizeof(int32_t));
-    l->origins = cut(&used, arrivals, 2 * sizeof(int32_t));
+    l->answer_of = cut(&used, arrivals * slots, sizeof(int32_t));
     l->returned_rows = cut(&used, (uint64_t)shape->max_tokens * slots, shape->return_row_bytes);
     l->row_packets =
         cut(&used, 2 * ranks * (uint64_t)l->few_rows * (uint64_t)l->packets_of_row, PACKET_BYTES);
-    l->answer_packets =
-        cut(&used, (uint64_t)l->few_answers * slots * (uint64_t)l->packets_of_answer, PACKET_BYTES);
     l->window_bytes = used;
 }
 
@@ -74,23 +65,17 @@ static void lay_out_block(const tsr_exchange_shape *shape, uint64_t ranks, tsr_n
 {
     const uint64_t tokens = (uint64_t)shape->max_tokens;
     const uint64_t slots = (uint64_t)shape->slots;
-    const uint64_t answers = (uint64_t)shape->max_arrivals * slots;
     uint64_t used = 0;
 
     l->send_rows = cut(&used, tokens, shape->row_bytes);
     l->send_ranks = cut(&used, tokens * slots, sizeof(int32_t));
-    l->answers = cut(&used, answers, shape->return_row_bytes);
-    l->answer_of = cut(&used, answers, sizeof(int32_t));
-    l->answer_to = cut(&used, answers, 2 * sizeof(int32_t));
-    l->listed = cut(&used, ranks * tokens, 2 * sizeof(int32_t));
-    l->listed_answers = cut(&used, ranks, sizeof(int32_t));
+    l->listed = cut(&used, ranks * tokens, sizeof(int32_t));
     l->arrived_count = cut(&used, 1, sizeof(int32_t));
-    l->answer_count = cut(&used, 1, sizeof(int32_t));
-    l->wanted = cut(&used, 1, sizeof(int32_t));
     l->waited = cut(&used, ranks, sizeof(uint64_t));
-    l->done = cut(&used, ranks + 2, sizeof(uint32_t));
+    l->done = cut(&used, ranks + 1, sizeof(uint32_t));
     l->bare = cut(&used, ranks * TSR_EXCHANGE_BARE_CTAS, sizeof(uint32_t));
     l->peers = cut(&used, ranks, sizeof(void *));
+    l->parts = cut(&used, ranks, sizeof(void *));
     l->state = cut(&used, 1, sizeof(tsr_nccl_state));
     l->block_bytes = used;
 }

@@ -2,15 +2,14 @@
  * Few rows as packets: what has come is known by the epoch in it, so that nothing is announced,
  * fenced or waited for but the bytes themselves.
  *
- *   | slot | slot | slot | epoch |  ...  | word | word | word | epoch |  | word | word | word | epoch |
- *     origin: row and number of each       the row
+ *   | row | slots | 0 | epoch |   | word | word | word | epoch |   | word | word | word | epoch |
+ *     which ask the target          the row
  *
- * A source numbers what it wants of a target from 0; the target adds what the ranks before want of it
- * (notices tell), so that every packet can be taken when it comes.
+ * Where a source's rows lie at the target is told by the notices of all, so that every packet can be
+ * taken when it comes.
  *
- * Two areas by turns are enough for rows: nobody sends for the second dispatch after this one before
- * all have sent for the next, which each does when it has read this one. One area is enough for
- * answers: who answers the next dispatch has been sent its rows, by a rank that has read these.
+ * Two areas by turns are enough: nobody sends for the second dispatch after this one before all have
+ * sent for the next, which each does when it has read this one.
  */
 #ifndef TSR_COMM_EXCHANGE_NCCL_PACKETS_CUH
 #define TSR_COMM_EXCHANGE_NCCL_PACKETS_CUH
@@ -18,15 +17,6 @@
 #include "comm/exchange_nccl_device.cuh"
 
 enum { TSR_NCCL_WORDS = 3, TSR_NCCL_PACKET_BYTES = 16 };
-
-/* A slot's word: its row, and 1 more than its number among what is wanted, or 0. */
-enum {
-    TSR_NCCL_NUMBER_BITS = TSR_NCCL_ANSWER_BITS + 1,
-    TSR_NCCL_NUMBER = (1 << TSR_NCCL_NUMBER_BITS) - 1
-};
-static_assert((int64_t)TSR_NCCL_MOST_FEW << TSR_NCCL_NUMBER_BITS <= INT32_MAX, "fit a word");
-static_assert(TSR_NCCL_MOST_FEW << TSR_NCCL_ANSWER_BITS <= TSR_NCCL_ROWS, "fit a notice");
-static_assert(TSR_NCCL_MOST_FEW * TSR_NCCL_MOST_FEW_SLOTS <= TSR_NCCL_ANSWERS, "fit a notice");
 
 /* Leaves a packet's place without an epoch, which may come round again. */
 static __device__ __forceinline__ void take_away(unsigned char *at)
@@ -118,9 +108,8 @@ static __device__ __forceinline__ tsr_nccl_vector packet_of(const three_words &w
 /* The rows that go to a target as packets, by token. */
 typedef struct few_rows {
     int32_t place[TSR_NCCL_MOST_FEW];  /* among those that go */
-    int32_t answer[TSR_NCCL_MOST_FEW]; /* the number of the first that it wants */
     uint32_t slots[TSR_NCCL_MOST_FEW]; /* which of its slots name the target; 0: it does not go */
-    int32_t told;                      /* as in a notice, without forms */
+    int32_t count;                     /* of those that go */
     bool off;                          /* nothing is to move any more */
     bool wrong;                        /* a slot names a rank that is none */
 } few_rows;
@@ -129,7 +118,7 @@ typedef struct few_rows {
 static __device__ __forceinline__ three_words read_token(const tsr_nccl_work &w,
                                                          const packet_walk &n, int32_t tokens)
 {
-    const int32_t word = (n.packet - w.at.packets_of_origin) * TSR_NCCL_WORDS;
+    const int32_t word = (n.packet - 1) * TSR_NCCL_WORDS;
     const uint64_t row = (uint64_t)n.thing * w.row_bytes;
     three_words none = {};
 
@@ -137,24 +126,6 @@ static __device__ __forceinline__ three_words read_token(const tsr_nccl_work &w,
                ? read_words((const uint32_t *)(w.block + w.at.send_rows + row),
                             (int32_t)(w.row_bytes / sizeof(int32_t)), word)
                : none;
-}
-
-/* Of three slots of a token: its row, and the number of each that is wanted. */
-static __device__ __forceinline__ three_words origin_of(const few_rows &few, int32_t token,
-                                                        int32_t first)
-{
-    const uint32_t slots = few.slots[token];
-    three_words w;
-
-#pragma unroll
-    for (int32_t k = 0; k < TSR_NCCL_WORDS; k++) {
-        const int32_t slot = first + k;
-        const bool wants = slot < TSR_NCCL_MOST_FEW_SLOTS && (slots >> slot & 1U) != 0;
-        const int32_t before = wants ? __popc(slots & ((1U << slot) - 1)) : 0;
-        w.at[k] = (uint32_t)token << TSR_NCCL_NUMBER_BITS |
-                  (wants ? (uint32_t)(few.answer[token] + before + 1) : 0);
-    }
-    return w;
 }
 
 /* A target's packets of all tokens, by all its CTAs; `words` are those that `n` begins with. */
@@ -167,8 +138,8 @@ static __device__ __forceinline__ void post_rows(const tsr_nccl_work &w, uint32_
 #pragma unroll 1
     while (n.thing < tokens) {
         const int64_t place = few.place[n.thing] * w.at.packets_of_row + n.packet;
-        if (n.packet < w.at.packets_of_origin)
-            words = origin_of(few, n.thing, n.packet * TSR_NCCL_WORDS);
+        if (n.packet == 0)
+            words = {{(uint32_t)n.thing, few.slots[n.thing], 0}};
         if (few.slots[n.thing] != 0)
             post_vector(to + place * TSR_NCCL_PACKET_BYTES, packet_of(words, epoch));
         walk_on(&n, w.at.packets_of_row);
@@ -190,30 +161,19 @@ static __device__ __forceinline__ void take_words(uint32_t *to, int32_t words, i
 typedef struct source_place {
     int32_t source;
     int32_t told;
-    int32_t first_row;    /* where its rows arrive */
-    int32_t first_answer; /* the number of the first that it wants */
+    int32_t first_row; /* where its rows arrive */
 } source_place;
 
-/* Slots of a row that arrives at `row`, each with its answer and where that goes. */
-static __device__ __forceinline__ void take_slots(const tsr_nccl_work &w, const source_place &from,
-                                                  int32_t row, int32_t first,
-                                                  const tsr_nccl_vector &p)
+/* Where the answers to a source's row go that arrives at `at`: to those of its `slots`. */
+static __device__ __forceinline__ void place_answers(const tsr_nccl_work &w, int32_t source,
+                                                     int32_t row, uint32_t slots, int32_t at)
 {
-    const uint32_t word[TSR_NCCL_WORDS] = {p.x, p.y, p.z};
-    const int32_t whom = from.source | (from.told & TSR_NCCL_ANSWERS_PACKED);
+    int32_t *answer_of = (int32_t *)(w.window + w.at.answer_of) + (int64_t)at * w.slots;
+    const int32_t first = source << TSR_NCCL_PART_BITS | row * w.slots;
 
-#pragma unroll
-    for (int32_t k = 0; k < TSR_NCCL_WORDS; k++) {
-        const int32_t slot = first + k;
-        const int32_t number = (int32_t)(word[k] & TSR_NCCL_NUMBER);
-        const int32_t answer = number > 0 ? from.first_answer + number - 1 : -1;
-        if (slot >= w.slots)
-            break;
-        ints(w, w.at.answer_of)[(int64_t)row * w.slots + slot] = answer;
-        if (answer >= 0)
-            ((int2 *)(w.block + w.at.answer_to))[answer] =
-                make_int2(whom, (int32_t)(word[k] >> TSR_NCCL_NUMBER_BITS) * w.slots + slot);
-    }
+#pragma unroll 4
+    for (int32_t k = 0; k < w.slots; k++)
+        answer_of[k] = (slots >> k & 1U) != 0 ? first + k : -1;
 }
 
 /* A packet that may have been seen already. */
@@ -249,7 +209,6 @@ static __device__ __forceinline__ void take_rows(const tsr_nccl_work &w, uint32_
                                                  const source_place &from, packet_walk n,
                                                  seen_packet seen)
 {
-    const int32_t origin = w.at.packets_of_origin;
     const int32_t words = (int32_t)(w.row_bytes / sizeof(int32_t));
     const int32_t rows = rows_told(from.told);
     unsigned char *packets = w.window + row_packets_at(w, epoch, from.source);
@@ -263,78 +222,11 @@ static __device__ __forceinline__ void take_rows(const tsr_nccl_work &w, uint32_
             take_away(at);
         else if (!await_packet(w, at, epoch, &seen.packet))
             seen.packet = make_uint4(0, 0, 0, 0);
-        if (n.packet < origin)
-            take_slots(w, from, row, n.packet * TSR_NCCL_WORDS, seen.packet);
+        if (n.packet == 0)
+            place_answers(w, from.source, (int32_t)seen.packet.x, seen.packet.y, row);
         else
             take_words((uint32_t *)(w.window + w.at.arrived_rows + (uint64_t)row * w.row_bytes),
-                       words, (n.packet - origin) * TSR_NCCL_WORDS, seen.packet);
-    }
-}
-
-/* An answer that may be there, and where it would go. */
-typedef struct read_answer {
-    int2 to;
-    three_words words;
-} read_answer;
-
-static __device__ __forceinline__ read_answer read_one(const tsr_nccl_work &w, const packet_walk &n)
-{
-    const uint64_t at = (uint64_t)n.thing * w.return_row_bytes;
-    read_answer a = {};
-
-    if (n.thing >= w.max_arrivals * w.slots)
-        return a;
-    a.to = ((const int2 *)(w.block + w.at.answer_to))[n.thing];
-    a.words =
-        read_words((const uint32_t *)(w.block + w.at.answers + at),
-                   (int32_t)(w.return_row_bytes / sizeof(int32_t)), n.packet * TSR_NCCL_WORDS);
-    return a;
-}
-
-/* The answers to sources that want packets; `a` is what `n` begins with. */
-static __device__ __forceinline__ void post_answers(const tsr_nccl_work &w, uint32_t epoch,
-                                                    packet_walk n, read_answer a, int32_t answers)
-{
-    const int32_t each = w.at.packets_of_answer;
-
-#pragma unroll 1
-    while (n.thing < answers) {
-        unsigned char *to = w.peer[a.to.x & ~TSR_NCCL_ANSWERS_PACKED] + w.at.answer_packets;
-        const int64_t place = (int64_t)a.to.y * each + n.packet;
-        if ((a.to.x & TSR_NCCL_ANSWERS_PACKED) != 0)
-            post_vector(to + place * TSR_NCCL_PACKET_BYTES, packet_of(a.words, epoch));
-        walk_on(&n, each);
-        a = read_one(w, n);
-    }
-}
-
-/* The rank of a slot of this rank's tokens, or -1. */
-static __device__ __forceinline__ int32_t rank_of_slot(const tsr_nccl_work &w, int32_t slot,
-                                                       int32_t slots)
-{
-    return slot < slots ? ints(w, w.at.send_ranks)[slot] : -1;
-}
-
-/* The answers to this rank's tokens, of every slot that names a rank, which for `n` is `rank`.
- * Leaves when there is no point in waiting. */
-static __device__ __forceinline__ void take_answers(const tsr_nccl_work &w, uint32_t epoch,
-                                                    packet_walk n, int32_t rank, int32_t slots)
-{
-    const int32_t each = w.at.packets_of_answer;
-    const int32_t words = (int32_t)(w.return_row_bytes / sizeof(int32_t));
-
-#pragma unroll 1
-    for (; n.thing < slots; walk_on(&n, each), rank = rank_of_slot(w, n.thing, slots)) {
-        const int64_t place = (int64_t)n.thing * each + n.packet;
-        uint32_t *to =
-            (uint32_t *)(w.window + w.at.returned_rows + (uint64_t)n.thing * w.return_row_bytes);
-        tsr_nccl_vector p;
-        if (rank < 0)
-            continue;
-        if (!await_packet(w, w.window + w.at.answer_packets + place * TSR_NCCL_PACKET_BYTES, epoch,
-                          &p))
-            return;
-        take_words(to, words, n.packet * TSR_NCCL_WORDS, p);
+                       words, (n.packet - 1) * TSR_NCCL_WORDS, seen.packet);
     }
 }
 

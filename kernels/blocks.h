@@ -176,6 +176,8 @@ TSR_MUST_USE tsr_status tsr_block_shared(tsr_device *device, const tsr_shared_bl
 /*
  * The experts' MLPs over packed rows: for each row i and slot k with answer_of[i, k] >= 0,
  *   answers[answer_of[i, k]] = mlp of the row's k-th id (row i)
+ * On a GPU answers may lie in parts instead: number n is row n % 2^part_bits of part n >> part_bits,
+ * and a part may be memory of another GPU.
  * The input is quantized per expert and linear, after the rows have travelled.
  * Faults: more rows or answers than reserved, an expert that is not here.
  */
@@ -183,7 +185,9 @@ typedef struct tsr_experts_block {
     void *answers;            /* [answer_capacity, H] */
     const void *rows;         /* [rows_capacity, experts->row_bytes] packed rows */
     const int32_t *row_count; /* [1], in device memory */
-    const int32_t *answer_of; /* [rows_capacity, K], each answer index at most once */
+    const int32_t *answer_of; /* [rows_capacity, K], each answer number at most once */
+    void *const *parts;       /* NULL, or in device memory: [any] instead of answers */
+    int32_t part_bits;
     const tsr_experts *experts;
     int32_t most_rows; /* row_count is no more, or that is a fault: kernels are chosen by it */
 } tsr_experts_block;

@@ -28,6 +28,12 @@ enum {
     MANY_TOGETHER = 128,
 };
 
+/* Where answers go that do not lie one behind the other. */
+static tsr_cuda_parts parts_of(const tsr_experts_block *b)
+{
+    return {(float *const *)(const void *)b->parts, b->part_bits};
+}
+
 static pair_args pairs_of(const tsr_cuda_device *cuda, const tsr_experts_block *b, int32_t together)
 {
     const tsr_experts *e = b->experts;
@@ -124,6 +130,8 @@ static tsr_cuda_tiles tiles_of(const tsr_cuda_device *cuda, const tsr_experts_bl
     t.rows = together;
     t.together = together;
     t.pairs = pairs_of(cuda, b, together);
+    if (mode == TSR_CUDA_TILES_DOWN)
+        t.pairs.into = parts_of(b);
     t.density = (int32_t)((int64_t)8 * b->most_rows * e->top_k / e->experts);
     return t;
 }
@@ -312,6 +320,7 @@ static tsr_status narrow_many(tsr_cuda_device *cuda, const tsr_experts_block *b,
 
     g.y = (float *)b->answers;
     g.target = cuda->work.target;
+    g.into = parts_of(b);
     g.side = TSR_CUDA_DOWN;
     g.in = e->intermediate;
     g.out = e->hidden;

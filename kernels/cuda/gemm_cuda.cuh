@@ -6,6 +6,7 @@
 #define TSR_KERNELS_CUDA_GEMM_CUDA_CUH
 
 #include "kernels/cuda/linear_cuda.cuh"
+#include "kernels/cuda/parts_cuda.cuh"
 
 /* Once for a card, before the first product. TSR_ERR_DEVICE */
 tsr_status tsr_gemm_prepare(int32_t ordinal, tsr_gemm_card *ret_card);
@@ -41,6 +42,7 @@ typedef struct tsr_gemm_grouped {
     const int32_t *source; /* [pairs] operand row of a pair; NULL: pairs have their own */
     const int32_t *target; /* [pairs] row of y; NULL: that of the pair */
     float *y;              /* rows of `out` */
+    tsr_cuda_parts into;   /* where they lie in parts instead */
     tsr_cuda_operand
         codes; /* gated: where what down sees goes instead, of FP8 with a fixed scale */
     tsr_cuda_side side;

@@ -200,7 +200,7 @@ static __device__ __forceinline__ void experts_gate(const experts_args &a, const
         if (codes.padded > 0)
             experts_put_codes(a, codes, item->to[token], row, out.rows - row, g);
         else
-            gemm_put(out, item->to[token] * out.stride + row, out.rows - row, g);
+            gemm_put(out, item->to[token], row, g);
     }
 }
 
@@ -248,6 +248,8 @@ static __device__ __forceinline__ void experts_store(const experts_args &a, gemm
     gemm_output out = gemm_output_of(a.g.y, a.g.gates ? a.g.y : NULL, a.g.out, a.g.out);
 
     out.gates = a.g.gates;
+    if constexpr (!GATED)
+        out.into = a.g.into;
     for (;;) {
         const gemm_item *item = gemm_take_item(*r);
         if (item->count == 0)

@@ -15,6 +15,7 @@ typedef struct gemm_output {
     int32_t rows; /* of the weight */
     bool fours;   /* consecutive values can be stored by 16 bytes */
     bool gates;   /* what is added is a gate instead */
+    tsr_cuda_parts into;
 } gemm_output;
 
 static __device__ __forceinline__ gemm_output gemm_output_of(float *y, const float *add,
@@ -22,7 +23,7 @@ static __device__ __forceinline__ gemm_output gemm_output_of(float *y, const flo
 {
     const uintptr_t places = (uintptr_t)y | (uintptr_t)add;
 
-    return {y, add, stride, rows, places % 16 == 0 && stride % 4 == 0 && rows % 4 == 0, false};
+    return {y, add, stride, rows, places % 16 == 0 && stride % 4 == 0 && rows % 4 == 0, false, {}};
 }
 
 /* A value with what stands at its place. */
@@ -33,12 +34,13 @@ static __device__ __forceinline__ float gemm_joined(const gemm_output &out, floa
     return out.gates ? __fmul_rn(tsr_silu(x), v) : __fadd_rn(x, v);
 }
 
-/* A lane's four consecutive rows of one token. */
-static __device__ __forceinline__ void gemm_put(const gemm_output &out, int64_t at, int32_t left,
+/* A lane's four consecutive rows, from `row` on, of the token whose values are row `number`. */
+static __device__ __forceinline__ void gemm_put(const gemm_output &out, int32_t number, int32_t row,
                                                 const float v[4])
 {
-    float *to = out.y + at;
-    const float *add = out.add != NULL ? out.add + at : NULL;
+    const int32_t left = out.rows - row;
+    float *to = tsr_cuda_row(out.into, out.y, number, out.stride) + row;
+    const float *add = out.add != NULL ? out.add + number * out.stride + row : NULL;
 
     if (out.fours) {
         float4 x = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
@@ -168,7 +170,7 @@ static __device__ __forceinline__ void gemm_store_fours(const gemm_ring &r, cons
         }
 #pragma unroll
         for (int i = 0; i < TOGETHER; i++) {
-            float4 *y = (float4 *)(void *)(out.y + to[i] * out.stride + row);
+            float4 *y = (float4 *)(void *)(tsr_cuda_row(out.into, out.y, to[i], out.stride) + row);
             if (t + i * GEMM_STORERS >= of.end)
                 break;
             gemm_finish(four, scale[i], v[i]);
@@ -194,7 +196,7 @@ static __device__ __forceinline__ void gemm_store_ones(const gemm_ring &r, const
         float v[4];
         gemm_get_sums(r, t - of.first, within, v);
         gemm_finish(four, of.item->scale[t], v);
-        gemm_put(out, of.item->to[t] * out.stride + row, out.rows - row, v);
+        gemm_put(out, of.item->to[t], row, v);
     }
 }
 

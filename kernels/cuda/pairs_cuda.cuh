@@ -11,6 +11,7 @@
 #define TSR_KERNELS_CUDA_PAIRS_CUDA_CUH
 
 #include "kernels/cuda/block_cuda.cuh"
+#include "kernels/cuda/parts_cuda.cuh"
 
 /* What the kernels need of a block. */
 typedef struct pair_args {
@@ -25,7 +26,8 @@ typedef struct pair_args {
     int32_t local;
     int32_t max_rows;
     int32_t max_answers;
-    int32_t together; /* pairs of a tile */
+    int32_t together;    /* pairs of a tile */
+    tsr_cuda_parts into; /* of answers */
 } pair_args;
 
 static __device__ __forceinline__ int32_t id_of(const pair_args &a, int32_t slot)

@@ -201,7 +201,7 @@ store_one(const tiles_args &a, const tiles_memory *m, const tsr_cuda_tile &pairs
     } else if (a.t.mode == TSR_CUDA_TILES_UP) {
         y = tsr_silu(*to) * y;
     } else if (a.t.mode == TSR_CUDA_TILES_DOWN) {
-        to = a.t.y + (int64_t)m->target[token] * a.t.out + column;
+        to = tsr_cuda_row(a.t.pairs.into, a.t.y, m->target[token], a.t.out) + column;
     }
     *to = y;
 }
@@ -305,7 +305,7 @@ static __global__ void plain_kernel(const __grid_constant__ tiles_args a, tsr_cu
             if (l.bias != NULL)
                 sum += l.bias[column];
             if (a.t.mode == TSR_CUDA_TILES_DOWN)
-                to = a.t.y + (int64_t)a.target[pair] * a.t.out + column;
+                to = tsr_cuda_row(a.t.pairs.into, a.t.y, a.target[pair], a.t.out) + column;
             if (lane == 0)
                 *to = a.t.mode == TSR_CUDA_TILES_UP ? tsr_silu(*to) * sum : sum;
         }

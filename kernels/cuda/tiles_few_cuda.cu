@@ -441,8 +441,9 @@ static __device__ __forceinline__ void finish(const few_args &a, const few_memor
             y[side] = __fadd_rn(__fmul_rn(y[side], __fmul_rn(m.scale[token], e.scale[side])),
                                 e.bias[side]);
         }
-        a.y[(int64_t)(DOWN ? m.answer[token] : m.slot[token]) * a.out + e.row] =
-            DOWN ? y[0] : __fmul_rn(tsr_silu(y[0]), y[1]);
+        float *to = DOWN ? tsr_cuda_row(a.pairs.into, a.y, m.answer[token], a.out)
+                         : a.y + (int64_t)m.slot[token] * a.out;
+        to[e.row] = DOWN ? y[0] : __fmul_rn(tsr_silu(y[0]), y[1]);
     }
 }
 

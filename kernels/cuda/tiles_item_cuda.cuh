@@ -57,7 +57,7 @@ static __device__ __forceinline__ void finish(const stream_args &a, const stream
                                               float sum1)
 {
     const bool down = stream_is_down(a);
-    float *y = a.t.y + (int64_t)m->target[token] * a.t.out + e.row;
+    float *y = tsr_cuda_row(a.t.pairs.into, a.t.y, m->target[token], a.t.out) + e.row;
     const float scale = m->scale[token];
 
     sum0 = __fadd_rn(__fmul_rn(sum0, __fmul_rn(scale, e.scale[0])), e.bias[0]);

@@ -2,7 +2,8 @@
  * Every rank sends the same rows to every rank, itself included, and gets one answer for each:
  *
  *      dispatch  wait      dispatch  wait      ...      time of one, there
- *      dispatch  wait  return  wait            ...      less that: time of one, back
+ *      dispatch  wait  return  wait            ...      less that: time of one, back, and between
+ *                                                       GPUs of storing answers, which are echoes
  *      the same bytes, as plain copies or as bare packets: what either could come to
  *
  * Several are recorded as one piece, as those of a step are, and played; the median of many plays
@@ -31,8 +32,8 @@ enum { WAITED_BYTES = 64 * KIB };
 /* What one rank dispatches of each size: there, and there and back. */
 enum { DISPATCHES = 2 * TIMES * PLAYS };
 
-/* More bytes from rank to rank are no packets. */
-enum { BARE_BYTES = 512 * KIB };
+/* More bytes of a rank to all are no packets. */
+enum { BARE_BYTES = 2 * MIB };
 
 /* Bytes from each rank to each. */
 static const int32_t sizes[] = {16 * KIB, 64 * KIB, 256 * KIB, 512 * KIB, MIB, 16 * MIB};
@@ -50,6 +51,7 @@ typedef struct bench {
     tsr_mark *mark;
     int32_t tokens;
     int32_t bare_ctas; /* of each peer */
+    bool echoes;       /* answers are stored by whoever computes them */
 } bench;
 
 /* Microseconds; 0: there is none. */
@@ -82,6 +84,8 @@ static tsr_status move_once(const bench *b, motion how)
     tsr_status st = tsr_exchange_dispatch(b->exchange, b->tokens, b->stream);
     if (st == TSR_OK)
         st = tsr_exchange_wait(b->exchange, b->stream);
+    if (st == TSR_OK && how == THERE_AND_BACK && b->echoes)
+        st = tsr_exchange_echo(b->exchange, b->stream);
     if (st == TSR_OK && how == THERE_AND_BACK)
         st = tsr_exchange_return(b->exchange, b->stream);
     if (st == TSR_OK && how == THERE_AND_BACK)
@@ -213,7 +217,9 @@ static tsr_status time_cards(bench *b, int32_t bytes, times *t)
 {
     const tsr_status st = time_motion(b, PLAIN, &t->plain);
 
-    return st == TSR_OK && bytes <= BARE_BYTES ? time_bare(b, &t->bare) : st;
+    return st == TSR_OK && (int64_t)bytes * tsr_comm_size(b->comm) <= BARE_BYTES
+               ? time_bare(b, &t->bare)
+               : st;
 }
 
 static void write_waits(const bench *b, const int64_t *ns)
@@ -276,6 +282,7 @@ static tsr_status measure(bench *b, int32_t bytes)
 
     b->tokens = tokens;
     tsr_status st = tsr_exchange_open(b->comm, &shape, &b->exchange);
+    b->echoes = st == TSR_OK && tsr_exchange_buffers_of(b->exchange).answer_parts != NULL;
     if (st == TSR_OK)
         st = time_all(b, bytes, &t);
     if (st == TSR_OK)

@@ -141,6 +141,8 @@ static tsr_status compute(const tsr_ep_layer *ep, const round_share *share, tsr_
         .rows = ep->buffers.arrived_rows,
         .row_count = ep->buffers.arrived_count,
         .answer_of = ep->buffers.answer_of,
+        .parts = ep->buffers.answer_parts,
+        .part_bits = ep->buffers.answer_part_bits,
         .experts = &ep->experts[share->layer],
         .most_rows = tsr_smaller(ep->buffers.arrived_capacity, share->most * ep->plan->ranks),
     };

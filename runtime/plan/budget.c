@@ -101,7 +101,7 @@ static uint64_t buffers_bytes(const tsr_budget *b, const tsr_setting *s)
     if (b->model->experts == 0)
         return 0;
     shape = tsr_exchange_shape_of(b->model, &s->limits, s->ranks, b->target->activation_bytes);
-    return tsr_exchange_bytes(&shape, s->ranks);
+    return tsr_exchange_bytes(&shape, s->ranks, !b->target->host);
 }
 
 static uint64_t array_bytes(const tsr_budget *b, const tsr_setting *s, tsr_step_array array)

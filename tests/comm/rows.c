@@ -75,3 +75,19 @@ tsr_status rows_get(const rows *r, void *to, const void *from, size_t bytes)
     }
     return st;
 }
+
+tsr_status rows_answer(const rows *r, const tsr_exchange_buffers *b, int32_t number,
+                       const void *answer, size_t bytes)
+{
+    tsr_status st = TSR_OK;
+    void *part = b->answers;
+
+    if (b->answer_parts != NULL) {
+        st = rows_get(r, (void *)&part, b->answer_parts + (number >> b->answer_part_bits),
+                      sizeof(part));
+        number &= (1 << b->answer_part_bits) - 1;
+    }
+    if (st != TSR_OK)
+        return st;
+    return rows_put(r, (unsigned char *)part + (size_t)number * bytes, answer, bytes);
+}

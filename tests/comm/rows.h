@@ -8,6 +8,7 @@
 #ifndef TSR_TESTS_COMM_ROWS_H
 #define TSR_TESTS_COMM_ROWS_H
 
+#include "comm/exchange.h"
 #include "kernels/device.h"
 
 /* Of one rank. Its exchanges work on the same stream. */
@@ -27,5 +28,9 @@ void rows_close(rows *r);
 /* Both are through when they return. */
 TSR_MUST_USE tsr_status rows_put(const rows *r, void *to, const void *from, size_t bytes);
 TSR_MUST_USE tsr_status rows_get(const rows *r, void *to, const void *from, size_t bytes);
+
+/* Puts the answer of that number where it belongs. */
+TSR_MUST_USE tsr_status rows_answer(const rows *r, const tsr_exchange_buffers *b, int32_t number,
+                                    const void *answer, size_t bytes);
 
 #endif

@@ -1,12 +1,14 @@
 /*
  * What an exchange between GPUs finds wrong while the host is elsewhere: calls return at once, and
- * who polls hears of it.
+ * who polls hears of it. And answers that kernels store where they return to.
  */
 #include "comm/exchange.h"
+#include "tests/comm/keyed_bytes.h"
 #include "tests/comm/ranks.h"
 #include "tests/test.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -197,6 +199,81 @@ static void ranks_on_one_gpu_are_refused(void **state)
     ranks_run_several(DEADLINE_MS, sharing_body);
 }
 
+enum { ECHO_ROWS = 600, ECHO_SLOTS = 3, ECHO_BYTES = 1040, ECHOES = 30 };
+
+static int32_t echo_target(const rank_run *run, int32_t rank, int32_t round, int32_t slot)
+{
+    return (int32_t)(mix2(mix2((uint64_t)rank, (uint64_t)round), (uint64_t)slot) %
+                     (uint64_t)run->size);
+}
+
+static bool put_echo_rows(const rank_run *run, const tsr_exchange_buffers *b, int32_t round)
+{
+    unsigned char *row = malloc((size_t)ECHO_ROWS * ECHO_BYTES);
+    int32_t *ranks = malloc(sizeof(*ranks) * ECHO_ROWS * ECHO_SLOTS);
+    tsr_status st = row != NULL && ranks != NULL ? TSR_OK : TSR_ERR_MEMORY;
+
+    for (int32_t i = 0; st == TSR_OK && i < ECHO_ROWS; i++)
+        fill(row + (size_t)i * ECHO_BYTES, ECHO_BYTES,
+             mix2(mix2((uint64_t)run->rank, (uint64_t)round), (uint64_t)i));
+    for (int32_t i = 0; st == TSR_OK && i < ECHO_ROWS * ECHO_SLOTS; i++)
+        ranks[i] = echo_target(run, run->rank, round, i);
+    if (st == TSR_OK)
+        st = rows_put(&run->rows, b->send_rows, row, (size_t)ECHO_ROWS * ECHO_BYTES);
+    if (st == TSR_OK)
+        st = rows_put(&run->rows, b->send_ranks, ranks, sizeof(*ranks) * ECHO_ROWS * ECHO_SLOTS);
+    free(ranks);
+    free(row);
+    return st == TSR_OK;
+}
+
+static bool echoes_are_right(const rank_run *run, const tsr_exchange_buffers *b, int32_t round,
+                             int32_t tokens)
+{
+    const size_t bytes = (size_t)ECHO_ROWS * ECHO_SLOTS * ECHO_BYTES;
+    unsigned char *seen = malloc(bytes);
+    bool right = seen != NULL && rows_get(&run->rows, seen, b->returned_rows, bytes) == TSR_OK;
+
+    for (int32_t i = 0; right && i < tokens * ECHO_SLOTS; i++)
+        right = holds(seen + (size_t)i * ECHO_BYTES, ECHO_BYTES,
+                      mix2(mix2((uint64_t)run->rank, (uint64_t)round), (uint64_t)(i / ECHO_SLOTS)));
+    free(seen);
+    return right;
+}
+
+/* Kernels store answers on other GPUs, and the host waits for nothing in between. */
+static void echo_body(rank_run *run)
+{
+    const tsr_exchange_shape shape = {ECHO_ROWS, ECHO_ROWS * run->size, ECHO_SLOTS, ECHO_BYTES,
+                                      ECHO_BYTES};
+    static const int32_t tokens[] = {ECHO_ROWS, 3, 257, 0, 32};
+    const tsr_stream s = run->rows.stream;
+    tsr_exchange *x = NULL;
+
+    RANK_STATUS(run, TSR_OK, tsr_exchange_open(run->comm, &shape, &x));
+    if (x == NULL)
+        return;
+    const tsr_exchange_buffers b = tsr_exchange_buffers_of(x);
+    RANK_STATUS(run, TSR_OK, tsr_exchange_begin(x, 1, s));
+    for (int32_t i = 0; i < ECHOES && run->failures == 0; i++) {
+        const int32_t count = tokens[(i + run->rank) % 5];
+        RANK_CHECK(run, put_echo_rows(run, &b, i));
+        RANK_STATUS(run, TSR_OK, tsr_exchange_dispatch(x, count, s));
+        RANK_STATUS(run, TSR_OK, tsr_exchange_wait(x, s));
+        RANK_STATUS(run, TSR_OK, tsr_exchange_echo(x, s));
+        RANK_STATUS(run, TSR_OK, tsr_exchange_return(x, s));
+        RANK_STATUS(run, TSR_OK, tsr_exchange_wait(x, s));
+        RANK_CHECK(run, echoes_are_right(run, &b, i, count));
+    }
+    close_group(run, x);
+}
+
+static void answers_that_kernels_store_elsewhere_are_there(void **state)
+{
+    (void)state;
+    ranks_run_several(DEADLINE_MS, echo_body);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -206,6 +283,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_rank_that_does_not_come_is_named),
         cmocka_unit_test(another_shape_is_refused),
         cmocka_unit_test(ranks_on_one_gpu_are_refused),
+        cmocka_unit_test(answers_that_kernels_store_elsewhere_are_there),
     };
     if (!ranks_begin(argc, argv))
         return 1;

@@ -211,6 +211,22 @@ static void several_ranks_are_refused(void **state)
     tsr_comm_close(members[1]);
 }
 
+/* What one rank sends and answers, and no more; rounded up to cache lines. */
+static void one_rank_takes_what_it_sends_and_answers(void **state)
+{
+    (void)state;
+    const tsr_exchange_shape one = {6, 6, 3, 64, 128};
+    const tsr_exchange_shape two = {6, 12, 3, 64, 128};
+    const uint64_t pairs = (uint64_t)6 * 3;
+    const uint64_t ints = (pairs * sizeof(int32_t) + 63) / 64 * 64;
+    const uint64_t sent = 6 * (uint64_t)64;
+    assert_int_equal(tsr_exchange_bytes(&one, 1, false), sent + pairs * 128 + 2 * ints);
+    assert_true(tsr_exchange_bytes(&two, 2, false) > 2 * tsr_exchange_bytes(&one, 1, false));
+    /* Between GPUs answers have no place on the rank that computes them. */
+    const tsr_exchange_shape many = {600, 1200, 3, 64, 128};
+    assert_true(tsr_exchange_bytes(&many, 2, true) < tsr_exchange_bytes(&many, 2, false));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -219,6 +235,7 @@ int main(void)
         cmocka_unit_test(two_dispatches_alike_put_the_same),
         cmocka_unit_test(memory_that_is_missing_leaves_nothing_behind),
         cmocka_unit_test(several_ranks_are_refused),
+        cmocka_unit_test(one_rank_takes_what_it_sends_and_answers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

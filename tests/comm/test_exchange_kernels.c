@@ -4,6 +4,7 @@
  * which is not asked. Skipped where there is no GPU.
  *
  *      rows of every rank --dispatch, arrive--> checked, answered by the host --return--> checked
+ *                                                '----> answered by an echo --return--> checked
  */
 #include "comm/exchange_nccl_kernels.h"
 #include "runtime/base/clock.h"
@@ -205,8 +206,8 @@ typedef struct arrived_row {
     int32_t at;
 } arrived_row;
 
-/* Answers the row's slots, numbers going on from `next`. Returns the next number. */
-static int32_t check_row(const trial *t, const tsr_nccl_work *w, const arrived_row *a, int32_t next)
+/* Answers the row's slots where its source reads the answers. */
+static void check_row(const trial *t, const tsr_nccl_work *w, const arrived_row *a)
 {
     const size_t row_bytes = (size_t)t->row_bytes;
     const size_t answer_bytes = (size_t)t->return_row_bytes;
@@ -219,40 +220,37 @@ static int32_t check_row(const trial *t, const tsr_nccl_work *w, const arrived_r
                     cudaMemcpyDeviceToHost));
     assert_true(holds(bytes, row_bytes, row_key(t, a->source, a->row)));
     CUDA(cudaMemcpy(answer_of,
-                    w->block + w->at.answer_of +
+                    w->window + w->at.answer_of +
                         (size_t)a->at * (size_t)t->slots * sizeof(*answer_of),
                     (size_t)t->slots * sizeof(*answer_of), cudaMemcpyDeviceToHost));
     for (int32_t k = 0; k < t->slots; k++) {
         const bool mine = target_of(t, a->source, a->row, k) == w->rank;
-        assert_int_equal(answer_of[k], mine ? next : -1);
+        const int32_t place = a->row * t->slots + k;
+        assert_int_equal(answer_of[k], mine ? a->source << TSR_NCCL_PART_BITS | place : -1);
         if (!mine)
             continue;
         fill(bytes, answer_bytes, answer_key(t, a->source, a->row, k));
-        CUDA(cudaMemcpy(w->block + w->at.answers + (size_t)next * answer_bytes, bytes, answer_bytes,
-                        cudaMemcpyHostToDevice));
-        next++;
+        CUDA(cudaMemcpy(w->peer[a->source] + w->at.returned_rows + (size_t)place * answer_bytes,
+                        bytes, answer_bytes, cudaMemcpyHostToDevice));
     }
     free(answer_of);
     free(bytes);
-    return next;
 }
 
 static void check_arrivals(const trial *t, const party *p, int32_t rank)
 {
     const tsr_nccl_work *w = &p->work[rank];
     arrived_row a = {0};
-    int32_t answers = 0;
 
     for (a.source = 0; a.source < t->ranks; a.source++) {
         for (a.row = 0; a.row < t->tokens[a.source]; a.row++) {
             if (!goes_to(t, a.source, a.row, rank))
                 continue;
-            answers = check_row(t, w, &a, answers);
+            check_row(t, w, &a);
             a.at++;
         }
     }
     assert_int_equal(count_at(w->block + w->at.arrived_count), a.at);
-    assert_int_equal(count_at(w->block + w->at.answer_count), answers);
 }
 
 static void check_returned(const trial *t, const party *p, int32_t rank)
@@ -276,6 +274,31 @@ static void check_returned(const trial *t, const party *p, int32_t rank)
     free(answer);
 }
 
+/* Answers that are the beginnings of their rows. */
+static void check_echoes(const trial *t, const party *p, int32_t rank)
+{
+    const tsr_nccl_work *w = &p->work[rank];
+    const size_t bytes = (size_t)t->return_row_bytes;
+    unsigned char *answer = malloc(bytes);
+    unsigned char *row = malloc((size_t)t->row_bytes);
+
+    assert_non_null(answer);
+    assert_non_null(row);
+    for (int32_t i = 0; i < t->tokens[rank]; i++) {
+        fill(row, (size_t)t->row_bytes, row_key(t, rank, i));
+        for (int32_t k = 0; k < t->slots; k++) {
+            const size_t place = (size_t)i * (size_t)t->slots + (size_t)k;
+            if (target_of(t, rank, i, k) < 0)
+                continue;
+            CUDA(cudaMemcpy(answer, w->window + w->at.returned_rows + place * bytes, bytes,
+                            cudaMemcpyDeviceToHost));
+            assert_memory_equal(answer, row, bytes);
+        }
+    }
+    free(row);
+    free(answer);
+}
+
 static void go_there_and_back(const trial *t, const party *p)
 {
     for (int32_t r = 0; r < t->ranks; r++)
@@ -295,10 +318,15 @@ static void go_there_and_back(const trial *t, const party *p)
     for (int32_t r = 0; r < t->ranks; r++)
         check_arrivals(t, p, r);
     for (int32_t r = 0; r < t->ranks; r++)
-        assert_int_equal(tsr_nccl_return(&p->work[r], t->tokens[r], stream_of(p, r)), TSR_OK);
+        assert_int_equal(tsr_nccl_return(&p->work[r], stream_of(p, r)), TSR_OK);
     await_all(t, p);
     for (int32_t r = 0; r < t->ranks; r++)
         check_returned(t, p, r);
+    for (int32_t r = 0; r < t->ranks && t->return_row_bytes <= t->row_bytes; r++)
+        assert_int_equal(tsr_nccl_echo(&p->work[r], stream_of(p, r)), TSR_OK);
+    await_all(t, p);
+    for (int32_t r = 0; r < t->ranks && t->return_row_bytes <= t->row_bytes; r++)
+        check_echoes(t, p, r);
     assert_int_equal(p->fault->kind, TSR_NCCL_NO_FAULT);
 }
 

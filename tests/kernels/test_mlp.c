@@ -220,6 +220,49 @@ static void check_answers(tsr_device *device, const expert_input *in, const expe
     }
 }
 
+enum { PART_BITS = 6, PART_ROWS = 1 << PART_BITS, PARTS = (ROWS * K + PART_ROWS - 1) / PART_ROWS };
+
+/* Runs the first rows of a block; answers to `ret`, [PARTS, PART_ROWS, H]. */
+static void run_first(tsr_device *device, tsr_experts_block b, int32_t rows, void *room, float *ret)
+{
+    b.row_count = sample_put(device, &rows, sizeof(rows));
+    b.most_rows = rows;
+    ASSERT_STATUS(TSR_OK, tsr_block_experts(device, &b, stream));
+    ASSERT_STATUS(TSR_OK, tsr_device_fault(device));
+    sample_get_rows(device, ret, room, (size_t)PARTS * PART_ROWS * H);
+}
+
+/* Answers that lie in parts, the last part first, have the same bits; by all kernels that there are
+ * for few rows and many. */
+static void check_parts(tsr_device *device, const expert_input *in, tsr_experts_block b)
+{
+    static float whole[PARTS * PART_ROWS * H];
+    static float apart[PARTS * PART_ROWS * H];
+    static const int32_t rows[] = {1, 3, 20, ROWS};
+    const size_t part_bytes = (size_t)PART_ROWS * H * tsr_device_activation_bytes(device);
+    unsigned char *room = sample_row_room(device, (size_t)PARTS * PART_ROWS * H);
+    void *part[PARTS];
+
+    for (size_t p = 0; p < PARTS; p++)
+        part[p] = room + (PARTS - 1 - p) * part_bytes;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        b.answers = room;
+        b.parts = NULL;
+        run_first(device, b, rows[i], room, whole);
+        b.answers = NULL;
+        b.parts = sample_put(device, part, sizeof(part));
+        b.part_bits = PART_BITS;
+        run_first(device, b, rows[i], room, apart);
+        for (size_t n = 0; n < (size_t)rows[i] * K; n++) {
+            const int32_t answer = in->answer_of[n];
+            const int32_t at = (PARTS - 1 - answer / PART_ROWS) * PART_ROWS + answer % PART_ROWS;
+            if (answer >= 0)
+                assert_memory_equal(whole + (size_t)answer * H, apart + (size_t)at * H,
+                                    H * sizeof(float));
+        }
+    }
+}
+
 /* `apart`: gate and up quantize their input by different scales. */
 static void check_experts(sample_random *r, int kind, bool apart)
 {
@@ -259,6 +302,8 @@ static void check_experts(sample_random *r, int kind, bool apart)
         check_answers(device, &in, &layer, i == 0 ? first : answers);
         if (i > 0)
             assert_mlp_like(i, kind, first, answers, (size_t)ROWS * K * H);
+        if (i == SAMPLE_DEVICES - 1) /* parts are memory of GPUs */
+            check_parts(device, &in, b);
         sample_close(device);
     }
     for (int e = 0; e < LOCAL; e++)
