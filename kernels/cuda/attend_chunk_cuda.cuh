@@ -210,18 +210,6 @@ static __device__ __forceinline__ void stage(const turn_dim &d, decode_room<DIM,
     }
 }
 
-template <int DIM, bool FP8>
-static __device__ __forceinline__ tsr_turn staged(const tsr_turn &t, int which,
-                                                  const decode_room<DIM, FP8> *room)
-{
-    tsr_turn here = t;
-
-    here.norm = t.norm != NULL ? room->turn[which] : NULL;
-    here.cos = room->turn[2];
-    here.sin = room->turn[3];
-    return here;
-}
-
 /* The row's own key by the last warp, value by the one before it. */
 template <int DIM>
 static __device__ __forceinline__ tsr_head<spans_of(DIM)> load_fresh(const tsr_attend_job &a,
@@ -244,7 +232,7 @@ bring_fresh(const tsr_attend_job &a, tsr_head<spans_of(DIM)> *head, decode_room<
     if (warp < VALUE_WARP)
         return;
     if (warp == KEY_WARP)
-        tsr_turn_head(staged<DIM, FP8>(a.k_turn, 1, room), head, room->head[warp]);
+        tsr_turn_head(tsr_turn_staged(a.k_turn, 1, room->turn), head, room->head[warp]);
 #pragma unroll
     for (int i = 0; i < spans_of(DIM); i++) {
         const int32_t d = TSR_TURN_SPAN * lane + TSR_TURN_DIMS * i;
@@ -262,7 +250,7 @@ static __device__ __forceinline__ void bring_queries(const tsr_attend_job &a, co
     const int warp = (int)threadIdx.x / TSR_CUDA_LANES;
     const int lane = (int)threadIdx.x % TSR_CUDA_LANES;
     const float *q = a.q + ((int64_t)c.row * a.q_heads + c.first_head) * a.cache.head_dim;
-    const tsr_turn turn = staged<DIM, FP8>(a.q_turn, 0, room);
+    const tsr_turn turn = tsr_turn_staged(a.q_turn, 0, room->turn);
 
 #pragma unroll 1
     for (int r = warp; r < c.heads; r += WARPS) {

@@ -437,31 +437,21 @@ static tsr_status launch(tsr_device *device, const tsr_attend_job *a, tsr_stream
 }
 
 /* Four CTAs a processor, two larger ones or one that has most room, by how many there are. */
-template <int DIM>
-static tsr_status launch_few_heads(tsr_device *device, const tsr_attend_job *a, tsr_stream s)
+template <int DIM, int EIGHTS>
+static tsr_status launch_heads(tsr_device *device, const tsr_attend_job *a, tsr_stream s)
 {
+    /* Warps of more heads take more registers. */
+    constexpr int warps = EIGHTS == 1 ? 8 : 4;
+    constexpr int slots = EIGHTS == 1 ? FEW_SLOTS : MORE_SLOTS;
+    constexpr int most = EIGHTS == 1 ? 4 : 3;
     const int64_t items = (int64_t)a->sequences * a->cache.kv_heads;
     const int32_t processors = tsr_cuda(device)->gemm.processors;
 
     if (items <= processors)
-        return launch<DIM, 1, 8, MORE_SLOTS, 1>(device, a, s);
+        return launch<DIM, EIGHTS, 8, MORE_SLOTS, 1>(device, a, s);
     if (items <= 2 * (int64_t)processors)
-        return launch<DIM, 1, 8, FEW_SLOTS, 2>(device, a, s);
-    return launch<DIM, 1, 4, FEW_SLOTS, 4>(device, a, s);
-}
-
-/* Warps of more heads take more registers. */
-template <int DIM>
-static tsr_status launch_more_heads(tsr_device *device, const tsr_attend_job *a, tsr_stream s)
-{
-    const int64_t items = (int64_t)a->sequences * a->cache.kv_heads;
-    const int32_t processors = tsr_cuda(device)->gemm.processors;
-
-    if (items <= processors)
-        return launch<DIM, 2, 8, MORE_SLOTS, 1>(device, a, s);
-    if (items <= 2 * (int64_t)processors)
-        return launch<DIM, 2, 4, MORE_SLOTS, 2>(device, a, s);
-    return launch<DIM, 2, 4, FEW_SLOTS, 3>(device, a, s);
+        return launch<DIM, EIGHTS, warps, slots, 2>(device, a, s);
+    return launch<DIM, EIGHTS, 4, FEW_SLOTS, most>(device, a, s);
 }
 
 bool tsr_attend_takes_splits(tsr_device *device, const tsr_attend_job *job)
@@ -477,7 +467,6 @@ tsr_status tsr_attend_rows_splits(tsr_device *device, const tsr_attend_job *job,
     const bool narrow = job->cache.head_dim <= 64;
 
     if (job->shared <= EIGHT)
-        return narrow ? launch_few_heads<64>(device, job, s)
-                      : launch_few_heads<128>(device, job, s);
-    return narrow ? launch_more_heads<64>(device, job, s) : launch_more_heads<128>(device, job, s);
+        return narrow ? launch_heads<64, 1>(device, job, s) : launch_heads<128, 1>(device, job, s);
+    return narrow ? launch_heads<64, 2>(device, job, s) : launch_heads<128, 2>(device, job, s);
 }

@@ -188,25 +188,13 @@ static __device__ __forceinline__ void stage(const tsr_attend_job &a, int32_t po
         *(uint4 *)(query + i * TSR_PIECE) = make_uint4(0, 0, 0, 0);
 }
 
-template <int DIM, int WARPS>
-static __device__ __forceinline__ tsr_turn staged(const tsr_turn &t, int which,
-                                                  const turn_room<DIM, WARPS> *before)
-{
-    tsr_turn here = t;
-
-    here.norm = t.norm != NULL ? before->turn[which] : NULL;
-    here.cos = before->turn[2];
-    here.sin = before->turn[3];
-    return here;
-}
-
 template <int DIM, int EIGHTS, int WARPS>
 static __device__ __forceinline__ void bring_queries(const tsr_attend_job &a, const item &c,
                                                      turn_room<DIM, WARPS> *before,
                                                      unsigned char *query)
 {
     const float *q = a.q + ((int64_t)c.row * a.q_heads + c.kv_head * a.shared) * a.cache.head_dim;
-    const tsr_turn turn = staged(a.q_turn, 0, before);
+    const tsr_turn turn = tsr_turn_staged(a.q_turn, 0, before->turn);
     const int d = TSR_TURN_SPAN * lane_of();
 
 #pragma unroll 1
@@ -231,7 +219,7 @@ static __device__ __forceinline__ fresh_row bring_fresh(const tsr_attend_job &a,
     const tsr_head<1> value = tsr_load_head<1>(a.v + from, a.cache.head_dim);
     fresh_row fresh;
 
-    tsr_turn_head(staged(a.k_turn, 1, before), &key, before->head[warp_of()]);
+    tsr_turn_head(tsr_turn_staged(a.k_turn, 1, before->turn), &key, before->head[warp_of()]);
     fresh.of[0] = tsr_bf16_span(key.span[0]);
     fresh.of[1] = tsr_bf16_span(value.span[0]);
     if ((uint32_t)block >= (uint32_t)a.cache.blocks) {

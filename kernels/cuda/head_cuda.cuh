@@ -32,6 +32,19 @@ static __device__ __forceinline__ tsr_turn tsr_turn_at(const tsr_turn &first, in
     return here;
 }
 
+/* The same out of rows of D: norms of queries and of keys, cos, sin of the position. */
+template <int DIM>
+static __device__ __forceinline__ tsr_turn tsr_turn_staged(const tsr_turn &t, int which,
+                                                           const float (&turn)[4][DIM])
+{
+    tsr_turn here = t;
+
+    here.norm = t.norm != NULL ? turn[which] : NULL;
+    here.cos = turn[2];
+    here.sin = turn[3];
+    return here;
+}
+
 enum { TSR_TURN_SPAN = 4, TSR_TURN_DIMS = TSR_TURN_SPAN * TSR_CUDA_LANES };
 
 /* What a lane holds of a head that is no wider than SPANS * TSR_TURN_DIMS. */

@@ -24,11 +24,11 @@ typedef struct backend {
 
 /*
  * Operands of BF16 or F16, keys and values of BF16, sums in f32. Inputs are the same numbers
- * (sample_floats), so what differs are rounded intermediates, each off by up to 2^-9 of itself. Through a linear that is a sum of independent
- * errors: 2^-9 / sqrt(3) of a result's standard deviation, six times that at most in practice, and
- * the largest result is no smaller than one. Seven of them one after the other (norm, q/k/v,
- * rotation, attention, out, sum) grow by sqrt(7): 6 / sqrt(3) * sqrt(7) = 9.2, and some for
- * the weights of attention: 16 * 2^-9.
+ * (sample_floats), so what differs are rounded intermediates, each off by up to 2^-9 of itself.
+ * Through a linear that is a sum of independent errors: 2^-9 / sqrt(3) of a result's standard
+ * deviation, six times that at most in practice, and the largest result is no smaller than one.
+ * Seven of them one after the other (norm, q/k/v, rotation, attention, out, sum) grow by sqrt(7):
+ * 6 / sqrt(3) * sqrt(7) = 9.2, and some for the weights of attention: 16 * 2^-9.
  */
 #define BF16_BOUND 0x1p-5F
 
