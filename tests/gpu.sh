@@ -58,15 +58,34 @@ step() {
     printf '%s\n' "${rows[-1]}"
 }
 
-# Every fixture as it would be served here, and with exact activations.
-score() {
-    local folder=$1 logits=$2 out
-    shift 2
-    out=$log/given.safetensors
+# logits_by BACKEND FOLDER OUT OPTION...
+logits_by() {
+    local backend=$1 folder=$2 out=$3
+    shift 3
     rm -f "$out"
-    "$build/bin/tessera" score "$folder" --backend cuda --tokens "$folder/expected.safetensors" \
-        --out "$out" "$@" &&
+    "$build/bin/tessera" score "$folder" --backend "$backend" \
+        --tokens "$folder/expected.safetensors" --out "$out" "$@"
+}
+
+# score FOLDER LOGITS OPTION...: those of the GPU against the fixture's.
+score() {
+    local folder=$1 logits=$2 out=$log/given.safetensors
+    shift 2
+    logits_by cuda "$folder" "$out" "$@" &&
         python3 tests/oracle/parity.py "$folder/expected.safetensors" "$out" "$logits"
+}
+
+# score_served FOLDER LOGITS CACHE: as it would be served here, beside exact arithmetic over a cache of
+# the same type: what that rounds tips codes of the activations behind it.
+score_served() {
+    local folder=$1 logits=$2 cache=$3 beside=$log/beside.safetensors activations=(--activations declared)
+    if [ "$logits" = hopper ]; then
+        activations=(--activations-of h200)
+    fi
+    logits_by cpu "$folder" "$beside" --kv-cache-dtype "$cache" "${activations[@]}" &&
+        logits_by cuda "$folder" "$log/given.safetensors" &&
+        python3 tests/oracle/parity.py "$folder/expected.safetensors" "$log/given.safetensors" \
+            "$logits" "$beside"
 }
 
 # same_by_many FOLDER LAUNCHER... -- OPTION...: the bytes of one rank's logits, by several.
@@ -208,7 +227,7 @@ run_tests() {
 }
 
 run_fixtures() {
-    local name folder served=hopper
+    local name folder cache served=hopper
     case $card in
     *B200*) served=declared ;;
     esac
@@ -217,7 +236,13 @@ run_fixtures() {
         if [ -e "$folder/expected.safetensors" ]; then
             name=$(basename "$folder")
             step "$name.weight-only" score "$folder" weight_only --activations weight-only
-            step "$name.$served" score "$folder" "$served"
+            cache=bf16
+            if grep -qs '"kv_cache_quant_algo": "FP8"' "$folder/hf_quant_config.json"; then
+                cache=fp8
+            else
+                step "$name.$served-f32-cache" score "$folder" "$served" --kv-cache-dtype f32
+            fi
+            step "$name.$served" score_served "$folder" "$served" "$cache"
         fi
     done
     step grading grade

@@ -39,7 +39,7 @@ typedef enum tsr_activation {
 
 /* How keys and values are kept. */
 typedef enum tsr_kv_format {
-    TSR_KV_F32, /* CPU, where nothing is declared */
+    TSR_KV_F32, /* on a CPU where nothing is declared, else by choice */
     TSR_KV_BF16,
     TSR_KV_FP8, /* e4m3(x / scale), one scale per layer for keys and one for values */
     TSR_KV_FORMAT_COUNT

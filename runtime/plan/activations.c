@@ -83,10 +83,10 @@ tsr_status tsr_kv_settle(const tsr_plan_request *request, const tsr_precision *p
     tsr_kv_format format = request->target->plain_kv;
     bool known, chosen = read_kv_dtype(request->kv_cache_dtype, &format, &known);
 
-    if (!known || (format == TSR_KV_F32 && !request->target->host)) {
-        tsr_problems_add(
-            problems, TSR_SEVERITY_ERROR, "--kv-cache-dtype %s: %s takes auto, bf16%s or fp8",
-            request->kv_cache_dtype, request->target->name, request->target->host ? ", f32" : "");
+    if (!known) {
+        tsr_problems_add(problems, TSR_SEVERITY_ERROR,
+                         "--kv-cache-dtype %s: %s takes auto, f32, bf16 or fp8",
+                         request->kv_cache_dtype, request->target->name);
         return TSR_ERR_ARG;
     }
     if (!chosen && request->activations != TSR_ACTIVATIONS_WEIGHT_ONLY) {

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """How near logits come to those that transformers gave, for devices that compute in 16 bits.
 
-parity.py EXPECTED GIVEN MODE      files of `tessera score`; MODE: weight_only, declared or hopper
+parity.py EXPECTED GIVEN MODE [BESIDE]   files of `tessera score`; MODE: weight_only, declared or hopper
 
 Prints, over all positions of all sequences: the cosine of log-probabilities and that of logits
 around their mean (mean and worst), the share of equal first choices, and the mean divergence.
-Exit code 1 when a mean cosine is below what transformers itself reaches in BF16.
+Exit code 1 when a mean cosine is below what transformers itself reaches in BF16. BESIDE has logits
+of exact arithmetic over the same rounded cache: what is given may be as far off again, and no more.
 """
 
 import array
@@ -59,24 +60,34 @@ def compare(expected, given):
     return cosine(p, q), cosine(centred(expected), centred(given)), float(same), divergence
 
 
-def main():
-    expected, given, mode = read(sys.argv[1]), read(sys.argv[2]), sys.argv[3]
+def positions(expected, path, mode):
+    """What `compare` says of every position of a file, as columns."""
     rows = []
-    for name, answers in given.items():
+    for name, answers in read(path).items():
         wanted = expected[name.replace("logits.", f"logits.{mode}.")]
         if len(wanted) != len(answers):
             sys.exit(f"{name}: {len(answers)} positions, expected {len(wanted)}")
         rows += [compare(list(w), list(g)) for w, g in zip(wanted, answers)]
     if not rows:
-        sys.exit(f"{sys.argv[2]}: no logits")
-    log_prob, around, same, divergence = (list(column) for column in zip(*rows))
-    mean = [sum(column) / len(rows) for column in (log_prob, around, same, divergence)]
-    good = mean[0] >= LOG_PROB_LEAST and mean[1] >= CENTRED_LEAST[mode]
+        sys.exit(f"{path}: no logits")
+    return [list(column) for column in zip(*rows)]
+
+
+def main():
+    expected, mode = read(sys.argv[1]), sys.argv[3]
+    columns = positions(expected, sys.argv[2], mode)
+    log_prob, around, same, divergence = (sum(column) / len(column) for column in columns)
+    least = [LOG_PROB_LEAST, CENTRED_LEAST[mode]]
+    beside = ""
+    if len(sys.argv) > 4:
+        exact = [sum(column) / len(column) for column in positions(expected, sys.argv[4], mode)]
+        least = [min(l, 1 - 2 * (1 - e)) for l, e in zip(least, exact)]
+        beside = f"  exact beside: {exact[0]:.6f}, {exact[1]:.6f}"
     print(
-        f"log-prob {mean[0]:.6f} (worst {min(log_prob):.6f})  centred {mean[1]:.6f} "
-        f"(worst {min(around):.6f})  top-1 {mean[2]:.3f}  KL {mean[3]:.1e}"
+        f"log-prob {log_prob:.6f} (worst {min(columns[0]):.6f})  centred {around:.6f} "
+        f"(worst {min(columns[1]):.6f})  top-1 {same:.3f}  KL {divergence:.1e}{beside}"
     )
-    return 0 if good else 1
+    return 0 if log_prob >= least[0] and around >= least[1] else 1
 
 
 if __name__ == "__main__":

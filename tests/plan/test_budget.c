@@ -521,7 +521,8 @@ static void requests_out_of_range_are_refused(void **state)
         {{.ranks = 1, .max_model_len = 513}, "the model has 512 positions"},
         {{.ranks = 1, .max_num_seqs = INT32_MAX}, "beyond"},
         {{.ranks = 4, .max_batched_tokens = 1 << 24, .exchange_tokens = 1 << 24}, NULL},
-        {{.ranks = 1, .kv_cache_dtype = "int4"}, "--kv-cache-dtype int4"},
+        {{.ranks = 1, .kv_cache_dtype = "int4"},
+         "--kv-cache-dtype int4: cpu takes auto, f32, bf16 or fp8"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
