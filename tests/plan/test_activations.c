@@ -185,7 +185,7 @@ static void the_cache_is_as_declared_asked_for_or_plain(void **state)
          TSR_KV_FP8},
         {{.target = "cpu", .kv_algo = "FP8", .kv_dtype = "bf16"}, TSR_OK, TSR_KV_BF16},
         {{.target = "cpu", .kv_dtype = "auto"}, TSR_OK, TSR_KV_F32},
-        {{.target = "h200", .kv_dtype = "f32"}, TSR_ERR_ARG, TSR_KV_F32},
+        {{.target = "h200", .kv_dtype = "f32"}, TSR_OK, TSR_KV_F32},
         {{.target = "cpu", .kv_dtype = "int8"}, TSR_ERR_ARG, TSR_KV_F32},
         {{.target = "cpu", .kv_algo = "NVFP4"}, TSR_ERR_CHECKPOINT, TSR_KV_F32},
         {{.target = "cpu", .kv_algo = "NVFP4", .kv_dtype = "fp8"}, TSR_OK, TSR_KV_FP8},
