@@ -60,11 +60,12 @@ TSR_MUST_USE tsr_status tsr_cuda_card_bus(int32_t ordinal, char ret_bus[TSR_CARD
 
 /*
  *   ordinal  of the GPU among those that are visible; the calling thread's from now on
+ *   alone    no other rank has kernels there, so that parts of one may wait for each other
  *
  * TSR_ERR_DEVICE  this build has no CUDA, the machine no such GPU or too old a driver
  * TSR_ERR_MEMORY
  */
-TSR_MUST_USE tsr_status tsr_device_open_cuda(int32_t ordinal, tsr_device **ret_device);
+TSR_MUST_USE tsr_status tsr_device_open_cuda(int32_t ordinal, bool alone, tsr_device **ret_device);
 
 /* "cpu avx512, 2 threads": for the path report. Valid as long as the device. */
 const char *tsr_device_name(const tsr_device *device);

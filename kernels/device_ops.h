@@ -24,6 +24,7 @@ typedef enum tsr_fault_kind {
     TSR_FAULT_ROWS,      /* experts: `value` rows have arrived, `limit` were reserved */
     TSR_FAULT_EXPERT,    /* experts: slot `slot` of row `row` asks for expert `value`, not here */
     TSR_FAULT_ANSWERS,   /* experts: slot `slot` of row `row` is one answer more than `limit` */
+    TSR_FAULT_WIDE,      /* experts: values of slot `slot` were awaited for `limit` seconds */
     TSR_FAULT_X_ROW,     /* predict: logit row `row` is of row `value`, `limit` were reserved */
     TSR_FAULT_LOGIT_ROW, /* predict: sample `row` is of logit row `value` of `limit` */
     TSR_FAULT_SLOT,      /* predict: sample `row` goes to slot `value` of `limit` */

@@ -49,6 +49,11 @@ static bool say_experts(const tsr_fault *f)
                 "experts: row %" PRId32 ", slot %" PRId32
                 " asks for one answer more than the %" PRId32 " reserved",
                 f->row, f->slot, f->limit);
+    else if (f->kind == TSR_FAULT_WIDE)
+        tsr_log(TSR_LOG_ERROR,
+                "experts: slot %" PRId32 " was not computed in %" PRId32
+                " s: does another program hold this GPU's processors?",
+                f->slot, f->limit);
     else
         return false;
     return true;

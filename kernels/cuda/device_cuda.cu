@@ -393,6 +393,8 @@ static tsr_status prepare_kernels(tsr_cuda_device *cuda)
     if (st == TSR_OK)
         st = tsr_cuda_prepare_few();
     if (st == TSR_OK)
+        st = tsr_cuda_prepare_one(&cuda->gemm);
+    if (st == TSR_OK)
         st = tsr_cuda_prepare_sample();
     return st == TSR_OK ? tsr_cuda_prepare_router() : st;
 }
@@ -452,7 +454,7 @@ extern "C" tsr_status tsr_cuda_card_bus(int32_t ordinal, char ret_bus[TSR_CARD_B
     return st;
 }
 
-extern "C" tsr_status tsr_device_open_cuda(int32_t ordinal, tsr_device **ret_device)
+extern "C" tsr_status tsr_device_open_cuda(int32_t ordinal, bool alone, tsr_device **ret_device)
 {
     cudaDeviceProp card;
     tsr_status st = find_card(ordinal, &card);
@@ -467,6 +469,7 @@ extern "C" tsr_status tsr_device_open_cuda(int32_t ordinal, tsr_device **ret_dev
     if (cuda == NULL)
         return TSR_ERR_MEMORY;
     cuda->ordinal = ordinal;
+    cuda->alone = alone;
     cuda->base.table = &table_cuda;
     cuda->base.blocks = &blocks_cuda;
     cuda->base.ops = &ops_cuda;

@@ -66,6 +66,7 @@ typedef struct tsr_gemm_card {
 typedef struct tsr_cuda_device {
     tsr_device base; /* first member */
     int32_t ordinal;
+    bool alone; /* nobody else has kernels on this GPU: CTAs of one can wait for each other */
     tsr_gemm_card gemm;
     cudaStream_t stream; /* of whoever names none */
     tsr_fault *fault;    /* pinned and mapped: as the host sees it */

@@ -211,6 +211,26 @@ static tsr_status narrow(tsr_cuda_device *cuda, const tsr_experts_block *b, int3
     return st == TSR_OK ? multiply(cuda, b, &t, stream) : st;
 }
 
+/* A single row's in one kernel. False: there is none for it. */
+static bool compute_one(tsr_cuda_device *cuda, const tsr_experts_block *b, cudaStream_t stream,
+                        tsr_status *ret_status)
+{
+    const tsr_experts *e = b->experts;
+    tsr_cuda_tiles wide;
+    tsr_cuda_tiles down;
+
+    if (b->most_rows != 1 || streams_together(cuda, b) == 0 || !tsr_cuda_stages(&e->gate) ||
+        !tsr_cuda_stages(&e->down))
+        return false;
+    tsr_status st = wide_tiles(cuda, b, TSR_CUDA_TILES_GATED, 1, stream, &wide);
+    if (st == TSR_OK)
+        st = down_tiles(cuda, b, 1, stream, &down);
+    if (st == TSR_OK && !tsr_cuda_takes_one(cuda, &wide, &down))
+        return false;
+    *ret_status = st == TSR_OK ? tsr_cuda_multiply_one(cuda, &wide, &down, stream) : st;
+    return true;
+}
+
 /* In one kernel where gate and up can be followed by down at once. */
 static tsr_status multiply_all(tsr_cuda_device *cuda, const tsr_experts_block *b, int32_t together,
                                cudaStream_t stream)
@@ -364,6 +384,8 @@ tsr_status tsr_experts_cuda(tsr_device *device, const tsr_experts_block *b, tsr_
     const bool many = e->local > 0 && are_many(b);
     tsr_status st = TSR_OK;
 
+    if (compute_one(cuda, b, stream, &st))
+        return st;
     if (many || !are_few(cuda, b))
         st = sort_pairs(cuda, b, many ? MANY_TOGETHER : together, stream);
 

@@ -40,9 +40,10 @@ tsr_status tsr_cuda_card_bus(int32_t ordinal, char ret_bus[TSR_CARD_BUS_BYTES])
     return refuse();
 }
 
-tsr_status tsr_device_open_cuda(int32_t ordinal, tsr_device **ret_device)
+tsr_status tsr_device_open_cuda(int32_t ordinal, bool alone, tsr_device **ret_device)
 {
     (void)ordinal;
+    (void)alone;
     (void)ret_device;
     return refuse();
 }

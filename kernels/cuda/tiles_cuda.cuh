@@ -68,4 +68,11 @@ tsr_status tsr_cuda_multiply_few(tsr_cuda_device *cuda, const tsr_cuda_tiles *t,
                                  cudaStream_t stream);
 tsr_status tsr_cuda_prepare_few(void);
 
+/* All of a single row in one kernel, whose CTAs wait for each other: whether it is taken. */
+bool tsr_cuda_takes_one(const tsr_cuda_device *cuda, const tsr_cuda_tiles *up,
+                        const tsr_cuda_tiles *down);
+tsr_status tsr_cuda_multiply_one(tsr_cuda_device *cuda, const tsr_cuda_tiles *up,
+                                 const tsr_cuda_tiles *down, cudaStream_t stream);
+tsr_status tsr_cuda_prepare_one(const tsr_gemm_card *card);
+
 #endif

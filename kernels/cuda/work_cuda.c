@@ -79,6 +79,9 @@ uint64_t tsr_cuda_work_layout(const tsr_work_shape *shape, unsigned char *memory
     w.attend_floats = (int64_t)attend_floats(shape);
     w.attend_partial = cut(&c, attend_floats(shape), sizeof(*w.attend_partial));
     w.attend_arrived = cut(&c, TSR_ATTEND_PAIRS, sizeof(*w.attend_arrived));
+    w.packets =
+        cut(&c, tsr_smaller_size(TSR_PACKET_SLOTS, answers) * intermediate, sizeof(*w.packets));
+    w.launch = cut(&c, 2, sizeof(*w.launch));
     *ret_work = w;
     return c.used;
 }

@@ -32,6 +32,9 @@ enum {
     TSR_ATTEND_PAIRS = 4096,
 };
 
+/* Most slots of a row whose experts are computed in one kernel. */
+enum { TSR_PACKET_SLOTS = 32 };
+
 /* Pairs of one expert that meet its weights together. */
 typedef struct tsr_cuda_tile {
     int32_t expert; /* local */
@@ -60,6 +63,8 @@ typedef struct tsr_cuda_work {
     int64_t attend_floats;
     float *attend_partial;   /* [attend_floats] sums of splits */
     int32_t *attend_arrived; /* [TSR_ATTEND_PAIRS] zero between kernels */
+    uint64_t *packets;       /* [up to TSR_PACKET_SLOTS, max_intermediate] (packets_cuda.cuh) */
+    uint32_t *launch;        /* [2] of kernels with packets: how many, and CTAs that have seen it */
 } tsr_cuda_work;
 
 /* Where everything lies in `memory` (NULL: only counted). Returns the bytes. */

@@ -91,9 +91,8 @@ static bool cuda_is_here(void)
 static tsr_status open_cuda(const tsr_config *config, int32_t threads, int32_t card,
                             tsr_device **ret_device)
 {
-    (void)config;
     (void)threads;
-    return tsr_device_open_cuda(card, ret_device);
+    return tsr_device_open_cuda(card, config->ranks_per_gpu == 1, ret_device);
 }
 
 /* Best first. */

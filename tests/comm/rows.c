@@ -9,7 +9,7 @@ tsr_status rows_open(int32_t card, rows *ret_rows)
 {
     rows r = {0};
     tsr_status st = card == NO_CARD ? tsr_device_open_cpu(1, TSR_CPU_AUTO, &r.device)
-                                    : tsr_device_open_cuda(card, &r.device);
+                                    : tsr_device_open_cuda(card, false, &r.device);
     if (st == TSR_OK)
         st = tsr_device_stream_open(r.device, &r.stream);
     if (st == TSR_OK)

@@ -51,7 +51,7 @@ static tsr_status open_cuda(const backend *b, tsr_device **ret_device)
 
     (void)b;
     if (tsr_cuda_cards() > 0)
-        return tsr_device_open_cuda(0, ret_device);
+        return tsr_device_open_cuda(0, true, ret_device);
     if (!said)
         print_message("no GPU here that this build can use: left out\n");
     said = true;
@@ -93,6 +93,17 @@ tsr_device *sample_device(int i, const tsr_work_shape *shape)
     if (st == TSR_ERR_DEVICE)
         return NULL;
     ASSERT_STATUS(TSR_OK, st);
+    ASSERT_STATUS(TSR_OK, tsr_device_reserve(device, shape));
+    return device;
+}
+
+tsr_device *sample_shared_device(const tsr_work_shape *shape)
+{
+    tsr_device *device = NULL;
+
+    if (tsr_cuda_cards() == 0)
+        return NULL;
+    ASSERT_STATUS(TSR_OK, tsr_device_open_cuda(0, false, &device));
     ASSERT_STATUS(TSR_OK, tsr_device_reserve(device, shape));
     return device;
 }

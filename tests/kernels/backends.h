@@ -19,6 +19,9 @@ enum { SAMPLE_DEVICES = 7 };
  * error. */
 tsr_device *sample_device(int i, const tsr_work_shape *shape);
 
+/* The GPU, as if other ranks had kernels there too; NULL where there is none. */
+tsr_device *sample_shared_device(const tsr_work_shape *shape);
+
 /* A shape that is enough for all tests here. */
 extern const tsr_work_shape sample_shape;
 

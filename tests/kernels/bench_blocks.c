@@ -262,7 +262,7 @@ static void open_bench(bench *b)
         .top_k = TOP_K,
     };
 
-    must(tsr_device_open_cuda(0, &b->device));
+    must(tsr_device_open_cuda(0, true, &b->device));
     must(tsr_device_reserve(b->device, &shape));
     must(tsr_device_stream_open(b->device, &b->stream));
     must(tsr_device_mark_open(b->device, &b->mark));

@@ -209,9 +209,9 @@ static void load_layer(tsr_device *device, const sample_mlp *mlps, const sample_
 
 /* Each answer has the bits of the expert's MLP over that row alone. */
 static void check_answers(tsr_device *device, const expert_input *in, const expert_layer *layer,
-                          const float *answers)
+                          const float *answers, int32_t rows)
 {
-    for (size_t i = 0; i < (size_t)ROWS * K; i++) {
+    for (size_t i = 0; i < (size_t)rows * K; i++) {
         float alone[H];
         if (in->answer_of[i] < 0)
             continue;
@@ -234,7 +234,8 @@ static void run_first(tsr_device *device, tsr_experts_block b, int32_t rows, voi
 
 /* Answers that lie in parts, the last part first, have the same bits; by all kernels that there are
  * for few rows and many. */
-static void check_parts(tsr_device *device, const expert_input *in, tsr_experts_block b)
+static void check_parts(tsr_device *device, const expert_input *in, const expert_layer *layer,
+                        tsr_experts_block b)
 {
     static float whole[PARTS * PART_ROWS * H];
     static float apart[PARTS * PART_ROWS * H];
@@ -253,6 +254,8 @@ static void check_parts(tsr_device *device, const expert_input *in, tsr_experts_
         b.parts = sample_put(device, part, sizeof(part));
         b.part_bits = PART_BITS;
         run_first(device, b, rows[i], room, apart);
+        if (rows[i] < ROWS)
+            check_answers(device, in, layer, whole, rows[i]);
         for (size_t n = 0; n < (size_t)rows[i] * K; n++) {
             const int32_t answer = in->answer_of[n];
             const int32_t at = (PARTS - 1 - answer / PART_ROWS) * PART_ROWS + answer % PART_ROWS;
@@ -299,11 +302,11 @@ static void check_experts(sample_random *r, int kind, bool apart)
         ASSERT_STATUS(TSR_OK, tsr_block_experts(device, &b, stream));
         ASSERT_STATUS(TSR_OK, tsr_device_fault(device));
         sample_get_rows(device, i == 0 ? first : answers, b.answers, (size_t)ROWS * K * H);
-        check_answers(device, &in, &layer, i == 0 ? first : answers);
+        check_answers(device, &in, &layer, i == 0 ? first : answers, ROWS);
         if (i > 0)
             assert_mlp_like(i, kind, first, answers, (size_t)ROWS * K * H);
         if (i == SAMPLE_DEVICES - 1) /* parts are memory of GPUs */
-            check_parts(device, &in, b);
+            check_parts(device, &in, &layer, b);
         sample_close(device);
     }
     for (int e = 0; e < LOCAL; e++)
@@ -322,7 +325,8 @@ static void each_answer_is_its_experts_mlp_of_its_row(void **state)
         check_experts(&r, kind, true);
 }
 
-/* As many experts as a GPU has processors, or nearly: then a CTA may go on from gate and up to down. */
+/* As many experts as a GPU has processors, or nearly: then a CTA may go on from gate and up to down, as
+ * CTAs do with a single row. */
 enum { DOZENS = 120, WIDE = 528, DEEP = 144, CHOSEN = 8, MOST_ROWS = 100, MLPS = 3 };
 
 typedef struct dozens_input {
@@ -409,7 +413,7 @@ static void check_dozens(tsr_device *device, const dozens_input *in, const sampl
     ASSERT_STATUS(TSR_OK, tsr_block_experts(device, &b, stream));
     sample_get_rows(device, answers, b.answers, count * WIDE);
     ASSERT_STATUS(TSR_OK, tsr_device_fault(device));
-    for (size_t i = 0; i < count; i += 7) {
+    for (size_t i = 0; i < count; i += in->rows < 64 ? 1 : 7) {
         float alone[WIDE];
         run_wide(device, &loaded[in->id[i] % MLPS], in->x + i / CHOSEN * WIDE, alone, 1, WIDE);
         assert_memory_equal(alone, answers + i * WIDE, sizeof(alone));
@@ -418,6 +422,7 @@ static void check_dozens(tsr_device *device, const dozens_input *in, const sampl
 
 static void an_expert_for_each_processor_changes_no_bit(void **state)
 {
+    static const int32_t rows[] = {1, 1, 1, 2, 8, 64, MOST_ROWS};
     static const sample_kind kinds[] = {{TSR_WEIGHT_NVFP4, TSR_ACTIVATION_NONE, false, false},
                                         {TSR_WEIGHT_FP8, TSR_ACTIVATION_FP8, false, false}};
     static dozens_input in;
@@ -436,7 +441,7 @@ static void an_expert_for_each_processor_changes_no_bit(void **state)
     sample_random r = {5};
 
     (void)state;
-    for (int n = 0; n < 2 * SAMPLE_DEVICES; n++) {
+    for (int n = 0; n < 2 * (SAMPLE_DEVICES + 1); n++) {
         const sample_kind kind = kinds[n % 2];
         sample_linear *gate = sample_linear_new(&r, gate_kind, DOZENS, WIDE);
         sample_mlp mlps[MLPS];
@@ -446,14 +451,14 @@ static void an_expert_for_each_processor_changes_no_bit(void **state)
             mlps[e].up->source.input_scale = mlps[e].gate->source.input_scale;
             mlps[e].down = sample_linear_new(&r, kind, WIDE, DEEP);
         }
-        for (int32_t rows = 64; rows <= MOST_ROWS; rows += MOST_ROWS - 64) {
-            tsr_device *device = sample_device(n / 2, &shape);
-            if (device == NULL)
-                continue;
-            fill_dozens(&r, &in, rows);
+        tsr_device *device =
+            n / 2 < SAMPLE_DEVICES ? sample_device(n / 2, &shape) : sample_shared_device(&shape);
+        for (size_t i = 0; device != NULL && i < sizeof(rows) / sizeof(rows[0]); i++) {
+            fill_dozens(&r, &in, rows[i]);
             check_dozens(device, &in, mlps, gate);
-            sample_close(device);
         }
+        if (device != NULL)
+            sample_close(device);
         for (int e = 0; e < MLPS; e++)
             sample_mlp_free(&mlps[e]);
         sample_linear_free(gate);

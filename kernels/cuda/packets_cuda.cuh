@@ -1,0 +1,130 @@
+/*
+ * Gate, up and down in one kernel, whose CTAs give each other the values between as packets of a value and
+ * the launch's number:
+ *
+ *   packets [slot][I]   | value, number | value, number | ..     read until all have this launch's
+ *
+ * so that a value is there as soon as it is seen, and nothing has to be cleared. All CTAs have to be there
+ * at once; who waits in vain leaves a fault.
+ */
+#ifndef TSR_KERNELS_CUDA_PACKETS_CUDA_CUH
+#define TSR_KERNELS_CUDA_PACKETS_CUDA_CUH
+
+#include "kernels/cuda/number_cuda.cuh"
+#include "kernels/cuda/pairs_cuda.cuh"
+
+enum {
+    PACKET_LINEARS = 3,
+    PACKET_SECONDS = 4, /* that a value is awaited */
+};
+
+/* What is needed of an expert: of gate, up and down. */
+typedef struct packet_expert {
+    const unsigned char *codes[PACKET_LINEARS];
+    const unsigned char *scales[PACKET_LINEARS];
+    const float *bias[PACKET_LINEARS];
+    const float4 *factor[2]; /* of operand rows, or NULL: of gate and up, of down */
+    float weight_scale[PACKET_LINEARS];
+    float input_scale[2];
+} packet_expert;
+
+/* Tables of all experts here, which no kernel in front writes. */
+static __device__ __forceinline__ void packet_tables(const pair_args &pairs, const tsr_mlp *mlps,
+                                                     packet_expert *experts, int32_t *local_of)
+{
+#pragma unroll 1
+    for (int32_t e = (int32_t)threadIdx.x; e < pairs.local; e += (int32_t)blockDim.x) {
+        const tsr_linear *l = &mlps[e].gate; /* up and down lie behind it */
+        packet_expert near;
+#pragma unroll
+        for (int i = 0; i < PACKET_LINEARS; i++) {
+            near.codes[i] = (const unsigned char *)l[i].weight;
+            near.scales[i] = (const unsigned char *)l[i].scales;
+            near.bias[i] = l[i].bias;
+            near.weight_scale[i] = l[i].weight_scale;
+        }
+        near.factor[0] = (const float4 *)(const void *)l[0].pre_quant_scale;
+        near.factor[1] = (const float4 *)(const void *)l[2].pre_quant_scale;
+        near.input_scale[0] = l[0].input_scale;
+        near.input_scale[1] = l[2].input_scale;
+        experts[e] = near;
+    }
+#pragma unroll 1
+    for (int32_t e = (int32_t)threadIdx.x; e < pairs.experts; e += (int32_t)blockDim.x)
+        local_of[e] = pairs.local_of[e];
+}
+
+/* One CTA more has seen the launch's number, or needs none. The last one counts it on. */
+static __device__ __forceinline__ void packet_number_seen(uint32_t *number)
+{
+    const uint32_t ctas = gridDim.x * gridDim.y;
+
+    if (atomicInc(number + 1, ctas - 1) == ctas - 1)
+        atomicAdd(number, 1);
+}
+
+/* What takes more code, where it runs once, has it once. */
+static __device__ __noinline__ float4 packet_e4m3(float4 v, float scale)
+{
+    return make_float4(tsr_round_e4m3(v.x / scale), tsr_round_e4m3(v.y / scale),
+                       tsr_round_e4m3(v.z / scale), tsr_round_e4m3(v.w / scale));
+}
+
+typedef struct packet_pair {
+    uint64_t two[2];
+} packet_pair;
+
+static __device__ __forceinline__ void packet_send(uint64_t *to, float value, uint32_t number)
+{
+    const uint64_t packet = (uint64_t)number << 32 | __float_as_uint(value);
+
+    asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(to), "l"(packet) : "memory");
+}
+
+static __device__ __forceinline__ packet_pair packet_look(const uint64_t *from)
+{
+    packet_pair p;
+
+    asm volatile("ld.relaxed.gpu.global.v2.u64 {%0, %1}, [%2];"
+                 : "=l"(p.two[0]), "=l"(p.two[1])
+                 : "l"(from)
+                 : "memory");
+    return p;
+}
+
+static __device__ __forceinline__ uint64_t packet_clock(void)
+{
+    uint64_t ns;
+
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns)::"memory");
+    return ns;
+}
+
+/* Four values, if all have been computed. */
+static __device__ __forceinline__ bool packet_four(const uint64_t *from, uint32_t number,
+                                                   float4 *ret_four)
+{
+    const packet_pair p = packet_look(from);
+    const packet_pair q = packet_look(from + 2);
+
+    *ret_four =
+        make_float4(__uint_as_float((uint32_t)p.two[0]), __uint_as_float((uint32_t)p.two[1]),
+                    __uint_as_float((uint32_t)q.two[0]), __uint_as_float((uint32_t)q.two[1]));
+    return (uint32_t)(p.two[0] >> 32) == number && (uint32_t)(p.two[1] >> 32) == number &&
+           (uint32_t)(q.two[0] >> 32) == number && (uint32_t)(q.two[1] >> 32) == number;
+}
+
+/* The same, once they have. False: they were not in time. */
+static __device__ __forceinline__ bool packet_await_four(const uint64_t *from, uint32_t number,
+                                                         float4 *ret_four)
+{
+    const uint64_t late = packet_clock() + PACKET_SECONDS * 1000000000ULL;
+
+    while (!packet_four(from, number, ret_four)) {
+        if (packet_clock() > late)
+            return false;
+    }
+    return true;
+}
+
+#endif
