@@ -395,6 +395,8 @@ static tsr_status prepare_kernels(tsr_cuda_device *cuda)
     if (st == TSR_OK)
         st = tsr_cuda_prepare_one(&cuda->gemm);
     if (st == TSR_OK)
+        st = tsr_cuda_prepare_flow(&cuda->gemm);
+    if (st == TSR_OK)
         st = tsr_cuda_prepare_sample();
     return st == TSR_OK ? tsr_cuda_prepare_router() : st;
 }

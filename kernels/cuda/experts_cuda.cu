@@ -19,6 +19,7 @@
 
 enum {
     SORT_CTAS = 8, /* of a cluster, where pairs are more than one CTA has threads */
+    FLOW_OF = 4,   /* pairs of as many experts, at least, that flow through one kernel */
     FEW_ROWS = 1,  /* of a block whose pairs are not sorted */
     FEW_NVFP4_ROWS = 3,
     FEW_PAIRS = 5, /* of an expert, on average */
@@ -211,23 +212,30 @@ static tsr_status narrow(tsr_cuda_device *cuda, const tsr_experts_block *b, int3
     return st == TSR_OK ? multiply(cuda, b, &t, stream) : st;
 }
 
-/* A single row's in one kernel. False: there is none for it. */
-static bool compute_one(tsr_cuda_device *cuda, const tsr_experts_block *b, cudaStream_t stream,
-                        tsr_status *ret_status)
+/* Few rows in one kernel. False: there is none for them. */
+static bool compute_at_once(tsr_cuda_device *cuda, const tsr_experts_block *b, cudaStream_t stream,
+                            tsr_status *ret_status)
 {
     const tsr_experts *e = b->experts;
     tsr_cuda_tiles wide;
     tsr_cuda_tiles down;
 
-    if (b->most_rows != 1 || streams_together(cuda, b) == 0 || !tsr_cuda_stages(&e->gate) ||
-        !tsr_cuda_stages(&e->down))
+    const int64_t slots = (int64_t)b->most_rows * e->top_k;
+    const bool flows = FLOW_OF * slots >= e->experts && slots <= e->experts;
+
+    if ((b->most_rows != 1 && !flows) || streams_together(cuda, b) == 0 ||
+        !tsr_cuda_stages(&e->gate) || !tsr_cuda_stages(&e->down))
         return false;
     tsr_status st = wide_tiles(cuda, b, TSR_CUDA_TILES_GATED, 1, stream, &wide);
     if (st == TSR_OK)
         st = down_tiles(cuda, b, 1, stream, &down);
-    if (st == TSR_OK && !tsr_cuda_takes_one(cuda, &wide, &down))
+    if (st == TSR_OK && tsr_cuda_takes_one(cuda, &wide, &down))
+        st = tsr_cuda_multiply_one(cuda, &wide, &down, stream);
+    else if (st == TSR_OK && flows && tsr_cuda_takes_flow(cuda, &wide, &down))
+        st = tsr_cuda_multiply_flow(cuda, &wide, &down, stream);
+    else if (st == TSR_OK)
         return false;
-    *ret_status = st == TSR_OK ? tsr_cuda_multiply_one(cuda, &wide, &down, stream) : st;
+    *ret_status = st;
     return true;
 }
 
@@ -384,7 +392,7 @@ tsr_status tsr_experts_cuda(tsr_device *device, const tsr_experts_block *b, tsr_
     const bool many = e->local > 0 && are_many(b);
     tsr_status st = TSR_OK;
 
-    if (compute_one(cuda, b, stream, &st))
+    if (compute_at_once(cuda, b, stream, &st))
         return st;
     if (many || !are_few(cuda, b))
         st = sort_pairs(cuda, b, many ? MANY_TOGETHER : together, stream);

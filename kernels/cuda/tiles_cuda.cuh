@@ -75,4 +75,11 @@ tsr_status tsr_cuda_multiply_one(tsr_cuda_device *cuda, const tsr_cuda_tiles *up
                                  const tsr_cuda_tiles *down, cudaStream_t stream);
 tsr_status tsr_cuda_prepare_one(const tsr_gemm_card *card);
 
+/* The same of a few rows. */
+bool tsr_cuda_takes_flow(const tsr_cuda_device *cuda, const tsr_cuda_tiles *up,
+                         const tsr_cuda_tiles *down);
+tsr_status tsr_cuda_multiply_flow(tsr_cuda_device *cuda, const tsr_cuda_tiles *up,
+                                  const tsr_cuda_tiles *down, cudaStream_t stream);
+tsr_status tsr_cuda_prepare_flow(const tsr_gemm_card *card);
+
 #endif

@@ -207,7 +207,7 @@ bool tsr_cuda_takes_one(const tsr_cuda_device *cuda, const tsr_cuda_tiles *up,
 {
     one_args unused;
 
-    return cuda->alone && up->pairs.max_rows == 1 && up->pairs.slots <= TSR_PACKET_SLOTS &&
+    return cuda->alone && up->pairs.max_rows == 1 && up->pairs.slots <= TSR_CUDA_LANES &&
            up->pairs.slots <= up->pairs.max_answers && up->shares && up->format == down->format &&
            is_taken(up) && is_taken(down) && find_cut(cuda, up, down, &unused) > 0;
 }

@@ -32,8 +32,8 @@ enum {
     TSR_ATTEND_PAIRS = 4096,
 };
 
-/* Most slots of a row whose experts are computed in one kernel. */
-enum { TSR_PACKET_SLOTS = 32 };
+/* Most slots whose experts are computed in one kernel. */
+enum { TSR_PACKET_SLOTS = 256 };
 
 /* Pairs of one expert that meet its weights together. */
 typedef struct tsr_cuda_tile {

@@ -239,7 +239,7 @@ static void check_parts(tsr_device *device, const expert_input *in, const expert
 {
     static float whole[PARTS * PART_ROWS * H];
     static float apart[PARTS * PART_ROWS * H];
-    static const int32_t rows[] = {1, 3, 20, ROWS};
+    static const int32_t rows[] = {1, 2, 3, 20, ROWS};
     const size_t part_bytes = (size_t)PART_ROWS * H * tsr_device_activation_bytes(device);
     unsigned char *room = sample_row_room(device, (size_t)PARTS * PART_ROWS * H);
     void *part[PARTS];
@@ -326,7 +326,7 @@ static void each_answer_is_its_experts_mlp_of_its_row(void **state)
 }
 
 /* As many experts as a GPU has processors, or nearly: then a CTA may go on from gate and up to down, as
- * CTAs do with a single row. */
+ * CTAs do with a few rows. */
 enum { DOZENS = 120, WIDE = 528, DEEP = 144, CHOSEN = 8, MOST_ROWS = 100, MLPS = 3 };
 
 typedef struct dozens_input {
@@ -422,7 +422,7 @@ static void check_dozens(tsr_device *device, const dozens_input *in, const sampl
 
 static void an_expert_for_each_processor_changes_no_bit(void **state)
 {
-    static const int32_t rows[] = {1, 1, 1, 2, 8, 64, MOST_ROWS};
+    static const int32_t rows[] = {1, 1, 1, 2, 4, 8, 15, 64, MOST_ROWS};
     static const sample_kind kinds[] = {{TSR_WEIGHT_NVFP4, TSR_ACTIVATION_NONE, false, false},
                                         {TSR_WEIGHT_FP8, TSR_ACTIVATION_FP8, false, false}};
     static dozens_input in;
