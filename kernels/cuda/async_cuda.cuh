@@ -65,6 +65,26 @@ static __device__ __forceinline__ void barrier_wait_cluster(uint32_t barrier, ui
                  : "memory");
 }
 
+/* How the second-level cache keeps what a step reads once, which is weights: it goes first, so that what
+ * every layer reads (rows, tables, kernels' code) has more of it. */
+static __device__ __forceinline__ uint64_t read_once(void)
+{
+    uint64_t policy;
+
+    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    return policy;
+}
+
+/* A multiple of 16 bytes that are read once; they count at the barrier. */
+static __device__ __forceinline__ void copy_bulk_once(uint32_t to, const void *from, uint32_t bytes,
+                                                      uint32_t barrier)
+{
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+                 "[%0], [%1], %2, [%3], %4;" ::"r"(to),
+                 "l"(from), "r"(bytes), "r"(barrier), "l"(read_once())
+                 : "memory");
+}
+
 /* A multiple of 16 bytes; the bytes count at the barrier. */
 static __device__ __forceinline__ void copy_bulk(uint32_t to, const void *from, uint32_t bytes,
                                                  uint32_t barrier)
@@ -89,6 +109,14 @@ static __device__ __forceinline__ void copy_box(uint32_t to, const void *map, in
 static __device__ __forceinline__ void copy_16(uint32_t to, const void *from)
 {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+}
+
+/* What is read once. */
+static __device__ __forceinline__ void copy_16_once(uint32_t to, const void *from)
+{
+    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(to),
+                 "l"(from), "l"(read_once())
+                 : "memory");
 }
 
 /* From so many bytes behind `from`. */

@@ -134,11 +134,12 @@ static __device__ __forceinline__ void few_order(const few_args &a, const few_wa
     if (units <= 0)
         return;
     barrier_expect(barrier, (uint32_t)(units * (PACKED_UNIT + (scales ? PACKED_SCALES : 0))));
-    copy_bulk(to, w.run.codes + (int64_t)first * PACKED_UNIT, (uint32_t)(units * PACKED_UNIT),
-              barrier);
+    copy_bulk_once(to, w.run.codes + (int64_t)first * PACKED_UNIT, (uint32_t)(units * PACKED_UNIT),
+                   barrier);
     if (scales)
-        copy_bulk(to + (uint32_t)few_codes(FORMAT), w.run.scales + (int64_t)first * PACKED_SCALES,
-                  (uint32_t)(units * PACKED_SCALES), barrier);
+        copy_bulk_once(to + (uint32_t)few_codes(FORMAT),
+                       w.run.scales + (int64_t)first * PACKED_SCALES,
+                       (uint32_t)(units * PACKED_SCALES), barrier);
 }
 
 /* What no kernel in front of this one writes. */

@@ -238,13 +238,13 @@ static __device__ __forceinline__ bool stream_order(const stream_args &a, stream
 #pragma unroll
         for (int at = 0; at < codes; at += PACKED_UNIT) {
             if (at < stream_codes(FORMAT) || c->left > 1)
-                copy_16(to + side * codes + at, c->codes[side] + at);
+                copy_16_once(to + side * codes + at, c->codes[side] + at);
         }
         c->codes[side] += codes;
     }
     if (FORMAT == TSR_WEIGHT_NVFP4) {
         if (lane < 16 && (lane % 8 < 4 || c->left > 1))
-            copy_16(to + STREAM_SIDES * codes, c->scales);
+            copy_16_once(to + STREAM_SIDES * codes, c->scales);
         c->scales += scales;
     }
     c->left -= stream_together(FORMAT);

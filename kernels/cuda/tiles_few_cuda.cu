@@ -236,12 +236,12 @@ static __device__ __forceinline__ void order(const few_args &a, const few_expert
     const unsigned char *codes = e.codes[p.side] + unit * PACKED_UNIT + lane * 16;
 
     if (FORMAT == TSR_WEIGHT_NVFP4 && lane * 16 < units * PACKED_SCALES)
-        copy_16(ring + (uint32_t)(most * PACKED_UNIT + lane * 16),
-                e.scales[p.side] + unit * PACKED_SCALES + lane * 16);
+        copy_16_once(ring + (uint32_t)(most * PACKED_UNIT + lane * 16),
+                     e.scales[p.side] + unit * PACKED_SCALES + lane * 16);
 #pragma unroll
     for (int u = 0; u < most; u++) {
         if (u < units)
-            copy_16(ring + (uint32_t)(u * PACKED_UNIT + lane * 16), codes + u * PACKED_UNIT);
+            copy_16_once(ring + (uint32_t)(u * PACKED_UNIT + lane * 16), codes + u * PACKED_UNIT);
         if ((u + 1) % (most / FEW_ORDERS) == 0)
             copies_end();
     }
