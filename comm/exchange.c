@@ -105,6 +105,23 @@ static tsr_status started(tsr_exchange *exchange, tsr_exchange_phase phase, tsr_
     return tsr_comm_passed(exchange->comm, st);
 }
 
+tsr_status tsr_exchange_expect(tsr_exchange *exchange, int32_t most)
+{
+    if (most < 0 || most > exchange->shape.max_tokens)
+        return tsr_comm_refused(exchange->comm, "expect: more rows than the exchange holds");
+    exchange->expected = most;
+    return TSR_OK;
+}
+
+bool tsr_exchange_hand_over(tsr_exchange *exchange, tsr_exchange_coming *ret_coming)
+{
+    if (exchange->phase != TSR_PHASE_ARRIVED || exchange->ops->hand_over == NULL ||
+        !exchange->ops->hand_over(exchange, ret_coming))
+        return false;
+    exchange->phase = TSR_PHASE_STANDING;
+    return true;
+}
+
 tsr_status tsr_exchange_dispatch(tsr_exchange *exchange, int32_t tokens, tsr_stream stream)
 {
     tsr_comm *comm = exchange->comm;
@@ -115,14 +132,15 @@ tsr_status tsr_exchange_dispatch(tsr_exchange *exchange, int32_t tokens, tsr_str
         return tsr_comm_refused(comm, "dispatch: no step has begun");
 
     exchange->stage++;
-    if (tokens < 0 || tokens > exchange->shape.max_tokens) {
+    if (tokens < 0 || tokens > exchange->expected) {
         tsr_log(TSR_LOG_ERROR,
                 "dispatch of step %" PRIu64 " stage %" PRId32 ": %" PRId32
-                " rows, the exchange holds %" PRId32,
-                exchange->step, exchange->stage, tokens, exchange->shape.max_tokens);
+                " rows, where no rank sends more than %" PRId32,
+                exchange->step, exchange->stage, tokens, exchange->expected);
         return tsr_comm_passed(comm, TSR_ERR_ARG);
     }
     exchange->tokens = tokens;
+    exchange->most = exchange->expected;
     return started(exchange, TSR_PHASE_DISPATCHED, exchange->ops->dispatch(exchange, stream));
 }
 

@@ -42,7 +42,7 @@ typedef struct tsr_exchange_shape {
  * arrived, and what is answered is what has returned: the same addresses.
  *
  * Rows arrive in order of (source rank, row). Those that name this rank are among them; one that
- * does not (where all rows are here anyway) has no answer.
+ * does not has no answer.
  */
 typedef struct tsr_exchange_buffers {
     void *send_rows;              /* [max_tokens, row_bytes] written before dispatch */
@@ -116,11 +116,17 @@ TSR_MUST_USE tsr_status tsr_exchange_begin(tsr_exchange *exchange, uint64_t step
                                            tsr_stream stream);
 
 /*
+ * No rank sends more than `most` rows in each of the next dispatches; the same on every rank.
+ * Until this is called they are max_tokens. Not collective. TSR_ERR_ARG
+ */
+TSR_MUST_USE tsr_status tsr_exchange_expect(tsr_exchange *exchange, int32_t most);
+
+/*
  * Collective. Starts sending the first `tokens` rows; ordered after what is on the stream. The
  * arrived_ and answer_ arrays hold once tsr_exchange_wait has returned (on a GPU: for work put on
  * the stream later).
  *
- * TSR_ERR_ARG (no step, tokens beyond max_tokens, a rank beyond size), TSR_ERR_TIMEOUT,
+ * TSR_ERR_ARG (no step, more tokens than are expected, a rank beyond size), TSR_ERR_TIMEOUT,
  * TSR_ERR_PEER
  * TSR_ERR_CAPACITY  more rows than max_arrivals come to this rank
  * TSR_ERR_MISMATCH  a peer is at another step, stage or call
@@ -131,6 +137,20 @@ TSR_MUST_USE tsr_status tsr_exchange_dispatch(tsr_exchange *exchange, int32_t to
 /* Collective, after a dispatch, when all answers have been written: starts sending them back, where
  * they are not there yet. Errors as above. */
 TSR_MUST_USE tsr_status tsr_exchange_return(tsr_exchange *exchange, tsr_stream stream);
+
+/*
+ * Answers that their reader takes as they come. A word of 32 bits that is all ones has not come: it is
+ * waited for, read and made all ones again, before the next dispatch. No answer has such a word; as a
+ * float32 it is a NaN that no arithmetic of a GPU makes.
+ */
+typedef struct tsr_exchange_coming {
+    void *rows; /* [tokens, slots, return_row_bytes] as returned_rows, of the last dispatch */
+    const int32_t *ended; /* [2] in the device's memory: nothing comes any more when one is not 0 */
+} tsr_exchange_coming;
+
+/* Instead of a return, between GPUs where no rank sends many rows. False: answers have to be returned;
+ * the same on every rank. */
+bool tsr_exchange_hand_over(tsr_exchange *exchange, tsr_exchange_coming *ret_coming);
 
 /*
  * Finishes what the last dispatch or return started, within the deadline. Between starting and
@@ -177,10 +197,12 @@ TSR_MUST_USE tsr_status tsr_exchange_bare_packets(tsr_exchange *exchange, int32_
 
 /*
  * For measuring: every arrived row as the answer to each of its slots, as far as an answer is long,
- * stored as who computes answers would. TSR_ERR_ARG where the exchange is not nccl's, or answers are
- * longer than rows.
+ * stored as who computes answers would; where `coming` is not NULL, which hand_over gave, this rank's
+ * are then taken as who reads them would. TSR_ERR_ARG where the exchange is not nccl's, or answers
+ * are longer than rows.
  */
-TSR_MUST_USE tsr_status tsr_exchange_echo(tsr_exchange *exchange, tsr_stream stream);
+TSR_MUST_USE tsr_status tsr_exchange_echo(tsr_exchange *exchange, const tsr_exchange_coming *coming,
+                                          tsr_stream stream);
 
 /* Most CTAs of a peer there. */
 enum { TSR_EXCHANGE_BARE_CTAS = 16 };

@@ -53,6 +53,7 @@ tsr_exchange tsr_exchange_base(tsr_comm *comm, const tsr_exchange_ops *ops,
         .shape = *shape,
         .number = comm->exchanges++,
         .stage = TSR_NO_STAGE,
+        .expected = shape->max_tokens,
     };
 }
 

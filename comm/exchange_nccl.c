@@ -3,7 +3,8 @@
  * something is wrong. What moves stands in exchange_nccl_kernels.h.
  *
  *   poll    the group, and a fault in host memory: nothing is asked of the device
- *   text    copies the device's state and notices beside the work, which may be waiting
+ *   text    copies the device's state and notices beside the work, which may be waiting; of answers
+ *           that are taken as they come, the first word of each
  *   drain   waits for the stream; then one word to the device: wait for nobody any more
  */
 #include "comm/exchange_nccl.h"
@@ -39,6 +40,8 @@ typedef struct nccl_exchange {
     host_side *host;
     unsigned char *notices; /* of the host: as text last saw them */
     int32_t *missing;       /* [ranks] scratch of text */
+    uint32_t *coming;       /* [few_rows, slots] of the host: first words, as text last saw them */
+    int32_t *asked;         /* [few_rows, slots] of the host: whom these are of, likewise */
     uint64_t *waited;       /* [ranks] of the host: the device's clocks, copied */
     int clock_khz;
     cudaStream_t looking; /* beside the work */
@@ -100,12 +103,27 @@ static tsr_status nccl_begin(tsr_exchange *exchange, tsr_stream stream)
 
 static tsr_status nccl_dispatch(tsr_exchange *exchange, tsr_stream stream)
 {
-    return tsr_nccl_dispatch(&nccl_of(exchange)->work, exchange->tokens, stream);
+    return tsr_nccl_dispatch(&nccl_of(exchange)->work, exchange->tokens, exchange->most, stream);
 }
 
 static tsr_status nccl_return(tsr_exchange *exchange, tsr_stream stream)
 {
-    return tsr_nccl_return(&nccl_of(exchange)->work, stream);
+    return tsr_nccl_return(&nccl_of(exchange)->work, exchange->tokens, exchange->most, stream);
+}
+
+/* Not where ranks share a GPU, on which who waits for answers may keep away who computes them. */
+static bool nccl_hand_over(tsr_exchange *exchange, tsr_exchange_coming *ret_coming)
+{
+    const nccl_exchange *x = nccl_of(exchange);
+
+    if (x->work.alone == 0 || !tsr_nccl_is_few(&x->work, exchange->most))
+        return false;
+    _Static_assert(offsetof(tsr_nccl_state, failed) ==
+                       offsetof(tsr_nccl_state, let_go) + sizeof(int32_t),
+                   "either ends it");
+    ret_coming->rows = x->work.window + x->work.at.coming_rows;
+    ret_coming->ended = &state_of(x)->let_go;
+    return true;
 }
 
 /* A return has waited by itself. */
@@ -114,7 +132,7 @@ static tsr_status nccl_wait(tsr_exchange *exchange, tsr_stream stream)
     tsr_status st = TSR_OK;
 
     if (exchange->phase == TSR_PHASE_DISPATCHED)
-        st = tsr_nccl_arrive(&nccl_of(exchange)->work, exchange->tokens, stream);
+        st = tsr_nccl_arrive(&nccl_of(exchange)->work, exchange->most, stream);
     return st == TSR_OK ? nccl_poll(exchange) : st;
 }
 
@@ -144,6 +162,35 @@ static bool look(const nccl_exchange *x)
            passes(x->looking, LOOK_MS);
 }
 
+/* Of the answers to the rows that went as packets: whose have not come while others have, or are not
+ * taken. While none has, who reads them may not have come to wait. */
+static int32_t look_for_answers(const nccl_exchange *x)
+{
+    const tsr_nccl_work *w = &x->work;
+    const size_t slots = (size_t)x->base.tokens * (size_t)w->slots;
+    bool some = false;
+    int32_t missing = 0;
+
+    if (slots == 0 || !tsr_nccl_is_few(w, x->base.tokens) ||
+        cudaMemcpy2DAsync(x->coming, sizeof(*x->coming), w->window + w->at.coming_rows,
+                          w->return_row_bytes, sizeof(*x->coming), slots, cudaMemcpyDeviceToHost,
+                          x->looking) != cudaSuccess ||
+        cudaMemcpyAsync(x->asked, w->block + w->at.send_ranks, slots * sizeof(*x->asked),
+                        cudaMemcpyDeviceToHost, x->looking) != cudaSuccess ||
+        !passes(x->looking, LOOK_MS))
+        return 0;
+    for (size_t i = 0; i < slots && !some; i++)
+        some = x->coming[i] != TSR_NCCL_ABSENT;
+    for (int32_t r = 0; r < w->ranks && some; r++) {
+        bool absent = false;
+        for (size_t i = 0; i < slots && !absent; i++)
+            absent = x->asked[i] == r && x->coming[i] == TSR_NCCL_ABSENT;
+        if (absent)
+            x->missing[missing++] = r;
+    }
+    return missing;
+}
+
 static int32_t nccl_text(const tsr_exchange *exchange, size_t capacity, char *text)
 {
     const nccl_exchange *x = (const nccl_exchange *)(const void *)exchange;
@@ -152,15 +199,19 @@ static int32_t nccl_text(const tsr_exchange *exchange, size_t capacity, char *te
 
     if (!look(x))
         return tsr_exchange_text_base(exchange, capacity, text);
-    const int32_t missing =
-        tsr_nccl_missing(&x->work.at, x->work.ranks, x->notices, seen, x->missing);
+    int32_t missing =
+        tsr_nccl_missing(&x->work.at, x->work.ranks, x->work.rank, x->notices, seen, x->missing);
     there.step = seen->step;
     there.stage = seen->stage;
     there.phase = (tsr_exchange_phase)seen->phase;
-    if (there.phase == TSR_PHASE_RETURNING && missing == 0)
+    if (there.phase == TSR_PHASE_RETURNING && seen->packed != 0)
+        missing = look_for_answers(x);
+    else if (there.phase == TSR_PHASE_RETURNING && missing == 0)
         there.phase = TSR_PHASE_STANDING;
-    if (there.phase == TSR_PHASE_DISPATCHED && missing == 0)
-        there.phase = TSR_PHASE_ARRIVED;
+    if (there.phase == TSR_PHASE_DISPATCHED && missing == 0) {
+        missing = seen->packed != 0 ? look_for_answers(x) : 0;
+        there.phase = missing > 0 ? TSR_PHASE_RETURNING : TSR_PHASE_ARRIVED;
+    }
     const int32_t stage = tsr_exchange_text_base(&there, capacity, text);
     size_t used = strlen(text);
     for (int32_t i = 0; i < missing && used < capacity; i++) {
@@ -204,6 +255,8 @@ static void free_parts(nccl_exchange *x)
     x->memory->host_release(x->memory->context, x->notices);
     x->memory->host_release(x->memory->context, x->host);
     x->memory->host_release(x->memory->context, x->waited);
+    x->memory->host_release(x->memory->context, x->coming);
+    x->memory->host_release(x->memory->context, x->asked);
     free(x->base.waited_ns);
     free(x->missing);
     free(x);
@@ -235,6 +288,7 @@ static const tsr_exchange_ops nccl_ops = {
     .begin = nccl_begin,
     .dispatch = nccl_dispatch,
     .return_answers = nccl_return,
+    .hand_over = nccl_hand_over,
     .wait = nccl_wait,
     .poll = nccl_poll,
     .text = nccl_text,
@@ -274,13 +328,15 @@ tsr_status tsr_exchange_bare_packets(tsr_exchange *exchange, int32_t tokens, int
     return tsr_nccl_bare_packets(w, tokens, ctas, stream);
 }
 
-tsr_status tsr_exchange_echo(tsr_exchange *exchange, tsr_stream stream)
+tsr_status tsr_exchange_echo(tsr_exchange *exchange, const tsr_exchange_coming *coming,
+                             tsr_stream stream)
 {
     const tsr_nccl_work *w = &nccl_of(exchange)->work;
 
     if (exchange->ops != &nccl_ops || w->return_row_bytes > w->row_bytes)
         return TSR_ERR_ARG;
-    return tsr_nccl_echo(w, stream);
+    return coming == NULL ? tsr_nccl_echo(w, stream)
+                          : tsr_nccl_echo_and_take(w, exchange->tokens, exchange->most, stream);
 }
 
 static tsr_status read_card(const nccl_exchange *x, tsr_nccl_card *ret_card)
@@ -307,6 +363,24 @@ static tsr_status zero(void *memory, size_t bytes)
     return st == TSR_OK ? TSR_NCCL_CUDA(cudaDeviceSynchronize()) : st;
 }
 
+/* Of what text sees of answers. */
+static tsr_status take_places(nccl_exchange *x)
+{
+    const tsr_exchange_memory *m = x->memory;
+    const size_t places = (size_t)x->work.at.few_rows * (size_t)x->work.slots;
+    void *coming = NULL;
+    void *asked = NULL;
+
+    tsr_status st = TSR_OK;
+    if (places > 0)
+        st = m->host_alloc(m->context, places * sizeof(*x->coming), &coming);
+    x->coming = coming;
+    if (st == TSR_OK && places > 0)
+        st = m->host_alloc(m->context, places * sizeof(*x->asked), &asked);
+    x->asked = asked;
+    return st;
+}
+
 static tsr_status take_memory(nccl_exchange *x)
 {
     const tsr_exchange_memory *m = x->memory;
@@ -326,6 +400,8 @@ static tsr_status take_memory(nccl_exchange *x)
     if (st == TSR_OK)
         st = m->host_alloc(m->context, ranks * sizeof(*x->waited), &waited);
     x->waited = waited;
+    if (st == TSR_OK)
+        st = take_places(x);
     x->missing = calloc(ranks, sizeof(*x->missing));
     x->base.waited_ns = calloc(ranks, sizeof(*x->base.waited_ns));
     if (st == TSR_OK && (x->missing == NULL || x->base.waited_ns == NULL))
@@ -359,6 +435,17 @@ static void lay_out(nccl_exchange *x)
     };
 }
 
+/* Before this rank's first dispatch nobody answers. */
+static tsr_status empty_places(const nccl_exchange *x)
+{
+    const tsr_nccl_layout *at = &x->work.at;
+    const size_t bytes =
+        (size_t)at->few_rows * (size_t)x->work.slots * (size_t)x->work.return_row_bytes;
+
+    return TSR_NCCL_CUDA(
+        cudaMemset(x->work.window + at->coming_rows, TSR_NCCL_ABSENT & 0xff, bytes));
+}
+
 /* Memory, communicator, window, peers. Whatever was opened is closed by the caller. */
 static tsr_status open_parts(nccl_exchange *x)
 {
@@ -382,6 +469,9 @@ static tsr_status open_parts(nccl_exchange *x)
     if (st != TSR_OK)
         return st;
     lay_out(x);
+    st = empty_places(x);
+    if (st != TSR_OK)
+        return st;
     const tsr_stream looking = {.native = x->looking};
     st = tsr_nccl_find_peers(&x->work, x->group.window, looking);
     if (st == TSR_OK)
@@ -396,8 +486,9 @@ static tsr_status open_parts(nccl_exchange *x)
 tsr_status tsr_exchange_nccl_open(tsr_comm *comm, const tsr_exchange_shape *shape,
                                   tsr_exchange **ret_exchange)
 {
-    if ((int64_t)shape->max_tokens * shape->slots > TSR_NCCL_PART_ROWS ||
-        comm->size > TSR_NCCL_MOST_RANKS) {
+    const int64_t most = (int64_t)shape->max_tokens + TSR_NCCL_MOST_FEW;
+
+    if (most * shape->slots > TSR_NCCL_PART_ROWS || comm->size > TSR_NCCL_MOST_RANKS) {
         tsr_log(TSR_LOG_ERROR,
                 "exchange: %" PRId32 " rows with %" PRId32 " slots of each of %" PRId32
                 " ranks; between GPUs at most %d slots of a rank and %d ranks",

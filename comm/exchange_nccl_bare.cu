@@ -25,8 +25,9 @@ static __global__ void __launch_bounds__(TSR_NCCL_THREADS)
     const int32_t packets = (words + TSR_NCCL_WORDS - 1) / TSR_NCCL_WORDS;
     const uint32_t *from = (const uint32_t *)(w.block + w.at.send_rows);
     uint32_t *to = (uint32_t *)(w.window + w.at.arrived_rows) + (int64_t)peer * words;
-    unsigned char *go = w.peer[peer] + row_packets_at(w, epoch, w.rank);
-    const unsigned char *come = w.window + row_packets_at(w, epoch, peer);
+    const uint64_t area = epoch % 2 * packets_apart(w);
+    unsigned char *go = w.peer[peer] + packets_at(w, w.rank) + area;
+    const unsigned char *come = w.window + packets_at(w, peer) + area;
 
     for (int32_t n = thread_of_peer(); n < packets; n += threads_of_peer())
         post_vector(go + (int64_t)n * TSR_NCCL_PACKET_BYTES,

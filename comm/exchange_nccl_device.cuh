@@ -106,8 +106,9 @@ static __device__ __forceinline__ bool cta_is_off(const tsr_nccl_state &state)
 
 /* The state of the dispatch behind one of the state. Its epoch is never 0, which is what a place holds
  * where nothing has come. */
-static __device__ __forceinline__ tsr_nccl_state state_after(tsr_nccl_state state)
+static __device__ __forceinline__ tsr_nccl_state state_after(tsr_nccl_state state, bool packed)
 {
+    state.packed = packed ? 1 : 0;
     state.epoch = state.epoch == UINT32_MAX ? 2 : state.epoch + 1;
     state.stage++;
     state.phase = TSR_PHASE_DISPATCHED;
@@ -129,12 +130,7 @@ static __device__ __forceinline__ void move_on(const tsr_nccl_work &w, const tsr
     state->stage = now.stage;
     state->epoch = now.epoch;
     state->phase = now.phase;
-}
-
-/* Rows that a notice tells of. */
-static __device__ __forceinline__ int32_t rows_told(int32_t told)
-{
-    return told & TSR_NCCL_ROWS;
+    state->packed = now.packed;
 }
 
 /* False when there is no point in waiting. */
@@ -172,6 +168,13 @@ static __device__ void leave_fault(const tsr_nccl_work &w, uint64_t step, int32_
     __threadfence_system(); /* the kind is seen last */
     seen->kind = fault.kind;
     __threadfence_system();
+}
+
+/* The number of the first answer to a source's row, of few or of many. */
+static __device__ __forceinline__ int32_t first_answer(const tsr_nccl_work &w, int32_t source,
+                                                       int32_t row, bool few)
+{
+    return source << TSR_NCCL_PART_BITS | ((few ? w.max_tokens : 0) + row) * w.slots;
 }
 
 static __device__ __forceinline__ int32_t lane_of_warp(void)

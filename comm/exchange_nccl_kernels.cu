@@ -5,21 +5,13 @@
  */
 #include "comm/exchange_nccl_arrive.cuh"
 #include "comm/exchange_nccl_device.cuh"
-#include "comm/exchange_nccl_packets.cuh"
-
-extern "C" {
-#include "comm/nccl_cuda.h"
-}
+#include "comm/exchange_nccl_launch.cuh"
 
 #include <nccl.h>
 #include <nccl_device.h>
 
 enum {
-    MOST_CTAS = 128, /* that send rows as they are */
-    ARRIVE_CTAS = 16,
-    FEWEST_CTAS = 16, /* of packets: others may send more than this rank */
-    PACKET_CTAS = 128,
-    SHARED_CTAS = 16,     /* of anything where ranks share a GPU, on which all wait at once */
+    MOST_CTAS = 128,      /* that send rows as they are */
     BYTES_OF_CTA = 16384, /* what one CTA of a target is worth */
     LISTED = 4            /* rows that a thread lists at once */
 };
@@ -124,7 +116,7 @@ static __device__ bool read_columns(const tsr_nccl_work &w, uint32_t epoch, cons
         const int32_t s = i - t * w.ranks;
         tsr_nccl_notice n = {};
         come = await(w, w.window + notice_at(w, epoch, s, to.first + t), epoch, &n) && come;
-        const int32_t rows = rows_told(n.told);
+        const int32_t rows = n.told;
         (void)atomicAdd(&to.columns[t].total, (unsigned long long)rows);
         if (s < w.rank)
             (void)atomicAdd(&to.columns[t].first, rows);
@@ -140,7 +132,7 @@ static __device__ __forceinline__ void copy_places(const tsr_nccl_work &w, int32
 {
     const int32_t *ranks = ints(w, w.at.send_ranks) + (int64_t)row * w.slots;
     int32_t *to = (int32_t *)(w.peer[target] + w.at.answer_of) + at * w.slots;
-    const int32_t first = w.rank << TSR_NCCL_PART_BITS | row * w.slots;
+    const int32_t first = first_answer(w, w.rank, row, false);
 
     for (int32_t k = lane_of_warp(); k < w.slots; k += TSR_NCCL_LANES)
         to[k] = ranks[k] == target ? first + k : -1;
@@ -205,88 +197,6 @@ static __device__ void send(const tsr_nccl_work &w, uint32_t epoch, const sendin
         say_sent(w, epoch, to);
 }
 
-/* Which slots of a row name the target; whether one names a rank that is none. */
-static __device__ __forceinline__ uint32_t slots_of(const tsr_nccl_work &w, int32_t row,
-                                                    int32_t target, bool *wrong)
-{
-    const int32_t *ranks = ints(w, w.at.send_ranks) + (int64_t)row * w.slots;
-    uint32_t slots = 0;
-
-#pragma unroll 4
-    for (int32_t k = 0; k < w.slots; k++) {
-        const int32_t rank = ranks[k];
-        slots |= (rank == target ? 1U : 0U) << k;
-        *wrong |= rank < -1 || rank >= w.ranks;
-    }
-    return slots;
-}
-
-/* By the first warp: nobody else has to be waited for. */
-static __device__ __forceinline__ void list_few(const tsr_nccl_work &w, int32_t tokens,
-                                                few_rows *few)
-{
-    const int32_t lane = lane_of_warp();
-    bool wrong = false;
-    int32_t rows = 0;
-
-#pragma unroll 1
-    for (int32_t first = 0; first < tokens; first += TSR_NCCL_LANES) {
-        const int32_t row = first + lane;
-        const uint32_t slots = row < tokens ? slots_of(w, row, (int32_t)blockIdx.y, &wrong) : 0;
-        const unsigned going = __ballot_sync(TSR_NCCL_ALL_LANES, slots != 0);
-        if (row < tokens) {
-            few->slots[row] = slots;
-            few->place[row] = rows + __popc(going & ((1U << lane) - 1));
-        }
-        rows += __popc(going);
-    }
-    wrong = __any_sync(TSR_NCCL_ALL_LANES, wrong) != 0;
-    if (lane == 0) {
-        few->count = rows;
-        few->wrong = wrong;
-    }
-}
-
-/*
- * Few rows: everything in one kernel, a row of CTAs for each peer: rows to it, then rows from it. A
- * look at memory costs as much as anything else here, so all that may be needed is asked for at
- * once: the state, whom rows go to, and the first words of each thread, wherever they go.
- */
-static __global__ void __launch_bounds__(TSR_NCCL_THREADS, 2)
-    few_kernel(const __grid_constant__ tsr_nccl_work w, int32_t tokens)
-{
-    __shared__ few_rows few;
-    __shared__ receipt r;
-    const packet_walk n = walk_from(thread_of_peer(), threads_of_peer(), w.at.packets_of_row);
-    const bool first = blockIdx.x == 0 && blockIdx.y == 0;
-
-    await_kernel();
-    const tsr_nccl_state state = read_state(w);
-    const three_words words = read_token(w, n, tokens);
-    if (threadIdx.x < TSR_NCCL_LANES)
-        list_few(w, tokens, &few);
-    if (threadIdx.x == 0) {
-        few.off = state.let_go != 0 || state.failed != 0;
-        r.ready = false;
-    }
-    __syncthreads();
-    const tsr_nccl_state now = state_after(state);
-    if (few.off) {
-        if (first && threadIdx.x == 0)
-            count_arrivals(w, 0);
-        return;
-    }
-    if (blockIdx.x == 0 && threadIdx.x < TSR_NCCL_LANES)
-        announce(w, now, (int32_t)blockIdx.y, few.count | TSR_NCCL_ROWS_PACKED);
-    post_rows(w, now.epoch, few, n, words, tokens);
-    admit_kernel(w);
-    if (threadIdx.x == TSR_NCCL_THREADS - 1)
-        move_on(w, now);
-    receive(w, now, n, &r);
-    if (first && few.wrong)
-        check_ranks(w, now.step, now.stage, tokens);
-}
-
 /* Few rows as they are, a row of CTAs for each target. */
 static __global__ void __launch_bounds__(TSR_NCCL_THREADS)
     list_and_send_kernel(const __grid_constant__ tsr_nccl_work w, int32_t tokens)
@@ -298,7 +208,7 @@ static __global__ void __launch_bounds__(TSR_NCCL_THREADS)
 
     await_kernel();
     const tsr_nccl_state state = read_state(w);
-    const tsr_nccl_state now = state_after(state);
+    const tsr_nccl_state now = state_after(state, false);
     if (cta_is_off(state))
         return;
     const int32_t count = list_rows(w, tokens, target, list);
@@ -317,7 +227,7 @@ static __global__ void __launch_bounds__(TSR_NCCL_THREADS)
 {
     await_kernel();
     const tsr_nccl_state state = read_state(w);
-    const tsr_nccl_state now = state_after(state);
+    const tsr_nccl_state now = state_after(state, false);
     const int32_t target = (int32_t)blockIdx.y;
 
     admit_kernel(w);
@@ -347,20 +257,16 @@ static __global__ void __launch_bounds__(TSR_NCCL_THREADS)
 }
 
 /* Behind rows that were sent as they are. */
-static __global__ void __launch_bounds__(TSR_NCCL_THREADS)
+static __global__ void __launch_bounds__(TSR_NCCL_LANES)
     arrive_kernel(const __grid_constant__ tsr_nccl_work w)
 {
-    __shared__ receipt r;
-    const packet_walk n = walk_from(thread_of_peer(), threads_of_peer(), w.at.packets_of_row);
-
     await_kernel();
     const tsr_nccl_state now = read_state(w);
+    const bool off = now.let_go != 0 || now.failed != 0;
     admit_kernel(w);
-    if (threadIdx.x == 0)
-        r.ready = false;
-    if (!cta_is_off(now))
-        receive(w, now, n, &r);
-    else if (blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0)
+    if (!__any_sync(TSR_NCCL_ALL_LANES, off))
+        receive(w, now);
+    else if (threadIdx.x == 0)
         count_arrivals(w, 0);
 }
 
@@ -442,31 +348,6 @@ static __global__ void find_peers_kernel(const __grid_constant__ tsr_nccl_work w
     }
 }
 
-static cudaStream_t native(tsr_stream stream)
-{
-    return (cudaStream_t)stream.native;
-}
-
-/* Launches a kernel that begins with await_kernel, and may come before that. Not where ranks share a
- * GPU: one that has come to wait keeps the kernels of other streams from coming. */
-template <typename... arguments>
-static tsr_status launch(tsr_stream stream, dim3 grid, int threads,
-                         void (*kernel)(tsr_nccl_work, arguments...), const tsr_nccl_work &work,
-                         arguments... args)
-{
-    cudaLaunchAttribute attribute = {};
-    cudaLaunchConfig_t config = {};
-
-    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attribute.val.programmaticStreamSerializationAllowed = 1;
-    config.gridDim = grid;
-    config.blockDim = dim3((unsigned)threads);
-    config.stream = native(stream);
-    config.attrs = &attribute;
-    config.numAttrs = work.alone != 0 ? 1 : 0;
-    return TSR_NCCL_CUDA(cudaLaunchKernelEx(&config, kernel, work, args...));
-}
-
 extern "C" tsr_status tsr_nccl_find_peers(const tsr_nccl_work *work, void *handle,
                                           tsr_stream stream)
 {
@@ -479,64 +360,29 @@ extern "C" tsr_status tsr_nccl_begin(const tsr_nccl_work *work, uint64_t step, t
     return launch(stream, dim3(1), 1, begin_kernel, *work, step);
 }
 
-static uint64_t within(uint64_t wanted, uint64_t least, uint64_t most)
-{
-    return wanted < least ? least : wanted < most ? wanted : most;
-}
-
-/* So many, or what is left to a rank that shares its GPU. */
-static uint64_t allowed(const tsr_nccl_work *work, uint64_t ctas)
-{
-    return work->alone != 0 ? ctas : within(ctas, 1, SHARED_CTAS);
-}
-
-/* CTAs of each peer, of so many that would have work, between those of all peers together. */
-static unsigned ctas_of_peer(const tsr_nccl_work *work, uint64_t wanted, uint64_t least,
-                             uint64_t most)
-{
-    const uint64_t ranks = (uint64_t)work->ranks;
-    const uint64_t few = within(least / ranks, 1, least);
-
-    return (unsigned)within(wanted, few, within(most / ranks, few, most));
-}
-
-/* As many as have a thread for each packet. */
-static uint64_t ctas_of_packets(uint64_t packets)
-{
-    return (packets + TSR_NCCL_THREADS - 1) / TSR_NCCL_THREADS;
-}
-
-extern "C" tsr_status tsr_nccl_dispatch(const tsr_nccl_work *work, int32_t tokens,
+extern "C" tsr_status tsr_nccl_dispatch(const tsr_nccl_work *work, int32_t tokens, int32_t most,
                                         tsr_stream stream)
 {
-    const unsigned ranks = (unsigned)work->ranks;
     const uint64_t bytes = (uint64_t)tokens * work->row_bytes;
-    const uint64_t packets = (uint64_t)tokens * (uint64_t)work->at.packets_of_row;
 
-    if (tokens <= work->at.few_rows) {
-        const unsigned ctas = ctas_of_peer(work, ctas_of_packets(packets),
-                                           allowed(work, FEWEST_CTAS), allowed(work, PACKET_CTAS));
-        return launch(stream, dim3(ctas, ranks), TSR_NCCL_THREADS, few_kernel, *work, tokens);
-    }
+    if (tsr_nccl_is_few(work, most))
+        return tsr_nccl_dispatch_few(work, tokens, most, stream);
     const dim3 grid(
-        ctas_of_peer(work, (bytes + BYTES_OF_CTA - 1) / BYTES_OF_CTA, 1, allowed(work, MOST_CTAS)),
-        ranks);
+        ctas_of_peer(work, (bytes + BYTES_OF_CTA - 1) / BYTES_OF_CTA, allowed(work, MOST_CTAS)),
+        (unsigned)work->ranks);
     if (tokens <= TSR_NCCL_MOST_FEW)
         return launch(stream, grid, TSR_NCCL_THREADS, list_and_send_kernel, *work, tokens);
     const tsr_status st =
-        launch(stream, dim3(1, ranks), TSR_NCCL_THREADS, list_kernel, *work, tokens);
+        launch(stream, dim3(1, grid.y), TSR_NCCL_THREADS, list_kernel, *work, tokens);
     const dim3 all((unsigned)allowed(work, MOST_CTAS));
     return st == TSR_OK ? launch(stream, all, TSR_NCCL_THREADS, send_kernel, *work) : st;
 }
 
-extern "C" tsr_status tsr_nccl_arrive(const tsr_nccl_work *work, int32_t tokens, tsr_stream stream)
+extern "C" tsr_status tsr_nccl_arrive(const tsr_nccl_work *work, int32_t most, tsr_stream stream)
 {
-    const unsigned ctas = ctas_of_peer(work, ARRIVE_CTAS, 1, allowed(work, ARRIVE_CTAS));
-
-    if (tokens <= work->at.few_rows)
+    if (tsr_nccl_is_few(work, most))
         return TSR_OK;
-    return launch(stream, dim3(ctas, (unsigned)work->ranks), TSR_NCCL_THREADS, arrive_kernel,
-                  *work);
+    return launch(stream, dim3(1), TSR_NCCL_LANES, arrive_kernel, *work);
 }
 
 extern "C" tsr_status tsr_nccl_echo(const tsr_nccl_work *work, tsr_stream stream)
@@ -546,7 +392,10 @@ extern "C" tsr_status tsr_nccl_echo(const tsr_nccl_work *work, tsr_stream stream
     return launch(stream, ctas, TSR_NCCL_THREADS, echo_kernel, *work);
 }
 
-extern "C" tsr_status tsr_nccl_return(const tsr_nccl_work *work, tsr_stream stream)
+extern "C" tsr_status tsr_nccl_return(const tsr_nccl_work *work, int32_t tokens, int32_t most,
+                                      tsr_stream stream)
 {
+    if (tsr_nccl_is_few(work, most))
+        return tsr_nccl_take(work, tokens, stream);
     return launch(stream, dim3(1), TSR_NCCL_MOST_RANKS, return_kernel, *work);
 }

@@ -10,8 +10,11 @@
 enum { AREA_ALIGNMENT = 256 };
 
 /* Up to so many bytes of a rank to all, itself included, packets are faster than a word behind rows; a
- * third more bytes travel. */
+ * third more bytes travel, and rows that nobody there has asked for. */
 enum { PACKED_BYTES = 2 * 1024 * 1024, WORDS_OF_PACKET = 3, PACKET_BYTES = 16 };
+
+/* Of answers to a rank's few rows, which have room of their own. */
+enum { COMING_BYTES = 64 * 1024 * 1024 };
 
 static uint64_t cut(uint64_t *used, uint64_t count, uint64_t bytes)
 {
@@ -26,15 +29,17 @@ static int32_t packets_of(uint64_t words)
     return (int32_t)((words + WORDS_OF_PACKET - 1) / WORDS_OF_PACKET);
 }
 
-/* How many tokens are few. */
+/* How many tokens of each rank are few: there is room for all of them everywhere. */
 static int32_t few_of(const tsr_exchange_shape *shape, uint64_t ranks)
 {
     const uint64_t few =
         tsr_smaller_size(PACKED_BYTES / ranks / shape->row_bytes, TSR_NCCL_MOST_FEW);
+    const uint64_t answered = COMING_BYTES / shape->return_row_bytes / (uint64_t)shape->slots;
+    const int32_t most = tsr_smaller(shape->max_tokens, shape->max_arrivals / (int32_t)ranks);
 
     if (shape->slots > TSR_NCCL_MOST_FEW_SLOTS)
         return 0;
-    return tsr_smaller((int32_t)few, shape->max_tokens);
+    return tsr_smaller((int32_t)tsr_smaller_size(few, answered), most);
 }
 
 static void count_packets(const tsr_exchange_shape *shape, uint64_t ranks, tsr_nccl_layout *l)
@@ -55,7 +60,10 @@ static void lay_out_window(const tsr_exchange_shape *shape, uint64_t ranks, tsr_
     l->notices_end = used;
     l->arrived_rows = cut(&used, arrivals, shape->row_bytes);
     l->answer_of = cut(&used, arrivals * slots, sizeof(int32_t));
-    l->returned_rows = cut(&used, (uint64_t)shape->max_tokens * slots, shape->return_row_bytes);
+    l->returned_rows = cut(&used, ((uint64_t)shape->max_tokens + (uint64_t)l->few_rows) * slots,
+                           shape->return_row_bytes);
+    l->coming_rows =
+        l->returned_rows + (uint64_t)shape->max_tokens * slots * shape->return_row_bytes;
     l->row_packets =
         cut(&used, 2 * ranks * (uint64_t)l->few_rows * (uint64_t)l->packets_of_row, PACKET_BYTES);
     l->window_bytes = used;
@@ -124,36 +132,40 @@ static bool has_told(const tsr_nccl_layout *l, uint64_t ranks, const unsigned ch
     return true;
 }
 
-/* Of a source that has told: whether its rows are here, as far as anything but they says so. */
-static bool has_sent(const tsr_nccl_layout *l, uint64_t ranks, const unsigned char *notices,
-                     uint32_t epoch, uint64_t source)
+/* Of packets: a source tells nobody else what it has sent a rank. */
+static int32_t missing_packets(const tsr_nccl_layout *l, int32_t ranks, int32_t rank,
+                               const unsigned char *notices, uint32_t epoch, int32_t *ret_missing)
 {
-    const tsr_nccl_notice told = notice_at(notices, l->notices, first_notice(ranks, epoch, source));
+    int32_t count = 0;
 
-    return (told.told & TSR_NCCL_ROWS_PACKED) != 0 ||
-           notice_at(notices, l->sent, source).epoch == epoch;
+    for (int32_t r = 0; r < ranks; r++) {
+        const uint64_t first = first_notice((uint64_t)ranks, epoch, (uint64_t)r);
+        if (notice_at(notices, l->notices, first + (uint64_t)rank).epoch != epoch)
+            ret_missing[count++] = r;
+    }
+    return count;
 }
 
-int32_t tsr_nccl_missing(const tsr_nccl_layout *layout, int32_t ranks, const unsigned char *notices,
-                         const tsr_nccl_state *state, int32_t *ret_missing)
+int32_t tsr_nccl_missing(const tsr_nccl_layout *layout, int32_t ranks, int32_t rank,
+                         const unsigned char *notices, const tsr_nccl_state *state,
+                         int32_t *ret_missing)
 {
     const bool returning = state->phase == TSR_PHASE_RETURNING;
-    const uint64_t all = (uint64_t)ranks;
+    const uint64_t words = returning ? layout->returned : layout->sent;
     const uint32_t epoch = state->epoch;
     int32_t count = 0;
 
     if (state->phase != TSR_PHASE_DISPATCHED && !returning)
         return 0;
+    if (state->packed != 0)
+        return returning ? 0 : missing_packets(layout, ranks, rank, notices, epoch, ret_missing);
     for (int32_t r = 0; r < ranks && !returning; r++) {
-        if (!has_told(layout, all, notices, epoch, (uint64_t)r))
+        if (!has_told(layout, (uint64_t)ranks, notices, epoch, (uint64_t)r))
             ret_missing[count++] = r;
     }
-    /* Before all have, nobody sends rows as they are: this rank neither. */
+    /* Before all have, nobody sends rows: this rank neither. */
     for (int32_t r = 0, waiting = count == 0; r < ranks && waiting; r++) {
-        const bool come = returning
-                              ? notice_at(notices, layout->returned, (uint64_t)r).epoch == epoch
-                              : has_sent(layout, all, notices, epoch, (uint64_t)r);
-        if (!come)
+        if (notice_at(notices, words, (uint64_t)r).epoch != epoch)
             ret_missing[count++] = r;
     }
     return count;

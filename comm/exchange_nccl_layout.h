@@ -3,11 +3,12 @@
  * the same for the host, for kernels and for tests.
  *
  *   window   what peers write into, at the same offsets on every rank
- *      notices [2, R, R]          how many rows each source has for each target, and in which form
+ *      notices [2, R, R]          how many rows each source has for each target
  *      sent [R]                   whose rows are all here
  *      returned [R]               whose answers are all here
  *      arrived_rows, answer_of    as their sources placed them
  *      returned_rows              as those who answer placed them
+ *      coming_rows                the same of few rows: all ones where nothing has come
  *      row_packets [2, R]         few rows of each source, as packets
  *
  *   block    what nobody else touches: rows to send, lists, state
@@ -15,8 +16,9 @@
  * Answers have no place of their own here: who computes one stores it where it is read, in the
  * window of the rank that asked. Each (source, row, slot) is a place that the source knows.
  *
- * A packet is 16 bytes, of which 12 are of the row and 4 the epoch, so that it needs no word when it
- * has come. A rank that has few rows sends packets.
+ * Where no rank has many rows they go as packets, all of them to everybody, so that each has a
+ * place that all know. A packet is 16 bytes, of which 12 are of the row and 4 the epoch: it needs no
+ * word when it has come. Nor do answers then, whose words are none of them all ones.
  *
  * Whoever reads a notice knows its dispatch by the epoch, which every dispatch counts up; notices
  * of one dispatch and of the next lie apart, since a rank may still read the one while its peer is
@@ -33,7 +35,7 @@
 /* Written and read as one piece of 16 bytes. */
 typedef struct tsr_nccl_notice {
     uint32_t epoch; /* of the dispatch; 0: none has come */
-    int32_t told;   /* rows, and their form */
+    int32_t told;   /* rows */
     uint32_t step;  /* its lower half */
     int32_t stage;
 } tsr_nccl_notice;
@@ -41,8 +43,8 @@ typedef struct tsr_nccl_notice {
 /* As many tokens at most are few, if they have no more slots. */
 enum { TSR_NCCL_MOST_FEW = 256, TSR_NCCL_MOST_FEW_SLOTS = 32 };
 
-/* What a notice tells: how many rows, and whether they come as packets. */
-enum { TSR_NCCL_ROWS_PACKED = 1 << 30, TSR_NCCL_ROWS = TSR_NCCL_ROWS_PACKED - 1 };
+/* A word of an answer that has not come. */
+#define TSR_NCCL_ABSENT 0xffffffffU
 
 /* An answer goes to row `number % 2^24` of its source, whose rank is above. */
 enum { TSR_NCCL_PART_BITS = 24, TSR_NCCL_PART_ROWS = 1 << TSR_NCCL_PART_BITS };
@@ -56,6 +58,7 @@ typedef struct tsr_nccl_layout {
     uint64_t arrived_rows;  /* [max_arrivals, row_bytes] */
     uint64_t answer_of;     /* int32 [max_arrivals, slots] where each answer goes, or -1 */
     uint64_t returned_rows; /* [max_tokens, slots, return_row_bytes] */
+    uint64_t coming_rows;   /* [few_rows, slots, return_row_bytes] directly behind them */
     uint64_t row_packets;   /* [2, ranks, few_rows, packets_of_row]: epoch % 2, source */
     uint64_t window_bytes;
 
@@ -72,22 +75,22 @@ typedef struct tsr_nccl_layout {
     uint64_t state; /* tsr_nccl_state */
     uint64_t block_bytes;
 
-    int32_t few_rows;       /* so many tokens travel as packets */
-    int32_t packets_of_row; /* one that says which row and which slots, then the row */
+    int32_t few_rows;       /* so many tokens of each rank travel as packets */
+    int32_t packets_of_row; /* one that says which slots, then the row */
 } tsr_nccl_layout;
 
 tsr_nccl_layout tsr_nccl_layout_of(const tsr_exchange_shape *shape, int32_t ranks);
 
-/* Where the device is. Nothing is written when rows have arrived or answers returned: notices and
- * packets tell. */
+/* Where the device is. Nothing is written when rows have arrived or answers returned: notices
+ * tell. */
 typedef struct tsr_nccl_state {
     uint64_t step;
     int32_t stage;  /* of the last dispatch, or -1: of none in this step */
     uint32_t epoch; /* likewise; the first is 1, and none is 0 */
     int32_t phase;  /* tsr_exchange_phase */
     int32_t let_go; /* the host's word: wait for nobody any more */
-    int32_t failed; /* a fault was found: nothing moves any more */
-    int32_t unused;
+    int32_t failed; /* a fault was found: nothing moves any more; behind let_go */
+    int32_t packed; /* rows of the last dispatch went as packets */
 } tsr_nccl_state;
 
 typedef enum tsr_nccl_fault_kind {
@@ -109,14 +112,16 @@ typedef struct tsr_nccl_fault {
 } tsr_nccl_fault;
 
 /*
- * Whom the dispatch or return under way still waits for.
+ * Whom the dispatch or return under way of `rank` still waits for, as far as notices tell: nothing
+ * of answers to rows that went as packets.
  *
- *   notices      from the beginning of a window to notices_end
+ *   notices      from the beginning of its window to notices_end
  *   ret_missing  [ranks]
  *
  * Returns how many; 0 as well when nothing is under way.
  */
-int32_t tsr_nccl_missing(const tsr_nccl_layout *layout, int32_t ranks, const unsigned char *notices,
-                         const tsr_nccl_state *state, int32_t *ret_missing);
+int32_t tsr_nccl_missing(const tsr_nccl_layout *layout, int32_t ranks, int32_t rank,
+                         const unsigned char *notices, const tsr_nccl_state *state,
+                         int32_t *ret_missing);
 
 #endif

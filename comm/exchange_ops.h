@@ -1,5 +1,5 @@
 /*
- * What an exchange is: one table, every entry required, and a struct that whoever opens one
+ * What an exchange is: one table, every entry required but where it says NULL, and a struct that whoever opens one
  * extends. Nothing else is assumed about it, so that exchanges can be made over any group:
  *
  *   exchange.h --> exchange.c   front doors: arguments, order, step and stage
@@ -23,6 +23,8 @@ typedef struct tsr_exchange_ops {
     tsr_status (*begin)(tsr_exchange *exchange, tsr_stream stream); /* `step` is new */
     tsr_status (*dispatch)(tsr_exchange *exchange, tsr_stream stream);
     tsr_status (*return_answers)(tsr_exchange *exchange, tsr_stream stream);
+    /* NULL: answers are always returned */
+    bool (*hand_over)(tsr_exchange *exchange, tsr_exchange_coming *ret_coming);
     tsr_status (*wait)(tsr_exchange *exchange, tsr_stream stream);
     tsr_status (*poll)(tsr_exchange *exchange); /* never waits */
     /* never waits; returns the stage */
@@ -57,8 +59,10 @@ struct tsr_exchange {
     /* ---- */
     tsr_exchange_phase phase;
     uint64_t step;
-    int32_t stage;  /* of the last dispatch, or TSR_NO_STAGE in this step */
-    int32_t tokens; /* of the last dispatch */
+    int32_t stage;    /* of the last dispatch, or TSR_NO_STAGE in this step */
+    int32_t tokens;   /* of the last dispatch */
+    int32_t most;     /* that any rank has sent in it */
+    int32_t expected; /* likewise, of the next ones */
 };
 
 /* For openers. Checks a shape against the group. TSR_ERR_ARG, logged */

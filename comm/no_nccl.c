@@ -25,8 +25,10 @@ tsr_status tsr_exchange_bare_packets(tsr_exchange *exchange, int32_t tokens, int
     return tsr_exchange_copy_plainly(exchange, tokens, stream);
 }
 
-tsr_status tsr_exchange_echo(tsr_exchange *exchange, tsr_stream stream)
+tsr_status tsr_exchange_echo(tsr_exchange *exchange, const tsr_exchange_coming *coming,
+                             tsr_stream stream)
 {
+    (void)coming;
     return tsr_exchange_copy_plainly(exchange, 0, stream);
 }
 

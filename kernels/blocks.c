@@ -126,7 +126,9 @@ tsr_status tsr_block_combine(tsr_device *device, const tsr_combine_block *b, tsr
 {
     if (!tsr_check(tsr_check_within(b->tokens, device->shape.max_tokens), "combine",
                    "more tokens than reserved") ||
-        !tsr_check(b->hidden > 0 && b->top_k > 0, "combine", "no width or no slots"))
+        !tsr_check(b->hidden > 0 && b->top_k > 0, "combine", "no width or no slots") ||
+        !tsr_check(b->coming == NULL || b->ended != NULL, "combine",
+                   "nobody says when answers come no more"))
         return TSR_ERR_ARG;
     return idles(device, b->tokens) ? TSR_OK : device->blocks->combine(device, b, s);
 }

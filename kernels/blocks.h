@@ -194,10 +194,16 @@ typedef struct tsr_experts_block {
 TSR_MUST_USE tsr_status tsr_block_experts(tsr_device *device, const tsr_experts_block *b,
                                           tsr_stream s);
 
-/* x[t] += (sum over k in slot order of weight[t, k] * answers[t, k] + shared[t]) */
+/*
+ * x[t] += (sum over k in slot order of weight[t, k] * answers[t, k] + shared[t])
+ * On a GPU answers may still be coming, from other GPUs: a float of which all bits are ones has not,
+ * is waited for, and all ones again when it has been read. Experts make no such float.
+ */
 typedef struct tsr_combine_block {
     void *x;              /* [T, H] in and out */
     const void *answers;  /* [T, K, H] */
+    void *coming;         /* NULL, or answers, which may still be coming */
+    const int32_t *ended; /* with coming: [2] in device memory; nothing comes when one is not 0 */
     const float *weight;  /* [T, K] */
     const void *shared;   /* [T, H] or NULL */
     int32_t tokens;       /* T */

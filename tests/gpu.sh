@@ -143,9 +143,11 @@ run_commands() {
 }
 
 run_two() {
-    local two=(mpirun --bind-to none -n 2) folder
-    step "exchange.threads" "$build/bin/test_exchange" local cuda
-    step "exchange.processes" "${two[@]}" "$build/bin/test_exchange" mpi cuda
+    local two=(mpirun --bind-to none -n 2) folder test
+    for test in exchange exchange_told; do
+        step "$test.threads" "$build/bin/test_$test" local cuda
+        step "$test.processes" "${two[@]}" "$build/bin/test_$test" mpi cuda
+    done
     step "exchange_cards" "$build/bin/test_exchange_cards" local cuda
     step "bench_comm" mpirun --bind-to none -n "$(nvidia-smi --list-gpus | wc -l)" \
         "$build/bin/tessera" bench comm --backend cuda

@@ -25,7 +25,8 @@ static __global__ void __launch_bounds__(TSR_CUDA_THREADS, 1) /* or loads take t
         if (!rehearses)
             tsr_await_kernel();
         const bool is_faulty = tsr_is_faulty(faults);
-        const float4 sum = combine_four(b, token, min(four, fours - 1));
+        const float4 sum = combine_four(b, faults, token, min(four, fours - 1),
+                                        !rehearses && !is_faulty && four < fours);
         asm volatile("" ::"f"(sum.x), "f"(sum.y), "f"(sum.z), "f"(sum.w)); /* it is made, too */
         if (rehearses)
             continue;

@@ -156,7 +156,8 @@ static __device__ float fetch(const tsr_cuda_source &from, int64_t row, const ro
 }
 
 /* The same of a row that is combined here, and kept; the answers of several columns on their way. */
-static __device__ float fetch_combined(const tsr_combine_block &b, int64_t row, const row_ends &r)
+static __device__ float fetch_combined(const tsr_combine_block &b, tsr_cuda_faults faults,
+                                       int64_t row, const row_ends &r)
 {
     float4 *x = (float4 *)b.x + row * (b.hidden / 4);
     float4 *to = (float4 *)(void *)r.x;
@@ -166,8 +167,10 @@ static __device__ float fetch_combined(const tsr_combine_block &b, int64_t row, 
     for (int32_t first = (int32_t)threadIdx.x; first < fours; first += APART * TSR_CUDA_THREADS) {
         float4 v[APART];
 #pragma unroll
-        for (int j = 0; j < APART; j++)
-            v[j] = combine_four(b, row, min(first + j * TSR_CUDA_THREADS, fours - 1));
+        for (int j = 0; j < APART; j++) {
+            const int32_t i = first + j * TSR_CUDA_THREADS;
+            v[j] = combine_four(b, faults, row, min(i, fours - 1), i < fours);
+        }
 #pragma unroll
         for (int j = 0; j < APART; j++) {
             const int32_t i = first + j * TSR_CUDA_THREADS;
@@ -275,7 +278,7 @@ static __global__ void __launch_bounds__(TSR_CUDA_THREADS)
     tsr_await_kernel();
     if (tsr_is_faulty(faults))
         return;
-    refine(from, l.pre_quant_scale, fetch_combined(b, blockIdx.x, r), r);
+    refine(from, l.pre_quant_scale, fetch_combined(b, faults, blockIdx.x, r), r);
     quantize(l, r);
 }
 

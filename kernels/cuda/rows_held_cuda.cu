@@ -186,8 +186,8 @@ static __global__ void __launch_bounds__(TSR_CUDA_THREADS)
 
 /* A combined row, which stays where it is, too. Returns the thread's sum of squares. */
 template <int FOURS>
-static __device__ __forceinline__ float combine_held(const tsr_combine_block &b, int64_t row,
-                                                     float4 (&v)[FOURS])
+static __device__ __forceinline__ float
+combine_held(const tsr_combine_block &b, tsr_cuda_faults faults, int64_t row, float4 (&v)[FOURS])
 {
     const int32_t fours = b.hidden / 4;
     float4 *x = (float4 *)b.x + row * fours;
@@ -199,8 +199,10 @@ static __device__ __forceinline__ float combine_held(const tsr_combine_block &b,
         if (at >= fours)
             break;
 #pragma unroll
-        for (int j = first; j < first + APART; j++)
-            v[j] = combine_four(b, row, min(at + (j - first) * TSR_CUDA_THREADS, fours - 1));
+        for (int j = first; j < first + APART; j++) {
+            const int32_t i = at + (j - first) * TSR_CUDA_THREADS;
+            v[j] = combine_four(b, faults, row, min(i, fours - 1), i < fours);
+        }
 #pragma unroll
         for (int j = first; j < first + APART; j++) {
             const int32_t i = at + (j - first) * TSR_CUDA_THREADS;
@@ -253,7 +255,7 @@ static __global__ void __launch_bounds__(TSR_CUDA_THREADS)
     tsr_await_kernel();
     if (tsr_is_faulty(faults))
         return;
-    const float sum = combine_held(b, blockIdx.x, v);
+    const float sum = combine_held(b, faults, blockIdx.x, v);
     if (b.next.norm != NULL)
         norm = 1.0F / sqrtf(tsr_cta_sum(sum) / (float)l.in + b.next.eps);
     const float most = refine_held(l, b.next.norm, norm, v);

@@ -3,7 +3,8 @@
  *
  *      dispatch  wait      dispatch  wait      ...      time of one, there
  *      dispatch  wait  return  wait            ...      less that: time of one, back, and between
- *                                                       GPUs of storing answers, which are echoes
+ *                                                       GPUs of storing answers, which are echoes,
+ *                                                       and of taking few as they come
  *      the same bytes, as plain copies or as bare packets: what either could come to
  *
  * Several are recorded as one piece, as those of a step are, and played; the median of many plays
@@ -75,6 +76,20 @@ static tsr_status wait_for_stream(const bench *b)
     return st;
 }
 
+static tsr_status move_back(const bench *b)
+{
+    tsr_exchange_coming coming;
+    tsr_status st = TSR_OK;
+
+    if (tsr_exchange_hand_over(b->exchange, &coming))
+        return tsr_exchange_echo(b->exchange, &coming, b->stream);
+    if (b->echoes)
+        st = tsr_exchange_echo(b->exchange, NULL, b->stream);
+    if (st == TSR_OK)
+        st = tsr_exchange_return(b->exchange, b->stream);
+    return st == TSR_OK ? tsr_exchange_wait(b->exchange, b->stream) : st;
+}
+
 static tsr_status move_once(const bench *b, motion how)
 {
     if (how == PLAIN)
@@ -84,13 +99,7 @@ static tsr_status move_once(const bench *b, motion how)
     tsr_status st = tsr_exchange_dispatch(b->exchange, b->tokens, b->stream);
     if (st == TSR_OK)
         st = tsr_exchange_wait(b->exchange, b->stream);
-    if (st == TSR_OK && how == THERE_AND_BACK && b->echoes)
-        st = tsr_exchange_echo(b->exchange, b->stream);
-    if (st == TSR_OK && how == THERE_AND_BACK)
-        st = tsr_exchange_return(b->exchange, b->stream);
-    if (st == TSR_OK && how == THERE_AND_BACK)
-        st = tsr_exchange_wait(b->exchange, b->stream);
-    return st;
+    return st == TSR_OK && how == THERE_AND_BACK ? move_back(b) : st;
 }
 
 static tsr_status move(const bench *b, motion how)

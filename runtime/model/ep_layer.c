@@ -149,7 +149,8 @@ static tsr_status compute(const tsr_ep_layer *ep, const round_share *share, tsr_
     return tsr_block_experts(ep->device, &block, s);
 }
 
-static tsr_status combine(const tsr_ep_layer *ep, const round_share *share, tsr_stream s)
+static tsr_status combine(const tsr_ep_layer *ep, const round_share *share,
+                          const tsr_exchange_coming *coming, tsr_stream s)
 {
     const tsr_model_facts *model = &ep->plan->model;
     const bool shared = model->shared_intermediate > 0;
@@ -160,7 +161,9 @@ static tsr_status combine(const tsr_ep_layer *ep, const round_share *share, tsr_
     }
     const tsr_combine_block block = {
         .x = activations(ep, TSR_STEP_RESIDUAL, share->first),
-        .answers = ep->buffers.returned_rows,
+        .answers = coming->rows != NULL ? coming->rows : ep->buffers.returned_rows,
+        .coming = coming->rows,
+        .ended = coming->ended,
         .weight = weights_of(ep, share->first),
         .shared = shared ? activations(ep, TSR_STEP_SHARED, share->first) : NULL,
         .tokens = share->tokens,
@@ -180,7 +183,9 @@ static tsr_status told(const tsr_ep_layer *ep, int32_t layer, tsr_stage stage, t
 /* The tokens' rows to where their experts are; meanwhile what is computed at home. */
 static tsr_status go(const tsr_ep_layer *ep, const round_share *share, tsr_stream s)
 {
-    tsr_status st = tsr_exchange_dispatch(ep->exchange, share->tokens, s);
+    tsr_status st = tsr_exchange_expect(ep->exchange, share->most);
+    if (st == TSR_OK)
+        st = tsr_exchange_dispatch(ep->exchange, share->tokens, s);
     if (st == TSR_OK)
         st = told(ep, share->layer, TSR_STAGE_DISPATCH, s);
     if (st == TSR_OK)
@@ -200,6 +205,17 @@ static tsr_status come_back(const tsr_ep_layer *ep, const round_share *share, ts
     return st == TSR_OK ? told(ep, share->layer, TSR_STAGE_RETURN, s) : st;
 }
 
+/* Few answers are combined as they come. */
+static tsr_status come_back_into(const tsr_ep_layer *ep, const round_share *share, tsr_stream s)
+{
+    tsr_exchange_coming coming = {0};
+    tsr_status st = TSR_OK;
+
+    if (!tsr_exchange_hand_over(ep->exchange, &coming))
+        st = come_back(ep, share, s);
+    return st == TSR_OK ? combine(ep, share, &coming, s) : st;
+}
+
 /* One exchange there and back, with this rank's share of the round, which may be nothing. */
 static tsr_status one_round(const tsr_ep_layer *ep, const round_share *share, tsr_stream s)
 {
@@ -213,9 +229,7 @@ static tsr_status one_round(const tsr_ep_layer *ep, const round_share *share, ts
     if (st == TSR_OK)
         st = told(ep, share->layer, TSR_STAGE_EXPERTS, s);
     if (st == TSR_OK)
-        st = come_back(ep, share, s);
-    if (st == TSR_OK)
-        st = combine(ep, share, s);
+        st = come_back_into(ep, share, s);
     return st == TSR_OK ? told(ep, share->layer, TSR_STAGE_COMBINE, s) : st;
 }
 

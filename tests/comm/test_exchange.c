@@ -3,16 +3,12 @@
  * byte is a function of who sent it, so that every rank can tell every byte it should see.
  */
 #include "comm/exchange.h"
-#include "runtime/base/clock.h"
 #include "tests/comm/keyed_bytes.h"
 #include "tests/comm/ranks.h"
 #include "tests/test.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-enum { TEXT_MS = 2000, LATE_MS = 200 };
 
 typedef enum routing_kind {
     RANDOM,
@@ -171,13 +167,31 @@ static void put_answer(const journey *t, int32_t answer, uint64_t key)
                 rows_answer(&t->run->rows, &t->buffers, answer, t->copies.answer, bytes));
 }
 
-/* The number of the answer to a row's slot `k`, where the next one is `answer`. */
+/* The number of the answer to a row's slot `k`, where the next one is `answer`. In parts few rows
+ * have theirs behind those of as many as there may be. */
 static int32_t number_of(const journey *trip, const arrived *at, int32_t k, int32_t answer)
 {
     const int32_t slots = trip->routing->slots;
-    if (trip->buffers.answer_parts != NULL)
-        return at->source << trip->buffers.answer_part_bits | (at->t * slots + k);
+    const int32_t number = trip->copies.answer_of[(ptrdiff_t)at->row * slots + k];
+    if (trip->buffers.answer_parts != NULL) {
+        const int32_t few = trip->shape->max_tokens * slots;
+        const int32_t first = at->source << trip->buffers.answer_part_bits;
+        return (first | (at->t * slots + k)) + (number - first >= few ? few : 0);
+    }
     return trip->routing->ranks == 1 ? at->row * slots + k : answer;
+}
+
+/* The next row from `row` on that asks this rank: between GPUs few rows go to everybody. */
+static int32_t behind_idle_rows(const journey *trip, int32_t row, int32_t count)
+{
+    const int32_t slots = trip->routing->slots;
+    bool idle = trip->buffers.answer_parts != NULL;
+    while (row < count && idle) {
+        for (int32_t k = 0; k < slots && idle; k++)
+            idle = trip->copies.answer_of[(ptrdiff_t)row * slots + k] < 0;
+        row += idle ? 1 : 0;
+    }
+    return row;
 }
 
 /* *answer: the next one's number, where they are counted. */
@@ -210,14 +224,14 @@ static void check_and_answer(journey *trip)
                 rows_get(&run->rows, trip->copies.answer_of, trip->buffers.answer_of,
                          (size_t)count * (size_t)r->slots * sizeof(int32_t)));
 
-    arrived at = {0};
+    arrived at = {.row = behind_idle_rows(trip, 0, count)};
     int32_t answer = 0;
     for (; at.source < r->ranks; at.source++) {
         for (at.t = 0; at.t < tokens_of(r, at.source) && at.row < count; at.t++) {
             if (!arrives(r, at.source, at.t, run->rank))
                 continue;
             answer_row(trip, &at, &answer);
-            at.row++;
+            at.row = behind_idle_rows(trip, at.row + 1, count);
         }
     }
     RANK_CHECK(run, count == at.row);
@@ -246,14 +260,28 @@ static void check_returned(const journey *trip)
     }
 }
 
+/* Of any rank. */
+static int32_t most_tokens(const routing *r)
+{
+    int32_t most = 0;
+    for (int32_t source = 0; source < r->ranks; source++)
+        most = tokens_of(r, source) > most ? tokens_of(r, source) : most;
+    return most;
+}
+
 static void travel(journey *t, tsr_exchange *exchange)
 {
     rank_run *run = t->run;
-    const int32_t tokens = tokens_of(t->routing, run->rank);
+    const routing *r = t->routing;
+    const int32_t tokens = tokens_of(r, run->rank);
     write_rows(t);
+    RANK_STATUS(run, TSR_OK,
+                tsr_exchange_expect(exchange, r->seed % 2 == 0 ? most_tokens(r) : r->max_tokens));
     RANK_STATUS(run, TSR_OK, tsr_exchange_dispatch(exchange, tokens, run->rows.stream));
     RANK_STATUS(run, TSR_OK, tsr_exchange_wait(exchange, run->rows.stream));
     check_and_answer(t);
+    tsr_exchange_coming coming;
+    RANK_CHECK(run, ranks_have_cards() || !tsr_exchange_hand_over(exchange, &coming));
     RANK_STATUS(run, TSR_OK, tsr_exchange_return(exchange, run->rows.stream));
     RANK_STATUS(run, TSR_OK, tsr_exchange_wait(exchange, run->rows.stream));
     check_returned(t);
@@ -495,88 +523,6 @@ static void one_rank_copies_nothing(void **state)
     ranks_run(DEADLINE_MS, shape_body);
 }
 
-/* On a GPU an exchange tells where the work is, which comes there in its own time. */
-static void expect_text(rank_run *run, const tsr_exchange *exchange, const char *expected)
-{
-    const int64_t until = tsr_clock_ms() + (ranks_have_cards() ? TEXT_MS : 0);
-    char text[TSR_EXCHANGE_TEXT_BYTES];
-    do
-        (void)tsr_exchange_text(exchange, sizeof(text), text);
-    while (strcmp(text, expected) != 0 && tsr_clock_ms() < until);
-    RANK_CHECK(run, strcmp(text, expected) == 0);
-}
-
-static void text_body(rank_run *run)
-{
-    const tsr_exchange_shape shape = {1, run->size, 1, 16, 16};
-    const tsr_stream s = run->rows.stream;
-    tsr_exchange *x = NULL;
-    RANK_STATUS(run, TSR_OK, tsr_exchange_open(run->comm, &shape, &x));
-    expect_text(run, x, "start");
-    RANK_STATUS(run, TSR_OK, tsr_exchange_begin(x, 6, s));
-    expect_text(run, x, "start of step 6");
-    for (int i = 0; i < 2; i++) {
-        RANK_STATUS(run, TSR_OK, tsr_exchange_dispatch(x, 0, s));
-        RANK_STATUS(run, TSR_OK, tsr_exchange_poll(x));
-        RANK_STATUS(run, TSR_OK, tsr_exchange_wait(x, s));
-    }
-    expect_text(run, x, "arrival of step 6 stage 1");
-    RANK_STATUS(run, TSR_OK, tsr_exchange_return(x, s));
-    if (!ranks_have_cards()) /* by now a GPU is at the end */
-        expect_text(run, x, "return of step 6 stage 1");
-    RANK_STATUS(run, TSR_OK, tsr_exchange_wait(x, s));
-    expect_text(run, x, "end of step 6 stage 1");
-    RANK_STATUS(run, TSR_OK, tsr_exchange_begin(x, 7, s));
-    RANK_STATUS(run, TSR_OK, tsr_exchange_dispatch(x, 0, s));
-    if (!ranks_have_cards()) /* likewise at the arrival */
-        expect_text(run, x, "dispatch of step 7 stage 0");
-    RANK_STATUS(run, TSR_OK, tsr_exchange_wait(x, s));
-    RANK_STATUS(run, TSR_OK, tsr_exchange_poll(x));
-    expect_text(run, x, "arrival of step 7 stage 0");
-    tsr_exchange_close(x);
-}
-
-static void stages_of_a_step_count_from_0_and_are_told(void **state)
-{
-    (void)state;
-    ranks_run(DEADLINE_MS, text_body);
-}
-
-/* The last rank comes late to a dispatch: the others know that it was this one. */
-static void late_body(rank_run *run)
-{
-    const tsr_exchange_shape shape = {1, run->size, 1, 16, 16};
-    const struct timespec late = {.tv_nsec = (long)LATE_MS * 1000000};
-    const int64_t late_ns = (int64_t)LATE_MS * 1000000;
-    const tsr_stream s = run->rows.stream;
-    tsr_exchange *x = NULL;
-    RANK_STATUS(run, TSR_OK, tsr_exchange_open(run->comm, &shape, &x));
-    RANK_STATUS(run, TSR_OK, tsr_exchange_begin(x, 1, s));
-    if (rank_is_last(run))
-        (void)nanosleep(&late, NULL);
-    RANK_STATUS(run, TSR_OK, tsr_exchange_dispatch(x, 0, s));
-    RANK_STATUS(run, TSR_OK, tsr_exchange_wait(x, s));
-
-    int32_t count = -1; /* once it can be read, a GPU has waited as well */
-    RANK_STATUS(
-        run, TSR_OK,
-        rows_get(&run->rows, &count, tsr_exchange_buffers_of(x).arrived_count, sizeof(count)));
-
-    const int64_t *waited_ns = tsr_exchange_waited_ns(x);
-    RANK_CHECK(run, count == 0 && (waited_ns == NULL) == (run->size == 1));
-    for (int32_t r = 0; waited_ns != NULL && r < run->size; r++) {
-        const bool for_the_late = r == run->size - 1 && !rank_is_last(run);
-        RANK_CHECK(run, for_the_late ? waited_ns[r] > late_ns / 2 : waited_ns[r] < late_ns);
-    }
-    tsr_exchange_close(x);
-}
-
-static void who_is_waited_for_is_known(void **state)
-{
-    (void)state;
-    ranks_run_several(DEADLINE_MS, late_body);
-}
-
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -589,8 +535,6 @@ int main(int argc, char **argv)
         cmocka_unit_test(more_rows_than_one_message_holds_arrive),
         cmocka_unit_test(two_exchanges_keep_apart),
         cmocka_unit_test(one_rank_copies_nothing),
-        cmocka_unit_test(stages_of_a_step_count_from_0_and_are_told),
-        cmocka_unit_test(who_is_waited_for_is_known),
     };
     if (!ranks_begin(argc, argv))
         return 1;

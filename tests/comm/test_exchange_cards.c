@@ -162,6 +162,47 @@ static void a_rank_that_does_not_come_is_named(void **state)
     ranks_run_several(DEADLINE_MS, absent_body);
 }
 
+/* The last rank answers nobody: who takes answers as they come can say so, and is let go. */
+static void silent_body(rank_run *run)
+{
+    const tsr_exchange_shape shape = {1, run->size, 2, 16, 16};
+    const int32_t ranks[] = {run->rank, run->size - 1};
+    const struct timespec poll = {.tv_nsec = POLL_NS};
+    const tsr_stream s = run->rows.stream;
+    char expected[TSR_EXCHANGE_TEXT_BYTES];
+    char text[TSR_EXCHANGE_TEXT_BYTES];
+    tsr_exchange_coming coming;
+    tsr_exchange *x = NULL;
+
+    RANK_STATUS(run, TSR_OK, tsr_exchange_open(run->comm, &shape, &x));
+    if (x == NULL)
+        return;
+    const tsr_exchange_buffers b = tsr_exchange_buffers_of(x);
+    RANK_STATUS(run, TSR_OK, rows_put(&run->rows, b.send_ranks, ranks, sizeof(ranks)));
+    RANK_STATUS(run, TSR_OK, tsr_exchange_begin(x, 7, s));
+    RANK_STATUS(run, TSR_OK, tsr_exchange_dispatch(x, 1, s));
+    RANK_STATUS(run, TSR_OK, tsr_exchange_wait(x, s));
+    RANK_CHECK(run, tsr_exchange_hand_over(x, &coming));
+    if (!rank_is_last(run)) {
+        RANK_STATUS(run, TSR_OK, tsr_exchange_echo(x, &coming, s));
+        for (int i = 0; i < A_WHILE; i++)
+            (void)nanosleep(&poll, NULL);
+        (void)tsr_exchange_text(x, sizeof(text), text);
+        (void)snprintf(expected, sizeof(expected), "return of step 7 stage 0, waiting for rank %d",
+                       (int)run->size - 1);
+        RANK_CHECK(run, strcmp(text, expected) == 0);
+        tsr_comm_abort(run->comm, TSR_ERR_TIMEOUT);
+    }
+    RANK_STATUS(run, TSR_ERR_TIMEOUT, rank_until_the_end(run));
+    close_group(run, x);
+}
+
+static void a_rank_that_does_not_answer_is_named(void **state)
+{
+    (void)state;
+    ranks_run_several(DEADLINE_MS, silent_body);
+}
+
 /* A shape of another kind is refused by all, before anything is made. */
 static void shapes_body(rank_run *run)
 {
@@ -199,7 +240,7 @@ static void ranks_on_one_gpu_are_refused(void **state)
     ranks_run_several(DEADLINE_MS, sharing_body);
 }
 
-enum { ECHO_ROWS = 600, ECHO_SLOTS = 3, ECHO_BYTES = 1040, ECHOES = 30 };
+enum { ECHO_ROWS = 600, ECHO_SLOTS = 3, ECHO_BYTES = 1040, ECHOES = 30, ECHO_FEW = 100 };
 
 static int32_t echo_target(const rank_run *run, int32_t rank, int32_t round, int32_t slot)
 {
@@ -241,12 +282,43 @@ static bool echoes_are_right(const rank_run *run, const tsr_exchange_buffers *b,
     return right;
 }
 
+/* How many rows a rank sends. */
+static int32_t echo_tokens(int32_t rank, int32_t round)
+{
+    static const int32_t tokens[] = {ECHO_ROWS, 3, 257, 0, 32};
+
+    return tokens[(round + rank) % 5];
+}
+
+static int32_t most_echo_tokens(const rank_run *run, int32_t round)
+{
+    int32_t most = 0;
+
+    for (int32_t r = 0; r < run->size; r++)
+        most = echo_tokens(r, round) > most ? echo_tokens(r, round) : most;
+    return most;
+}
+
+/* Answers to few rows are taken as they come. */
+static void echo(rank_run *run, tsr_exchange *x, bool few)
+{
+    const tsr_stream s = run->rows.stream;
+    tsr_exchange_coming coming;
+    const bool takes = tsr_exchange_hand_over(x, &coming);
+
+    RANK_CHECK(run, takes == few);
+    RANK_STATUS(run, TSR_OK, tsr_exchange_echo(x, takes ? &coming : NULL, s));
+    if (takes)
+        return;
+    RANK_STATUS(run, TSR_OK, tsr_exchange_return(x, s));
+    RANK_STATUS(run, TSR_OK, tsr_exchange_wait(x, s));
+}
+
 /* Kernels store answers on other GPUs, and the host waits for nothing in between. */
 static void echo_body(rank_run *run)
 {
     const tsr_exchange_shape shape = {ECHO_ROWS, ECHO_ROWS * run->size, ECHO_SLOTS, ECHO_BYTES,
                                       ECHO_BYTES};
-    static const int32_t tokens[] = {ECHO_ROWS, 3, 257, 0, 32};
     const tsr_stream s = run->rows.stream;
     tsr_exchange *x = NULL;
 
@@ -256,13 +328,13 @@ static void echo_body(rank_run *run)
     const tsr_exchange_buffers b = tsr_exchange_buffers_of(x);
     RANK_STATUS(run, TSR_OK, tsr_exchange_begin(x, 1, s));
     for (int32_t i = 0; i < ECHOES && run->failures == 0; i++) {
-        const int32_t count = tokens[(i + run->rank) % 5];
+        const int32_t count = echo_tokens(run->rank, i);
+        const int32_t most = most_echo_tokens(run, i);
         RANK_CHECK(run, put_echo_rows(run, &b, i));
+        RANK_STATUS(run, TSR_OK, tsr_exchange_expect(x, most));
         RANK_STATUS(run, TSR_OK, tsr_exchange_dispatch(x, count, s));
         RANK_STATUS(run, TSR_OK, tsr_exchange_wait(x, s));
-        RANK_STATUS(run, TSR_OK, tsr_exchange_echo(x, s));
-        RANK_STATUS(run, TSR_OK, tsr_exchange_return(x, s));
-        RANK_STATUS(run, TSR_OK, tsr_exchange_wait(x, s));
+        echo(run, x, most <= ECHO_FEW);
         RANK_CHECK(run, echoes_are_right(run, &b, i, count));
     }
     close_group(run, x);
@@ -281,6 +353,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_rank_that_is_none_ends_the_group),
         cmocka_unit_test(ranks_at_different_steps_end_the_group),
         cmocka_unit_test(a_rank_that_does_not_come_is_named),
+        cmocka_unit_test(a_rank_that_does_not_answer_is_named),
         cmocka_unit_test(another_shape_is_refused),
         cmocka_unit_test(ranks_on_one_gpu_are_refused),
         cmocka_unit_test(answers_that_kernels_store_elsewhere_are_there),

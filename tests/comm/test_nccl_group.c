@@ -339,8 +339,8 @@ static void areas_do_not_overlap(void **state)
         {l.returned, l.notices_end, ranks * sizeof(tsr_nccl_notice)},
         {l.arrived_rows, l.answer_of, (uint64_t)7 * 48},
         {l.answer_of, l.returned_rows, (uint64_t)7 * 3 * 4},
-        {l.returned_rows, l.row_packets, (uint64_t)5 * 3 * 16},
-        {l.row_packets, l.window_bytes, 2 * ranks * 5 * (1 + 4) * 16},
+        {l.returned_rows, l.row_packets, (uint64_t)(5 + 2) * 3 * 16},
+        {l.row_packets, l.window_bytes, 2 * ranks * 2 * (1 + 4) * 16},
         {l.send_rows, l.send_ranks, (uint64_t)5 * 48},
         {l.send_ranks, l.listed, (uint64_t)5 * 3 * 4},
         {l.listed, l.arrived_count, ranks * 5 * 4},
@@ -358,6 +358,8 @@ static void areas_do_not_overlap(void **state)
         assert_true(areas[i].to >= areas[i].from + areas[i].bytes);
         assert_true(areas[i].to < areas[i].from + areas[i].bytes + 256);
     }
+    assert_int_equal(l.few_rows, 2); /* of each of three ranks, where seven arrive */
+    assert_int_equal(l.coming_rows, l.returned_rows + (uint64_t)5 * 3 * 16);
     assert_int_equal(tsr_exchange_nccl_bytes(&shape, 3), l.window_bytes + l.block_bytes);
 }
 
@@ -366,8 +368,7 @@ static void put_notice(unsigned char *notices, uint64_t area, uint64_t index, ts
     memcpy(notices + area + index * sizeof(n), &n, sizeof(n));
 }
 
-/* Rank 2 has told two ranks of three what it sends; then all have, but rank 1 has not sent. Rank 0
- * sends packets, about which there is no word. */
+/* Rank 2 has told two ranks of three what it sends; then all have, but rank 1 has not sent. */
 static void who_is_missing_is_told_by_what_has_come(void **state)
 {
     (void)state;
@@ -375,33 +376,38 @@ static void who_is_missing_is_told_by_what_has_come(void **state)
     const tsr_nccl_layout l = tsr_nccl_layout_of(&shape, 3);
     const tsr_nccl_notice now = {.epoch = 9};
     const tsr_nccl_notice before = {.epoch = 8};
-    const tsr_nccl_notice packets = {.epoch = 9, .told = TSR_NCCL_ROWS_PACKED};
     tsr_nccl_state at = {.epoch = 9, .phase = TSR_PHASE_DISPATCHED};
     unsigned char *notices = calloc(1, l.notices_end);
     int32_t missing[3];
 
     assert_non_null(notices);
-    assert_int_equal(tsr_nccl_missing(&l, 3, notices, &at, missing), 3);
+    assert_int_equal(tsr_nccl_missing(&l, 3, 2, notices, &at, missing), 3);
     for (uint64_t i = 0; i < 8; i++)
-        put_notice(notices, l.notices, 9 + i, i < 3 ? packets : now);
-    assert_int_equal(tsr_nccl_missing(&l, 3, notices, &at, missing), 1);
+        put_notice(notices, l.notices, 9 + i, now);
+    assert_int_equal(tsr_nccl_missing(&l, 3, 2, notices, &at, missing), 1);
     assert_int_equal(missing[0], 2);
+    at.packed = 1; /* who sends packets tells each rank alone */
+    assert_int_equal(tsr_nccl_missing(&l, 3, 1, notices, &at, missing), 0);
+    assert_int_equal(tsr_nccl_missing(&l, 3, 2, notices, &at, missing), 1);
+    assert_int_equal(missing[0], 2);
+    at.packed = 0;
     put_notice(notices, l.notices, 17, now);
+    put_notice(notices, l.sent, 0, now);
     put_notice(notices, l.sent, 1, before);
     put_notice(notices, l.sent, 2, now);
-    assert_int_equal(tsr_nccl_missing(&l, 3, notices, &at, missing), 1);
+    assert_int_equal(tsr_nccl_missing(&l, 3, 2, notices, &at, missing), 1);
     assert_int_equal(missing[0], 1);
     put_notice(notices, l.sent, 1, now);
-    assert_int_equal(tsr_nccl_missing(&l, 3, notices, &at, missing), 0);
+    assert_int_equal(tsr_nccl_missing(&l, 3, 2, notices, &at, missing), 0);
 
     at.phase = TSR_PHASE_RETURNING;
     put_notice(notices, l.returned, 0, now);
     put_notice(notices, l.returned, 1, before);
     put_notice(notices, l.returned, 2, now);
-    assert_int_equal(tsr_nccl_missing(&l, 3, notices, &at, missing), 1);
+    assert_int_equal(tsr_nccl_missing(&l, 3, 2, notices, &at, missing), 1);
     assert_int_equal(missing[0], 1);
     at.phase = TSR_PHASE_ARRIVED;
-    assert_int_equal(tsr_nccl_missing(&l, 3, notices, &at, missing), 0);
+    assert_int_equal(tsr_nccl_missing(&l, 3, 2, notices, &at, missing), 0);
     free(notices);
 }
 

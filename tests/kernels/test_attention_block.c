@@ -124,6 +124,16 @@ typedef struct combined {
     int32_t tokens; /* all, or fewer of the first sequence */
 } combined;
 
+/* Whoever takes answers leaves all ones. */
+static void expect_taken(tsr_device *device, const void *answers, size_t count)
+{
+    static uint32_t left[T * SLOTS * H];
+
+    sample_get(device, left, answers, count * sizeof(left[0]));
+    for (size_t i = 0; i < count; i++)
+        assert_int_equal(left[i], UINT32_MAX);
+}
+
 /* The block behind a combine of the same rows, with or without being entered by it. */
 static void run_behind_combine(tsr_device *device, const layer_data *d, const combined *c,
                                bool is_entered, float *x)
@@ -132,10 +142,12 @@ static void run_behind_combine(tsr_device *device, const layer_data *d, const co
     const tsr_attention_sequence first = {.rows = tokens};
     loaded_layer l;
 
+    void *answers = sample_rows(device, c->answers, (size_t)T * SLOTS * H);
+
     load_layer(device, d, &l);
     tsr_combine_block combine = {
         .x = l.block.x,
-        .answers = sample_rows(device, c->answers, (size_t)T * SLOTS * H),
+        .answers = answers,
         .weight = sample_put(device, c->weight, sizeof(c->weight)),
         .tokens = tokens,
         .hidden = H,
@@ -148,11 +160,17 @@ static void run_behind_combine(tsr_device *device, const layer_data *d, const co
     }
     if (is_entered)
         combine.next = (tsr_block_entry){l.block.norm, &l.q, eps};
+    if (is_entered && tsr_device_flights(device) > 1) { /* as if they had just come */
+        combine.coming = answers;
+        combine.ended = sample_room(device, 2 * sizeof(int32_t));
+    }
     l.block.is_entered = is_entered;
     ASSERT_STATUS(TSR_OK, tsr_block_combine(device, &combine, stream));
     ASSERT_STATUS(TSR_OK, tsr_block_attention(device, &l.block, stream));
     sample_get_rows(device, x, l.block.x, (size_t)tokens * H);
     ASSERT_STATUS(TSR_OK, tsr_device_fault(device));
+    if (combine.coming != NULL)
+        expect_taken(device, answers, (size_t)tokens * SLOTS * H);
 }
 
 static void run_block(tsr_device *device, const layer_data *d, float *x)

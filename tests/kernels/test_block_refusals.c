@@ -560,6 +560,7 @@ static void shapes_that_contradict_each_other_are_refused(void **state)
     REFUSED(shared, row_bytes, m.experts.row_bytes + 8, "shared: row_bytes is not that of");
     REFUSED(experts, experts, NULL, "experts: the experts are not made");
     REFUSED(combine, top_k, 0, "combine: no width or no slots");
+    REFUSED(combine, coming, &m, "combine: nobody says when answers come no more");
     REFUSED(predict, head, &wide, "predict: the head is not loaded or wider than reserved");
     REFUSED(predict, head, &unloaded, "predict: the head is not loaded");
     REFUSED(predict, allowed, 0, "predict: the allowed ids are not 1..vocab");

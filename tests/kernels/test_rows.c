@@ -399,6 +399,58 @@ static void combine_sums_in_slot_order_then_shared_then_x(void **state)
     }
 }
 
+/* Answers that come while the kernel is there already: on a device that computes by itself, in a
+ * stream beside its own. */
+static void combine_takes_answers_as_they_come(void **state)
+{
+    enum { COUNT = COMBINE_T * COMBINE_H, ANSWERS = COUNT * COMBINE_K };
+    static const int32_t ended[2] = {0, 0};
+    sample_random r = {8};
+    combined c;
+
+    (void)state;
+    sample_floats(&r, c.answers, ANSWERS, 2.0F);
+    sample_floats(&r, c.weight, (size_t)COMBINE_T * COMBINE_K, 1.0F);
+    sample_floats(&r, c.x, COUNT, 4.0F);
+    for (int i = 0; i < SAMPLE_DEVICES; i++) {
+        tsr_device *device = sample_device(i, &sample_shape);
+        uint32_t left[ANSWERS];
+        float out[COUNT];
+        tsr_stream beside;
+        void *late = NULL;
+        if (device == NULL || tsr_device_flights(device) == 1) {
+            sample_close(device);
+            continue;
+        }
+        ASSERT_STATUS(TSR_OK, tsr_device_stream_open(device, &beside));
+        ASSERT_STATUS(TSR_OK, tsr_device_host_alloc(device, sizeof(c.answers), &late));
+        memcpy(late, c.answers, sizeof(c.answers));
+        memset(left, 0xff, sizeof(left));
+        void *answers = sample_put(device, left, sizeof(left));
+        const tsr_combine_block b = {
+            .x = sample_rows(device, c.x, COUNT),
+            .answers = answers,
+            .coming = answers,
+            .ended = sample_put(device, ended, sizeof(ended)),
+            .weight = sample_put(device, c.weight, sizeof(c.weight)),
+            .tokens = COMBINE_T,
+            .hidden = COMBINE_H,
+            .top_k = COMBINE_K,
+        };
+        ASSERT_STATUS(TSR_OK, tsr_block_combine(device, &b, stream));
+        ASSERT_STATUS(TSR_OK, tsr_device_put(device, answers, late, sizeof(c.answers), beside));
+        sample_get_rows(device, out, b.x, COUNT);
+        for (size_t at = 0; at < COUNT; at++)
+            assert_true(out[at] == combined_by_definition(&c, false, at));
+        sample_get(device, left, answers, sizeof(left));
+        for (size_t at = 0; at < ANSWERS; at++)
+            assert_int_equal(left[at], UINT32_MAX);
+        tsr_device_stream_close(device, beside);
+        tsr_device_host_free(device, late);
+        sample_close(device);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -409,6 +461,7 @@ int main(void)
         cmocka_unit_test(rotary_meets_its_definition),
         cmocka_unit_test(packed_rows_hold_activations_ids_and_zeros),
         cmocka_unit_test(combine_sums_in_slot_order_then_shared_then_x),
+        cmocka_unit_test(combine_takes_answers_as_they_come),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
