@@ -50,8 +50,9 @@ static tsr_status route(tsr_cuda_device *cuda, route_args *a, cudaStream_t strea
 {
     a->slice = route_slice(a->gate.in);
     a->share = 1.0F / (float)a->gate.in;
-    return is_for_many(cuda, a) ? tsr_route_many(a, cuda->work.rows, cuda->faults, stream)
-                                : tsr_route_few(a, cuda->faults, stream);
+    return is_for_many(cuda, a)
+               ? tsr_route_many(a, cuda->work.rows, cuda->gemm.processors, cuda->faults, stream)
+               : tsr_route_few(a, cuda->faults, stream);
 }
 
 tsr_status tsr_router_cuda(tsr_device *device, const tsr_router_args *a, tsr_stream s)

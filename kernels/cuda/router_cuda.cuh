@@ -9,8 +9,8 @@
  *   both       slices of a part in ascending order, then parts in ascending order
  *   logit      products * (1 / sqrt(mean of squares + eps)) + bias
  *
- * For few rows weights stand in registers and rows pass by (router_few_cuda.cu), for many rows both pass
- * by (router_many_cuda.cu); a CTA computes one part of some rows.
+ * For few rows weights stand in registers and rows pass by (router_few_cuda.cu), a CTA has one part; for
+ * many rows both pass by, and a CTA has one part or several (router_many_cuda.cu).
  */
 #ifndef TSR_KERNELS_CUDA_ROUTER_CUDA_CUH
 #define TSR_KERNELS_CUDA_ROUTER_CUDA_CUH
@@ -30,8 +30,10 @@ typedef struct route_args {
     const float *norm; /* NULL: x is normed */
     float *normed;     /* row t at normed_stride * t, where there is a norm */
     int64_t normed_stride;
-    float *product; /* [ROUTE_PARTS, T, E to a multiple of four], between kernels */
-    float *square;  /* [ROUTE_PARTS, T], likewise */
+    float *product; /* [parts, T, E to a multiple of four], between kernels */
+    float *factor;  /* [T], likewise, where there is a norm */
+    int32_t shares; /* many rows: CTAs among which parts are shared out; one adds them up */
+    int32_t parts;  /* ... that are not added up */
     int32_t tokens;
     int32_t slice; /* columns */
     float share;   /* of a column in a mean */
@@ -120,8 +122,8 @@ tsr_status tsr_route_few(const route_args *a, tsr_cuda_faults faults, cudaStream
 
 /* Takes so many bytes of memory, on 16; SIZE_MAX: not built for. */
 size_t tsr_route_many_bytes(const route_args *a);
-tsr_status tsr_route_many(const route_args *a, void *memory, tsr_cuda_faults faults,
-                          cudaStream_t stream);
+tsr_status tsr_route_many(const route_args *a, void *memory, int32_t processors,
+                          tsr_cuda_faults faults, cudaStream_t stream);
 
 tsr_status tsr_choose_cuda(tsr_device *device, const tsr_choose_block *b, tsr_stream s);
 

@@ -1,12 +1,13 @@
 /*
  * Which experts a row chooses, and with what weights: against the definition in double, with
- * ties, groups and logits far from zero.
+ * ties, groups and logits far from zero; in any company, alone and as a block.
  */
-#include "tests/kernels/samples.h"
+#include "tests/kernels/mlps.h"
 
 #include "tests/test.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { H = 16, MOST_E = 48, MOST_K = 8, MOST_T = 40 };
@@ -316,65 +317,184 @@ static void rows_beyond_a_chunk_get_their_own_experts(void **state)
     sample_linear_free(gate);
 }
 
-enum { CROWD = 1100, WIDE = 528, CROWD_E = 48 };
+/* Rows that come together: as many as kernels for many rows are cut for in their several ways. */
+typedef struct crowd {
+    int32_t rows, width, experts;
+    tsr_weight_format format;
+} crowd;
 
-/* All rows, so many at a time. */
-static void run_pieces(tsr_device *device, const tsr_router_args *all, const int32_t *rows)
+/* All rows, or a few and then up to 512 at a time. */
+static void run_crowd(tsr_device *device, const tsr_router_args *all, const crowd *c, bool whole)
 {
-    const size_t row_bytes = WIDE * tsr_device_activation_bytes(device);
-    int32_t first = 0;
+    static const int32_t pieces[] = {1, 2, 5, 8, 31, 128};
+    const size_t row_bytes = (size_t)c->width * tsr_device_activation_bytes(device);
+    int32_t rows = 0;
 
-    for (int i = 0; first < CROWD; i++) {
+    for (int32_t first = 0, i = 0; first < c->rows; first += rows, i++) {
         const size_t at = (size_t)first;
+        rows = whole ? c->rows : i < 6 ? pieces[i] : 512;
+        rows = rows < c->rows - first ? rows : c->rows - first;
         const tsr_router_args a = {
             .expert = all->expert + at * (size_t)all->router->top_k,
             .weight = all->weight + at * (size_t)all->router->top_k,
             .x = (const unsigned char *)all->x + at * row_bytes,
             .router = all->router,
-            .tokens = rows[i],
+            .tokens = rows,
         };
         ASSERT_STATUS(TSR_OK, device->ops->router(device, &a, stream));
-        first += rows[i];
     }
-    assert_int_equal(CROWD, first);
 }
 
-/* As many as a device has kernels for, one, and everything in between: the same bits. */
-static void rows_choose_alike_in_any_company(void **state)
+static void check_crowd(sample_random *r, const crowd *c)
 {
-    static const tsr_work_shape shape = {
-        .max_tokens = CROWD, .max_answers = CROWD * MOST_K, .max_in = WIDE, .max_experts = CROWD_E};
-    static const int32_t whole[] = {CROWD};
-    static const int32_t pieces[] = {1, 2, 5, 8, 31, 128, 925};
-    static float x[CROWD * WIDE];
-    static int32_t expert[2][CROWD * MOST_K];
-    static float weight[2][CROWD * MOST_K];
-    const sample_kind kind = {TSR_WEIGHT_BF16, TSR_ACTIVATION_NONE, false, false};
-    sample_random r = {7};
-    sample_linear *gate = sample_linear_new(&r, kind, CROWD_E, WIDE);
+    const sample_kind kind = {c->format, TSR_ACTIVATION_NONE, false, false};
+    const size_t choices = (size_t)c->rows * MOST_K;
+    const size_t values = (size_t)c->rows * (size_t)c->width;
+    const tsr_work_shape shape = {.max_tokens = c->rows,
+                                  .max_answers = c->rows * MOST_K,
+                                  .max_in = c->width,
+                                  .max_experts = c->experts};
+    sample_linear *gate = sample_linear_new(r, kind, c->experts, c->width);
+    float *x = malloc(values * sizeof(*x));
+    int32_t *expert = malloc(2 * choices * sizeof(*expert));
+    float *weight = malloc(2 * choices * sizeof(*weight));
 
-    (void)state;
-    sample_floats(&r, x, (size_t)CROWD * WIDE, 1.0F);
+    sample_floats(r, x, values, 1.0F);
     for (int i = 0; i < SAMPLE_DEVICES; i++) {
         tsr_device *device = sample_device(i, &shape);
         if (device == NULL)
             continue;
         const tsr_linear linear = sample_load(device, gate);
         const tsr_router router = {.gate = &linear, .top_k = MOST_K, .normalise = true};
-        const void *rows = sample_rows(device, x, (size_t)CROWD * WIDE);
-        for (int piecewise = 0; piecewise < 2; piecewise++) {
-            const tsr_router_args a = {
-                .expert = sample_room(device, sizeof(expert[0])),
-                .weight = sample_room(device, sizeof(weight[0])),
-                .x = rows,
-                .router = &router,
-            };
-            run_pieces(device, &a, piecewise ? pieces : whole);
-            sample_get(device, expert[piecewise], a.expert, sizeof(expert[0]));
-            sample_get(device, weight[piecewise], a.weight, sizeof(weight[0]));
+        const tsr_router_args a = {
+            .expert = sample_room(device, choices * sizeof(*expert)),
+            .weight = sample_room(device, choices * sizeof(*weight)),
+            .x = sample_rows(device, x, values),
+            .router = &router,
+        };
+        for (size_t piecewise = 0; piecewise < 2; piecewise++) {
+            run_crowd(device, &a, c, piecewise == 0);
+            sample_get(device, expert + piecewise * choices, a.expert, choices * sizeof(*expert));
+            sample_get(device, weight + piecewise * choices, a.weight, choices * sizeof(*weight));
         }
-        assert_memory_equal(expert[0], expert[1], sizeof(expert[0]));
-        assert_memory_equal(weight[0], weight[1], sizeof(weight[0]));
+        assert_memory_equal(expert, expert + choices, choices * sizeof(*expert));
+        assert_memory_equal(weight, weight + choices, choices * sizeof(*weight));
+        sample_close(device);
+    }
+    free(weight);
+    free(expert);
+    free(x);
+    sample_linear_free(gate);
+}
+
+/* As many as a device has kernels for, one, and everything in between: the same bits. */
+static void rows_choose_alike_in_any_company(void **state)
+{
+    static const crowd crowds[] = {
+        {1100, 528, 48, TSR_WEIGHT_BF16},
+        {4096, 144, 32, TSR_WEIGHT_F32},
+        {4200, 336, 160, TSR_WEIGHT_F16},
+        {16400, 144, 20, TSR_WEIGHT_BF16},
+    };
+    sample_random r = {7};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(crowds) / sizeof(crowds[0]); i++)
+        check_crowd(&r, &crowds[i]);
+}
+
+/* Whole blocks: what is chosen, and the normed rows that travel. */
+enum { MANY = 700, BROAD = 1040, BLOCK_E = 12, BLOCK_K = 3 };
+
+static const float block_eps = 1e-6F;
+
+/* A layer whose experts are all elsewhere. */
+static void make_block_router(tsr_device *device, const tsr_linear *gate, tsr_experts *ret)
+{
+    static const int32_t nowhere[BLOCK_E] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
+    static const int32_t tag_of[BLOCK_E] = {20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
+    const tsr_experts_source source = {
+        .router = {.gate = gate, .top_k = BLOCK_K, .normalise = true},
+        .local_of = nowhere,
+        .tag_of = tag_of,
+        .experts = BLOCK_E,
+        .hidden = gate->in,
+    };
+
+    ASSERT_STATUS(TSR_OK, sample_experts_make(device, &source, ret));
+}
+
+/* What a block leaves. */
+typedef struct chosen_block {
+    unsigned char rows[MANY * (BROAD * 4 + 16)];
+    int32_t tag[MANY * BLOCK_K];
+    float weight[MANY * BLOCK_K];
+} chosen_block;
+
+/* So many rows at a time. */
+static void choose_by(tsr_device *device, const tsr_choose_block *all, int32_t together,
+                      chosen_block *ret)
+{
+    const size_t row_bytes = all->experts->row_bytes;
+
+    memset(ret, 0, sizeof(*ret));
+    assert_true(row_bytes * MANY <= sizeof(ret->rows));
+    for (int32_t first = 0; first < MANY; first += together) {
+        const size_t at = (size_t)first;
+        tsr_choose_block b = *all;
+        b.rows = (unsigned char *)all->rows + at * row_bytes;
+        b.tag = all->tag + at * BLOCK_K;
+        b.weight = all->weight + at * BLOCK_K;
+        b.x = (const unsigned char *)all->x + at * BROAD * tsr_device_activation_bytes(device);
+        b.tokens = together < MANY - first ? together : MANY - first;
+        ASSERT_STATUS(TSR_OK, tsr_block_choose(device, &b, stream));
+    }
+    sample_get(device, ret->rows, all->rows, row_bytes * MANY);
+    sample_get(device, ret->tag, all->tag, sizeof(ret->tag));
+    sample_get(device, ret->weight, all->weight, sizeof(ret->weight));
+}
+
+/* Normed rows, choices and weights do not depend on the company. */
+static void many_rows_are_chosen_for_as_few_are(void **state)
+{
+    static const tsr_work_shape shape = {
+        .max_tokens = MANY,
+        .max_answers = MANY * BLOCK_K,
+        .max_in = BROAD,
+        .max_experts = BLOCK_E,
+        .hidden = BROAD,
+        .top_k = BLOCK_K,
+    };
+    static float x[MANY * BROAD];
+    static float norm[BROAD];
+    static chosen_block whole;
+    static chosen_block pieces;
+    const sample_kind kind = {TSR_WEIGHT_F32, TSR_ACTIVATION_NONE, false, false};
+    sample_random r = {8};
+    sample_linear *gate = sample_linear_new(&r, kind, BLOCK_E, BROAD);
+
+    (void)state;
+    sample_floats(&r, x, (size_t)MANY * BROAD, 2.0F);
+    sample_floats(&r, norm, BROAD, 0.7F);
+    for (int i = 0; i < SAMPLE_DEVICES; i++) {
+        tsr_device *device = sample_device(i, &shape);
+        tsr_experts experts;
+        if (device == NULL)
+            continue;
+        const tsr_linear loaded = sample_load(device, gate);
+        make_block_router(device, &loaded, &experts);
+        const tsr_choose_block b = {
+            .rows = sample_room(device, experts.row_bytes * MANY),
+            .tag = sample_room(device, sizeof(whole.tag)),
+            .weight = sample_room(device, sizeof(whole.weight)),
+            .x = sample_rows(device, x, (size_t)MANY * BROAD),
+            .norm = sample_put(device, norm, sizeof(norm)),
+            .experts = &experts,
+            .eps = block_eps,
+        };
+        choose_by(device, &b, MANY, &whole);
+        choose_by(device, &b, 99, &pieces);
+        assert_memory_equal(&pieces, &whole, sizeof(whole));
         sample_close(device);
     }
     sample_linear_free(gate);
@@ -389,6 +509,7 @@ int main(void)
         cmocka_unit_test(logits_far_from_zero_give_weights),
         cmocka_unit_test(rows_beyond_a_chunk_get_their_own_experts),
         cmocka_unit_test(rows_choose_alike_in_any_company),
+        cmocka_unit_test(many_rows_are_chosen_for_as_few_are),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
