@@ -7,7 +7,11 @@
 
 #include <cooperative_groups.h>
 
-enum { COUNTERS = 1024, EXPERTS_A_THREAD = TSR_MAX_EXPERTS / COUNTERS };
+enum {
+    COUNTERS = 1024,
+    EXPERTS_A_THREAD = TSR_MAX_EXPERTS / COUNTERS,
+    SLOTS_AT_ONCE = 8 /* of a thread, whose loads are on their way together */
+};
 
 /* Rows that were never reserved. */
 static __device__ bool too_many_rows(const pair_args &a, int32_t rows, tsr_cuda_faults faults)
@@ -120,6 +124,26 @@ static __device__ __forceinline__ wanted_slot slot_at(const pair_args &a, const 
     return s;
 }
 
+/* Slots i, i + apart and so on; none of those that there are not. */
+static __device__ __forceinline__ void slots_at(const pair_args &a, const int32_t *local_of,
+                                                int32_t i, int32_t apart, int32_t slots,
+                                                wanted_slot ret_slot[SLOTS_AT_ONCE])
+{
+    int32_t id[SLOTS_AT_ONCE];
+
+#pragma unroll
+    for (int n = 0; n < SLOTS_AT_ONCE; n++) {
+        const int32_t at = min(i + n * apart, slots - 1);
+        id[n] = id_of(a, at);
+        ret_slot[n].answer = i + n * apart < slots ? a.answer_of[at] : -1;
+    }
+#pragma unroll
+    for (int n = 0; n < SLOTS_AT_ONCE; n++) {
+        const bool is_one = ret_slot[n].answer >= 0 && id[n] >= 0 && id[n] < a.experts;
+        ret_slot[n].local = is_one ? local_of[id[n]] : -1;
+    }
+}
+
 static __device__ __forceinline__ void place(const pair_args &a, const tsr_cuda_work &w,
                                              int32_t *next, int32_t i, wanted_slot s)
 {
@@ -155,6 +179,17 @@ static __device__ __forceinline__ sort_room sort_room_of(int32_t *memory, int32_
     const sort_room r = {memory, memory + local, memory + local + 1, memory + local + 2,
                          memory + 2 * local + 2};
     return r;
+}
+
+static __device__ __forceinline__ void count_slot(const sort_room &r, wanted_slot s)
+{
+    if (s.answer < 0)
+        return;
+    atomicAdd(r.pairs, 1);
+    if (s.local >= 0)
+        atomicAdd(&r.count[s.local], 1);
+    else
+        *r.wrong = 1;
 }
 
 /* Over all CTAs of the cluster, and over those in front of each thread's experts' pairs. Returns
@@ -221,15 +256,13 @@ static __global__ void __launch_bounds__(COUNTERS)
         return;
     if (mine >= slots)
         first.answer = -1;
-    for (int32_t i = mine; i < slots; i += apart) {
-        const wanted_slot s = i == mine ? first : slot_at(a, r.local_of, i);
-        if (s.answer < 0)
-            continue;
-        atomicAdd(r.pairs, 1);
-        if (s.local >= 0)
-            atomicAdd(&r.count[s.local], 1);
-        else
-            *r.wrong = 1;
+    count_slot(r, first);
+    for (int32_t i = mine + apart; i < slots; i += SLOTS_AT_ONCE * apart) {
+        wanted_slot s[SLOTS_AT_ONCE];
+        slots_at(a, r.local_of, i, apart, slots, s);
+#pragma unroll
+        for (int n = 0; n < SLOTS_AT_ONCE; n++)
+            count_slot(r, s[n]);
     }
     cluster.sync();
     const bool fits = add_up(a, memory, before);
@@ -249,8 +282,15 @@ static __global__ void __launch_bounds__(COUNTERS)
     __syncthreads();
     if (mine < slots)
         place(a, w, r.next, mine, first);
-    for (int32_t i = mine + apart; i < slots; i += apart)
-        place(a, w, r.next, i, slot_at(a, r.local_of, i));
+    for (int32_t i = mine + apart; i < slots; i += SLOTS_AT_ONCE * apart) {
+        wanted_slot s[SLOTS_AT_ONCE];
+        slots_at(a, r.local_of, i, apart, slots, s);
+#pragma unroll
+        for (int n = 0; n < SLOTS_AT_ONCE; n++) {
+            if (i + n * apart < slots)
+                place(a, w, r.next, i + n * apart, s[n]);
+        }
+    }
 }
 
 #endif

@@ -136,8 +136,9 @@ static void more_rows_than_a_chunk_are_taken_in_turn(void **state)
     free(y);
 }
 
-/* Some 600 answers: more than one chunk of the workspace (512), so an expert lies across. */
-enum { E = 6, LOCAL = 4, K = 3, ROWS = 300 };
+/* Some 600 answers: more than one chunk of the workspace (512), so an expert lies across. Behind the
+ * first rows one of 24 wants answers: there are more slots than a GPU looks at in two rounds. */
+enum { E = 6, LOCAL = 4, K = 3, ROWS = 7000, FIRST = 20, WANTED = 24 };
 
 static const int32_t local_of[E] = {2, -1, 0, 3, -1, 1};
 
@@ -156,7 +157,8 @@ static void fill_input(sample_random *r, expert_input *in)
     sample_floats(r, in->x, (size_t)ROWS * H, 1.0F);
     for (size_t i = 0; i < (size_t)ROWS * K; i++) {
         in->id[i] = (int32_t)(sample_u32(r) % E);
-        in->answer_of[i] = local_of[in->id[i]] < 0 ? -1 : ROWS * K - 1 - answers++;
+        const bool is_wanted = i < (size_t)FIRST * K || i / K % WANTED == 0;
+        in->answer_of[i] = is_wanted && local_of[in->id[i]] >= 0 ? ROWS * K - 1 - answers++ : -1;
     }
 }
 
@@ -239,7 +241,7 @@ static void check_parts(tsr_device *device, const expert_input *in, const expert
 {
     static float whole[PARTS * PART_ROWS * H];
     static float apart[PARTS * PART_ROWS * H];
-    static const int32_t rows[] = {1, 2, 3, 20, ROWS};
+    static const int32_t rows[] = {1, 2, 3, FIRST, ROWS};
     const size_t part_bytes = (size_t)PART_ROWS * H * tsr_device_activation_bytes(device);
     unsigned char *room = sample_row_room(device, (size_t)PARTS * PART_ROWS * H);
     void *part[PARTS];
