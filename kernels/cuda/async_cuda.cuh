@@ -111,7 +111,8 @@ static __device__ __forceinline__ void copy_16(uint32_t to, const void *from)
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
 }
 
-/* What is read once. */
+/* What is read once. Not in the kernels that have gate, up and down at once: there ptxas 13.0 puts the
+ * hint into a register that the copy cannot name (an illegal instruction), of NVFP4 and one row. */
 static __device__ __forceinline__ void copy_16_once(uint32_t to, const void *from)
 {
     asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(to),

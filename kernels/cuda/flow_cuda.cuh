@@ -82,13 +82,13 @@ static __device__ __forceinline__ void flow_order(const flow_args &a, flow_warp 
 #pragma unroll
         for (int at = 0; at < codes; at += PACKED_UNIT) {
             if (at < stream_codes(FORMAT) || w->left > 1)
-                copy_16_once(to + side * codes + at, w->codes[side] + at);
+                copy_16(to + side * codes + at, w->codes[side] + at);
         }
         w->codes[side] += codes;
     }
     if (FORMAT == TSR_WEIGHT_NVFP4) {
         if (lane < 16 && (lane % 8 < 4 || w->left > 1))
-            copy_16_once(to + STREAM_SIDES * codes, w->scales);
+            copy_16(to + STREAM_SIDES * codes, w->scales);
         w->scales += stream_together(FORMAT) * stream_scales(FORMAT);
     }
     w->left -= stream_together(FORMAT);

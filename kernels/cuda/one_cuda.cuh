@@ -205,9 +205,8 @@ static __device__ __forceinline__ one_orders orders_of(const one_args &a, const 
     if (FORMAT == TSR_WEIGHT_NVFP4 && lane * 16 < p.units * PACKED_SCALES) {
 #pragma unroll
         for (int side = 0; side < 2; side++)
-            copy_16_once(scales +
-                             (uint32_t)(side * one_most_units(FORMAT) * PACKED_SCALES + lane * 16),
-                         e.scales[side] + unit * PACKED_SCALES + lane * 16);
+            copy_16(scales + (uint32_t)(side * one_most_units(FORMAT) * PACKED_SCALES + lane * 16),
+                    e.scales[side] + unit * PACKED_SCALES + lane * 16);
     }
     return o;
 }
@@ -224,8 +223,8 @@ static __device__ __forceinline__ void order(const one_orders &o, int32_t which)
         for (int i = 0; i < place / 2; i++) {
             const int32_t unit = which * (place / 2) + i;
             if (unit < o.units) {
-                copy_16_once(to + 2 * i * PACKED_UNIT, o.codes[0] + unit * PACKED_UNIT);
-                copy_16_once(to + (2 * i + 1) * PACKED_UNIT, o.codes[1] + unit * PACKED_UNIT);
+                copy_16(to + 2 * i * PACKED_UNIT, o.codes[0] + unit * PACKED_UNIT);
+                copy_16(to + (2 * i + 1) * PACKED_UNIT, o.codes[1] + unit * PACKED_UNIT);
             }
         }
     } else if (which < ONE_ORDERS + ONE_DOWN) {
@@ -233,7 +232,7 @@ static __device__ __forceinline__ void order(const one_orders &o, int32_t which)
         for (int i = 0; i < place; i++) {
             const int32_t unit = (which - ONE_ORDERS) * place + i;
             if (unit < o.down_units)
-                copy_16_once(to + i * PACKED_UNIT, o.down + unit * PACKED_UNIT);
+                copy_16(to + i * PACKED_UNIT, o.down + unit * PACKED_UNIT);
         }
     }
 }
@@ -250,7 +249,7 @@ static __device__ __forceinline__ void order_down_scales(const one_args &a, cons
 
 #pragma unroll 1
     for (int32_t i = (int32_t)threadIdx.x * 16; i < bytes; i += ONE_THREADS * 16)
-        copy_16_once(memory + (uint32_t)(a.room.down_scales + i), from + i);
+        copy_16(memory + (uint32_t)(a.room.down_scales + i), from + i);
 }
 
 /* ---- rows ---- */
