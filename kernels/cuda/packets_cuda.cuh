@@ -12,6 +12,7 @@
 
 #include "kernels/cuda/number_cuda.cuh"
 #include "kernels/cuda/pairs_cuda.cuh"
+#include "kernels/cuda/tiles_cuda.cuh"
 
 enum {
     PACKET_LINEARS = 3,
@@ -125,6 +126,31 @@ static __device__ __forceinline__ bool packet_await_four(const uint64_t *from, u
             return false;
     }
     return true;
+}
+
+/* ---- on the host ---- */
+
+/* What both kernels of this kind take of a product, whatever they have room for. */
+static inline bool packet_takes(const tsr_cuda_tiles *t)
+{
+    return (t->format == TSR_WEIGHT_NVFP4 || t->format == TSR_WEIGHT_FP8 ||
+            t->format == TSR_WEIGHT_FP8_CHANNEL) &&
+           t->x != NULL && !t->grouped && t->in % 4 == 0;
+}
+
+/* The next so many bytes of a CTA's dynamic shared memory. */
+static inline int32_t packet_room(int32_t *end, size_t bytes)
+{
+    const int32_t at = *end;
+
+    *end += (int32_t)tsr_aligned(bytes, 128);
+    return at;
+}
+
+static inline tsr_status packet_prepare(const void *kernel, size_t most_bytes)
+{
+    return TSR_CUDA(
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)most_bytes));
 }
 
 #endif

@@ -95,14 +95,10 @@ static size_t most_room(const tsr_gemm_card *card)
 
 tsr_status tsr_cuda_prepare_flow(const tsr_gemm_card *card)
 {
-    const int most = (int)most_room(card);
-    const tsr_status st = TSR_CUDA(cudaFuncSetAttribute(
-        kernel_for(TSR_WEIGHT_NVFP4), cudaFuncAttributeMaxDynamicSharedMemorySize, most));
+    const size_t most = most_room(card);
+    const tsr_status st = packet_prepare((const void *)kernel_for(TSR_WEIGHT_NVFP4), most);
 
-    return st == TSR_OK
-               ? TSR_CUDA(cudaFuncSetAttribute(kernel_for(TSR_WEIGHT_FP8),
-                                               cudaFuncAttributeMaxDynamicSharedMemorySize, most))
-               : st;
+    return st == TSR_OK ? packet_prepare((const void *)kernel_for(TSR_WEIGHT_FP8), most) : st;
 }
 
 static flow_product product_of(const tsr_cuda_tiles *t)
@@ -123,14 +119,6 @@ static flow_product product_of(const tsr_cuda_tiles *t)
     return p;
 }
 
-static int32_t place_behind(int32_t *end, size_t bytes)
-{
-    const int32_t at = *end;
-
-    *end += (int32_t)tsr_aligned(bytes, 128);
-    return at;
-}
-
 static flow_room room_of(const flow_args &a)
 {
     const bool nvfp4 = a.product[0].kind.format == TSR_WEIGHT_NVFP4;
@@ -140,11 +128,11 @@ static flow_room room_of(const flow_args &a)
 
     r.end = FLOW_WARPS * stream_depth(format) * stream_place(format);
     r.row_bytes = (columns + PRODUCT_PAD) * (int32_t)sizeof(uint16_t);
-    r.rows = place_behind(&r.end, (size_t)FLOW_BUFFERS * FLOW_TOGETHER * (size_t)r.row_bytes);
-    r.sums = place_behind(&r.end, 2 * FLOW_WARPS * STREAM_SIDES * sizeof(flow_sums));
-    r.experts = place_behind(&r.end, (size_t)a.pairs.local * sizeof(packet_expert));
-    r.local_of = place_behind(&r.end, (size_t)a.pairs.experts * sizeof(int32_t));
-    r.asks = place_behind(&r.end, (size_t)a.pairs.local * FLOW_WORDS * sizeof(uint32_t));
+    r.rows = packet_room(&r.end, (size_t)FLOW_BUFFERS * FLOW_TOGETHER * (size_t)r.row_bytes);
+    r.sums = packet_room(&r.end, 2 * FLOW_WARPS * STREAM_SIDES * sizeof(flow_sums));
+    r.experts = packet_room(&r.end, (size_t)a.pairs.local * sizeof(packet_expert));
+    r.local_of = packet_room(&r.end, (size_t)a.pairs.experts * sizeof(int32_t));
+    r.asks = packet_room(&r.end, (size_t)a.pairs.local * FLOW_WORDS * sizeof(uint32_t));
     return r;
 }
 
@@ -170,9 +158,7 @@ static flow_args args_of(const tsr_cuda_device *cuda, const tsr_cuda_tiles *up,
 
 static bool is_taken(const tsr_cuda_tiles *t)
 {
-    return (t->format == TSR_WEIGHT_NVFP4 || t->format == TSR_WEIGHT_FP8 ||
-            t->format == TSR_WEIGHT_FP8_CHANNEL) &&
-           t->x != NULL && !t->grouped && t->in % 4 == 0 && tsr_slices_of(t->in) <= FLOW_WARPS &&
+    return packet_takes(t) && tsr_slices_of(t->in) <= FLOW_WARPS &&
            t->in <= 4 * TSR_CUDA_LANES *
                         (t->mode == TSR_CUDA_TILES_DOWN ? FLOW_PACKED_FOURS : FLOW_FOURS);
 }

@@ -101,14 +101,10 @@ static size_t most_room(const tsr_gemm_card *card)
 
 tsr_status tsr_cuda_prepare_one(const tsr_gemm_card *card)
 {
-    const int most = (int)most_room(card);
-    const tsr_status st = TSR_CUDA(cudaFuncSetAttribute(
-        kernel_for(TSR_WEIGHT_NVFP4), cudaFuncAttributeMaxDynamicSharedMemorySize, most));
+    const size_t most = most_room(card);
+    const tsr_status st = packet_prepare((const void *)kernel_for(TSR_WEIGHT_NVFP4), most);
 
-    return st == TSR_OK
-               ? TSR_CUDA(cudaFuncSetAttribute(kernel_for(TSR_WEIGHT_FP8),
-                                               cudaFuncAttributeMaxDynamicSharedMemorySize, most))
-               : st;
+    return st == TSR_OK ? packet_prepare((const void *)kernel_for(TSR_WEIGHT_FP8), most) : st;
 }
 
 static one_product product_of(const tsr_cuda_tiles *t, int32_t ctas)
@@ -125,14 +121,6 @@ static one_product product_of(const tsr_cuda_tiles *t, int32_t ctas)
     return p;
 }
 
-static int32_t place_behind(int32_t *end, size_t bytes)
-{
-    const int32_t at = *end;
-
-    *end += (int32_t)tsr_aligned(bytes, 128);
-    return at;
-}
-
 static one_room room_of(const one_args &a, int32_t warps)
 {
     const tsr_weight_format format =
@@ -141,14 +129,14 @@ static one_room room_of(const one_args &a, int32_t warps)
     one_room r = {};
 
     r.ring_bytes = one_places(format) * one_place(format) * PACKED_UNIT;
-    (void)place_behind(&r.end, (size_t)warps * r.ring_bytes);
-    r.scales = place_behind(&r.end, (size_t)warps * one_scales_bytes(format));
-    r.down_scales = place_behind(&r.end, format == TSR_WEIGHT_NVFP4 ? down_scales : 0);
-    r.row = place_behind(&r.end, (size_t)a.up.cut.padded * sizeof(uint16_t));
-    r.wide = place_behind(&r.end, (size_t)a.down.cut.padded * sizeof(uint16_t));
-    r.sums = place_behind(&r.end, ONE_WARPS * sizeof(one_sums));
-    r.experts = place_behind(&r.end, (size_t)a.pairs.local * sizeof(packet_expert));
-    r.local_of = place_behind(&r.end, (size_t)a.pairs.experts * sizeof(int32_t));
+    (void)packet_room(&r.end, (size_t)warps * r.ring_bytes);
+    r.scales = packet_room(&r.end, (size_t)warps * one_scales_bytes(format));
+    r.down_scales = packet_room(&r.end, format == TSR_WEIGHT_NVFP4 ? down_scales : 0);
+    r.row = packet_room(&r.end, (size_t)a.up.cut.padded * sizeof(uint16_t));
+    r.wide = packet_room(&r.end, (size_t)a.down.cut.padded * sizeof(uint16_t));
+    r.sums = packet_room(&r.end, ONE_WARPS * sizeof(one_sums));
+    r.experts = packet_room(&r.end, (size_t)a.pairs.local * sizeof(packet_expert));
+    r.local_of = packet_room(&r.end, (size_t)a.pairs.experts * sizeof(int32_t));
     return r;
 }
 
@@ -177,14 +165,14 @@ static bool cut_one(const tsr_cuda_device *cuda, const tsr_cuda_tiles *up,
            (size_t)a.room.end <= most_room(&cuda->gemm);
 }
 
-/* The fewest CTAs: their number is what a product takes longer by. */
+/* As many CTAs a slot as run at once and have room for what they hold; of these no more than are needed
+ * so that none has more tiles. 0: it cannot be done. */
 static int32_t find_cut(const tsr_cuda_device *cuda, const tsr_cuda_tiles *up,
                         const tsr_cuda_tiles *down, one_args *ret_args)
 {
     const int32_t most = cuda->gemm.processors / up->pairs.slots;
 
     for (int32_t ctas = most; ctas > 0; ctas--) {
-        /* As many as are needed so that none has more. */
         const int32_t tiles = (int32_t)tsr_cuda_ceil(up->out, TSR_CUDA_TILE);
         const int32_t least = (int32_t)tsr_cuda_ceil(tiles, tsr_cuda_ceil(tiles, ctas));
         if (cut_one(cuda, up, down, least, ret_args))
@@ -197,9 +185,7 @@ static int32_t find_cut(const tsr_cuda_device *cuda, const tsr_cuda_tiles *up,
 
 static bool is_taken(const tsr_cuda_tiles *t)
 {
-    return (t->format == TSR_WEIGHT_NVFP4 || t->format == TSR_WEIGHT_FP8 ||
-            t->format == TSR_WEIGHT_FP8_CHANNEL) &&
-           t->x != NULL && !t->grouped && t->in <= ONE_KEPT * ONE_THREADS * 4 && t->in % 4 == 0;
+    return packet_takes(t) && t->in <= ONE_KEPT * ONE_THREADS * 4;
 }
 
 bool tsr_cuda_takes_one(const tsr_cuda_device *cuda, const tsr_cuda_tiles *up,

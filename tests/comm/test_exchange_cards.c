@@ -125,14 +125,32 @@ static void ranks_at_different_steps_end_the_group(void **state)
     ranks_run_several(DEADLINE_MS, apart_body);
 }
 
+static void wait_a_while(void)
+{
+    const struct timespec poll = {.tv_nsec = POLL_NS};
+
+    for (int i = 0; i < A_WHILE; i++)
+        (void)nanosleep(&poll, NULL);
+}
+
+/* Ends the group when it has been seen what is waited for, and for whom. */
+static void give_up(rank_run *run, tsr_exchange *x, const char *what)
+{
+    char expected[TSR_EXCHANGE_TEXT_BYTES];
+    char text[TSR_EXCHANGE_TEXT_BYTES];
+
+    (void)tsr_exchange_text(x, sizeof(text), text);
+    (void)snprintf(expected, sizeof(expected), "%s of step 7 stage 0, waiting for rank %d", what,
+                   (int)run->size - 1);
+    RANK_CHECK(run, strcmp(text, expected) == 0);
+    tsr_comm_abort(run->comm, TSR_ERR_TIMEOUT);
+}
+
 /* The last rank does not come; who waits can say so, and is let go. */
 static void absent_body(rank_run *run)
 {
     const tsr_exchange_shape shape = {1, run->size, 1, 16, 16};
-    const struct timespec poll = {.tv_nsec = POLL_NS};
     const tsr_stream s = run->rows.stream;
-    char expected[TSR_EXCHANGE_TEXT_BYTES];
-    char text[TSR_EXCHANGE_TEXT_BYTES];
     tsr_exchange *x = NULL;
 
     RANK_STATUS(run, TSR_OK, tsr_exchange_open(run->comm, &shape, &x));
@@ -142,15 +160,10 @@ static void absent_body(rank_run *run)
         RANK_STATUS(run, TSR_OK, tsr_exchange_begin(x, 7, s));
         RANK_STATUS(run, TSR_OK, tsr_exchange_dispatch(x, 0, s));
         RANK_STATUS(run, TSR_OK, tsr_exchange_wait(x, s));
-        for (int i = 0; i < A_WHILE; i++)
-            (void)nanosleep(&poll, NULL);
+        wait_a_while();
         const tsr_status polled = tsr_exchange_poll(x); /* another who waits may have ended it */
         RANK_CHECK(run, polled == TSR_OK || polled == TSR_ERR_PEER);
-        (void)tsr_exchange_text(x, sizeof(text), text);
-        (void)snprintf(expected, sizeof(expected),
-                       "dispatch of step 7 stage 0, waiting for rank %d", (int)run->size - 1);
-        RANK_CHECK(run, strcmp(text, expected) == 0);
-        tsr_comm_abort(run->comm, TSR_ERR_TIMEOUT);
+        give_up(run, x, "dispatch");
     }
     RANK_STATUS(run, TSR_ERR_TIMEOUT, rank_until_the_end(run));
     close_group(run, x);
@@ -167,10 +180,7 @@ static void silent_body(rank_run *run)
 {
     const tsr_exchange_shape shape = {1, run->size, 2, 16, 16};
     const int32_t ranks[] = {run->rank, run->size - 1};
-    const struct timespec poll = {.tv_nsec = POLL_NS};
     const tsr_stream s = run->rows.stream;
-    char expected[TSR_EXCHANGE_TEXT_BYTES];
-    char text[TSR_EXCHANGE_TEXT_BYTES];
     tsr_exchange_coming coming;
     tsr_exchange *x = NULL;
 
@@ -185,13 +195,8 @@ static void silent_body(rank_run *run)
     RANK_CHECK(run, tsr_exchange_hand_over(x, &coming));
     if (!rank_is_last(run)) {
         RANK_STATUS(run, TSR_OK, tsr_exchange_echo(x, &coming, s));
-        for (int i = 0; i < A_WHILE; i++)
-            (void)nanosleep(&poll, NULL);
-        (void)tsr_exchange_text(x, sizeof(text), text);
-        (void)snprintf(expected, sizeof(expected), "return of step 7 stage 0, waiting for rank %d",
-                       (int)run->size - 1);
-        RANK_CHECK(run, strcmp(text, expected) == 0);
-        tsr_comm_abort(run->comm, TSR_ERR_TIMEOUT);
+        wait_a_while();
+        give_up(run, x, "return");
     }
     RANK_STATUS(run, TSR_ERR_TIMEOUT, rank_until_the_end(run));
     close_group(run, x);

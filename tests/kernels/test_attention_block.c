@@ -3,6 +3,7 @@
  * against the operations it is made of, and with the bits of one call where a sequence comes in
  * chunks.
  */
+#include "tests/kernels/block_parts.h"
 #include "tests/kernels/bounded.h"
 #include "tests/kernels/samples.h"
 #include "tests/test.h"
@@ -294,72 +295,12 @@ static void the_block_meets_its_definition_on_every_device(void **state)
     free_layer(&d);
 }
 
-/* Norm, then q, k and v, then rotation, into rows of our own. */
-static tsr_attention_args enter_by_parts(tsr_device *device, const tsr_attention_block *b)
-{
-    const tsr_norm_args norm = {
-        .out = sample_row_room(device, (size_t)T * H),
-        .x = b->x,
-        .weight = b->norm,
-        .tokens = T,
-        .hidden = H,
-        .eps = eps,
-    };
-    const tsr_linears_args qkv = {
-        .out = {sample_row_room(device, (size_t)T * Q), sample_row_room(device, (size_t)T * KV),
-                sample_row_room(device, (size_t)T * KV)},
-        .linear = {b->q, b->k, b->v},
-        .x = norm.out,
-        .count = 3,
-        .tokens = T,
-    };
-    const tsr_rotary_args rotary = {
-        .q = qkv.out[0],
-        .k = qkv.out[1],
-        .q_norm = b->q_norm,
-        .k_norm = b->k_norm,
-        .cos = b->cos,
-        .sin = b->sin,
-        .position = b->position,
-        .tokens = T,
-        .q_heads = HEADS,
-        .kv_heads = KV_HEADS,
-        .head_dim = D,
-        .rotary_dim = ROTARY,
-        .eps = eps,
-    };
-
-    ASSERT_STATUS(TSR_OK, device->ops->norm(device, &norm, stream));
-    ASSERT_STATUS(TSR_OK, device->ops->linears(device, &qkv, stream));
-    ASSERT_STATUS(TSR_OK, device->ops->rotary(device, &rotary, stream));
-    return (tsr_attention_args){.q = qkv.out[0], .k = qkv.out[1], .v = qkv.out[2]};
-}
-
 static void run_parts(tsr_device *device, const layer_data *d, float *x)
 {
     loaded_layer l;
 
     load_layer(device, d, &l);
-    tsr_attention_args attend = enter_by_parts(device, &l.block);
-    attend.out = sample_row_room(device, (size_t)T * Q);
-    attend.cache = &l.cache;
-    attend.sequence = l.block.sequence;
-    attend.blocks = l.block.blocks;
-    attend.sequences = 2;
-    attend.tokens = T;
-    attend.q_heads = HEADS;
-    ASSERT_STATUS(TSR_OK, device->ops->attention(device, &attend, stream));
-    const tsr_linears_args out = {
-        .out = {sample_row_room(device, (size_t)T * H)},
-        .linear = {&l.o},
-        .x = attend.out,
-        .count = 1,
-        .tokens = T,
-    };
-    ASSERT_STATUS(TSR_OK, device->ops->linears(device, &out, stream));
-    const tsr_add_args add = {
-        .out = l.block.x, .a = l.block.x, .b = out.out[0], .tokens = T, .hidden = H};
-    ASSERT_STATUS(TSR_OK, device->ops->add(device, &add, stream));
+    attend_by_parts(device, &l.block);
     sample_get_rows(device, x, l.block.x, (size_t)T * H);
 }
 

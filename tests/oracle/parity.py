@@ -6,7 +6,8 @@ parity.py EXPECTED GIVEN MODE [BESIDE]   files of `tessera score`; MODE: weight_
 Prints, over all positions of all sequences: the cosine of log-probabilities and that of logits
 around their mean (mean and worst), the share of equal first choices, and the mean divergence.
 Exit code 1 when a mean cosine is below what transformers itself reaches in BF16. BESIDE has logits
-of exact arithmetic over the same rounded cache: what is given may be as far off again, and no more.
+of exact arithmetic over the same rounded cache: what is given may be as far off again, and no more,
+since it rounds as often again: queries and weights of attention beside keys and values.
 """
 
 import array
