@@ -58,8 +58,8 @@ typedef struct tsr_exchange_buffers {
                                      n % 2^answer_part_bits of part n >> answer_part_bits, which is
                                      where it returns to, maybe on another GPU */
     int32_t answer_part_bits;
-    const void *returned_rows; /* [max_tokens, slots, return_row_bytes] read after return; rows
-                                     of slots that name no rank are undefined */
+    const void *returned_rows; /* [max_tokens, slots, return_row_bytes] read after return; rows of
+                                  slots that name no rank are undefined */
     int32_t arrived_capacity;  /* max_arrivals */
     int32_t answer_capacity;   /* max_arrivals * slots */
 } tsr_exchange_buffers;
@@ -176,7 +176,8 @@ TSR_MUST_USE tsr_status tsr_exchange_poll(tsr_exchange *exchange);
 enum { TSR_EXCHANGE_TEXT_BYTES = 80 };
 
 /* What it is at, for messages that say "the ...": "dispatch of step 7 stage 2", or its arrival,
- * return or end; "start of step 7"; behind it whom it waits for, where only the exchange knows. Cut to `capacity`, >= 1; always ends in a zero byte. Returns the stage, or -1: it is at none. */
+ * return or end; "start of step 7"; behind it whom it waits for, where only the exchange knows. Cut
+ * to `capacity`, >= 1; always ends in a zero byte. Returns the stage, or -1: it is at none. */
 int32_t tsr_exchange_text(const tsr_exchange *exchange, size_t capacity, char *text);
 
 /*

@@ -1,6 +1,7 @@
 /*
- * What an exchange is: one table, every entry required but where it says NULL, and a struct that whoever opens one
- * extends. Nothing else is assumed about it, so that exchanges can be made over any group:
+ * What an exchange is: one table, every entry required but where it says NULL, and a struct that
+ * whoever opens one extends. Nothing else is assumed about it, so that exchanges can be made over any
+ * group:
  *
  *   exchange.h --> exchange.c   front doors: arguments, order, step and stage
  *                     |

@@ -51,9 +51,10 @@ static bool say_experts(const tsr_fault *f)
                 f->row, f->slot, f->limit);
     else if (f->kind == TSR_FAULT_WIDE)
         tsr_log(TSR_LOG_ERROR,
-                "experts: slot %" PRId32 " was not computed in %" PRId32
+                "experts: row %" PRId32 ", slot %" PRId32
+                ": gate and up were not computed in %" PRId32
                 " s: does another program hold this GPU's processors?",
-                f->slot, f->limit);
+                f->row, f->slot, f->limit);
     else
         return false;
     return true;

@@ -92,8 +92,9 @@ typedef float wide_scores[TSR_SPLIT_TILES][TSR_TILE / 8][4];
 typedef uint32_t wide_weights[KEYS / TSR_STEP][4];
 
 /*
- * Where a matrix lies (in units of 16 bytes, which add) and how: 16-byte pieces swapped in lines of 128 bytes (1 << 62), groups of 8
- * lines 1024 bytes apart (bits 32..), and for values the next 64 dims so many bytes further (bits 16..).
+ * Where a matrix lies (in units of 16 bytes, which add) and how: 16-byte pieces swapped in lines of
+ * 128 bytes (1 << 62), groups of 8 lines 1024 bytes apart (bits 32..), and for values the next 64 dims
+ * so many bytes further (bits 16..).
  */
 static __device__ __forceinline__ uint64_t matrix_at(uint32_t at, int apart)
 {

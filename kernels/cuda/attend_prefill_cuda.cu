@@ -1,8 +1,8 @@
 /*
  * Rows of any number a sequence: a kernel that turns keys and puts them and the values into the
- * cache, and looks for faults, then one that attends. A CTA of eight warps takes 128 query rows of one kv head
- * (attend_span_cuda.cuh): 16 a warp; of heads wider than 128 two warps share 16 rows, and each has
- * half of the dims of the values. Tiles of keys and of values take turns in a ring.
+ * cache, and looks for faults, then one that attends. A CTA of eight warps takes 128 query rows of
+ * one kv head (attend_span_cuda.cuh): 16 a warp; of heads wider than 128 two warps share 16 rows, and
+ * each has half of the dims of the values. Tiles of keys and of values take turns in a ring.
  */
 #include "kernels/cuda/attend_hopper_cuda.cuh"
 
