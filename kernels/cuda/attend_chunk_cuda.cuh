@@ -5,6 +5,7 @@
 #ifndef TSR_KERNELS_CUDA_ATTEND_CHUNK_CUDA_CUH
 #define TSR_KERNELS_CUDA_ATTEND_CHUNK_CUDA_CUH
 
+#include "kernels/cuda/attend_left_cuda.cuh"
 #include "kernels/cuda/attend_sums_cuda.cuh"
 
 enum {
@@ -68,17 +69,17 @@ typedef struct chunk {
     int32_t end;     /* pair of tiles */
 } chunk;
 
-/* Chunk 0 leaves one slot, the others one for each split: it takes more where slots are few. */
+/* Its splits, as tsr_cut_row shares them out. */
 static __device__ __forceinline__ void cut_row(const tsr_attend_job &a, int32_t chunks, chunk *c)
 {
-    c->splits = c->position / TSR_ATTEND_SPLIT + 1;
-    const int32_t each = ceil_of(c->splits, chunks);
+    const tsr_row_cut cut = tsr_cut_row(c->position, chunks, a.slots);
     const int32_t pairs = c->position / PAIR + 1;
 
-    c->leading = chunks > 1 ? max(each, c->splits - (a.slots - 1)) : c->splits;
-    c->chunks = 1 + ceil_of(c->splits - c->leading, each);
-    const int32_t first = c->index == 0 ? 0 : c->leading + (c->index - 1) * each;
-    const int32_t end = c->index == 0 ? c->leading : first + each;
+    c->splits = cut.splits;
+    c->leading = cut.leading;
+    c->chunks = 1 + ceil_of(c->splits - c->leading, cut.each);
+    const int32_t first = c->index == 0 ? 0 : c->leading + (c->index - 1) * cut.each;
+    const int32_t end = c->index == 0 ? c->leading : first + cut.each;
     c->first = first * SPLIT_PAIRS;
     c->end = min(end * SPLIT_PAIRS, pairs);
 }

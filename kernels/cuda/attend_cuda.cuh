@@ -42,13 +42,14 @@ typedef struct tsr_attend_job {
     int32_t shared;               /* query heads of a kv head */
     int32_t chunks;               /* most of one row, in decode */
     int32_t slots;                /* of one row and kv head, in decode */
+    bool leaves;                  /* nobody adds splits up, in decode */
     int32_t ring;                 /* slots of it, in decode */
     float score_scale;            /* of q k^T, in units of log2 */
     float value_scale;
 } tsr_attend_job;
 
-/* The kernels of one job; decode where every sequence has one row. */
-tsr_status tsr_attend_rows_decode(tsr_device *device, const tsr_attend_job *job, tsr_stream s);
+/* The kernels of one job; decode where every sequence has one row: how rows are cut it leaves in job. */
+tsr_status tsr_attend_rows_decode(tsr_device *device, tsr_attend_job *job, tsr_stream s);
 tsr_status tsr_attend_rows_prefill(tsr_device *device, const tsr_attend_job *job, tsr_stream s);
 
 /* The same as in decode, where there are rows enough that none has to be cut (attend_splits_cuda.cu). */

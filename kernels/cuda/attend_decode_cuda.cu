@@ -284,7 +284,7 @@ attend_pair(const tsr_attend_job &a, const chunk &c, int32_t pair, tsr_tile_sour
 
 /* The chunk's tiles in order, from queries and fresh rows that are in the room. Where there is more
  * than one chunk they leave their splits; otherwise the sums of all are given. */
-template <int DIM, bool FP8>
+template <int DIM, bool FP8, bool LEAVES>
 static __device__ __forceinline__ void
 attend_chunk(const tsr_attend_job &a, const chunk &c, tsr_tile_source *source,
              decode_room<DIM, FP8> *room, tsr_sums<DIM / WARPS / 8> *ret_total)
@@ -308,12 +308,12 @@ attend_chunk(const tsr_attend_job &a, const chunk &c, tsr_tile_source *source,
             leave<DIM>(a, c, pair / SPLIT_PAIRS - c.leading + 1, split);
         tsr_sums_clear(&split);
     }
-    if (c.index == 0 && c.chunks > 1)
+    if (c.index == 0 && (c.chunks > 1 || LEAVES))
         leave<DIM>(a, c, 0, *ret_total);
 }
 
 /* From what earlier steps left, before the kernel in front has ended, to the row's results. */
-template <int DIM, bool FP8>
+template <int DIM, bool FP8, bool LEAVES>
 static __device__ __forceinline__ void attend_row(const tsr_attend_job &a, const chunk &c,
                                                   tsr_cuda_faults faults,
                                                   decode_room<DIM, FP8> *room)
@@ -343,19 +343,21 @@ static __device__ __forceinline__ void attend_row(const tsr_attend_job &a, const
         return;
     if (own && !store_fresh<DIM, FP8>(a, c, block, room))
         source.wrong = true;
-    attend_chunk<DIM, FP8>(a, c, &source, room, &total);
+    attend_chunk<DIM, FP8, LEAVES>(a, c, &source, room, &total);
     if (__syncthreads_or(source.wrong)) {
         if (threadIdx.x < TSR_CUDA_LANES)
             tsr_leave_lowest(a, c.sequence, faults);
         return;
     }
+    if (LEAVES)
+        return;
     if (c.chunks == 1)
         finish<DIM>(a, c, total);
     else
         meet<DIM>(a, c, &room->last);
 }
 
-template <int DIM, bool FP8>
+template <int DIM, bool FP8, bool LEAVES>
 static __global__ void __launch_bounds__(THREADS, DIM > 128 ? 1 : 2)
     decode_kernel(const __grid_constant__ tsr_attend_job a, tsr_cuda_faults faults)
 {
@@ -387,7 +389,7 @@ static __global__ void __launch_bounds__(THREADS, DIM > 128 ? 1 : 2)
         cut_row(a, seq.rows == 1 ? a.chunks : 1, &c);
         if (c.index >= c.chunks)
             return;
-        attend_row<DIM, FP8>(a, c, faults, room);
+        attend_row<DIM, FP8, LEAVES>(a, c, faults, room);
         if (r + 1 == seq.rows)
             return;
         __threadfence(); /* this row's key and value are there when the next one fetches */
@@ -397,7 +399,7 @@ static __global__ void __launch_bounds__(THREADS, DIM > 128 ? 1 : 2)
 
 /* Launches the kernel that is built for a width. */
 template <int DIM, bool FP8>
-static tsr_status launch(tsr_device *device, const tsr_attend_job *job, tsr_stream s)
+static tsr_status launch(tsr_device *device, tsr_attend_job *job, tsr_stream s)
 {
     const int32_t heads = job->cache.kv_heads * (int32_t)tsr_cuda_ceil(job->shared, TSR_QUERY_ROWS);
     const int64_t pairs = (int64_t)job->sequences * heads;
@@ -425,10 +427,13 @@ static tsr_status launch(tsr_device *device, const tsr_attend_job *job, tsr_stre
         tsr_cuda_stream(device, s),
         0,
     };
-    return tsr_launch_behind(at, decode_kernel<DIM, FP8>, a, tsr_cuda(device)->faults);
+    *job = a;
+    return tsr_launch_behind(
+        at, a.leaves ? decode_kernel<DIM, FP8, true> : decode_kernel<DIM, FP8, false>, a,
+        tsr_cuda(device)->faults);
 }
 
-tsr_status tsr_attend_rows_decode(tsr_device *device, const tsr_attend_job *job, tsr_stream s)
+tsr_status tsr_attend_rows_decode(tsr_device *device, tsr_attend_job *job, tsr_stream s)
 {
     const int32_t dim = job->cache.head_dim;
 

@@ -99,6 +99,31 @@ tsr_status tsr_attend_cuda(tsr_device *device, const tsr_rotary_args *r,
     return st;
 }
 
+tsr_status tsr_attend_leaving_cuda(tsr_device *device, const tsr_rotary_args *r,
+                                   const tsr_attention_args *a, tsr_stream s,
+                                   tsr_cuda_splits *ret_left)
+{
+    tsr_attend_job job = job_of(device, a);
+    tsr_cuda_splits left = {};
+
+    turn_by(r, &job);
+    job.leaves = true;
+    const tsr_status st = tsr_attend_rows_decode(device, &job, s);
+    if (st != TSR_OK)
+        return st;
+    left.sums = job.partial;
+    left.sequence = job.sequence;
+    left.places = job.slots;
+    left.chunks = job.chunks;
+    left.kv_heads = job.cache.kv_heads;
+    left.shared = job.shared;
+    left.head_dim = job.cache.head_dim;
+    left.width = left.head_dim <= 64 ? 64 : left.head_dim <= 128 ? 128 : 256;
+    left.value_scale = job.value_scale;
+    *ret_left = left;
+    return TSR_OK;
+}
+
 tsr_status tsr_attention_cuda(tsr_device *device, const tsr_attention_args *a, tsr_stream s)
 {
     return tsr_attend_cuda(device, NULL, a, s);

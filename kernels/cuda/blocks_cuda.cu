@@ -59,7 +59,16 @@ static bool takes_bf16(const tsr_linear *o)
            o->pre_quant_scale == NULL;
 }
 
-static tsr_status attend(tsr_device *device, const tsr_attention_block *b, tsr_stream s)
+/* Whether o adds up what attention leaves of splits: few rows, one of each sequence. */
+static bool leaves(const tsr_device *device, const tsr_attention_block *b)
+{
+    return b->tokens == b->sequences && b->cache->format != TSR_KV_F32 &&
+           b->cache->head_dim % 8 == 0 &&
+           tsr_cuda_takes_splits((const tsr_cuda_device *)(const void *)device, b->o, b->tokens);
+}
+
+static tsr_status attend(tsr_device *device, const tsr_attention_block *b, tsr_stream s,
+                         tsr_cuda_splits *ret_left)
 {
     const tsr_rotary_args turn = turn_of(device, b);
     tsr_attention_args a = {};
@@ -77,31 +86,36 @@ static tsr_status attend(tsr_device *device, const tsr_attention_block *b, tsr_s
     a.sequences = b->sequences;
     a.tokens = b->tokens;
     a.q_heads = b->q_heads;
+    if (leaves(device, b))
+        return tsr_attend_leaving_cuda(device, &turn, &a, s, ret_left);
     return tsr_attend_cuda(device, &turn, &a, s);
 }
 
-static tsr_status leave_attention(tsr_device *device, const tsr_attention_block *b, tsr_stream s)
+static tsr_status leave_attention(tsr_device *device, const tsr_attention_block *b,
+                                  const tsr_cuda_splits *left, tsr_stream s)
 {
     tsr_cuda_linears a = {};
 
     a.y[0] = (float *)b->x;
     a.add = (const float *)b->x;
     a.linear[0] = b->o;
-    a.from.x = (const float *)device->rows.attended;
+    a.from.left = *left;
+    a.from.x = left->sums == NULL ? (const float *)device->rows.attended : NULL;
     a.from.x_stride = b->o->in;
     a.count = 1;
     a.rows = b->tokens;
-    a.made = takes_bf16(b->o);
+    a.made = left->sums == NULL && takes_bf16(b->o);
     return tsr_cuda_run_linears(tsr_cuda(device), &a, tsr_cuda_stream(device, s));
 }
 
 tsr_status tsr_block_attention_cuda(tsr_device *device, const tsr_attention_block *b, tsr_stream s)
 {
+    tsr_cuda_splits left = {};
     tsr_status st = enter_attention(device, b, s);
 
     if (st == TSR_OK)
-        st = attend(device, b, s);
-    return st == TSR_OK ? leave_attention(device, b, s) : st;
+        st = attend(device, b, s, &left);
+    return st == TSR_OK ? leave_attention(device, b, &left, s) : st;
 }
 
 tsr_status tsr_block_mlp_cuda(tsr_device *device, const tsr_mlp_block *b, tsr_stream s)

@@ -62,9 +62,9 @@ typedef struct few_value {
 } few_value;
 
 /* Values of a thread whose operands are brought before: most often all. */
-static __host__ __device__ __forceinline__ constexpr int few_values(int spans)
+static __host__ __device__ __forceinline__ constexpr int few_values(int spans, few_source source)
 {
-    return spans == 1 ? 2 : spans;
+    return source == FEW_ONE || source == FEW_LEFT ? 1 : spans == 1 ? 2 : spans;
 }
 
 /* Operand rows of an item that are looked at. */
@@ -99,11 +99,12 @@ static __device__ __forceinline__ few_value few_value_of(const few_args &a, uint
     return v;
 }
 
+template <few_source SOURCE>
 static __device__ __forceinline__ void few_value_load(const few_args &a, few_value *v)
 {
     if (v->token < 0)
         return;
-    if (a.from.x == NULL)
+    if (SOURCE == FEW_STAGED)
         v->scale = __ldcg(a.p.x.scale + v->token);
     if (a.p.add != NULL && v->linear == 0)
         v->add = __ldcg(a.p.add + v->at);
@@ -118,6 +119,7 @@ static __device__ __forceinline__ float few_scale(const few_args &a, uint32_t me
     return scale != 0.0F ? scale : 1.0F;
 }
 
+template <few_source SOURCE>
 static __device__ __forceinline__ void few_finish(const few_args &a, uint32_t memory,
                                                   const few_value &v)
 {
@@ -127,7 +129,7 @@ static __device__ __forceinline__ void few_finish(const few_args &a, uint32_t me
 #pragma unroll 4
     for (int32_t s = 1; s < a.cut.slices; s++)
         sum = __fadd_rn(sum, shared_load(v.sums + (uint32_t)(s * FEW_ITEM_BYTES)));
-    const float scale = a.from.x == NULL ? v.scale : few_scale(a, memory, v.token);
+    const float scale = SOURCE == FEW_STAGED ? v.scale : few_scale(a, memory, v.token);
     float value = product_value(a.p.linear[v.linear], sum, v.out, scale);
     if (a.p.add != NULL && v.linear == 0)
         value = __fadd_rn(value, v.add);
@@ -143,30 +145,45 @@ static __device__ __forceinline__ void few_meet(const few_args &a)
 }
 
 /* All values of the thread whose operands were not brought before. */
-template <int SPANS>
+template <int SPANS, few_source SOURCE>
 static __device__ __forceinline__ void few_finish_rest(const few_args &a, uint32_t memory)
 {
     const int32_t locals = (a.group * SPANS + a.cluster - 1) / a.cluster;
     const int32_t values = locals * few_tokens(a) * TSR_CUDA_TILE;
 
 #pragma unroll 1
-    for (int32_t n = few_values(SPANS); n * (int32_t)blockDim.x < values; n++) {
+    for (int32_t n = few_values(SPANS, SOURCE); n * (int32_t)blockDim.x < values; n++) {
         few_value v = few_value_of<SPANS>(a, memory, n);
-        few_value_load(a, &v);
-        few_finish(a, memory, v);
+        few_value_load<SOURCE>(a, &v);
+        few_finish<SOURCE>(a, memory, v);
     }
 }
 
-template <tsr_weight_format FORMAT, int SPANS, bool SCALED>
-static __global__ void __launch_bounds__(FEW_WARPS *TSR_CUDA_LANES, 1)
+/* The CTA's columns of all operand rows. */
+template <tsr_weight_format FORMAT, few_source SOURCE>
+static __device__ __forceinline__ void few_enter(const few_args &a, unsigned char *memory,
+                                                 const tsr_left &left)
+{
+    if (SOURCE == FEW_STAGED)
+        few_stage(a, async_address(memory));
+    else if (SOURCE == FEW_FILLED)
+        few_make(a, memory);
+    else if (SOURCE == FEW_ONE)
+        few_make_one<FORMAT>(a, memory);
+    else
+        few_add_up<FORMAT>(a, memory, left);
+}
+
+template <tsr_weight_format FORMAT, int SPANS, bool SCALED, few_source SOURCE>
+static __global__ void __launch_bounds__(FEW_WARPS *TSR_CUDA_LANES, SPANS == 1 ? 2 : 1)
     few_kernel(const __grid_constant__ few_args a)
 {
     extern __shared__ __align__(128) unsigned char shared[];
     const uint32_t memory = async_address(shared);
     const few_warp w = few_warp_of(a, memory, few_place(FORMAT));
-    const bool makes = SPANS * PRODUCT_COLUMNS <= FEW_MADE && a.from.x != NULL;
-    constexpr int values = few_values(SPANS);
+    constexpr int values = few_values(SPANS, SOURCE);
     few_value value[values];
+    tsr_left left = {};
     float sum[SPANS][4];
 
     tsr_admit_kernel();
@@ -174,41 +191,44 @@ static __global__ void __launch_bounds__(FEW_WARPS *TSR_CUDA_LANES, 1)
 #pragma unroll
     for (int n = 0; n < values; n++)
         value[n] = few_value_of<SPANS>(a, memory, n);
-    if (makes)
+    if (SOURCE == FEW_FILLED || SOURCE == FEW_ONE)
         few_weights_near(a, memory);
+    if (SOURCE == FEW_LEFT)
+        left = few_left_of(a, (int32_t)threadIdx.x);
     few_meet(a);
     tsr_await_kernel();
-    if (makes)
-        few_make(a, shared);
-    else
-        few_stage(a, memory);
+    few_enter<FORMAT, SOURCE>(a, shared, left);
 #pragma unroll
     for (int n = 0; n < values; n++)
-        few_value_load(a, &value[n]);
-    copies_wait<0>();
+        few_value_load<SOURCE>(a, &value[n]);
+    if (SOURCE == FEW_STAGED)
+        copies_wait<0>();
     __syncthreads();
     few_slice<FORMAT, SPANS, SCALED>(a, w, memory, sum);
     few_hand_over<SPANS>(a, w, memory, sum);
     few_meet(a);
 #pragma unroll
     for (int n = 0; n < values; n++)
-        few_finish(a, memory, value[n]);
-    few_finish_rest<SPANS>(a, memory);
+        few_finish<SOURCE>(a, memory, value[n]);
+    if (SOURCE == FEW_STAGED || SOURCE == FEW_FILLED)
+        few_finish_rest<SPANS, SOURCE>(a, memory);
 }
 
 /* ---- launches ---- */
 
 typedef void (*few_function)(few_args);
 
-enum { FEW_KINDS = 5, FEW_WIDTHS = 3 };
+enum { FEW_KINDS = 5, FEW_WIDTHS = 3, FEW_FORMS = FEW_SOURCES - 1 + FEW_WIDTHS };
 
 #define FEW_KERNELS(format, scaled)                                                                \
     {                                                                                              \
-        few_kernel<format, 1, scaled>, few_kernel<format, 2, scaled>,                              \
-            few_kernel<format, 4, scaled>,                                                         \
+        few_kernel<format, 1, scaled, FEW_STAGED>, few_kernel<format, 2, scaled, FEW_STAGED>,      \
+            few_kernel<format, 4, scaled, FEW_STAGED>, few_kernel<format, 1, scaled, FEW_FILLED>,  \
+            few_kernel<format, 1, scaled, FEW_ONE>, few_kernel<format, 1, scaled, FEW_LEFT>,       \
     }
 
-static const few_function few_kernels[FEW_KINDS][FEW_WIDTHS] = {
+/* Staged rows by their number, then the other sources. */
+static const few_function few_kernels[FEW_KINDS][FEW_FORMS] = {
     FEW_KERNELS(TSR_WEIGHT_BF16, false), FEW_KERNELS(TSR_WEIGHT_FP8, false),
     FEW_KERNELS(TSR_WEIGHT_FP8, true),   FEW_KERNELS(TSR_WEIGHT_NVFP4, false),
     FEW_KERNELS(TSR_WEIGHT_F16, false),
@@ -322,8 +342,8 @@ tsr_status tsr_few_prepare(const tsr_gemm_card *card)
 {
     tsr_status st = TSR_OK;
 
-    for (int i = 0; st == TSR_OK && i < FEW_KINDS * FEW_WIDTHS; i++)
-        st = TSR_CUDA(cudaFuncSetAttribute(few_kernels[i / FEW_WIDTHS][i % FEW_WIDTHS],
+    for (int i = 0; st == TSR_OK && i < FEW_KINDS * FEW_FORMS; i++)
+        st = TSR_CUDA(cudaFuncSetAttribute(few_kernels[i / FEW_FORMS][i % FEW_FORMS],
                                            cudaFuncAttributeMaxDynamicSharedMemorySize,
                                            (int)card->shared - FEW_STATIC));
     return st;
@@ -348,6 +368,18 @@ bool tsr_few_makes(const tsr_linear *linear, int32_t rows)
            tsr_cuda_is_packed(linear->format) && stage_makes(linear->activation);
 }
 
+static few_source source_of(const few_args *a, int32_t threads)
+{
+    const bool one = a->p.rows == 1 && threads >= TSR_CUDA_THREADS &&
+                     a->p.linear[0].in <= FEW_KEPT * TSR_CUDA_THREADS * 4;
+
+    if (a->from.left.sums != NULL)
+        return FEW_LEFT;
+    if (a->from.x == NULL)
+        return FEW_STAGED;
+    return one ? FEW_ONE : FEW_FILLED;
+}
+
 tsr_status tsr_few_multiply(const tsr_gemm_card *card, const tsr_cuda_product *p,
                             const tsr_cuda_source *from, cudaStream_t stream)
 {
@@ -366,5 +398,7 @@ tsr_status tsr_few_multiply(const tsr_gemm_card *card, const tsr_cuda_product *p
         stream,
         f.a.cluster > 1 ? (unsigned)f.a.cluster : 0,
     };
-    return tsr_cuda_launch(at, few_kernels[kind][width_of(p->rows)], f.a);
+    const few_source source = source_of(&f.a, (int32_t)at.threads);
+    const int form = source == FEW_STAGED ? width_of(p->rows) : FEW_WIDTHS - 1 + (int)source;
+    return tsr_cuda_launch(at, few_kernels[kind][form], f.a);
 }

@@ -8,6 +8,7 @@
 #ifndef TSR_KERNELS_CUDA_FEW_ROWS_CUDA_CUH
 #define TSR_KERNELS_CUDA_FEW_ROWS_CUDA_CUH
 
+#include "kernels/cuda/attend_left_cuda.cuh"
 #include "kernels/cuda/few_tile_cuda.cuh"
 #include "kernels/cuda/stage_cuda.cuh"
 
@@ -208,6 +209,17 @@ static __device__ __forceinline__ few_columns few_columns_of(const few_args &a)
     return c;
 }
 
+/* Where what attention has left of a four of the CTA's columns lies. */
+static __device__ __forceinline__ tsr_left few_left_of(const few_args &a, int32_t four)
+{
+    const few_columns c = few_columns_of(a);
+    const tsr_left none = {};
+
+    return four < c.count && (c.first + four) * 4 < a.p.linear[0].in
+               ? tsr_left_of(a.from.left, (c.first + four) * 4)
+               : none;
+}
+
 /* Their weights of the norm, which no kernel in front writes. */
 static __device__ __forceinline__ void few_weights_near(const few_args &a, uint32_t memory)
 {
@@ -292,6 +304,116 @@ static __device__ __forceinline__ void few_put(const few_args &a, unsigned char 
                 few_store_four(l, v[n], norm[t].scale, to + t * a.pitch, i);
             }
         }
+    }
+}
+
+/* The same where the format is known beforehand. */
+template <tsr_weight_format FORMAT>
+static __device__ __forceinline__ void few_store_known(const tsr_linear &l, float4 v, float scale,
+                                                       uint16_t *row, int32_t i)
+{
+    if (FORMAT == TSR_WEIGHT_BF16 && l.activation == TSR_ACTIVATION_NONE)
+        ((uint2 *)(void *)row)[i] = stage_bf16(v); /* scale is one */
+    else
+        few_store_four(l, v, scale, row, i);
+}
+
+/* As few_stage, of what attention has left of a row: `left` of the thread's first four of columns. No
+ * linear that looks at whole rows does it. */
+template <tsr_weight_format FORMAT>
+static __device__ __forceinline__ void few_add_up(const few_args &a, unsigned char *memory,
+                                                  tsr_left left)
+{
+    const tsr_linear &l = a.p.linear[0];
+    const few_columns c = few_columns_of(a);
+    const few_norm norm = {1.0F, stage_scale(l, 0.0F)};
+    int32_t four = (int32_t)threadIdx.x;
+
+    if (four == 0)
+        *(few_norm *)(void *)(memory + a.norms_at) = norm;
+#pragma unroll 1
+    while (four < c.count) {
+        const float4 v = left.place != NULL ? tsr_left_value(a.from.left, left)
+                                            : make_float4(0.0F, 0.0F, 0.0F, 0.0F);
+        few_store_known<FORMAT>(l, stage_times(l, v, c.first + four), norm.scale,
+                                (uint16_t *)(void *)(memory + a.rows_at), four);
+        four += (int32_t)blockDim.x;
+        if (four < c.count)
+            left = few_left_of(a, four);
+    }
+}
+
+/* The sum of what warps have found of eight parts of a row, or their largest. */
+static __device__ __forceinline__ float few_join(const float part[FEW_PARTS], bool adds)
+{
+    float result = 0.0F;
+
+#pragma unroll
+    for (int i = 0; i < FEW_PARTS; i++)
+        result = adds ? result + part[i] : fmaxf(result, part[i]);
+    return result;
+}
+
+/* As few_stage, of a single row that nobody has made, by FEW_PARTS warps and more: a thread of these
+ * keeps every 256th four of columns, as rows_cuda.cu has them. */
+template <tsr_weight_format FORMAT>
+static __device__ __forceinline__ void few_make_one(const few_args &a, unsigned char *memory)
+{
+    __shared__ float part[2][FEW_PARTS];
+    const tsr_linear &l = a.p.linear[0];
+    const few_columns c = few_columns_of(a);
+    const float4 *weight = (const float4 *)(const void *)(memory + a.weights_at);
+    const int32_t warp = (int32_t)(threadIdx.x / TSR_CUDA_LANES);
+    const bool looks = FORMAT != TSR_WEIGHT_BF16 && few_looks(a);
+    const int32_t fours = warp < FEW_PARTS ? l.in / 4 : 0;
+    float4 v[FEW_KEPT];
+    float sum = 0.0F;
+    float most = 0.0F;
+
+#pragma unroll
+    for (int i = 0; i < FEW_KEPT; i++) {
+        const int32_t four = (int32_t)threadIdx.x + i * TSR_CUDA_THREADS;
+        v[i] = four < fours ? __ldcg(few_row(a, 0) + four) : make_float4(0.0F, 0.0F, 0.0F, 0.0F);
+    }
+    copies_wait<0>(); /* weights of the norm */
+    few_norm norm = {1.0F, 1.0F};
+    if (a.from.norm != NULL) {
+#pragma unroll
+        for (int i = 0; i < FEW_KEPT; i++)
+            sum = fmaf(v[i].w, v[i].w,
+                       fmaf(v[i].z, v[i].z, fmaf(v[i].y, v[i].y, fmaf(v[i].x, v[i].x, sum))));
+        sum = tsr_warp_sum(sum);
+        if (warp < FEW_PARTS && threadIdx.x % TSR_CUDA_LANES == 0)
+            part[0][warp] = sum;
+        __syncthreads();
+        norm.factor = 1.0F / sqrtf(few_join(part[0], true) / (float)l.in + a.from.eps);
+    }
+    if (looks) {
+#pragma unroll
+        for (int i = 0; i < FEW_KEPT; i++) {
+            const int32_t four = (int32_t)threadIdx.x + i * TSR_CUDA_THREADS;
+            if (four < fours)
+                most =
+                    stage_most(most, few_normed(a, v[i], norm.factor, few_weights(a, four), four));
+        }
+        most = tsr_warp_max(most);
+        if (warp < FEW_PARTS && threadIdx.x % TSR_CUDA_LANES == 0)
+            part[1][warp] = most;
+        __syncthreads();
+        most = few_join(part[1], false);
+    }
+    norm.scale = stage_scale(l, most);
+    if (threadIdx.x == 0)
+        *(few_norm *)(void *)(memory + a.norms_at) = norm;
+#pragma unroll
+    for (int i = 0; i < FEW_KEPT; i++) {
+        const int32_t four = (int32_t)threadIdx.x + i * TSR_CUDA_THREADS;
+        const int32_t at = four - c.first;
+        if (warp >= FEW_PARTS || at < 0 || at >= c.count)
+            continue;
+        if (four < fours)
+            v[i] = few_normed(a, v[i], norm.factor, weight[at], four);
+        few_store_known<FORMAT>(l, v[i], norm.scale, (uint16_t *)(void *)(memory + a.rows_at), at);
     }
 }
 

@@ -34,7 +34,17 @@ enum {
     FEW_PARTS = TSR_CUDA_THREADS / TSR_CUDA_LANES, /* of such a row: warps of rows_cuda.cu */
     FEW_TOGETHER = 4,                              /* fours of columns on their way to a lane */
     FEW_WHOLE = 2,                                 /* most such rows that every CTA has all of */
+    FEW_KEPT = 4, /* fours of columns of a single row that a thread keeps */
 };
+
+/* Where operand rows come from: what is short is fast, so that each has kernels of its own. */
+typedef enum few_source {
+    FEW_STAGED, /* they stand in the workspace */
+    FEW_FILLED, /* they are made here, of f32 rows */
+    FEW_ONE,    /* the same of a single row */
+    FEW_LEFT,   /* of what attention has left of a single row */
+    FEW_SOURCES
+} few_source;
 
 /* What is left of a row's making when its columns are looked at. */
 typedef struct few_norm {

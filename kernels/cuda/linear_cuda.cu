@@ -64,6 +64,19 @@ static bool makes_rows(const tsr_cuda_device *cuda, const tsr_cuda_product *p,
            tsr_few_makes(&p->linear[0], p->rows) && tsr_few_takes(&cuda->gemm, p, from);
 }
 
+bool tsr_cuda_takes_splits(const tsr_cuda_device *cuda, const tsr_linear *o, int32_t rows)
+{
+    tsr_cuda_product p = {};
+
+    p.linear[0] = *o;
+    p.count = 1;
+    p.rows = rows;
+    const bool looks = o->activation == TSR_ACTIVATION_FP8_TOKEN ||
+                       (o->activation == TSR_ACTIVATION_NONE && o->format != TSR_WEIGHT_BF16);
+
+    return rows == 1 && !looks && tsr_few_makes(o, rows) && tsr_few_takes(&cuda->gemm, &p, NULL);
+}
+
 /* Linears that follow linear `first` and go with it in one launch. */
 static int32_t run_length(const tsr_cuda_linears *a, int32_t first)
 {
@@ -97,6 +110,10 @@ tsr_status tsr_cuda_run_linears(tsr_cuda_device *cuda, const tsr_cuda_linears *a
         }
         stands = stands && (i == 0 || tsr_cuda_share_rows(a->linear[i], a->linear[i - 1]));
         i += p.count;
+        if (a->from.left.sums != NULL) {
+            st = tsr_few_multiply(&cuda->gemm, &p, &a->from, stream);
+            continue;
+        }
         if (a->made)
             p.x.scale = cuda->work.ones;
         else if (!stands && makes_rows(cuda, &p, &a->from)) {

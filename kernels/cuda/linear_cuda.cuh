@@ -35,6 +35,9 @@ typedef struct tsr_cuda_linears {
 tsr_status tsr_cuda_run_linears(tsr_cuda_device *cuda, const tsr_cuda_linears *a,
                                 cudaStream_t stream);
 
+/* Whether o's operand rows are made of what attention leaves (rows_cuda.cuh). */
+bool tsr_cuda_takes_splits(const tsr_cuda_device *cuda, const tsr_linear *o, int32_t rows);
+
 /* out = down(silu(gate(x)) * up(x)), + add where it is not NULL. */
 typedef struct tsr_cuda_mlp {
     float *out;       /* [rows, H] */

@@ -323,12 +323,14 @@ static __device__ void choose_one(const route_args &a, const few_memory &m, int3
 }
 
 /* Rows that stand in shared memory: sums, then choices and normed rows. */
-template <tsr_weight_format FORMAT, int EACH>
+template <tsr_weight_format FORMAT, int EACH, int MOST>
 static __device__ __forceinline__ void work_on_rows(const route_args &a, const few_memory &m,
                                                     few_rows rows, uint4 held[HELD],
                                                     choose_slots *slots)
 {
-    if (rows.count > 4)
+    if (MOST == 1)
+        share_products<FORMAT, 1>(a, m, rows, held);
+    else if (rows.count > 4)
         share_products<FORMAT, 8>(a, m, rows, held);
     else if (rows.count > 2)
         share_products<FORMAT, 4>(a, m, rows, held);
@@ -364,7 +366,7 @@ static __device__ choose_args tables_near(const choose_args &c, const few_memory
     return near;
 }
 
-template <tsr_weight_format FORMAT, int EACH>
+template <tsr_weight_format FORMAT, int EACH, int MOST>
 static __global__ void __launch_bounds__(TSR_CUDA_THREADS, CTAS)
     few_kernel(const __grid_constant__ route_args args, int32_t most, tsr_cuda_faults faults)
 {
@@ -399,7 +401,7 @@ static __global__ void __launch_bounds__(TSR_CUDA_THREADS, CTAS)
         const bool rehearses = slots.rehearses;
         if (is_faulty && !rehearses) /* looked up while rows came */
             return;
-        work_on_rows<FORMAT, EACH>(a, m, rows, held, &slots);
+        work_on_rows<FORMAT, EACH, MOST>(a, m, rows, held, &slots);
         rows.held = keeps;
         if (!rehearses) {
             rows.first += clusters * most;
@@ -415,18 +417,27 @@ static __global__ void __launch_bounds__(TSR_CUDA_THREADS, CTAS)
 
 typedef void few_kernel_type(const route_args, int32_t, tsr_cuda_faults);
 
-template <tsr_weight_format FORMAT> static few_kernel_type *kernel_of_experts(int32_t experts)
+template <tsr_weight_format FORMAT, int MOST>
+static few_kernel_type *kernel_of_experts(int32_t experts)
 {
-    return experts <= CHOOSE_FEW * TSR_CUDA_LANES    ? few_kernel<FORMAT, CHOOSE_FEW>
-           : experts <= CHOOSE_MORE * TSR_CUDA_LANES ? few_kernel<FORMAT, CHOOSE_MORE>
-                                                     : few_kernel<FORMAT, CHOOSE_MOST>;
+    return experts <= CHOOSE_FEW * TSR_CUDA_LANES    ? few_kernel<FORMAT, CHOOSE_FEW, MOST>
+           : experts <= CHOOSE_MORE * TSR_CUDA_LANES ? few_kernel<FORMAT, CHOOSE_MORE, MOST>
+                                                     : few_kernel<FORMAT, CHOOSE_MOST, MOST>;
 }
 
-static few_kernel_type *kernel_of(tsr_weight_format format, int32_t experts)
+/* A single row has kernels of its own: they have less code. */
+template <tsr_weight_format FORMAT>
+static few_kernel_type *kernel_of_rows(int32_t experts, int32_t most)
 {
-    return format == TSR_WEIGHT_F32   ? kernel_of_experts<TSR_WEIGHT_F32>(experts)
-           : format == TSR_WEIGHT_F16 ? kernel_of_experts<TSR_WEIGHT_F16>(experts)
-                                      : kernel_of_experts<TSR_WEIGHT_BF16>(experts);
+    return most == 1 ? kernel_of_experts<FORMAT, 1>(experts)
+                     : kernel_of_experts<FORMAT, ROWS>(experts);
+}
+
+static few_kernel_type *kernel_of(tsr_weight_format format, int32_t experts, int32_t most)
+{
+    return format == TSR_WEIGHT_F32   ? kernel_of_rows<TSR_WEIGHT_F32>(experts, most)
+           : format == TSR_WEIGHT_F16 ? kernel_of_rows<TSR_WEIGHT_F16>(experts, most)
+                                      : kernel_of_rows<TSR_WEIGHT_BF16>(experts, most);
 }
 
 tsr_status tsr_route_prepare_few(void)
@@ -435,10 +446,10 @@ tsr_status tsr_route_prepare_few(void)
     static const int32_t each[] = {CHOOSE_FEW, CHOOSE_MORE, CHOOSE_MOST};
     tsr_status st = TSR_OK;
 
-    for (int i = 0; i < 9 && st == TSR_OK; i++)
-        st = TSR_CUDA(cudaFuncSetAttribute(kernel_of(formats[i / 3], each[i % 3] * TSR_CUDA_LANES),
-                                           cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                           TSR_CUDA_SHARED));
+    for (int i = 0; i < 18 && st == TSR_OK; i++)
+        st = TSR_CUDA(cudaFuncSetAttribute(
+            kernel_of(formats[i / 6], each[i / 2 % 3] * TSR_CUDA_LANES, i % 2 == 0 ? 1 : ROWS),
+            cudaFuncAttributeMaxDynamicSharedMemorySize, TSR_CUDA_SHARED));
     return st;
 }
 
@@ -458,5 +469,5 @@ tsr_status tsr_route_few(const route_args *a, tsr_cuda_faults faults, cudaStream
                 (int)a->c.experts, (int)a->gate.in);
         return TSR_ERR_DEVICE;
     }
-    return tsr_cuda_launch(at, kernel_of(a->gate.format, a->c.experts), *a, most, faults);
+    return tsr_cuda_launch(at, kernel_of(a->gate.format, a->c.experts, most), *a, most, faults);
 }

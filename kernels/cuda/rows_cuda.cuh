@@ -19,9 +19,23 @@ typedef struct tsr_cuda_operand {
     float *group_scale; /* [N, in / 128] FP8_GROUP: for the end of the sum over 128 columns */
 } tsr_cuda_operand;
 
+/* A row that attention has left as sums of its splits (attend_left_cuda.cuh). */
+typedef struct tsr_cuda_splits {
+    const float *sums; /* [tiles of heads, places] of TSR_ATTEND_ROWS (width + 2) floats */
+    const tsr_attention_sequence *sequence; /* one, of one row */
+    int32_t places;
+    int32_t chunks; /* most of the row */
+    int32_t kv_heads;
+    int32_t shared; /* query heads of a kv head */
+    int32_t head_dim;
+    int32_t width; /* of a head's values: 64, 128 or 256 */
+    float value_scale;
+} tsr_cuda_splits;
+
 /* Where f32 rows come from. */
 typedef struct tsr_cuda_source {
     const float *x;       /* rows x_stride apart */
+    tsr_cuda_splits left; /* sums not NULL: the only row is this one, x is NULL */
     const int32_t *row;   /* row i is x[row[i]]; NULL: x[i] */
     const int32_t *count; /* not NULL: rows beyond *count are left out */
     const float *up;      /* not NULL: the row is silu(x) * up, laid out as x */

@@ -1,0 +1,124 @@
+/*
+ * What attention of few rows leaves for who makes operand rows of it (few_rows_cuda.cuh): for each row
+ * and each up to 16 query heads of a kv head, places with sums of splits that follow each other:
+ *
+ *   place | most, weight of each head | values: heads 0 .. 7 | heads 8 .. 15 |
+ *                                               \ dims 16 w .. of warp w, by eights; head, pair of dims
+ */
+#ifndef TSR_KERNELS_CUDA_ATTEND_LEFT_CUDA_CUH
+#define TSR_KERNELS_CUDA_ATTEND_LEFT_CUDA_CUH
+
+#include "kernels/cuda/block_cuda.cuh"
+#include "kernels/cuda/rows_cuda.cuh"
+
+/* How a row's splits are shared out: chunk 0 leaves one place, the others one for each split: it takes
+ * more where places are few. */
+typedef struct tsr_row_cut {
+    int32_t splits;
+    int32_t leading; /* splits of chunk 0 */
+    int32_t each;    /* of every other chunk */
+} tsr_row_cut;
+
+static __device__ __forceinline__ tsr_row_cut tsr_cut_row(int32_t position, int32_t chunks,
+                                                          int32_t places)
+{
+    tsr_row_cut c;
+
+    c.splits = position / TSR_ATTEND_SPLIT + 1;
+    c.each = (c.splits + chunks - 1) / chunks;
+    c.leading = chunks > 1 ? max(c.each, c.splits - (places - 1)) : c.splits;
+    return c;
+}
+
+/* Four neighbouring columns of a row. */
+typedef struct tsr_left {
+    const float *place; /* the first; NULL: there are no such columns */
+    int32_t count;      /* of places */
+    int32_t value;      /* floats in front of the columns' in a place */
+    int32_t weight;     /* and of their head's */
+} tsr_left;
+
+/* Places of the row; none where the sequence does not fit, which is a fault. */
+static __device__ __forceinline__ int32_t tsr_places_of(const tsr_cuda_splits &s)
+{
+    const tsr_attention_sequence seq = *s.sequence;
+    const tsr_row_cut c = tsr_cut_row(seq.first_position, s.chunks, s.places);
+
+    return seq.rows == 1 ? min(c.splits - c.leading + 1, s.places) : 0;
+}
+
+static __device__ __forceinline__ tsr_left tsr_left_of(const tsr_cuda_splits &s, int32_t column)
+{
+    const int32_t head = column / s.head_dim;
+    const int32_t dim = column - head * s.head_dim;
+    const int32_t kv_head = head / s.shared;
+    const int32_t within = head - kv_head * s.shared;
+    const int32_t g = within % TSR_ATTEND_ROWS;
+    const int32_t pair = within / TSR_ATTEND_ROWS * s.kv_heads + kv_head;
+    const int32_t eighth = s.width / TSR_CUDA_WARPS;
+    const int32_t piece = g / 8 * (eighth / 8) + dim % eighth / 8;
+    tsr_left l;
+
+    l.place = s.sums + (int64_t)pair * s.places * (TSR_ATTEND_ROWS * (s.width + 2));
+    l.count = tsr_places_of(s);
+    l.weight = 2 * g;
+    l.value = 2 * (TSR_ATTEND_ROWS + piece * TSR_CUDA_THREADS + dim / eighth * TSR_CUDA_LANES +
+                   g % 8 * 4) +
+              dim % 8;
+    return l;
+}
+
+/* Sums so far of four columns, relative to `most`. */
+typedef struct tsr_left_sums {
+    float4 value;
+    float weight;
+    float most;
+} tsr_left_sums;
+
+/* As tsr_sums_add, bit by bit. */
+static __device__ __forceinline__ void tsr_left_add(tsr_left_sums *to, float4 value, float2 weight)
+{
+    const float most = fmaxf(to->most, weight.x);
+    const float base = most == -INFINITY ? 0.0F : most;
+    float keep;
+    float take;
+
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(keep) : "f"(to->most - base));
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(take) : "f"(weight.x - base));
+    to->most = most;
+    to->value.x = fmaf(value.x, take, __fmul_rn(to->value.x, keep));
+    to->value.y = fmaf(value.y, take, __fmul_rn(to->value.y, keep));
+    to->value.z = fmaf(value.z, take, __fmul_rn(to->value.z, keep));
+    to->value.w = fmaf(value.w, take, __fmul_rn(to->value.w, keep));
+    to->weight = fmaf(weight.y, take, __fmul_rn(to->weight, keep));
+}
+
+/* The columns, when all places are added up in order. */
+static __device__ __forceinline__ float4 tsr_left_value(const tsr_cuda_splits &s, const tsr_left &l)
+{
+    enum { TOGETHER = 5 }; /* on their way: more would not stay in registers */
+    const int32_t floats = TSR_ATTEND_ROWS * (s.width + 2);
+    tsr_left_sums sum = {{0.0F, 0.0F, 0.0F, 0.0F}, 0.0F, -INFINITY};
+
+#pragma unroll 1
+    for (int32_t first = 0; first < l.count; first += TOGETHER) {
+        float4 value[TOGETHER];
+        float2 weight[TOGETHER];
+#pragma unroll
+        for (int i = 0; i < TOGETHER; i++) {
+            const float *at = l.place + (int64_t)min(first + i, l.count - 1) * floats;
+            value[i] = __ldcg((const float4 *)(const void *)(at + l.value));
+            weight[i] = __ldcg((const float2 *)(const void *)(at + l.weight));
+        }
+#pragma unroll
+        for (int i = 0; i < TOGETHER; i++) {
+            if (first + i < l.count)
+                tsr_left_add(&sum, value[i], weight[i]);
+        }
+    }
+    const float share = s.value_scale / sum.weight;
+    return make_float4(sum.value.x * share, sum.value.y * share, sum.value.z * share,
+                       sum.value.w * share);
+}
+
+#endif
