@@ -262,6 +262,34 @@ static __device__ __forceinline__ void cluster_send_16(uint32_t at, uint32_t bar
                  : "memory");
 }
 
+static __device__ __forceinline__ void cluster_send_4(uint32_t at, uint32_t barrier, uint32_t cta,
+                                                      float v)
+{
+    asm volatile("{\n"
+                 ".reg .b32 there, counts;\n"
+                 "mapa.shared::cluster.u32 there, %0, %2;\n"
+                 "mapa.shared::cluster.u32 counts, %1, %2;\n"
+                 "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.f32 [there], %3, "
+                 "[counts];\n"
+                 "}" ::"r"(at),
+                 "r"(barrier), "r"(cta), "f"(v)
+                 : "memory");
+}
+
+static __device__ __forceinline__ void cluster_send_8(uint32_t at, uint32_t barrier, uint32_t cta,
+                                                      float low, float high)
+{
+    asm volatile("{\n"
+                 ".reg .b32 there, counts;\n"
+                 "mapa.shared::cluster.u32 there, %0, %2;\n"
+                 "mapa.shared::cluster.u32 counts, %1, %2;\n"
+                 "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [there], "
+                 "{%3,%4}, [counts];\n"
+                 "}" ::"r"(at),
+                 "r"(barrier), "r"(cta), "f"(low), "f"(high)
+                 : "memory");
+}
+
 /* At a barrier of a CTA of the cluster. */
 static __device__ __forceinline__ void cluster_barrier_arrive(uint32_t barrier, uint32_t cta)
 {

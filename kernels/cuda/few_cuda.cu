@@ -18,35 +18,62 @@ static __device__ __forceinline__ uint32_t few_sums_at(const few_args &a, uint32
     return memory + (uint32_t)(a.sums_at + place * FEW_ITEM_BYTES);
 }
 
-static __device__ __forceinline__ void few_store(uint32_t at, uint32_t cta, float low, float high)
+/* Pairs of operand rows of a span that there are. */
+static __device__ __forceinline__ int32_t few_pairs(const few_args &a, int32_t span)
 {
-    asm volatile("{\n"
-                 ".reg .b32 there;\n"
-                 "mapa.shared::cluster.u32 there, %0, %1;\n"
-                 "st.shared::cluster.v2.f32 [there], {%2, %3};\n"
-                 "}" ::"r"(at),
-                 "r"(cta), "f"(low), "f"(high)
-                 : "memory");
+    return min((a.p.rows - span * PRODUCT_COLUMNS + 1) / 2, PRODUCT_COLUMNS / 2);
+}
+
+/* By one thread: bytes of sums that come to this CTA. */
+template <int SPANS>
+static __device__ __forceinline__ void few_expect(const few_args &a, uint32_t memory)
+{
+    const int32_t cluster = (int32_t)blockIdx.x / a.cluster;
+    const int32_t tiles = min(a.group, a.end[a.p.count - 1] - cluster * a.group);
+    int32_t pairs = 0;
+
+    for (int32_t item = few_rank(a); item < tiles * SPANS; item += a.cluster)
+        pairs += max(few_pairs(a, item % SPANS), 0);
+    barrier_open(memory + FEW_MET, 1);
+    barriers_opened();
+    barrier_expect(memory + FEW_MET, (uint32_t)(pairs * a.cut.slices * TSR_CUDA_TILE * 8));
+}
+
+/* Where a warp's sums of a span go: pairs of rows to the lane's place in a CTA. */
+typedef struct few_way {
+    uint32_t to;
+    uint32_t cta;
+} few_way;
+
+template <int SPANS>
+static __device__ __forceinline__ few_way few_way_of(const few_args &a, const few_warp &w,
+                                                     uint32_t memory, int32_t span)
+{
+    const int32_t item = w.tile * SPANS + span;
+    few_way way;
+
+    way.to = few_sums_at(a, memory, item, w.slice) + threadIdx.x % TSR_CUDA_LANES * 8;
+    way.cta = (uint32_t)(item % a.cluster);
+    return way;
 }
 
 /* A warp's sums to the CTAs that finish them. */
 template <int SPANS>
 static __device__ __forceinline__ void few_hand_over(const few_args &a, const few_warp &w,
-                                                     uint32_t memory, const float sum[SPANS][4])
+                                                     uint32_t memory, const few_way way[SPANS],
+                                                     const float sum[SPANS][4])
 {
-    const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
+    const int32_t pair = (int32_t)(threadIdx.x % 4);
 
     if (w.run.units == 0)
         return;
 #pragma unroll
     for (int j = 0; j < SPANS; j++) {
-        const int32_t item = w.tile * SPANS + j;
-        const uint32_t to = few_sums_at(a, memory, item, w.slice) + (uint32_t)lane * 8;
-        const uint32_t cta = (uint32_t)(item % a.cluster);
-        if (j * PRODUCT_COLUMNS >= a.p.rows)
+        if (pair >= few_pairs(a, j))
             continue;
-        few_store(to, cta, sum[j][0], sum[j][1]);
-        few_store(to + FEW_ITEM_BYTES / 2, cta, sum[j][2], sum[j][3]);
+        cluster_send_8(way[j].to, memory + FEW_MET, way[j].cta, sum[j][0], sum[j][1]);
+        cluster_send_8(way[j].to + FEW_ITEM_BYTES / 2, memory + FEW_MET, way[j].cta, sum[j][2],
+                       sum[j][3]);
     }
 }
 
@@ -184,6 +211,7 @@ static __global__ void __launch_bounds__(FEW_WARPS *TSR_CUDA_LANES, SPANS == 1 ?
     constexpr int values = few_values(SPANS, SOURCE);
     few_value value[values];
     tsr_left left = {};
+    few_way way[SPANS];
     float sum[SPANS][4];
 
     tsr_admit_kernel();
@@ -191,6 +219,11 @@ static __global__ void __launch_bounds__(FEW_WARPS *TSR_CUDA_LANES, SPANS == 1 ?
 #pragma unroll
     for (int n = 0; n < values; n++)
         value[n] = few_value_of<SPANS>(a, memory, n);
+#pragma unroll
+    for (int j = 0; j < SPANS; j++)
+        way[j] = few_way_of<SPANS>(a, w, memory, j);
+    if (threadIdx.x == 0)
+        few_expect<SPANS>(a, memory);
     if (SOURCE == FEW_FILLED || SOURCE == FEW_ONE)
         few_weights_near(a, memory);
     if (SOURCE == FEW_LEFT)
@@ -205,8 +238,8 @@ static __global__ void __launch_bounds__(FEW_WARPS *TSR_CUDA_LANES, SPANS == 1 ?
         copies_wait<0>();
     __syncthreads();
     few_slice<FORMAT, SPANS, SCALED>(a, w, memory, sum);
-    few_hand_over<SPANS>(a, w, memory, sum);
-    few_meet(a);
+    few_hand_over<SPANS>(a, w, memory, way, sum);
+    barrier_wait_cluster(memory + FEW_MET, 0);
 #pragma unroll
     for (int n = 0; n < values; n++)
         few_finish<SOURCE>(a, memory, value[n]);
@@ -371,7 +404,8 @@ bool tsr_few_makes(const tsr_linear *linear, int32_t rows)
 static few_source source_of(const few_args *a, int32_t threads)
 {
     const bool one = a->p.rows == 1 && threads >= TSR_CUDA_THREADS &&
-                     a->p.linear[0].in <= FEW_KEPT * TSR_CUDA_THREADS * 4;
+                     a->p.linear[0].in <= FEW_KEPT * TSR_CUDA_THREADS * 4 &&
+                     a->slices * a->cut.columns <= TSR_CUDA_THREADS * 4;
 
     if (a->from.left.sums != NULL)
         return FEW_LEFT;

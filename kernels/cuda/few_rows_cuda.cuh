@@ -405,16 +405,21 @@ static __device__ __forceinline__ void few_make_one(const few_args &a, unsigned 
     norm.scale = stage_scale(l, most);
     if (threadIdx.x == 0)
         *(few_norm *)(void *)(memory + a.norms_at) = norm;
+    /* One of the thread's fours at most is among the CTA's columns. */
+    const int32_t n = (c.first + TSR_CUDA_THREADS - 1 - (int32_t)threadIdx.x) / TSR_CUDA_THREADS;
+    const int32_t four = (int32_t)threadIdx.x + n * TSR_CUDA_THREADS;
+    const int32_t at = four - c.first;
+    if (warp >= FEW_PARTS || at >= c.count)
+        return;
+    float4 own = v[0];
 #pragma unroll
-    for (int i = 0; i < FEW_KEPT; i++) {
-        const int32_t four = (int32_t)threadIdx.x + i * TSR_CUDA_THREADS;
-        const int32_t at = four - c.first;
-        if (warp >= FEW_PARTS || at < 0 || at >= c.count)
-            continue;
-        if (four < fours)
-            v[i] = few_normed(a, v[i], norm.factor, weight[at], four);
-        few_store_known<FORMAT>(l, v[i], norm.scale, (uint16_t *)(void *)(memory + a.rows_at), at);
-    }
+    for (int i = 1; i < FEW_KEPT; i++)
+        own = n == i ? v[i] : own;
+    if (four < fours)
+        own = few_normed(a, own, norm.factor, weight[at], four);
+    else
+        own = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
+    few_store_known<FORMAT>(l, own, norm.scale, (uint16_t *)(void *)(memory + a.rows_at), at);
 }
 
 /* As few_stage, of rows that nobody has made. */

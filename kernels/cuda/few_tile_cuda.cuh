@@ -26,7 +26,8 @@ enum {
     FEW_ROWS = 32,         /* most operand rows */
     FEW_SYSTEM = 1024,     /* bytes of a CTA that are the system's */
     FEW_STATIC = 1024,     /* and that the compiler lays out */
-    FEW_BARRIERS = FEW_WARPS * FEW_DEPTH * 8,
+    FEW_MET = FEW_WARPS * FEW_DEPTH * 8, /* behind the rings' barriers: that sums have come */
+    FEW_BARRIERS = FEW_MET + 128,
     FEW_ITEM_BYTES = TSR_CUDA_TILE * PRODUCT_COLUMNS * 4, /* sums of an instruction */
     FEW_MADE = 8,                                  /* most operand rows that are made here .. */
     FEW_MADE_QUANTIZED = 2,                        /* .. with quantization .. */

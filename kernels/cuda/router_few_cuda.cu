@@ -9,7 +9,8 @@
  *   CTA 1   products, squares of part 1   --+-- cluster --+-- choose row 1 | normed columns of part 1
  *   ..                                      |             |   ..
  *
- * Products of row r go to CTA r, squares to all.
+ * Products of row r go to CTA r, squares to all; both count at a barrier of who gets them, so that nobody
+ * waits for anything else.
  *
  * All this runs once in a layer, so that its code is in no cache near: fetching it took as long as
  * everything else. CTAs of few rows go through it once, to no effect, while they wait for those.
@@ -45,6 +46,7 @@ typedef struct few_memory {
     float *scratch;  /* [experts] */
     int32_t *tag_of; /* [experts], as is the next */
     float *bias;
+    uint32_t came; /* barrier: all products and squares of rows */
 } few_memory;
 
 static size_t memory_bytes(const route_args *a)
@@ -52,7 +54,8 @@ static size_t memory_bytes(const route_args *a)
     const size_t row = ROUTE_SLICES * (2 * (size_t)a->slice + PAD);
     const size_t experts = (size_t)route_experts(a->c.experts);
 
-    return sizeof(float) * (ROWS * row + (ROUTE_PARTS + 3) * experts + (size_t)ROUTE_PARTS * ROWS);
+    return sizeof(float) * (ROWS * row + (ROUTE_PARTS + 3) * experts + (size_t)ROUTE_PARTS * ROWS) +
+           sizeof(uint64_t);
 }
 
 static __device__ few_memory memory_of(const route_args &a, float *memory)
@@ -67,6 +70,7 @@ static __device__ few_memory memory_of(const route_args &a, float *memory)
     m.scratch = m.square + ROUTE_PARTS * ROWS;
     m.tag_of = (int32_t *)(void *)(m.scratch + experts);
     m.bias = m.scratch + 2 * experts;
+    m.came = async_address(m.scratch + 3 * experts);
     return m;
 }
 
@@ -181,6 +185,7 @@ typedef struct few_rows {
     int32_t first;
     int32_t count;
     bool held;
+    uint32_t turn; /* of the barrier at which sums come */
 } few_rows;
 
 /* A part of the products of up to COUNT rows, to the CTAs that choose for them. */
@@ -210,8 +215,8 @@ static __device__ __forceinline__ void share_products(const route_args &a, const
                 const int32_t e = tile * TSR_CUDA_TILE + at.g + 8 * r;
                 const float v = add_slices(sum[j][r], 1);
                 if (at.s == 0 && j < rows.count && e < a.c.experts)
-                    cluster_store(
-                        async_address(m.product + at.part * route_experts(a.c.experts) + e),
+                    cluster_send_4(
+                        async_address(m.product + at.part * route_experts(a.c.experts) + e), m.came,
                         (uint32_t)j, v);
             }
         }
@@ -233,7 +238,8 @@ static __device__ void share_squares(const route_args &a, const few_memory &m, i
     sum = add_slices(route_slice_squares(sum), 4);
     sum = __shfl_sync(TSR_ALL_LANES, sum, 0, SQUARE_LANES);
     if (lane < ROUTE_PARTS && row < rows)
-        cluster_store(async_address(m.square + place_of().part * ROWS + row), (uint32_t)lane, sum);
+        cluster_send_4(async_address(m.square + place_of().part * ROWS + row), m.came,
+                       (uint32_t)lane, sum);
 }
 
 /* This part of the rows, as they are and times the norm's weights; zeros beyond the last column. */
@@ -295,8 +301,18 @@ static __device__ void leave_rows(const route_args &a, const few_memory &m, few_
     }
 }
 
+/* The CTA's products have been looked at: others' next ones may come. Of one row there are none but
+ * those of a rehearsal, where it does not matter what is read. */
+template <int MOST> static __device__ __forceinline__ void let_come(void)
+{
+    if (MOST == 1)
+        cluster_arrive_relaxed();
+    else
+        cluster_arrive();
+}
+
 /* The last warp's work: the row of this CTA. */
-template <int EACH>
+template <int EACH, int MOST>
 static __device__ void choose_one(const route_args &a, const few_memory &m, int32_t first,
                                   choose_slots *slots)
 {
@@ -318,8 +334,17 @@ static __device__ void choose_one(const route_args &a, const few_memory &m, int3
         x[i + 2] = route_logit(a, sum.z, factor, mine + i + 2);
         x[i + 3] = route_logit(a, sum.w, factor, mine + i + 3);
     }
-    cluster_arrive(); /* the next rows' products may come */
+    let_come<MOST>();
     choose_row<EACH>(a.c, x, slots, m.scratch, first + row);
+}
+
+/* By one thread: the bytes that come of so many rows. */
+static __device__ __forceinline__ void expect(const route_args &a, const few_memory &m,
+                                              int32_t rows)
+{
+    const int32_t products = place_of().part < rows ? a.c.experts : 0;
+
+    barrier_expect(m.came, (uint32_t)(ROUTE_PARTS * (rows + products)) * sizeof(float));
 }
 
 /* Rows that stand in shared memory: sums, then choices and normed rows. */
@@ -339,14 +364,16 @@ static __device__ __forceinline__ void work_on_rows(const route_args &a, const f
     else
         share_products<FORMAT, 1>(a, m, rows, held);
     share_squares(a, m, rows.count);
-    cluster_meet();
+    if (threadIdx.x == 0)
+        expect(a, m, rows.count);
+    barrier_wait_cluster(m.came, rows.turn);
     if (threadIdx.x / TSR_CUDA_LANES < blockDim.x / TSR_CUDA_LANES - 1) {
         leave_rows(a, m, rows, slots);
-        cluster_arrive();
+        let_come<MOST>();
     } else if (place_of().part < rows.count) {
-        choose_one<EACH>(a, m, rows.first, slots);
+        choose_one<EACH, MOST>(a, m, rows.first, slots);
     } else {
-        cluster_arrive();
+        let_come<MOST>();
     }
 }
 
@@ -381,21 +408,24 @@ static __global__ void __launch_bounds__(TSR_CUDA_THREADS, CTAS)
                        steps <= steps_held(FORMAT);
     route_args a = args;
     uint4 held[HELD];
-    few_rows rows = {(int32_t)blockIdx.x / ROUTE_PARTS * most, 0, true};
+    few_rows rows = {(int32_t)blockIdx.x / ROUTE_PARTS * most, 0, true, 0};
 
     hold<FORMAT>(a, place_of(), min(tile, (args.c.experts - 1) / TSR_CUDA_TILE), 0, held);
     a.c = tables_near(args.c, m);
+    if (threadIdx.x == 0) {
+        slots.rehearses = keeps && clusters <= REHEARSED;
+        barrier_open(m.came, 1);
+        barriers_opened();
+    }
     cluster_arrive(); /* this CTA is there to be written to */
     tsr_admit_kernel();
-    if (threadIdx.x == 0)
-        slots.rehearses = keeps && clusters <= REHEARSED;
+    cluster_await();
     if (!keeps || clusters > REHEARSED)
         tsr_await_kernel();
 #pragma unroll 1
     while (rows.first < a.tokens) {
         const bool is_faulty = tsr_is_faulty(faults);
         rows.count = min(a.tokens - rows.first, most);
-        cluster_await();
         enter_rows(a, m, rows);
         __syncthreads();
         const bool rehearses = slots.rehearses;
@@ -403,6 +433,8 @@ static __global__ void __launch_bounds__(TSR_CUDA_THREADS, CTAS)
             return;
         work_on_rows<FORMAT, EACH, MOST>(a, m, rows, held, &slots);
         rows.held = keeps;
+        rows.turn ^= 1;
+        cluster_await();
         if (!rehearses) {
             rows.first += clusters * most;
             continue;
@@ -412,7 +444,6 @@ static __global__ void __launch_bounds__(TSR_CUDA_THREADS, CTAS)
             slots.rehearses = false;
         tsr_await_kernel();
     }
-    cluster_await();
 }
 
 typedef void few_kernel_type(const route_args, int32_t, tsr_cuda_faults);
