@@ -180,6 +180,11 @@ static __device__ __forceinline__ void shared_store(uint32_t at, float v)
     asm volatile("st.shared.f32 [%0], %1;" ::"r"(at), "f"(v) : "memory");
 }
 
+static __device__ __forceinline__ void shared_store_pair(uint32_t at, float low, float high)
+{
+    asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(at), "f"(low), "f"(high) : "memory");
+}
+
 static __device__ __forceinline__ float shared_load(uint32_t at)
 {
     float v;
@@ -204,6 +209,23 @@ static __device__ __forceinline__ void shared_store_sums(uint32_t at, const floa
     asm volatile("st.shared.v4.f32 [%0], {%1,%2,%3,%4};" ::"r"(at), "f"(v.x), "f"(v.y), "f"(v.z),
                  "f"(v.w)
                  : "memory");
+}
+
+/* Which CTA of its cluster this is, and which cluster of the grid; along x. */
+static __device__ __forceinline__ int32_t cluster_cta(void)
+{
+    int32_t cta;
+
+    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(cta));
+    return cta;
+}
+
+static __device__ __forceinline__ int32_t cluster_index(void)
+{
+    int32_t cluster;
+
+    asm("mov.u32 %0, %%clusterid.x;" : "=r"(cluster));
+    return cluster;
 }
 
 /* All threads of the cluster meet; what they wrote to shared memory before is seen after. */

@@ -13,7 +13,7 @@
 static __device__ __forceinline__ uint32_t few_sums_at(const few_args &a, uint32_t memory,
                                                        int32_t item, int32_t slice)
 {
-    const int32_t place = item / a.cluster * a.cut.slices + slice;
+    const int32_t place = few_divide(item, a.of_cluster) * a.cut.slices + slice;
 
     return memory + (uint32_t)(a.sums_at + place * FEW_ITEM_BYTES);
 }
@@ -28,11 +28,10 @@ static __device__ __forceinline__ int32_t few_pairs(const few_args &a, int32_t s
 template <int SPANS>
 static __device__ __forceinline__ void few_expect(const few_args &a, uint32_t memory)
 {
-    const int32_t cluster = (int32_t)blockIdx.x / a.cluster;
-    const int32_t tiles = min(a.group, a.end[a.p.count - 1] - cluster * a.group);
+    const int32_t tiles = min(a.group, a.end[a.p.count - 1] - cluster_index() * a.group);
     int32_t pairs = 0;
 
-    for (int32_t item = few_rank(a); item < tiles * SPANS; item += a.cluster)
+    for (int32_t item = cluster_cta(); item < tiles * SPANS; item += a.cluster)
         pairs += max(few_pairs(a, item % SPANS), 0);
     barrier_open(memory + FEW_MET, 1);
     barriers_opened();
@@ -53,11 +52,11 @@ static __device__ __forceinline__ few_way few_way_of(const few_args &a, const fe
     few_way way;
 
     way.to = few_sums_at(a, memory, item, w.slice) + threadIdx.x % TSR_CUDA_LANES * 8;
-    way.cta = (uint32_t)(item % a.cluster);
+    way.cta = (uint32_t)(item - few_divide(item, a.of_cluster) * a.cluster);
     return way;
 }
 
-/* A warp's sums to the CTAs that finish them. */
+/* A warp's sums to the CTAs that finish them. A CTA that is no cluster has nobody to send them to. */
 template <int SPANS>
 static __device__ __forceinline__ void few_hand_over(const few_args &a, const few_warp &w,
                                                      uint32_t memory, const few_way way[SPANS],
@@ -71,6 +70,11 @@ static __device__ __forceinline__ void few_hand_over(const few_args &a, const fe
     for (int j = 0; j < SPANS; j++) {
         if (pair >= few_pairs(a, j))
             continue;
+        if (a.cluster == 1) {
+            shared_store_pair(way[j].to, sum[j][0], sum[j][1]);
+            shared_store_pair(way[j].to + FEW_ITEM_BYTES / 2, sum[j][2], sum[j][3]);
+            continue;
+        }
         cluster_send_8(way[j].to, memory + FEW_MET, way[j].cta, sum[j][0], sum[j][1]);
         cluster_send_8(way[j].to + FEW_ITEM_BYTES / 2, memory + FEW_MET, way[j].cta, sum[j][2],
                        sum[j][3]);
@@ -95,22 +99,24 @@ static __host__ __device__ __forceinline__ constexpr int few_values(int spans, f
 }
 
 /* Operand rows of an item that are looked at. */
-static __device__ __forceinline__ int32_t few_tokens(const few_args &a)
+template <few_source SOURCE> static __device__ __forceinline__ int32_t few_tokens(const few_args &a)
 {
+    if (SOURCE == FEW_ONE || SOURCE == FEW_LEFT)
+        return 1;
     return min(a.p.rows, (int32_t)PRODUCT_COLUMNS);
 }
 
 /* The n-th value of this thread. */
-template <int SPANS>
+template <int SPANS, few_source SOURCE>
 static __device__ __forceinline__ few_value few_value_of(const few_args &a, uint32_t memory,
                                                          int32_t n)
 {
     const int32_t i = n * (int32_t)blockDim.x + (int32_t)threadIdx.x;
     const int32_t row = i % TSR_CUDA_TILE;
-    const int32_t local = i / TSR_CUDA_TILE / few_tokens(a);
-    const int32_t within = i / TSR_CUDA_TILE - local * few_tokens(a);
-    const int32_t item = local * a.cluster + few_rank(a);
-    const int32_t index = (int32_t)blockIdx.x / a.cluster * a.group + item / SPANS;
+    const int32_t local = i / TSR_CUDA_TILE / few_tokens<SOURCE>(a);
+    const int32_t within = i / TSR_CUDA_TILE - local * few_tokens<SOURCE>(a);
+    const int32_t item = local * a.cluster + cluster_cta();
+    const int32_t index = cluster_index() * a.group + item / SPANS;
     const product_tile at = product_tile_of(a.end, a.p.count, index);
     few_value v;
 
@@ -176,11 +182,11 @@ template <int SPANS, few_source SOURCE>
 static __device__ __forceinline__ void few_finish_rest(const few_args &a, uint32_t memory)
 {
     const int32_t locals = (a.group * SPANS + a.cluster - 1) / a.cluster;
-    const int32_t values = locals * few_tokens(a) * TSR_CUDA_TILE;
+    const int32_t values = locals * few_tokens<SOURCE>(a) * TSR_CUDA_TILE;
 
 #pragma unroll 1
     for (int32_t n = few_values(SPANS, SOURCE); n * (int32_t)blockDim.x < values; n++) {
-        few_value v = few_value_of<SPANS>(a, memory, n);
+        few_value v = few_value_of<SPANS, SOURCE>(a, memory, n);
         few_value_load<SOURCE>(a, &v);
         few_finish<SOURCE>(a, memory, v);
     }
@@ -207,6 +213,8 @@ static __global__ void __launch_bounds__(FEW_WARPS *TSR_CUDA_LANES, SPANS == 1 ?
 {
     extern __shared__ __align__(128) unsigned char shared[];
     const uint32_t memory = async_address(shared);
+
+    tsr_call_for(a);
     const few_warp w = few_warp_of(a, memory, few_place(FORMAT));
     constexpr int values = few_values(SPANS, SOURCE);
     few_value value[values];
@@ -218,7 +226,7 @@ static __global__ void __launch_bounds__(FEW_WARPS *TSR_CUDA_LANES, SPANS == 1 ?
     few_begin<FORMAT>(a, w);
 #pragma unroll
     for (int n = 0; n < values; n++)
-        value[n] = few_value_of<SPANS>(a, memory, n);
+        value[n] = few_value_of<SPANS, SOURCE>(a, memory, n);
 #pragma unroll
     for (int j = 0; j < SPANS; j++)
         way[j] = few_way_of<SPANS>(a, w, memory, j);
@@ -239,7 +247,10 @@ static __global__ void __launch_bounds__(FEW_WARPS *TSR_CUDA_LANES, SPANS == 1 ?
     __syncthreads();
     few_slice<FORMAT, SPANS, SCALED>(a, w, memory, sum);
     few_hand_over<SPANS>(a, w, memory, way, sum);
-    barrier_wait_cluster(memory + FEW_MET, 0);
+    if (a.cluster == 1)
+        __syncthreads();
+    else
+        barrier_wait_cluster(memory + FEW_MET, 0);
 #pragma unroll
     for (int n = 0; n < values; n++)
         few_finish<SOURCE>(a, memory, value[n]);
@@ -313,6 +324,8 @@ static bool lay_out(few_plan *f, int32_t width, int32_t room)
                               ? a->p.rows * a->p.linear[0].in * (int32_t)sizeof(float)
                               : 0;
 
+    a->of_group = (1 << 16) / a->group + 1;
+    a->of_cluster = (1 << 16) / a->cluster + 1;
     a->pitch = a->slices * a->cut.columns + PRODUCT_PAD;
     const int32_t rows = width * a->pitch * 2;
     const int32_t left = room - FEW_BARRIERS - rows - sums - norms - weights - whole;

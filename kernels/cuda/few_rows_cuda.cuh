@@ -15,7 +15,7 @@
 /* The CTA's columns of all operand rows. */
 static __device__ __forceinline__ void few_stage(const few_args &a, uint32_t memory)
 {
-    const int32_t first = few_rank(a) * a.slices * a.cut.columns;
+    const int32_t first = cluster_cta() * a.slices * a.cut.columns;
     const int32_t pieces = min(a.slices * a.cut.columns, a.cut.padded - first) / 8;
     const uint16_t *from = a.p.x.rows + first;
     const uint32_t to = memory + (uint32_t)a.rows_at;
@@ -76,7 +76,7 @@ static __device__ __forceinline__ few_look few_look_of(const few_args &a,
 
     l.whole = whole ? (const float *)(const void *)(memory + a.whole_at) : NULL;
     l.lookers = whole ? 1 : a.cluster;
-    l.rank = whole ? 0 : few_rank(a);
+    l.rank = whole ? 0 : cluster_cta();
     return l;
 }
 
@@ -204,7 +204,7 @@ static __device__ __forceinline__ few_columns few_columns_of(const few_args &a)
 {
     few_columns c;
 
-    c.first = few_rank(a) * a.slices * a.cut.columns / 4;
+    c.first = cluster_cta() * a.slices * a.cut.columns / 4;
     c.count = min(a.slices * a.cut.columns, a.cut.padded - c.first * 4) / 4;
     return c;
 }

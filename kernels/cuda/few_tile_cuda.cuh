@@ -61,9 +61,11 @@ typedef struct few_args {
     int32_t group;                /* tiles of a cluster */
     int32_t slices;               /* of a CTA */
     int32_t cluster;              /* CTAs */
-    int32_t depth;                /* chunks of a ring */
-    int32_t pitch;                /* elements of an operand row in shared memory */
-    int32_t rows_at;              /* bytes in front of them */
+    int32_t of_group;             /* 2^16 divided by them, rounded up */
+    int32_t of_cluster;
+    int32_t depth;   /* chunks of a ring */
+    int32_t pitch;   /* elements of an operand row in shared memory */
+    int32_t rows_at; /* bytes in front of them */
     int32_t sums_at;
     int32_t norms_at;   /* few_norm [FEW_MADE] */
     int32_t weights_at; /* floats of the norm: the CTA's columns */
@@ -102,9 +104,10 @@ typedef struct few_warp {
     uint32_t ring;
 } few_warp;
 
-static __device__ __forceinline__ int32_t few_rank(const few_args &a)
+/* By what the host has of a divisor, exact for what is counted here. */
+static __device__ __forceinline__ int32_t few_divide(int32_t count, int32_t of)
 {
-    return (int32_t)blockIdx.x % a.cluster;
+    return count * of >> 16;
 }
 
 static __device__ __forceinline__ few_warp few_warp_of(const few_args &a, uint32_t memory,
@@ -113,9 +116,11 @@ static __device__ __forceinline__ few_warp few_warp_of(const few_args &a, uint32
     const int32_t warp = (int32_t)(threadIdx.x / TSR_CUDA_LANES);
     few_warp w;
 
-    w.tile = warp % a.group;
-    w.slice = few_rank(a) * a.slices + warp / a.group;
-    const int32_t index = (int32_t)blockIdx.x / a.cluster * a.group + w.tile;
+    const int32_t turn = few_divide(warp, a.of_group);
+
+    w.tile = warp - turn * a.group;
+    w.slice = cluster_cta() * a.slices + turn;
+    const int32_t index = cluster_index() * a.group + w.tile;
     w.at = product_tile_of(a.end, a.p.count, index);
     w.run.units = 0;
     w.barrier = memory + (uint32_t)(warp * FEW_DEPTH * 8);
@@ -130,14 +135,12 @@ static __device__ __forceinline__ few_warp few_warp_of(const few_args &a, uint32
     return w;
 }
 
-/* By one lane: the slice's chunk into its place of the ring, if there is such a chunk. */
+/* By one lane: the slice's chunk into a place of the ring, if there is such a chunk. */
 template <tsr_weight_format FORMAT>
-static __device__ __forceinline__ void few_order(const few_args &a, const few_warp &w,
-                                                 int32_t chunk)
+static __device__ __forceinline__ void few_order(const few_warp &w, int32_t chunk, int32_t place)
 {
     const int32_t first = chunk * few_units(FORMAT);
     const int32_t units = min(few_units(FORMAT), w.run.units - first);
-    const int32_t place = chunk % a.depth;
     const uint32_t barrier = w.barrier + (uint32_t)place * 8;
     const uint32_t to = w.ring + (uint32_t)(place * few_place(FORMAT));
     const bool scales = FORMAT == TSR_WEIGHT_NVFP4;
@@ -158,11 +161,13 @@ template <tsr_weight_format FORMAT>
 static __device__ __forceinline__ void few_begin(const few_args &a, const few_warp &w)
 {
     if (threadIdx.x % TSR_CUDA_LANES == 0) {
+#pragma unroll 1
         for (int32_t i = 0; i < a.depth; i++)
             barrier_open(w.barrier + (uint32_t)i * 8, 1);
         barriers_opened();
+#pragma unroll 1
         for (int32_t i = 0; i < a.depth; i++)
-            few_order<FORMAT>(a, w, i);
+            few_order<FORMAT>(w, i, i);
     }
     __syncwarp();
 }
@@ -240,22 +245,23 @@ static __device__ __forceinline__ void few_slice(const few_args &a, const few_wa
     const int units = few_units(FORMAT);
     const int steps = FEW_CHUNK / TSR_CUDA_STEP;
     const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
-    const int32_t column = (w.slice - few_rank(a) * a.slices) * a.cut.columns;
+    const int32_t column = (w.slice - cluster_cta() * a.slices) * a.cut.columns;
     const int32_t row = (SPANS > 1 ? lane / 16 * PRODUCT_COLUMNS : 0) + lane % 8;
     const int32_t within = lane / 8 % (SPANS > 1 ? 2 : 4) * 8;
     const int32_t group = w.slice * a.cut.columns / TSR_CUDA_GROUP;
     const product_operand o = {NULL, few_groups(a) ? a.p.x.group_scale : NULL, a.p.rows, 0};
     uint32_t at = memory + (uint32_t)(a.rows_at + (row * a.pitch + column + within) * 2);
     float sum[SPANS][4] = {};
+    int32_t place = 0;
+    uint32_t parity = 0;
 
 #pragma unroll
     for (int i = 0; i < SPANS * 4; i++)
         total[i / 4][i % 4] = 0.0F;
 #pragma unroll 1
     for (int32_t i = 0; i * units < w.run.units; i++) {
-        const int32_t place = i % a.depth;
         const uint32_t from = w.ring + (uint32_t)(place * few_place(FORMAT));
-        barrier_wait(w.barrier + (uint32_t)place * 8, (uint32_t)(i / a.depth) & 1);
+        barrier_wait(w.barrier + (uint32_t)place * 8, parity);
         if (w.run.units - i * units >= units)
             few_multiply<FORMAT, SPANS, steps>(a, from, at, sum);
         else
@@ -267,7 +273,11 @@ static __device__ __forceinline__ void few_slice(const few_args &a, const few_wa
         if (a.depth < FEW_DEPTH) {
             __syncwarp();
             if (lane == 0)
-                few_order<FORMAT>(a, w, i + a.depth);
+                few_order<FORMAT>(w, i + a.depth, place);
+        }
+        if (++place == a.depth) {
+            place = 0;
+            parity ^= 1;
         }
     }
     if (!SCALED) {
