@@ -16,18 +16,11 @@
 #ifndef TSR_KERNELS_CUDA_ATTEND_CUDA_H
 #define TSR_KERNELS_CUDA_ATTEND_CUDA_H
 
-#include "kernels/cuda/rows_cuda.cuh"
 #include "kernels/ops.h"
 
 /* Turns heads by r, then attends by a: r's q and k are a's. r may be NULL: they are turned already.
  * Where r is given, q and k are left undefined. */
 tsr_status tsr_attend_cuda(tsr_device *device, const tsr_rotary_args *r,
                            const tsr_attention_args *a, tsr_stream s);
-
-/* The same for few rows, one of each sequence, over a cache that is not F32; but the sums of splits are
- * left where ret_left says, and nothing is stored at a's out and rows. */
-tsr_status tsr_attend_leaving_cuda(tsr_device *device, const tsr_rotary_args *r,
-                                   const tsr_attention_args *a, tsr_stream s,
-                                   tsr_cuda_splits *ret_left);
 
 #endif

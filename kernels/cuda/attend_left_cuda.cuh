@@ -1,6 +1,6 @@
 /*
- * What attention of few rows leaves for who makes operand rows of it (few_rows_cuda.cuh): for each row
- * and each up to 16 query heads of a kv head, places with sums of splits that follow each other:
+ * What attention of a single row leaves for who makes its operand row (few_rows_cuda.cuh): for every up
+ * to 16 query heads of a kv head, places with sums of splits that follow each other:
  *
  *   place | most, weight of each head | values: heads 0 .. 7 | heads 8 .. 15 |
  *                                               \ dims 16 w .. of warp w, by eights; head, pair of dims
@@ -10,6 +10,12 @@
 
 #include "kernels/cuda/block_cuda.cuh"
 #include "kernels/cuda/rows_cuda.cuh"
+
+/* As tsr_attend_cuda with r, for a single row over a cache that is not F32; but the sums of splits are left
+ * where ret_left says, and nothing is stored at a's out and rows. */
+tsr_status tsr_attend_leaving_cuda(tsr_device *device, const tsr_rotary_args *r,
+                                   const tsr_attention_args *a, tsr_stream s,
+                                   tsr_cuda_splits *ret_left);
 
 /* How a row's splits are shared out: chunk 0 leaves one place, the others one for each split: it takes
  * more where places are few. */
@@ -30,7 +36,7 @@ static __device__ __forceinline__ tsr_row_cut tsr_cut_row(int32_t position, int3
     return c;
 }
 
-/* Four neighbouring columns of a row. */
+/* Two neighbouring columns of a row. */
 typedef struct tsr_left {
     const float *place; /* the first; NULL: there are no such columns */
     int32_t count;      /* of places */
@@ -68,15 +74,15 @@ static __device__ __forceinline__ tsr_left tsr_left_of(const tsr_cuda_splits &s,
     return l;
 }
 
-/* Sums so far of four columns, relative to `most`. */
+/* Sums so far of two columns, relative to `most`. */
 typedef struct tsr_left_sums {
-    float4 value;
+    float2 value;
     float weight;
     float most;
 } tsr_left_sums;
 
 /* As tsr_sums_add, bit by bit. */
-static __device__ __forceinline__ void tsr_left_add(tsr_left_sums *to, float4 value, float2 weight)
+static __device__ __forceinline__ void tsr_left_add(tsr_left_sums *to, float2 value, float2 weight)
 {
     const float most = fmaxf(to->most, weight.x);
     const float base = most == -INFINITY ? 0.0F : most;
@@ -88,26 +94,24 @@ static __device__ __forceinline__ void tsr_left_add(tsr_left_sums *to, float4 va
     to->most = most;
     to->value.x = fmaf(value.x, take, __fmul_rn(to->value.x, keep));
     to->value.y = fmaf(value.y, take, __fmul_rn(to->value.y, keep));
-    to->value.z = fmaf(value.z, take, __fmul_rn(to->value.z, keep));
-    to->value.w = fmaf(value.w, take, __fmul_rn(to->value.w, keep));
     to->weight = fmaf(weight.y, take, __fmul_rn(to->weight, keep));
 }
 
 /* The columns, when all places are added up in order. */
-static __device__ __forceinline__ float4 tsr_left_value(const tsr_cuda_splits &s, const tsr_left &l)
+static __device__ __forceinline__ float2 tsr_left_value(const tsr_cuda_splits &s, const tsr_left &l)
 {
-    enum { TOGETHER = 5 }; /* on their way: more would not stay in registers */
+    enum { TOGETHER = 9 }; /* on their way: those of 1024 positions, and one's own */
     const int32_t floats = TSR_ATTEND_ROWS * (s.width + 2);
-    tsr_left_sums sum = {{0.0F, 0.0F, 0.0F, 0.0F}, 0.0F, -INFINITY};
+    tsr_left_sums sum = {{0.0F, 0.0F}, 0.0F, -INFINITY};
 
 #pragma unroll 1
     for (int32_t first = 0; first < l.count; first += TOGETHER) {
-        float4 value[TOGETHER];
+        float2 value[TOGETHER];
         float2 weight[TOGETHER];
 #pragma unroll
         for (int i = 0; i < TOGETHER; i++) {
             const float *at = l.place + (int64_t)min(first + i, l.count - 1) * floats;
-            value[i] = __ldcg((const float4 *)(const void *)(at + l.value));
+            value[i] = __ldcg((const float2 *)(const void *)(at + l.value));
             weight[i] = __ldcg((const float2 *)(const void *)(at + l.weight));
         }
 #pragma unroll
@@ -117,8 +121,7 @@ static __device__ __forceinline__ float4 tsr_left_value(const tsr_cuda_splits &s
         }
     }
     const float share = s.value_scale / sum.weight;
-    return make_float4(sum.value.x * share, sum.value.y * share, sum.value.z * share,
-                       sum.value.w * share);
+    return make_float2(sum.value.x * share, sum.value.y * share);
 }
 
 #endif

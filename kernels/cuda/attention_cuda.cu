@@ -6,6 +6,7 @@
 #include "kernels/cuda/attend_cuda.cuh"
 
 #include "kernels/cuda/attend_cuda.h"
+#include "kernels/cuda/attend_left_cuda.cuh"
 
 #include <math.h>
 

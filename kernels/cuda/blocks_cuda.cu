@@ -9,6 +9,7 @@
 #include "kernels/cuda/blocks_cuda.cuh"
 
 #include "kernels/cuda/attend_cuda.h"
+#include "kernels/cuda/attend_left_cuda.cuh"
 #include "kernels/cuda/linear_cuda.cuh"
 #include "kernels/cuda/norm_cuda.cuh"
 
@@ -59,7 +60,7 @@ static bool takes_bf16(const tsr_linear *o)
            o->pre_quant_scale == NULL;
 }
 
-/* Whether o adds up what attention leaves of splits: few rows, one of each sequence. */
+/* Whether o adds up what attention leaves of splits: of a single row. */
 static bool leaves(const tsr_device *device, const tsr_attention_block *b)
 {
     return b->tokens == b->sequences && b->cache->format != TSR_KV_F32 &&

@@ -24,8 +24,8 @@ static __device__ __forceinline__ int32_t few_pairs(const few_args &a, int32_t s
     return min((a.p.rows - span * PRODUCT_COLUMNS + 1) / 2, PRODUCT_COLUMNS / 2);
 }
 
-/* By one thread: bytes of sums that come to this CTA. */
-template <int SPANS>
+/* By one thread: bytes of sums, and of what is told of rows, that come to this CTA. */
+template <int SPANS, few_source SOURCE>
 static __device__ __forceinline__ void few_expect(const few_args &a, uint32_t memory)
 {
     const int32_t tiles = min(a.group, a.end[a.p.count - 1] - cluster_index() * a.group);
@@ -34,7 +34,10 @@ static __device__ __forceinline__ void few_expect(const few_args &a, uint32_t me
     for (int32_t item = cluster_cta(); item < tiles * SPANS; item += a.cluster)
         pairs += max(few_pairs(a, item % SPANS), 0);
     barrier_open(memory + FEW_MET, 1);
+    barrier_open(memory + FEW_TOLD, 1);
     barriers_opened();
+    if (SOURCE == FEW_FILLED)
+        barrier_expect(memory + FEW_TOLD, (uint32_t)(a.p.rows * (int32_t)sizeof(few_norm)));
     barrier_expect(memory + FEW_MET, (uint32_t)(pairs * a.cut.slices * TSR_CUDA_TILE * 8));
 }
 
@@ -231,7 +234,7 @@ static __global__ void __launch_bounds__(FEW_WARPS *TSR_CUDA_LANES, SPANS == 1 ?
     for (int j = 0; j < SPANS; j++)
         way[j] = few_way_of<SPANS>(a, w, memory, j);
     if (threadIdx.x == 0)
-        few_expect<SPANS>(a, memory);
+        few_expect<SPANS, SOURCE>(a, memory);
     if (SOURCE == FEW_FILLED || SOURCE == FEW_ONE)
         few_weights_near(a, memory);
     if (SOURCE == FEW_LEFT)
@@ -247,10 +250,7 @@ static __global__ void __launch_bounds__(FEW_WARPS *TSR_CUDA_LANES, SPANS == 1 ?
     __syncthreads();
     few_slice<FORMAT, SPANS, SCALED>(a, w, memory, sum);
     few_hand_over<SPANS>(a, w, memory, way, sum);
-    if (a.cluster == 1)
-        __syncthreads();
-    else
-        barrier_wait_cluster(memory + FEW_MET, 0);
+    few_await(a, memory + FEW_MET);
 #pragma unroll
     for (int n = 0; n < values; n++)
         few_finish<SOURCE>(a, memory, value[n]);
@@ -320,23 +320,19 @@ static bool lay_out(few_plan *f, int32_t width, int32_t room)
     const int32_t sums = (int32_t)tsr_cuda_ceil(items, a->cluster) * a->cut.slices * FEW_ITEM_BYTES;
     const int32_t norms = FEW_MADE * (int32_t)sizeof(few_norm);
     const int32_t weights = a->slices * a->cut.columns * (int32_t)sizeof(float);
-    const int32_t whole = a->from.x != NULL && a->p.rows <= FEW_WHOLE
-                              ? a->p.rows * a->p.linear[0].in * (int32_t)sizeof(float)
-                              : 0;
 
     a->of_group = (1 << 16) / a->group + 1;
     a->of_cluster = (1 << 16) / a->cluster + 1;
     a->pitch = a->slices * a->cut.columns + PRODUCT_PAD;
     const int32_t rows = width * a->pitch * 2;
-    const int32_t left = room - FEW_BARRIERS - rows - sums - norms - weights - whole;
+    const int32_t left = room - FEW_BARRIERS - rows - sums - norms - weights;
     const int32_t most = (left < FEW_RINGS ? left : FEW_RINGS) / ring;
     a->depth = most < chunks ? most : chunks;
     a->rows_at = FEW_BARRIERS + a->depth * ring;
     a->sums_at = a->rows_at + rows;
     a->norms_at = a->sums_at + sums;
     a->weights_at = a->norms_at + norms;
-    a->whole_at = a->weights_at + weights;
-    f->bytes = (size_t)(a->whole_at + whole);
+    f->bytes = (size_t)(a->weights_at + weights);
     return left > 0 && a->depth > 0;
 }
 

@@ -1,7 +1,7 @@
 /*
  * Operand rows of few rows, the CTA's columns of each: copied where they stand, or made of f32 rows, as
- * rows_cuda.cu does, bit by bit. What takes a look at whole rows each CTA does of a row or two, which it
- * has all of; more the CTAs of a cluster share, and tell each other.
+ * rows_cuda.cu does, bit by bit. What takes a look at whole rows each CTA does of a single row; of more the
+ * CTAs of a cluster share it, and tell each other.
  *
  * All this runs once, and its code comes from far: what is short is fast.
  */
@@ -60,38 +60,10 @@ static __device__ __forceinline__ bool few_looks(const few_args &a)
            (l.activation == TSR_ACTIVATION_NONE && l.format != TSR_WEIGHT_BF16);
 }
 
-/* Who looks at rows: the CTAs of the cluster share them out, or each looks at all of them, where they
- * stand in its shared memory. */
-typedef struct few_look {
-    const float *whole; /* rows in shared memory, or NULL */
-    int32_t lookers;
-    int32_t rank;
-} few_look;
-
-static __device__ __forceinline__ few_look few_look_of(const few_args &a,
-                                                       const unsigned char *memory)
-{
-    const bool whole = a.p.rows <= FEW_WHOLE;
-    few_look l;
-
-    l.whole = whole ? (const float *)(const void *)(memory + a.whole_at) : NULL;
-    l.lookers = whole ? 1 : a.cluster;
-    l.rank = whole ? 0 : cluster_cta();
-    return l;
-}
-
-static __device__ __forceinline__ float4 few_four_at(const few_args &a, few_look look, int32_t row,
-                                                     int32_t four)
-{
-    if (look.whole != NULL)
-        return ((const float4 *)(const void *)(look.whole + row * a.p.linear[0].in))[four];
-    return __ldcg(few_row(a, row) + four);
-}
-
 /* One part of eight of a row, by a warp: the sum of its squares, with the additions of rows_cuda.cu
  * (every 256th four of columns, then lanes), or where the norm's factor is known, its largest value. */
-static __device__ __forceinline__ float few_part(const few_args &a, few_look look, int32_t row,
-                                                 int32_t part, bool squares, float factor)
+static __device__ __forceinline__ float few_part(const few_args &a, int32_t row, int32_t part,
+                                                 bool squares, float factor)
 {
     const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
     const int32_t fours = a.p.linear[0].in / 4;
@@ -103,7 +75,7 @@ static __device__ __forceinline__ float few_part(const few_args &a, few_look loo
 #pragma unroll
         for (int i = 0; i < FEW_TOGETHER; i++)
             v[i] = first + i * TSR_CUDA_THREADS < fours
-                       ? few_four_at(a, look, row, first + i * TSR_CUDA_THREADS)
+                       ? __ldcg(few_row(a, row) + first + i * TSR_CUDA_THREADS)
                        : make_float4(0.0F, 0.0F, 0.0F, 0.0F);
 #pragma unroll
         for (int i = 0; i < FEW_TOGETHER; i++) {
@@ -122,76 +94,79 @@ static __device__ __forceinline__ float few_part(const few_args &a, few_look loo
     return squares ? tsr_warp_sum(result) : tsr_warp_max(result);
 }
 
+/* The sum of what warps have found of eight parts of a row, or their largest. */
+static __device__ __forceinline__ float few_join(const float part[FEW_PARTS], bool adds)
+{
+    float result = 0.0F;
+
+#pragma unroll
+    for (int i = 0; i < FEW_PARTS; i++)
+        result = adds ? result + part[i] : fmaxf(result, part[i]);
+    return result;
+}
+
+/* Row n of those that this CTA looks at: the cluster's CTAs share them out. */
+static __device__ __forceinline__ int32_t few_looked(const few_args &a, int32_t n)
+{
+    return n * a.cluster + cluster_cta();
+}
+
 /* The CTA's parts of rows into `part`. */
-static __device__ __forceinline__ void few_parts(const few_args &a, few_look look, bool squares,
-                                                 const float *factor,
-                                                 float part[FEW_MADE][FEW_PARTS])
+static __device__ __forceinline__ void
+few_parts(const few_args &a, bool squares, const float *factor, float part[FEW_MADE][FEW_PARTS])
 {
     const int32_t warps = (int32_t)(blockDim.x / TSR_CUDA_LANES);
-    const int32_t rows = (a.p.rows - look.rank + look.lookers - 1) / look.lookers;
 
-    for (int32_t i = (int32_t)(threadIdx.x / TSR_CUDA_LANES); i < rows * FEW_PARTS; i += warps) {
+    for (int32_t i = (int32_t)(threadIdx.x / TSR_CUDA_LANES);
+         few_looked(a, i / FEW_PARTS) < a.p.rows; i += warps) {
         const int32_t n = i / FEW_PARTS;
         const float of_row = squares ? 1.0F : factor[n];
-        part[n][i % FEW_PARTS] =
-            few_part(a, look, n * look.lookers + look.rank, i % FEW_PARTS, squares, of_row);
+        part[n][i % FEW_PARTS] = few_part(a, few_looked(a, n), i % FEW_PARTS, squares, of_row);
     }
     __syncthreads();
 }
 
-/* What the looks at a row give, to who makes of it. */
-static __device__ __forceinline__ void few_tell(const few_args &a, few_look look, uint32_t memory,
-                                                int32_t row, few_norm norm)
+/* What the looks at a row give, to who makes of it: all CTAs. */
+static __device__ __forceinline__ void few_tell(const few_args &a, uint32_t memory, int32_t row,
+                                                few_norm norm)
 {
     const uint32_t to = memory + (uint32_t)(a.norms_at + row * (int32_t)sizeof(few_norm));
 
-    if (look.lookers == 1) {
-        shared_store(to, norm.factor);
-        shared_store(to + 4, norm.scale);
-        return;
-    }
-    for (uint32_t cta = 0; cta < (uint32_t)a.cluster; cta++) {
-        cluster_store(to, cta, norm.factor);
-        cluster_store(to + 4, cta, norm.scale);
-    }
+    if (a.cluster == 1)
+        shared_store_pair(to, norm.factor, norm.scale);
+#pragma unroll 1
+    for (int32_t cta = 0; a.cluster > 1 && cta < a.cluster; cta++)
+        cluster_send_8(to, memory + FEW_TOLD, (uint32_t)cta, norm.factor, norm.scale);
 }
 
 /* Each CTA looks at its share of the rows, and tells who needs it. */
-static __device__ __forceinline__ void few_look_around(const few_args &a,
-                                                       const unsigned char *memory)
+static __device__ __forceinline__ void few_look_around(const few_args &a, uint32_t memory)
 {
     __shared__ float part[FEW_MADE][FEW_PARTS];
     __shared__ float factor[FEW_MADE];
-    const few_look look = few_look_of(a, memory);
     const int32_t n = (int32_t)threadIdx.x;
-    const int32_t row = n * look.lookers + look.rank;
-    const bool mine = n < FEW_MADE && row < a.p.rows;
+    const bool mine = n < FEW_MADE && few_looked(a, n) < a.p.rows;
     float most = 0.0F;
 
     if (mine)
         factor[n] = 1.0F;
     if (a.from.norm != NULL) {
-        few_parts(a, look, true, NULL, part);
-        float sum = 0.0F;
-        for (int i = 0; mine && i < FEW_PARTS; i++)
-            sum += part[n][i];
+        few_parts(a, true, NULL, part);
         if (mine)
-            factor[n] = 1.0F / sqrtf(sum / (float)a.p.linear[0].in + a.from.eps);
+            factor[n] =
+                1.0F / sqrtf(few_join(part[n], true) / (float)a.p.linear[0].in + a.from.eps);
     }
     if (few_looks(a)) {
         __syncthreads();
-        few_parts(a, look, false, factor, part);
-        for (int i = 0; mine && i < FEW_PARTS; i++)
-            most = fmaxf(most, part[n][i]);
+        few_parts(a, false, factor, part);
+        if (mine)
+            most = few_join(part[n], false);
     }
     if (mine) {
         const few_norm norm = {factor[n], stage_scale(a.p.linear[0], most)};
-        few_tell(a, look, async_address(memory), row, norm);
+        few_tell(a, memory, few_looked(a, n), norm);
     }
-    if (look.lookers == 1)
-        __syncthreads();
-    else
-        cluster_meet();
+    few_await(a, memory + FEW_TOLD);
 }
 
 /* The CTA's columns, by fours. */
@@ -209,15 +184,15 @@ static __device__ __forceinline__ few_columns few_columns_of(const few_args &a)
     return c;
 }
 
-/* Where what attention has left of a four of the CTA's columns lies. */
-static __device__ __forceinline__ tsr_left few_left_of(const few_args &a, int32_t four)
+/* Where what attention has left of two of the CTA's columns lies. */
+static __device__ __forceinline__ tsr_left few_left_of(const few_args &a, int32_t pair)
 {
     const few_columns c = few_columns_of(a);
+    const int32_t column = c.first * 4 + pair * 2;
     const tsr_left none = {};
 
-    return four < c.count && (c.first + four) * 4 < a.p.linear[0].in
-               ? tsr_left_of(a.from.left, (c.first + four) * 4)
-               : none;
+    return pair < c.count * 2 && column < a.p.linear[0].in ? tsr_left_of(a.from.left, column)
+                                                           : none;
 }
 
 /* Their weights of the norm, which no kernel in front writes. */
@@ -232,20 +207,6 @@ static __device__ __forceinline__ void few_weights_near(const few_args &a, uint3
         if (4 * (c.first + i) < a.p.linear[0].in)
             copy_16(memory + (uint32_t)(a.weights_at + i * 16), weight + i);
     }
-}
-
-/* All of the rows into shared memory. */
-static __device__ __forceinline__ void few_bring(const few_args &a, uint32_t memory)
-{
-    const int32_t fours = a.p.linear[0].in / 4;
-
-    for (int32_t row = 0; row < a.p.rows; row++) {
-        for (int32_t i = (int32_t)threadIdx.x; i < fours; i += (int32_t)blockDim.x)
-            copy_16(memory + (uint32_t)(a.whole_at + (row * fours + i) * 16), few_row(a, row) + i);
-    }
-    copies_end();
-    copies_wait<0>();
-    __syncthreads();
 }
 
 /* What takes more code, where it runs once, has it once. */
@@ -273,7 +234,6 @@ static __device__ __forceinline__ void few_put(const few_args &a, unsigned char 
 {
     const tsr_linear &l = a.p.linear[0];
     const few_columns c = few_columns_of(a);
-    const few_look look = few_look_of(a, memory);
     const few_norm *norm = (const few_norm *)(const void *)(memory + a.norms_at);
     const float4 *weight = (const float4 *)(const void *)(memory + a.weights_at);
     uint16_t *to = (uint16_t *)(void *)(memory + a.rows_at);
@@ -292,7 +252,7 @@ static __device__ __forceinline__ void few_put(const few_args &a, unsigned char 
 #pragma unroll
             for (int n = 0; n < FEW_TOGETHER; n++)
                 v[n] = is && row + n * beside < a.p.rows
-                           ? few_four_at(a, look, row + n * beside, c.first + i)
+                           ? __ldcg(few_row(a, row + n * beside) + c.first + i)
                            : make_float4(0.0F, 0.0F, 0.0F, 0.0F);
 #pragma unroll
             for (int n = 0; n < FEW_TOGETHER; n++) {
@@ -318,8 +278,8 @@ static __device__ __forceinline__ void few_store_known(const tsr_linear &l, floa
         few_store_four(l, v, scale, row, i);
 }
 
-/* As few_stage, of what attention has left of a row: `left` of the thread's first four of columns. No
- * linear that looks at whole rows does it. */
+/* As few_stage, of what attention has left of a row: `left` of the thread's first two columns. Two lanes
+ * have what is stored together. No linear that looks at whole rows does it. */
 template <tsr_weight_format FORMAT>
 static __device__ __forceinline__ void few_add_up(const few_args &a, unsigned char *memory,
                                                   tsr_left left)
@@ -327,31 +287,23 @@ static __device__ __forceinline__ void few_add_up(const few_args &a, unsigned ch
     const tsr_linear &l = a.p.linear[0];
     const few_columns c = few_columns_of(a);
     const few_norm norm = {1.0F, stage_scale(l, 0.0F)};
-    int32_t four = (int32_t)threadIdx.x;
 
-    if (four == 0)
+    if (threadIdx.x == 0)
         *(few_norm *)(void *)(memory + a.norms_at) = norm;
 #pragma unroll 1
-    while (four < c.count) {
-        const float4 v = left.place != NULL ? tsr_left_value(a.from.left, left)
-                                            : make_float4(0.0F, 0.0F, 0.0F, 0.0F);
-        few_store_known<FORMAT>(l, stage_times(l, v, c.first + four), norm.scale,
-                                (uint16_t *)(void *)(memory + a.rows_at), four);
-        four += (int32_t)blockDim.x;
-        if (four < c.count)
-            left = few_left_of(a, four);
+    for (int32_t pair = (int32_t)threadIdx.x;; left = few_left_of(a, pair)) {
+        const float2 v =
+            left.place != NULL ? tsr_left_value(a.from.left, left) : make_float2(0.0F, 0.0F);
+        const float2 w = {__shfl_down_sync(TSR_ALL_LANES, v.x, 1),
+                          __shfl_down_sync(TSR_ALL_LANES, v.y, 1)};
+        if (pair % 2 == 0 && pair < c.count * 2)
+            few_store_known<FORMAT>(
+                l, stage_times(l, make_float4(v.x, v.y, w.x, w.y), c.first + pair / 2), norm.scale,
+                (uint16_t *)(void *)(memory + a.rows_at), pair / 2);
+        pair += (int32_t)blockDim.x;
+        if (pair / TSR_CUDA_LANES * TSR_CUDA_LANES >= c.count * 2) /* for whole warps */
+            break;
     }
-}
-
-/* The sum of what warps have found of eight parts of a row, or their largest. */
-static __device__ __forceinline__ float few_join(const float part[FEW_PARTS], bool adds)
-{
-    float result = 0.0F;
-
-#pragma unroll
-    for (int i = 0; i < FEW_PARTS; i++)
-        result = adds ? result + part[i] : fmaxf(result, part[i]);
-    return result;
 }
 
 /* As few_stage, of a single row that nobody has made, by FEW_PARTS warps and more: a thread of these
@@ -426,9 +378,7 @@ static __device__ __forceinline__ void few_make_one(const few_args &a, unsigned 
 static __device__ __forceinline__ void few_make(const few_args &a, unsigned char *memory)
 {
     copies_wait<0>(); /* weights of the norm */
-    if (a.p.rows <= FEW_WHOLE)
-        few_bring(a, async_address(memory));
-    few_look_around(a, memory);
+    few_look_around(a, async_address(memory));
     few_put(a, memory);
 }
 

@@ -6,7 +6,7 @@
  *   cluster      | CTA: slices 0 .. | CTA: the next .. | ..       the same few tiles
  *   CTA          | warp: tile 0, slice 0 | warp: tile 1, slice 0 | ..
  *   memory       | barriers | ring of each warp | operand rows, the CTA's columns | sums
- *                | norms | the norm's weights, the CTA's columns | whole rows |
+ *                | norms | the norm's weights, the CTA's columns |
  *
  * Sums are those of product_cuda.cuh.
  */
@@ -26,7 +26,8 @@ enum {
     FEW_ROWS = 32,         /* most operand rows */
     FEW_SYSTEM = 1024,     /* bytes of a CTA that are the system's */
     FEW_STATIC = 1024,     /* and that the compiler lays out */
-    FEW_MET = FEW_WARPS * FEW_DEPTH * 8, /* behind the rings' barriers: that sums have come */
+    FEW_MET = FEW_WARPS * FEW_DEPTH * 8, /* behind the rings' barriers: that sums have come, .. */
+    FEW_TOLD = FEW_MET + 8,              /* .. and what others have seen of rows */
     FEW_BARRIERS = FEW_MET + 128,
     FEW_ITEM_BYTES = TSR_CUDA_TILE * PRODUCT_COLUMNS * 4, /* sums of an instruction */
     FEW_MADE = 8,                                  /* most operand rows that are made here .. */
@@ -34,8 +35,7 @@ enum {
     FEW_MADE_ELEMENTS = 16 * 1024,                 /* .. and of all of them */
     FEW_PARTS = TSR_CUDA_THREADS / TSR_CUDA_LANES, /* of such a row: warps of rows_cuda.cu */
     FEW_TOGETHER = 4,                              /* fours of columns on their way to a lane */
-    FEW_WHOLE = 2,                                 /* most such rows that every CTA has all of */
-    FEW_KEPT = 4, /* fours of columns of a single row that a thread keeps */
+    FEW_KEPT = 5, /* fours of columns of a single row that a thread keeps */
 };
 
 /* Where operand rows come from: what is short is fast, so that each has kernels of its own. */
@@ -69,7 +69,6 @@ typedef struct few_args {
     int32_t sums_at;
     int32_t norms_at;   /* few_norm [FEW_MADE] */
     int32_t weights_at; /* floats of the norm: the CTA's columns */
-    int32_t whole_at;   /* floats [rows, in], where each CTA has all */
 } few_args;
 
 static __host__ __device__ __forceinline__ constexpr int32_t few_units(tsr_weight_format format)
@@ -133,6 +132,15 @@ static __device__ __forceinline__ few_warp few_warp_of(const few_args &a, uint32
         w.run.units = min(a.cut.units, a.cut.tile_units - w.slice * a.cut.units);
     }
     return w;
+}
+
+/* By all threads: until what the cluster's CTAs send has come. A CTA that is no cluster sends nothing. */
+static __device__ __forceinline__ void few_await(const few_args &a, uint32_t barrier)
+{
+    if (a.cluster == 1)
+        __syncthreads();
+    else
+        barrier_wait_cluster(barrier, 0);
 }
 
 /* By one lane: the slice's chunk into a place of the ring, if there is such a chunk. */
