@@ -172,14 +172,6 @@ static __device__ __forceinline__ void few_finish(const few_args &a, uint32_t me
     a.p.y[v.linear][v.at] = value;
 }
 
-static __device__ __forceinline__ void few_meet(const few_args &a)
-{
-    if (a.cluster == 1)
-        __syncthreads();
-    else
-        cluster_meet();
-}
-
 /* All values of the thread whose operands were not brought before. */
 template <int SPANS, few_source SOURCE>
 static __device__ __forceinline__ void few_finish_rest(const few_args &a, uint32_t memory)
@@ -227,19 +219,20 @@ static __global__ void __launch_bounds__(FEW_WARPS *TSR_CUDA_LANES, SPANS == 1 ?
 
     tsr_admit_kernel();
     few_begin<FORMAT>(a, w);
+    if (threadIdx.x == 0)
+        few_expect<SPANS, SOURCE>(a, memory);
+    cluster_arrive_relaxed(); /* the barriers' opening is all that others have to see */
 #pragma unroll
     for (int n = 0; n < values; n++)
         value[n] = few_value_of<SPANS, SOURCE>(a, memory, n);
 #pragma unroll
     for (int j = 0; j < SPANS; j++)
         way[j] = few_way_of<SPANS>(a, w, memory, j);
-    if (threadIdx.x == 0)
-        few_expect<SPANS, SOURCE>(a, memory);
     if (SOURCE == FEW_FILLED || SOURCE == FEW_ONE)
         few_weights_near(a, memory);
     if (SOURCE == FEW_LEFT)
         left = few_left_of(a, (int32_t)threadIdx.x);
-    few_meet(a);
+    cluster_await();
     tsr_await_kernel();
     few_enter<FORMAT, SOURCE>(a, shared, left);
 #pragma unroll

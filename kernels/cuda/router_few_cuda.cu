@@ -417,7 +417,7 @@ static __global__ void __launch_bounds__(TSR_CUDA_THREADS, CTAS)
         barrier_open(m.came, 1);
         barriers_opened();
     }
-    cluster_arrive(); /* this CTA is there to be written to */
+    cluster_arrive_relaxed(); /* this CTA is there to be written to */
     tsr_admit_kernel();
     cluster_await();
     if (!keeps || clusters > REHEARSED)
