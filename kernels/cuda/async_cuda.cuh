@@ -29,6 +29,13 @@ static __device__ __forceinline__ void barrier_arrive(uint32_t barrier)
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 
+/* For so many. */
+static __device__ __forceinline__ void barrier_arrive_for(uint32_t barrier, uint32_t count)
+{
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(count)
+                 : "memory");
+}
+
 /* Arrives, and has the barrier wait for so many bytes more. */
 static __device__ __forceinline__ void barrier_expect(uint32_t barrier, uint32_t bytes)
 {
@@ -85,6 +92,14 @@ static __device__ __forceinline__ void copy_bulk_once(uint32_t to, const void *f
                  : "memory");
 }
 
+/* Has the barrier wait for so many bytes more; whoever says so arrives later. */
+static __device__ __forceinline__ void barrier_expect_more(uint32_t barrier, uint32_t bytes)
+{
+    asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(barrier),
+                 "r"(bytes)
+                 : "memory");
+}
+
 /* A multiple of 16 bytes; the bytes count at the barrier. */
 static __device__ __forceinline__ void copy_bulk(uint32_t to, const void *from, uint32_t bytes,
                                                  uint32_t barrier)
@@ -103,6 +118,16 @@ static __device__ __forceinline__ void copy_box(uint32_t to, const void *map, in
     asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
                  "[%0], [%1, {%2, %3}], [%4];" ::"r"(to),
                  "l"(map), "r"(column), "r"(row), "r"(barrier)
+                 : "memory");
+}
+
+/* The same to that place in each CTA of the cluster that `ctas` has a bit for, and to its barrier. */
+static __device__ __forceinline__ void copy_box_to_all(uint32_t to, const void *map, int32_t column,
+                                                       int32_t row, uint32_t barrier, uint16_t ctas)
+{
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+                 ".multicast::cluster [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(to),
+                 "l"(map), "r"(column), "r"(row), "r"(barrier), "h"(ctas)
                  : "memory");
 }
 
@@ -185,6 +210,14 @@ static __device__ __forceinline__ void shared_store_pair(uint32_t at, float low,
     asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(at), "f"(low), "f"(high) : "memory");
 }
 
+static __device__ __forceinline__ uint32_t shared_load_word(uint32_t at)
+{
+    uint32_t v;
+
+    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(v) : "r"(at));
+    return v;
+}
+
 static __device__ __forceinline__ float shared_load(uint32_t at)
 {
     float v;
@@ -234,6 +267,15 @@ static __device__ __forceinline__ void cluster_meet(void)
     asm volatile("barrier.cluster.arrive.release.aligned;\n"
                  "barrier.cluster.wait.acquire.aligned;" ::
                      : "memory");
+}
+
+/* Which of the cluster's CTAs this one is. */
+static __device__ __forceinline__ uint32_t cluster_rank(void)
+{
+    uint32_t rank;
+
+    asm("mov.u32 %0, %cluster_ctarank;" : "=r"(rank));
+    return rank;
 }
 
 /* The same in two halves, by threads that need not be together. */
@@ -321,6 +363,19 @@ static __device__ __forceinline__ void cluster_barrier_arrive(uint32_t barrier, 
                  "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n"
                  "}" ::"r"(barrier),
                  "r"(cta)
+                 : "memory");
+}
+
+/* The same for so many, of who has only read: it waits for nothing that it wrote. */
+static __device__ __forceinline__ void cluster_barrier_arrive_read(uint32_t barrier, uint32_t cta,
+                                                                   uint32_t count)
+{
+    asm volatile("{\n"
+                 ".reg .b32 there;\n"
+                 "mapa.shared::cluster.u32 there, %0, %1;\n"
+                 "mbarrier.arrive.shared::cluster.b64 _, [there], %2;\n"
+                 "}" ::"r"(barrier),
+                 "r"(cta), "r"(count)
                  : "memory");
 }
 

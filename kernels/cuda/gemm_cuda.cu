@@ -4,13 +4,20 @@
  *
  *   tokens ->   8 tiles | 8 tiles | ..      within 8: all rows of all linears, the next 8 after them
  *
+ * On Hopper the two CTAs of a cluster have the same tokens, and rows that follow each other: where the
+ * number of blocks is odd, the last one's neighbour has none.
+ *
  * Where a product has too few tiles to fill the card, slices of K go apart (split_cuda.cu).
  */
 #include "kernels/cuda/gemm_cuda.cuh"
 
+#include "kernels/cuda/gemm_bring_cuda.cuh"
 #include "kernels/cuda/gemm_store_cuda.cuh"
 
 enum { ORDER_TILES = 8 };
+
+/* Of the device's code: on Hopper two CTAs go together. */
+static constexpr bool DENSE_PAIRED = WGMMA_HARDWARE != 0;
 
 typedef struct dense_args {
     tsr_cuda_product p;
@@ -18,6 +25,8 @@ typedef struct dense_args {
     int32_t end[TSR_MAX_LINEARS]; /* blocks of rows up to and with each linear */
     int32_t tiles;                /* of tokens */
     int32_t tokens;               /* of a tile */
+    int32_t together;             /* blocks of rows, one for each CTA of a cluster */
+    CUtensorMap rows;             /* operand rows */
 } dense_args;
 
 /* A block of rows of one linear. */
@@ -32,7 +41,7 @@ static __device__ __forceinline__ dense_block dense_block_of(const dense_args &a
     int32_t before = 0;
 
     b.linear = 0;
-    while (block >= a.end[b.linear])
+    while (b.linear < a.p.count - 1 && block >= a.end[b.linear])
         before = a.end[b.linear++];
     b.row = (block - before) * GEMM_ROWS;
     return b;
@@ -44,23 +53,30 @@ typedef struct dense_place {
     int32_t count;
 } dense_place;
 
+/* Blocks of rows, or pairs of them. */
+static __host__ __device__ __forceinline__ int32_t dense_pairs(const dense_args &a)
+{
+    return (a.end[a.p.count - 1] + a.together - 1) / a.together;
+}
+
 static __device__ __forceinline__ dense_place dense_place_of(const dense_args &a, int32_t item)
 {
-    const int32_t blocks = a.end[a.p.count - 1];
-    const int32_t part = item / (blocks * ORDER_TILES);
-    const int32_t within = item - part * blocks * ORDER_TILES;
+    const int32_t pairs = dense_pairs(a);
+    const int32_t part = item / (pairs * ORDER_TILES);
+    const int32_t within = item - part * pairs * ORDER_TILES;
     const int32_t across = min((int32_t)ORDER_TILES, a.tiles - part * ORDER_TILES);
     dense_place at;
 
-    at.block = dense_block_of(a, within / across);
+    at.block = dense_block_of(a, within / across * a.together + (int32_t)blockIdx.x % a.together);
     at.first = (part * ORDER_TILES + within % across) * a.tokens;
     at.count = min(a.p.rows - at.first, a.tokens);
     return at;
 }
 
+/* Of a cluster. */
 static __host__ __device__ __forceinline__ int32_t dense_items(const dense_args &a)
 {
-    return a.end[a.p.count - 1] * a.tiles;
+    return dense_pairs(a) * a.tiles;
 }
 
 template <tsr_weight_format FORMAT>
@@ -79,8 +95,7 @@ static __device__ __forceinline__ int32_t dense_begin(const gemm_ring &r, const 
 {
     const int32_t ahead = min(r.slots, w.slots);
 
-    for (int32_t k = 0; k < ahead; k++)
-        gemm_put_weights<FORMAT>(r, k, weights, k);
+    gemm_put_ahead<FORMAT>(r, weights, ahead);
     tsr_await_kernel();
     return ahead;
 }
@@ -114,10 +129,12 @@ static __device__ __forceinline__ void dense_bring(const dense_args &a, gemm_rin
 {
     const gemm_width w = gemm_width_of(a.p.linear[0].in);
     const int32_t items = dense_items(a);
-    const int32_t first = (int32_t)blockIdx.x;
+    const int32_t first = (int32_t)blockIdx.x / a.together;
+    const int32_t stride = (int32_t)gridDim.x / a.together;
+    const gemm_boxes boxes = {&a.rows, a.tokens / GEMM_PAIR};
     gemm_order last = {};
 
-    for (int32_t i = first; i < items || last.item != NULL; i += (int32_t)gridDim.x) {
+    for (int32_t i = first; i < items || last.item != NULL; i += stride) {
         gemm_order next = {};
         if (i < items) {
             const dense_place at = dense_place_of(a, i);
@@ -125,8 +142,12 @@ static __device__ __forceinline__ void dense_bring(const dense_args &a, gemm_rin
             next.ahead = i == first ? dense_begin<FORMAT>(*r, w, next.weights) : 0;
             next.item = gemm_put_item(r, dense_source(a, at));
             next.count = at.count;
+            next.first = at.first;
         }
-        gemm_produce_last<FORMAT>(r, w, a.p.x.rows, &last, next);
+        if constexpr (DENSE_PAIRED)
+            gemm_produce_last_boxes<FORMAT>(r, w, boxes, &last, next);
+        else
+            gemm_produce_last<FORMAT>(r, w, a.p.x.rows, &last, next);
     }
     gemm_put_end(r);
 }
@@ -163,6 +184,8 @@ static __device__ __forceinline__ void dense_multiply(const dense_args &a, gemm_
 template <tsr_weight_format FORMAT>
 static __device__ __forceinline__ void dense_store(const dense_args &a, gemm_ring *r)
 {
+    const gemm_width w = gemm_width_of(a.p.linear[0].in);
+
     for (;;) {
         const gemm_item *item = gemm_take_item(*r);
         if (item->count == 0)
@@ -171,7 +194,7 @@ static __device__ __forceinline__ void dense_store(const dense_args &a, gemm_rin
         const gemm_output out =
             gemm_output_of(a.p.y[item->linear], item->linear == 0 ? a.p.add : NULL,
                            a.p.y_stride[item->linear], l.out);
-        gemm_store<FORMAT>(r, item, l.format == TSR_WEIGHT_FP8_CHANNEL, out);
+        gemm_store<FORMAT>(r, item, w, l.format == TSR_WEIGHT_FP8_CHANNEL, out);
     }
 }
 
@@ -180,21 +203,22 @@ static __global__ void __launch_bounds__(GEMM_ALL_THREADS, 1)
     dense_kernel(const __grid_constant__ dense_args a)
 {
     extern __shared__ unsigned char shared[];
-    gemm_ring r = gemm_ring_open(shared, a.shape);
+    gemm_ring r = gemm_ring_open(shared, a.shape, DENSE_PAIRED);
 
     tsr_admit_kernel();
     if (threadIdx.x / GEMM_GROUP == 2) {
         wgmma_fewer_registers<GEMM_PRODUCER_REGISTERS>();
         dense_bring<FORMAT>(a, &r);
     } else if (threadIdx.x / GEMM_GROUP == 3) {
-        wgmma_fewer_registers<GEMM_STORER_REGISTERS>();
+        wgmma_fewer_registers<gemm_storer_registers(FORMAT, false)>();
         tsr_await_kernel();
         dense_store<FORMAT>(a, &r);
     } else {
-        wgmma_more_registers<GEMM_CONSUMER_REGISTERS>();
+        wgmma_more_registers<gemm_consumer_registers(FORMAT, false)>();
         tsr_await_kernel();
         dense_multiply<FORMAT, SCALED>(a, &r);
     }
+    gemm_ring_close(r);
 }
 
 /* ---- launches ---- */
@@ -225,6 +249,24 @@ tsr_status tsr_gemm_prepare(int32_t ordinal, tsr_gemm_card *ret_card)
     return TSR_OK;
 }
 
+tsr_status tsr_gemm_describe(const tsr_gemm_card *card, const uint16_t *rows, int32_t padded,
+                             int32_t count, int32_t together, CUtensorMap *ret_map)
+{
+    const cuuint64_t size[2] = {(cuuint64_t)padded, (cuuint64_t)count};
+    const cuuint64_t stride[1] = {(cuuint64_t)padded * 2};
+    const cuuint32_t box[2] = {GEMM_COLUMNS, (cuuint32_t)together};
+    const cuuint32_t step[2] = {1, 1};
+
+    const CUresult result =
+        card->encode(ret_map, CU_TENSOR_MAP_DATA_TYPE_UINT16, 2, (void *)rows, size, stride, box,
+                     step, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                     CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    if (result == CUDA_SUCCESS)
+        return TSR_OK;
+    tsr_log(TSR_LOG_ERROR, "cuda: describing operand rows: error %d", (int)result);
+    return TSR_ERR_DEVICE;
+}
+
 tsr_status tsr_gemm_dense(const tsr_gemm_card *card, const tsr_cuda_product *p, cudaStream_t stream)
 {
     const tsr_linear *l = &p->linear[0];
@@ -240,13 +282,15 @@ tsr_status tsr_gemm_dense(const tsr_gemm_card *card, const tsr_cuda_product *p, 
     a.tokens = tsr_smaller(gemm_most_tokens(scaled), card->tokens);
     a.shape = gemm_storing_shape_of(l->format, &a.tokens, card->shared);
     a.tiles = (int32_t)tsr_cuda_ceil(p->rows, a.tokens);
-    const int32_t items = dense_items(a);
+    a.together = card->tokens == GEMM_TOKENS ? GEMM_PAIR : 1;
+    const tsr_status st = tsr_gemm_describe(card, p->x.rows, tsr_cuda_padded(l->in), p->rows,
+                                            a.tokens / GEMM_PAIR, &a.rows);
+    if (st != TSR_OK)
+        return st;
+    const int32_t clusters = tsr_smaller(dense_items(a), card->processors / a.together);
     const tsr_cuda_launch_shape at = {
-        dim3((unsigned)(items < card->processors ? items : card->processors)),
-        GEMM_ALL_THREADS,
-        a.shape.bytes,
-        stream,
-        0,
+        dim3((unsigned)(clusters * a.together)),    GEMM_ALL_THREADS, a.shape.bytes, stream,
+        a.together > 1 ? (unsigned)a.together : 0U,
     };
     return tsr_cuda_launch(at, dense_kernels[tsr_gemm_kind(l->format, scaled)], a);
 }

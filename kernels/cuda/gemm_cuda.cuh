@@ -29,6 +29,10 @@ static inline int tsr_gemm_kind(tsr_weight_format format, bool scaled)
     }
 }
 
+/* Describes operand rows to copies of boxes. TSR_ERR_DEVICE */
+tsr_status tsr_gemm_describe(const tsr_gemm_card *card, const uint16_t *rows, int32_t padded,
+                             int32_t count, int32_t together, CUtensorMap *ret_map);
+
 /* Any number of rows; formats that are packed. */
 tsr_status tsr_gemm_dense(const tsr_gemm_card *card, const tsr_cuda_product *p,
                           cudaStream_t stream);

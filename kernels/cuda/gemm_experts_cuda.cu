@@ -11,6 +11,7 @@
  */
 #include "kernels/cuda/gemm_cuda.cuh"
 
+#include "kernels/cuda/gemm_bring_cuda.cuh"
 #include "kernels/cuda/gemm_store_cuda.cuh"
 
 typedef struct experts_args {
@@ -231,12 +232,14 @@ template <tsr_weight_format FORMAT>
 static __device__ __forceinline__ void
 experts_gate_all(const experts_args &a, gemm_ring *r, const gemm_item *item, const gemm_output &out)
 {
+    const int32_t round = gemm_round(FORMAT, GEMM_KERNEL_TOKENS);
     const experts_codes codes = experts_codes_of(a, item);
 
-    for (int32_t first = 0; first < item->count; first += gemm_round(FORMAT)) {
-        gemm_take_sums(*r);
-        experts_gate(a, *r, item, out, codes, first, min(item->count, first + gemm_round(FORMAT)));
-        gemm_give_sums(r);
+    gemm_pass<FORMAT>(r, gemm_width_of(a.g.in));
+    for (int32_t first = 0; first < item->count; first += round) {
+        gemm_take_sums<FORMAT>(r);
+        experts_gate(a, *r, item, out, codes, first, min(item->count, first + round));
+        gemm_give_sums<FORMAT>(r);
     }
     gemm_give_item(r);
 }
@@ -257,7 +260,8 @@ static __device__ __forceinline__ void experts_store(const experts_args &a, gemm
         if constexpr (GATED)
             experts_gate_all<FORMAT>(a, r, item, out);
         else
-            gemm_store<FORMAT>(r, item, a.g.kind.format == TSR_WEIGHT_FP8_CHANNEL, out);
+            gemm_store<FORMAT>(r, item, gemm_width_of(a.g.in),
+                               a.g.kind.format == TSR_WEIGHT_FP8_CHANNEL, out);
     }
 }
 
@@ -266,18 +270,18 @@ static __global__ void __launch_bounds__(GEMM_ALL_THREADS, 1)
     experts_kernel(const __grid_constant__ experts_args a)
 {
     extern __shared__ unsigned char shared[];
-    gemm_ring r = gemm_ring_open(shared, a.shape);
+    gemm_ring r = gemm_ring_open(shared, a.shape, false);
 
     tsr_admit_kernel();
     if (threadIdx.x / GEMM_GROUP == 2) {
         wgmma_fewer_registers<GEMM_PRODUCER_REGISTERS>();
         experts_bring<FORMAT, GATED>(a, &r);
     } else if (threadIdx.x / GEMM_GROUP == 3) {
-        wgmma_fewer_registers<GEMM_STORER_REGISTERS>();
+        wgmma_fewer_registers<gemm_storer_registers(FORMAT, GATED)>();
         tsr_await_kernel();
         experts_store<FORMAT, GATED>(a, &r);
     } else {
-        wgmma_more_registers<GEMM_CONSUMER_REGISTERS>();
+        wgmma_more_registers<gemm_consumer_registers(FORMAT, GATED)>();
         tsr_await_kernel();
         experts_multiply<FORMAT, SCALED, GATED>(a, &r);
     }

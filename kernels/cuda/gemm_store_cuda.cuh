@@ -57,17 +57,49 @@ static __device__ __forceinline__ void gemm_put(const gemm_output &out, int32_t 
     }
 }
 
-/* The next round of sums, when they have all been put down. */
-static __device__ __forceinline__ void gemm_take_sums(const gemm_ring &r)
+/* Past the slots that an item's sums come of, to those that have them. */
+template <tsr_weight_format FORMAT>
+static __device__ __forceinline__ void gemm_pass(gemm_ring *r, const gemm_width &w)
 {
-    barrier_wait(gemm_full(r, GEMM_SUMS), r.rounds % 2);
+    if (gemm_converts(FORMAT))
+        return;
+    r->slot = (r->slot + w.slots) % r->slots;
+    r->at = gemm_slot_at(*r, r->slot);
 }
 
+/* The next round of sums, when they have all been put down. */
+template <tsr_weight_format FORMAT>
+static __device__ __forceinline__ void gemm_take_sums(gemm_ring *r)
+{
+    barrier_wait(gemm_full(*r, gemm_sums_slot<FORMAT>(*r)), gemm_sums_phase<FORMAT>(*r));
+    if (!gemm_converts(FORMAT))
+        r->sums = r->at;
+}
+
+/* A lent slot goes back to who fills it, as if all its readers had read it. */
+static __device__ __forceinline__ void gemm_return_slot(gemm_ring *r)
+{
+    const uint32_t each = GEMM_READERS / GEMM_STORERS;
+    const uint32_t empty = gemm_empty(*r, r->slot);
+
+    copies_seen();
+    __syncwarp();
+    if (threadIdx.x % TSR_CUDA_LANES == 0) {
+        barrier_arrive_for(empty, each);
+        if (r->paired)
+            cluster_barrier_arrive_read(empty, cluster_rank() ^ 1, each);
+    }
+    gemm_advance(r);
+}
+
+template <tsr_weight_format FORMAT>
 static __device__ __forceinline__ void gemm_give_sums(gemm_ring *r)
 {
     __syncwarp();
     if (threadIdx.x % TSR_CUDA_LANES == 0)
-        barrier_arrive(gemm_empty(*r, GEMM_SUMS));
+        barrier_arrive(gemm_empty(*r, gemm_sums_slot<FORMAT>(*r)));
+    if (!gemm_converts(FORMAT))
+        gemm_return_slot(r);
     r->rounds++;
 }
 
@@ -114,7 +146,9 @@ static __device__ __forceinline__ void gemm_finish(const gemm_four &f, float of_
 static __device__ __forceinline__ void gemm_get_sums(const gemm_ring &r, int32_t token, int32_t row,
                                                      float v[4])
 {
-    const uint4 words = shared_load_16(r.sums + 4 * (uint32_t)(token * GEMM_SUMS_PITCH + row));
+    const uint32_t t = (uint32_t)token;
+    const uint32_t at = t * GEMM_SUMS_BYTES + 4 * ((uint32_t)row ^ 8 * (t / 2 % 4));
+    const uint4 words = shared_load_16(r.sums + at);
 
     v[0] = __uint_as_float(words.x);
     v[1] = __uint_as_float(words.y);
@@ -145,41 +179,92 @@ typedef struct gemm_tokens {
     int32_t end;
 } gemm_tokens;
 
+/* What a warp fetches of some of its tokens, every so many of a round, before it stores any. */
+template <int TOGETHER> struct gemm_fetched {
+    uint4 sums[TOGETHER]; /* a lane's four rows */
+    float4 x[TOGETHER];   /* what stands at their place, where something is added */
+    uint32_t to[TOGETHER];
+    uint32_t scale[TOGETHER];
+};
+
+/* It is there, and not looked for again. */
+template <int TOGETHER>
+static __device__ __forceinline__ void gemm_hold_fetched(gemm_fetched<TOGETHER> *f)
+{
+#pragma unroll
+    for (int i = 0; i < TOGETHER; i++)
+        asm volatile(""
+                     : "+r"(f->sums[i].x), "+r"(f->sums[i].y), "+r"(f->sums[i].z),
+                       "+r"(f->sums[i].w), "+r"(f->to[i]), "+r"(f->scale[i])::"memory");
+}
+
+/* Token `t` of a round and every GEMM_STORERS-th behind it. Those beyond the last have some sums. */
+template <int TOGETHER>
+static __device__ __forceinline__ void gemm_fetch(const gemm_ring &r, const gemm_tokens &of,
+                                                  int32_t t, gemm_fetched<TOGETHER> *f)
+{
+    const uint32_t lane = threadIdx.x % TSR_CUDA_LANES;
+    const uint32_t first = (uint32_t)gemm_storer() / 2 % 4 * 8; /* GEMM_SUMS_BYTES: see gemm_tile */
+    const uint32_t sums = r.sums + (uint32_t)t * GEMM_SUMS_BYTES;
+    const uint32_t near = sums + 4 * (4 * lane ^ first);
+    const uint32_t far = sums + 4 * (4 * lane ^ first ^ 16);
+    const uint32_t to = async_address(&of.item->to[of.first + t]);
+    const uint32_t scale = async_address(&of.item->scale[of.first + t]);
+
+#pragma unroll
+    for (int i = 0; i < TOGETHER; i++) {
+        f->to[i] = shared_load_word(to + 4 * GEMM_STORERS * i);
+        f->scale[i] = shared_load_word(scale + 4 * GEMM_STORERS * i);
+        f->sums[i] = shared_load_16((i % 2 == 0 ? near : far) + GEMM_STORERS * GEMM_SUMS_BYTES * i);
+    }
+    gemm_hold_fetched(f);
+}
+
+/* A lane's four rows of a token that is there. */
+template <bool ADDS>
+static __device__ __forceinline__ void gemm_store_four(const gemm_output &out,
+                                                       const gemm_four &four, const uint4 &sums,
+                                                       uint32_t scale, const float4 &x, float *to)
+{
+    float v[4] = {__uint_as_float(sums.x), __uint_as_float(sums.y), __uint_as_float(sums.z),
+                  __uint_as_float(sums.w)};
+
+    gemm_finish(four, __uint_as_float(scale), v);
+    if (ADDS)
+        *(float4 *)(void *)to =
+            make_float4(gemm_joined(out, x.x, v[0]), gemm_joined(out, x.y, v[1]),
+                        gemm_joined(out, x.z, v[2]), gemm_joined(out, x.w, v[3]));
+    else
+        *(float4 *)(void *)to = make_float4(v[0], v[1], v[2], v[3]);
+}
+
 /* Where all can be stored by 16 bytes: so many tokens of a warp are fetched, then they are stored. */
 template <int TOGETHER, bool ADDS>
 static __device__ __forceinline__ void gemm_store_fours(const gemm_ring &r, const gemm_tokens &of,
                                                         const gemm_four &four,
                                                         const gemm_output &out)
 {
-    const int32_t within = (int32_t)(threadIdx.x % TSR_CUDA_LANES) * 4;
-    const int32_t row = of.item->block + within;
+    const int32_t row = of.item->block + (int32_t)(threadIdx.x % TSR_CUDA_LANES) * 4;
+    const int32_t stride = (int32_t)out.stride;
+    const int32_t count = of.end - of.first;
 
-    for (int32_t t = of.first + gemm_storer(); t < of.end; t += GEMM_STORERS * TOGETHER) {
-        float v[TOGETHER][4];
-        float4 x[TOGETHER];
-        float scale[TOGETHER];
-        int32_t to[TOGETHER];
+    for (int32_t t = gemm_storer(); t < count; t += GEMM_STORERS * TOGETHER) {
+        gemm_fetched<TOGETHER> f;
+        gemm_fetch(r, of, t, &f);
 #pragma unroll
-        for (int i = 0; i < TOGETHER; i++) {
-            const int32_t token = min(t + i * GEMM_STORERS, of.end - 1);
-            to[i] = of.item->to[token];
-            scale[i] = of.item->scale[token];
-            gemm_get_sums(r, token - of.first, within, v[i]);
-            if (ADDS)
-                x[i] = *(const float4 *)(const void *)(out.add + to[i] * out.stride + row);
+        for (int i = 0; ADDS && i < TOGETHER; i++) {
+            if (t + i * GEMM_STORERS < count)
+                f.x[i] = *(const float4 *)(const void *)(out.add + row +
+                                                         (int64_t)(int32_t)f.to[i] * stride);
         }
 #pragma unroll
         for (int i = 0; i < TOGETHER; i++) {
-            float4 *y = (float4 *)(void *)(tsr_cuda_row(out.into, out.y, to[i], out.stride) + row);
-            if (t + i * GEMM_STORERS >= of.end)
+            if (t + i * GEMM_STORERS >= count)
                 break;
-            gemm_finish(four, scale[i], v[i]);
-            if (ADDS)
-                *y = make_float4(
-                    gemm_joined(out, x[i].x, v[i][0]), gemm_joined(out, x[i].y, v[i][1]),
-                    gemm_joined(out, x[i].z, v[i][2]), gemm_joined(out, x[i].w, v[i][3]));
-            else
-                *y = make_float4(v[i][0], v[i][1], v[i][2], v[i][3]);
+            float *to = out.into.part == NULL
+                            ? out.y + row + (int64_t)(int32_t)f.to[i] * stride
+                            : tsr_cuda_row(out.into, out.y, (int32_t)f.to[i], out.stride) + row;
+            gemm_store_four<ADDS>(out, four, f.sums[i], f.scale[i], f.x[i], to);
         }
     }
 }
@@ -200,6 +285,7 @@ static __device__ __forceinline__ void gemm_store_ones(const gemm_ring &r, const
     }
 }
 
+template <tsr_weight_format FORMAT>
 static __device__ __forceinline__ void gemm_store_round(const gemm_ring &r, const gemm_tokens &of,
                                                         bool channels, const gemm_output &out)
 {
@@ -211,7 +297,7 @@ static __device__ __forceinline__ void gemm_store_round(const gemm_ring &r, cons
     if (!out.fours)
         gemm_store_ones(r, of, four, out);
     else if (out.add != NULL)
-        gemm_store_fours<2, true>(r, of, four, out);
+        gemm_store_fours<gemm_converts(FORMAT) ? 2 : 4, true>(r, of, four, out);
     else
         gemm_store_fours<4, false>(r, of, four, out);
 }
@@ -219,14 +305,18 @@ static __device__ __forceinline__ void gemm_store_round(const gemm_ring &r, cons
 /* All rounds of an item. */
 template <tsr_weight_format FORMAT>
 static __device__ __forceinline__ void gemm_store(gemm_ring *r, const gemm_item *item,
-                                                  bool channels, const gemm_output &out)
+                                                  const gemm_width &w, bool channels,
+                                                  const gemm_output &out)
 {
+    const int32_t round = gemm_round(FORMAT, GEMM_KERNEL_TOKENS);
+
     gemm_call_for(item, out);
-    for (int32_t first = 0; first < item->count; first += gemm_round(FORMAT)) {
-        gemm_take_sums(*r);
-        const gemm_tokens of = {item, first, min(item->count, first + gemm_round(FORMAT))};
-        gemm_store_round(*r, of, channels, out);
-        gemm_give_sums(r);
+    gemm_pass<FORMAT>(r, w);
+    for (int32_t first = 0; first < item->count; first += round) {
+        gemm_take_sums<FORMAT>(r);
+        const gemm_tokens of = {item, first, min(item->count, first + round)};
+        gemm_store_round<FORMAT>(*r, of, channels, out);
+        gemm_give_sums<FORMAT>(r);
     }
     gemm_give_item(r);
 }

@@ -42,18 +42,13 @@ typedef uint32_t gemm_operand[16];
 
 /* How far a warp is: the ring is at the slot whose codes are read next. */
 template <tsr_weight_format FORMAT> struct gemm_reader {
-    gemm_codes<FORMAT> codes; /* of the slot after the one in registers; BF16: not yet */
+    gemm_codes<FORMAT> codes; /* of the slot after the one in registers; 16 bits: not yet */
     int32_t wide;             /* tokens, in sixteens */
     int32_t left;             /* slots of the product whose codes have not been read */
     int32_t slot;             /* whose tokens are multiplied next */
+    uint32_t tokens;          /* of that, as wgmma_tokens has them */
     int32_t held;             /* whose tokens are being multiplied; -1: none */
 };
-
-/* Codes of E4M3 and E2M1 are read a slot before they become operands; 16-bit ones are operands. */
-static __host__ __device__ __forceinline__ constexpr bool gemm_converts(tsr_weight_format f)
-{
-    return f != TSR_WEIGHT_BF16 && f != TSR_WEIGHT_F16;
-}
 
 /* Waits for the next slot, where the product has one. */
 template <tsr_weight_format FORMAT>
@@ -73,7 +68,7 @@ static __device__ __forceinline__ void gemm_read(gemm_ring *r, gemm_reader<FORMA
                                                  gemm_codes<FORMAT> *codes)
 {
     const uint32_t lane = threadIdx.x % TSR_CUDA_LANES;
-    const uint32_t at = gemm_slot_at(*r, r->slot);
+    const uint32_t at = r->at;
     const uint32_t codes_at = at + r->tile * gemm_code_bytes(FORMAT) + lane * 16;
     const uint32_t scales_at = at + r->scales_at + r->tile * PACKED_SCALES + lane / 4 * 8;
 
@@ -123,6 +118,7 @@ static __device__ __forceinline__ void gemm_open(gemm_ring *r, gemm_reader<FORMA
     reader->wide = (count + 15) / 16;
     reader->left = slots;
     reader->slot = r->slot;
+    reader->tokens = wgmma_tokens(r->at + r->tokens_at);
     reader->held = -1;
     gemm_await<FORMAT>(*r, *reader);
     gemm_read<FORMAT>(r, reader, &first);
@@ -137,45 +133,93 @@ static __device__ __forceinline__ void gemm_open(gemm_ring *r, gemm_reader<FORMA
 template <tsr_weight_format FORMAT>
 static __device__ __forceinline__ void gemm_release(const gemm_ring &r, gemm_reader<FORMAT> *reader)
 {
-    if (reader->held >= 0 && threadIdx.x % TSR_CUDA_LANES == 0)
+    if (reader->held >= 0 && threadIdx.x % TSR_CUDA_LANES == 0) {
         barrier_arrive(gemm_empty(r, reader->held));
+        if (r.paired)
+            cluster_barrier_arrive_read(gemm_empty(r, reader->held), cluster_rank() ^ 1, 1);
+    }
     reader->held = -1;
+}
+
+/* Steps FIRST up to END of a slot. */
+template <tsr_weight_format FORMAT, int N, int FIRST, int END, int COUNT>
+static __device__ __forceinline__ void gemm_start_steps(float (&sum)[COUNT], const gemm_operand &a,
+                                                        uint32_t tokens)
+{
+#pragma unroll
+    for (int s = FIRST; s < END; s++)
+        wgmma_multiply<FORMAT != TSR_WEIGHT_BF16, N>(sum, a + 4 * s, tokens + WGMMA_STEP * s);
+    wgmma_commit();
 }
 
 template <tsr_weight_format FORMAT, int N, int COUNT>
 static __device__ __forceinline__ void gemm_start(float (&sum)[COUNT], const gemm_operand &a,
-                                                  uint32_t tokens_at)
+                                                  uint32_t tokens)
 {
     wgmma_begin();
-#pragma unroll
-    for (int s = 0; s < GEMM_COLUMNS / TSR_CUDA_STEP; s++)
-        wgmma_multiply<FORMAT != TSR_WEIGHT_BF16, N>(sum, a + 4 * s, tokens_at + 32 * s);
-    wgmma_commit();
+    gemm_start_steps<FORMAT, N, 0, GEMM_COLUMNS / TSR_CUDA_STEP>(sum, a, tokens);
 }
 
 /* The product of as many tokens as there are. */
 template <tsr_weight_format FORMAT, int TOKENS>
 static __device__ __forceinline__ void
-gemm_start_wide(float (&sum)[TOKENS / 2], const gemm_operand &a, uint32_t at, int32_t wide)
+gemm_start_wide(float (&sum)[TOKENS / 2], const gemm_operand &a, uint32_t tokens, int32_t wide)
 {
     if (TOKENS == GEMM_TOKENS && wide == 8)
-        gemm_start<FORMAT, TOKENS>(sum, a, at);
+        gemm_start<FORMAT, TOKENS>(sum, a, tokens);
     else if (wide == 1)
-        gemm_start<FORMAT, 16>(sum, a, at);
+        gemm_start<FORMAT, 16>(sum, a, tokens);
     else if (wide == 2)
-        gemm_start<FORMAT, 32>(sum, a, at);
+        gemm_start<FORMAT, 32>(sum, a, tokens);
     else if (wide == 3)
-        gemm_start<FORMAT, 48>(sum, a, at);
+        gemm_start<FORMAT, 48>(sum, a, tokens);
     else if (TOKENS == GEMM_SCALED_TOKENS || wide == 4)
-        gemm_start<FORMAT, 64>(sum, a, at);
+        gemm_start<FORMAT, 64>(sum, a, tokens);
     else if constexpr (TOKENS == GEMM_TOKENS) {
         if (wide == 5)
-            gemm_start<FORMAT, 80>(sum, a, at);
+            gemm_start<FORMAT, 80>(sum, a, tokens);
         else if (wide == 6)
-            gemm_start<FORMAT, 96>(sum, a, at);
+            gemm_start<FORMAT, 96>(sum, a, tokens);
         else
-            gemm_start<FORMAT, 112>(sum, a, at);
+            gemm_start<FORMAT, 112>(sum, a, tokens);
     }
+}
+
+/* The slot that is multiplied now is the next one to be released. */
+template <tsr_weight_format FORMAT>
+static __device__ __forceinline__ void gemm_turn(const gemm_ring &r, gemm_reader<FORMAT> *reader)
+{
+    wgmma_wait<1>();
+    gemm_release<FORMAT>(r, reader);
+    reader->held = reader->slot;
+    reader->tokens += r.slot_bytes / WGMMA_UNIT;
+    if (++reader->slot == r.slots) {
+        reader->slot = 0;
+        reader->tokens = wgmma_tokens(r.base + r.tokens_at);
+    }
+}
+
+/* A full tile in 16 bits: what is read of the slot behind has half of the product's time to come. */
+template <tsr_weight_format FORMAT, int TOKENS>
+static __device__ __forceinline__ void gemm_step_plain(gemm_ring *r, gemm_reader<FORMAT> *reader,
+                                                       float (&sum)[TOKENS / 2], gemm_operand &a,
+                                                       gemm_operand &next)
+{
+    const int steps = GEMM_COLUMNS / TSR_CUDA_STEP;
+    const uint32_t tokens = reader->tokens;
+
+    wgmma_begin();
+    gemm_start_steps<FORMAT, TOKENS, 0, steps / 2>(sum, a, tokens);
+    gemm_await<FORMAT>(*r, *reader);
+    gemm_turn<FORMAT>(*r, reader);
+    wgmma_hold(next);
+    if (reader->left > 0) {
+        gemm_codes<FORMAT> codes;
+        gemm_read<FORMAT>(r, reader, &codes);
+        gemm_convert<FORMAT>(codes, next);
+    }
+    wgmma_begin();
+    gemm_start_steps<FORMAT, TOKENS, steps / 2, steps>(sum, a, tokens);
 }
 
 /* A slot: its product with `a` starts; while it goes on, the slot behind it becomes `next`. */
@@ -184,18 +228,15 @@ static __device__ __forceinline__ void gemm_step(gemm_ring *r, gemm_reader<FORMA
                                                  float (&sum)[TOKENS / 2], gemm_operand &a,
                                                  gemm_operand &next)
 {
-    const uint32_t at = gemm_slot_at(*r, reader->slot) + r->tokens_at;
+    const uint32_t tokens = reader->tokens;
 
     if (FULL)
-        gemm_start<FORMAT, TOKENS>(sum, a, at);
+        gemm_start<FORMAT, TOKENS>(sum, a, tokens);
     else
-        gemm_start_wide<FORMAT, TOKENS>(sum, a, at, reader->wide);
+        gemm_start_wide<FORMAT, TOKENS>(sum, a, tokens, reader->wide);
     gemm_await<FORMAT>(*r, *reader);
-    wgmma_wait<1>();
+    gemm_turn<FORMAT>(*r, reader);
     wgmma_hold(next);
-    gemm_release<FORMAT>(*r, reader);
-    reader->held = reader->slot;
-    reader->slot = reader->slot + 1 == r->slots ? 0 : reader->slot + 1;
     if (gemm_converts(FORMAT)) {
         gemm_hold<FORMAT>(&reader->codes);
         gemm_convert<FORMAT>(reader->codes, next);
@@ -213,9 +254,15 @@ static __device__ __forceinline__ void gemm_steps(gemm_ring *r, gemm_reader<FORM
                                                   float (&sum)[TOKENS / 2], gemm_operand (&a)[2],
                                                   int32_t pairs)
 {
-    for (int32_t i = 0; i < pairs; i++) {
-        gemm_step<FORMAT, TOKENS, FULL>(r, reader, sum, a[0], a[1]);
-        gemm_step<FORMAT, TOKENS, FULL>(r, reader, sum, a[1], a[0]);
+    asm volatile("" : "+r"(pairs)); /* it is counted down and not found again each time */
+    for (; pairs > 0; pairs--) {
+        if constexpr (FULL && !gemm_converts(FORMAT)) {
+            gemm_step_plain<FORMAT, TOKENS>(r, reader, sum, a[0], a[1]);
+            gemm_step_plain<FORMAT, TOKENS>(r, reader, sum, a[1], a[0]);
+        } else {
+            gemm_step<FORMAT, TOKENS, FULL>(r, reader, sum, a[0], a[1]);
+            gemm_step<FORMAT, TOKENS, FULL>(r, reader, sum, a[1], a[0]);
+        }
     }
 }
 
@@ -264,34 +311,61 @@ static __device__ __forceinline__ void gemm_consume_item(gemm_ring *r, const gem
     }
 }
 
+/* The barriers of the next round of sums, as `slot` of gemm_full and gemm_empty: lent slots take turns. */
+template <tsr_weight_format FORMAT>
+static __device__ __forceinline__ int32_t gemm_sums_slot(const gemm_ring &r)
+{
+    return GEMM_SUMS + (gemm_converts(FORMAT) ? 0 : (int32_t)(r.rounds % 2));
+}
+
+template <tsr_weight_format FORMAT>
+static __device__ __forceinline__ uint32_t gemm_sums_phase(const gemm_ring &r)
+{
+    return (gemm_converts(FORMAT) ? r.rounds : r.rounds / 2) % 2;
+}
+
+/* Where they go, when it is free. */
+template <tsr_weight_format FORMAT>
+static __device__ __forceinline__ uint32_t gemm_sums_at(gemm_ring *r)
+{
+    barrier_wait(gemm_empty(*r, gemm_sums_slot<FORMAT>(*r)), gemm_sums_phase<FORMAT>(*r) ^ 1);
+    if (gemm_converts(FORMAT))
+        return r->sums;
+    const uint32_t at = r->at;
+    barrier_wait(gemm_full(*r, r->slot), r->phase);
+    gemm_advance(r);
+    return at;
+}
+
 /* Puts down the sums of `count` tokens, round after round, for those who store them. */
 template <tsr_weight_format FORMAT, int TOKENS>
 static __device__ __forceinline__ void gemm_leave(gemm_ring *r, const float (&sum)[TOKENS / 2],
                                                   int32_t count)
 {
-    const int round = gemm_round(FORMAT);
+    const int round = gemm_round(FORMAT, GEMM_KERNEL_TOKENS);
     const uint32_t warp = threadIdx.x / TSR_CUDA_LANES;
     const uint32_t lane = threadIdx.x % TSR_CUDA_LANES;
-    const uint32_t to =
-        r->sums + 4 * (2 * (lane % 4) * GEMM_SUMS_PITCH + warp * TSR_CUDA_TILE + lane / 4);
+    const uint32_t row = (warp * TSR_CUDA_TILE + lane / 4) ^ 8 * (lane % 4);
+    const uint32_t mine[2] = {2 * (lane % 4) * GEMM_SUMS_BYTES + 4 * row,
+                              2 * (lane % 4) * GEMM_SUMS_BYTES + 4 * (row ^ 8)};
 
 #pragma unroll
     for (int first = 0; first < TOKENS; first += round) {
         if (first >= count)
             break;
-        barrier_wait(gemm_empty(*r, GEMM_SUMS), r->rounds % 2 ^ 1);
+        const uint32_t to = gemm_sums_at<FORMAT>(r);
 #pragma unroll
         for (int j = first / 8; j < TOKENS / 8 && j < (first + round) / 8; j++) {
             if (8 * j >= count)
                 break;
 #pragma unroll
             for (int i = 0; i < 4; i++)
-                shared_store(to + 4 * ((8 * j - first + i % 2) * GEMM_SUMS_PITCH + i / 2 * 8),
+                shared_store(to + mine[i / 2] + (8 * j - first + i % 2) * GEMM_SUMS_BYTES,
                              sum[4 * j + i]);
         }
         __syncwarp();
         if (lane == 0)
-            barrier_arrive(gemm_full(*r, GEMM_SUMS));
+            barrier_arrive(gemm_full(*r, gemm_sums_slot<FORMAT>(*r)));
         r->rounds++;
     }
     gemm_give_item(r);

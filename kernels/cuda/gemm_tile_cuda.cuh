@@ -6,12 +6,17 @@
  *   ring     | slot | slot | .. |   full: copies have arrived      empty: all warps have read it
  *
  *   item     what a CTA multiplies next and what its sums need at the end; a few, as a ring of their own
- *   sums     [token][128 rows], a round of tokens at a time
+ *   sums     [token][128 rows], a round of tokens at a time; where slots are large, in slots that the
+ *            ring lends at the end of an item; four rows of a token stand at row ^ 8 (token / 2 % 4)
  *
  *   warps 0..3, 4..7   wgmma of a slot's tokens with registers goes on, the next slot's codes become
  *                      registers, the codes of the one behind it are read; sums are put down
- *   warps 8..11        16 bytes of a token a thread, and each warp two tiles of the weights in bulk
+ *   warps 8..11        each two tiles of the weights in bulk; tokens in boxes, or 16 bytes a thread
  *   warps 12..15       sums become values and go to memory, while the next item is multiplied
+ *
+ * Where the operand rows of tokens follow each other, two CTAs of a cluster have the same tokens and
+ * neighbouring blocks of rows: each brings every other box of tokens, to both, when both have read
+ * what stands there.
  *
  * Sums are those of product_cuda.cuh: a slice of K is a chain of steps of 16 columns from zero; slices
  * are added in order.
@@ -50,19 +55,44 @@ enum {
     GEMM_MAX_SLOTS = 16,
     GEMM_ITEMS = 4,
     GEMM_SUMS = GEMM_MAX_SLOTS + GEMM_ITEMS, /* the barriers of a tile's sums, as those of a slot */
-    GEMM_BARRIER_BYTES = (GEMM_SUMS + 1) * 16,
+    GEMM_BARRIER_BYTES = (GEMM_SUMS + 2) * 16,
     GEMM_ALIGNMENT = 1024,
-    GEMM_SUMS_PITCH = GEMM_ROWS + 4, /* words of a token's sums: no bank conflicts */
-    GEMM_FEW_SUMS = 64,
+    GEMM_PAIR = 2,                   /* CTAs that share tokens */
+    GEMM_SUMS_BYTES = GEMM_ROWS * 4, /* of a token */
     GEMM_PRODUCER_REGISTERS = 56,
-    GEMM_CONSUMER_REGISTERS = 200,
-    GEMM_STORER_REGISTERS = 56,
 };
 
 /* Of a tile; `scaled`: where 128 columns share a scale. */
 static __host__ __device__ __forceinline__ constexpr int32_t gemm_most_tokens(bool scaled)
 {
     return scaled ? GEMM_SCALED_TOKENS : GEMM_TOKENS;
+}
+
+/* Whether codes have to become operands; 16-bit ones are. */
+static __host__ __device__ __forceinline__ constexpr bool gemm_converts(tsr_weight_format f)
+{
+    return f != TSR_WEIGHT_BF16 && f != TSR_WEIGHT_F16;
+}
+
+/* Registers of a thread that multiplies and of one that stores, gate and up together if `gated`: with
+ * those that bring, all there are. */
+static __host__ __device__ __forceinline__ constexpr int
+gemm_consumer_registers(tsr_weight_format f, bool gated)
+{
+    return !gemm_converts(f) ? 184 : gated ? 200 : 192;
+}
+
+static __host__ __device__ __forceinline__ constexpr int gemm_storer_registers(tsr_weight_format f,
+                                                                               bool gated)
+{
+    return 2 * (256 - GEMM_PRODUCER_REGISTERS / 2 - gemm_consumer_registers(f, gated));
+}
+
+/* Tokens whose sums are put down at once, of `most` of a tile: of 16 bits, as many as a slot holds. */
+static __host__ __device__ __forceinline__ constexpr int32_t gemm_round(tsr_weight_format f,
+                                                                        int32_t most)
+{
+    return gemm_converts(f) ? most : most / 2;
 }
 
 /* Bytes of the codes of a tile in a slot, and of its scales. */
@@ -103,19 +133,21 @@ static_assert(sizeof(gemm_item) % 16 == 0, "what stands behind items is read by 
 
 typedef struct gemm_ring {
     gemm_item *item; /* [GEMM_ITEMS] */
-    uint32_t sums;   /* [token][GEMM_SUMS_PITCH], where a kernel leaves room for them */
-    uint32_t base;   /* of slot 0 */
+    uint32_t sums; /* of a round, where a kernel leaves room for them, or the slot that has them */
+    uint32_t base; /* of slot 0 */
     uint32_t barriers;
     uint32_t slot_bytes;
     uint32_t scales_at; /* in a slot */
     uint32_t tokens_at;
     int32_t slots;
     int32_t slot;
+    uint32_t at; /* where that is */
     uint32_t phase;
     uint32_t items;  /* that were filled, or read */
     uint32_t rounds; /* of sums that were put down, or stored */
     uint32_t tile;   /* of a slot: the one that this warp reads */
     bool boxed;      /* no thread copies tokens */
+    bool paired;     /* tokens come in boxes, to both CTAs of the cluster */
 } gemm_ring;
 
 static __device__ __forceinline__ uint32_t gemm_full(const gemm_ring &r, int32_t slot)
@@ -146,8 +178,10 @@ static __device__ __forceinline__ uint32_t gemm_slot_at(const gemm_ring &r, int3
 
 static __device__ __forceinline__ void gemm_advance(gemm_ring *r)
 {
+    r->at += r->slot_bytes;
     if (++r->slot == r->slots) {
         r->slot = 0;
+        r->at = r->base;
         r->phase ^= 1;
     }
 }
@@ -181,16 +215,10 @@ static inline gemm_shape gemm_shape_of(tsr_weight_format format, int32_t tokens,
     return shape;
 }
 
-/* Tokens whose sums are put down at once: fewer where slots are large. */
-static __host__ __device__ __forceinline__ constexpr int32_t gemm_round(tsr_weight_format f)
-{
-    return f == TSR_WEIGHT_BF16 || f == TSR_WEIGHT_F16 ? GEMM_FEW_SUMS : GEMM_TOKENS;
-}
-
 /* Slots that a warp may be in at once (gemm_sums_cuda.cuh). */
 static inline int32_t gemm_least_slots(tsr_weight_format f)
 {
-    return f == TSR_WEIGHT_BF16 || f == TSR_WEIGHT_F16 ? 3 : 4;
+    return gemm_converts(f) ? 4 : 3;
 }
 
 /* Of a kernel that stores beside: fewer tokens where there is no room for as many. */
@@ -198,18 +226,17 @@ static inline gemm_shape gemm_storing_shape_of(tsr_weight_format format, int32_t
                                                size_t room)
 {
     for (;;) {
-        const int32_t round = *tokens < gemm_round(format) ? *tokens : gemm_round(format);
-        const gemm_shape shape =
-            gemm_shape_of(format, *tokens, (size_t)round * GEMM_SUMS_PITCH * 4, room);
+        const size_t sums = gemm_converts(format) ? (size_t)*tokens * GEMM_SUMS_BYTES : 0;
+        const gemm_shape shape = gemm_shape_of(format, *tokens, sums, room);
         if (shape.slots >= gemm_least_slots(format) || *tokens <= 16)
             return shape;
         *tokens /= 2;
     }
 }
 
-/* By all threads of the CTA. `shared` is aligned to 16 bytes. */
+/* By all threads of the CTA, of both if `paired`. `shared` is aligned to 16 bytes. */
 static __device__ __forceinline__ gemm_ring gemm_ring_open(unsigned char *shared,
-                                                           const gemm_shape &shape)
+                                                           const gemm_shape &shape, bool paired)
 {
     gemm_ring r;
 
@@ -223,26 +250,42 @@ static __device__ __forceinline__ gemm_ring gemm_ring_open(unsigned char *shared
     r.tokens_at = shape.tokens_at;
     r.slots = shape.slots;
     r.slot = 0;
+    r.at = r.base;
     r.phase = 0;
     r.items = 0;
     r.rounds = 0;
     r.tile = threadIdx.x / TSR_CUDA_LANES;
-    r.boxed = false;
+    r.boxed = paired;
+    r.paired = paired;
     if (threadIdx.x == 0) {
         for (int32_t i = 0; i < shape.slots; i++) {
-            barrier_open(gemm_full(r, i), GEMM_GROUP + GEMM_WRITERS);
-            barrier_open(gemm_empty(r, i), GEMM_READERS);
+            barrier_open(gemm_full(r, i), GEMM_WRITERS + (paired ? 0 : GEMM_GROUP));
+            barrier_open(gemm_empty(r, i), (paired ? GEMM_PAIR : 1) * GEMM_READERS);
         }
         for (int32_t i = GEMM_MAX_SLOTS; i < GEMM_MAX_SLOTS + GEMM_ITEMS; i++) {
             barrier_open(gemm_full(r, i), 2 * GEMM_GROUP);
             barrier_open(gemm_empty(r, i), GEMM_READERS + GEMM_STORERS);
         }
-        barrier_open(gemm_full(r, GEMM_SUMS), GEMM_READERS);
-        barrier_open(gemm_empty(r, GEMM_SUMS), GEMM_STORERS);
+        for (int32_t i = GEMM_SUMS; i < GEMM_SUMS + 2; i++) {
+            barrier_open(gemm_full(r, i), GEMM_READERS);
+            barrier_open(gemm_empty(r, i), GEMM_STORERS);
+        }
         barriers_opened();
     }
-    __syncthreads();
+    if (paired)
+        cluster_meet();
+    else
+        __syncthreads();
     return r;
+}
+
+/* The last that a CTA does: the other one brings tokens here, and tells what it has read. */
+static __device__ __forceinline__ void gemm_ring_close(const gemm_ring &r)
+{
+    if (!r.paired)
+        return;
+    cluster_arrive();
+    cluster_await();
 }
 
 /* How wide what a CTA multiplies is, in slots. */
@@ -260,215 +303,6 @@ static __device__ __forceinline__ gemm_width gemm_width_of(int32_t in)
     w.slots = w.row;
     w.slice = tsr_slice_columns(in) / GEMM_COLUMNS;
     return w;
-}
-
-/* ---- bringing ---- */
-
-/* The tile of 16 rows that a lane below GEMM_WRITER_TILES brings. */
-typedef struct gemm_weights {
-    const unsigned char *codes;
-    const unsigned char *scales;
-    bool there;
-} gemm_weights;
-
-/* Which of a slot's tiles that is. */
-static __device__ __forceinline__ int32_t gemm_my_tile(void)
-{
-    const int32_t warp = (int32_t)(threadIdx.x / TSR_CUDA_LANES) % GEMM_WRITERS;
-    const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
-
-    return warp * GEMM_WRITER_TILES + lane % GEMM_WRITER_TILES;
-}
-
-/* It is `tile` of a weight of `out` rows. */
-template <tsr_weight_format FORMAT>
-static __device__ __forceinline__ gemm_weights gemm_weights_at(const void *codes,
-                                                               const void *scales, int32_t tile,
-                                                               int32_t out, const gemm_width &w)
-{
-    const int64_t slot = (int64_t)tile * w.row;
-    gemm_weights g;
-
-    g.codes = (const unsigned char *)codes + slot * gemm_code_bytes(FORMAT);
-    g.scales = (const unsigned char *)scales + slot * gemm_scale_bytes(FORMAT);
-    g.there = threadIdx.x % TSR_CUDA_LANES < GEMM_WRITER_TILES && tile * TSR_CUDA_TILE < out;
-    return g;
-}
-
-/* A whole warp. */
-template <tsr_weight_format FORMAT>
-static __device__ __forceinline__ void gemm_put_weights(const gemm_ring &r, int32_t slot,
-                                                        const gemm_weights &g, int32_t column_slot)
-{
-    const uint32_t tile = (uint32_t)gemm_my_tile();
-    const uint32_t all = (uint32_t)__popc(__ballot_sync(TSR_ALL_LANES, g.there));
-    const uint32_t code_bytes = gemm_code_bytes(FORMAT);
-    const uint32_t scale_bytes = gemm_scale_bytes(FORMAT);
-    const uint32_t at = gemm_slot_at(r, slot);
-    const uint32_t full = gemm_full(r, slot);
-
-    if (threadIdx.x % TSR_CUDA_LANES == 0)
-        barrier_expect(full, all * (code_bytes + scale_bytes));
-    __syncwarp();
-    if (!g.there)
-        return;
-    copy_bulk(at + tile * code_bytes, g.codes + (int64_t)column_slot * code_bytes, code_bytes,
-              full);
-    if (scale_bytes > 0)
-        copy_bulk(at + GEMM_TILES * code_bytes + tile * scale_bytes,
-                  g.scales + (int64_t)column_slot * scale_bytes, scale_bytes, full);
-}
-
-/* What an item is made of; each thread of the third warpgroup brings its own. */
-typedef struct gemm_source {
-    const float *scale;   /* [operand row] */
-    const int32_t *to;    /* row of the output of the thread's token, or NULL: it is `pair` */
-    const float *channel; /* of the thread's row of the weight; NULL: none, or no such row */
-    const float *bias;
-    const float *blocks; /* of its half */
-    int32_t pair;        /* the thread's token */
-    int32_t row;         /* its operand row */
-    int32_t count;       /* tokens of the item */
-    int32_t linear;
-    int32_t block;
-    float weight_scale;
-    bool biased;
-} gemm_source;
-
-/* Fills the next item; returns it when every thread's row is seen by all. */
-static __device__ __forceinline__ const gemm_item *gemm_put_item(gemm_ring *r, const gemm_source &s)
-{
-    const int32_t thread = (int32_t)threadIdx.x % GEMM_GROUP;
-    const int32_t slot = gemm_item_slot(*r);
-    gemm_item *item = &r->item[slot - GEMM_MAX_SLOTS];
-
-    barrier_wait(gemm_empty(*r, slot), gemm_item_phase(*r) ^ 1);
-    item->row[thread] = s.row;
-    if (thread < s.count) {
-        copy_4(async_address(&item->scale[thread]), s.scale + s.row);
-        if (s.to != NULL)
-            copy_4(async_address(&item->to[thread]), s.to);
-        else
-            item->to[thread] = s.pair;
-    }
-    if (s.channel != NULL)
-        copy_4(async_address(&item->channel[thread]), s.channel);
-    if (s.bias != NULL)
-        copy_4(async_address(&item->bias[thread]), s.bias);
-    if (thread == 0) {
-        item->count = s.count;
-        item->linear = s.linear;
-        item->block = s.block;
-    }
-    if (thread % GEMM_HALF == 0) {
-        const int32_t half = thread / GEMM_HALF;
-        item->weight_scale[half] = s.weight_scale;
-        item->blocks[half] = s.blocks;
-        item->biased[half] = s.biased;
-    }
-    copies_arrive(gemm_full(*r, slot));
-    barrier_arrive(gemm_full(*r, slot));
-    r->items++;
-    asm volatile("barrier.sync 2, %0;" ::"n"(1 * GEMM_GROUP) : "memory");
-    return item;
-}
-
-/* Nothing comes any more. */
-static __device__ __forceinline__ void gemm_put_end(gemm_ring *r)
-{
-    const gemm_source none = {};
-
-    (void)gemm_put_item(r, none);
-}
-
-/* The operand row of a thread's own token; beyond the last the last's. */
-static __device__ __forceinline__ int32_t gemm_row_of(const int32_t *source, int32_t first,
-                                                      int32_t count)
-{
-    const int32_t pair = first + min((int32_t)threadIdx.x % GEMM_GROUP, count - 1);
-
-    return source != NULL ? source[pair] : pair;
-}
-
-/* An item whose slots are not filled yet. */
-typedef struct gemm_order {
-    gemm_weights weights;
-    const gemm_item *item; /* NULL: there is none */
-    int32_t count;         /* tokens */
-    int32_t ahead;         /* slots whose weights are under way */
-} gemm_order;
-
-/* How a thread fills slots: with pieces of so many tokens. */
-typedef struct gemm_pieces {
-    const unsigned char *from[GEMM_PASSES];
-    uint32_t to; /* in a slot */
-    int32_t passes;
-} gemm_pieces;
-
-/* Slot first + BEHIND: its weights, where they are not under way, and its tokens, from that far behind
- * where pieces come from. */
-template <tsr_weight_format FORMAT, int BEHIND>
-static __device__ __forceinline__ void gemm_fill(gemm_ring *r, const gemm_width &w,
-                                                 const gemm_order &order, const gemm_pieces &pieces,
-                                                 int32_t first)
-{
-    const int32_t k = first + BEHIND;
-
-    if (k >= w.slots)
-        return;
-    const uint32_t at = gemm_slot_at(*r, r->slot) + pieces.to;
-    barrier_wait(gemm_empty(*r, r->slot), r->phase ^ 1);
-    if (k >= order.ahead)
-        gemm_put_weights<FORMAT>(*r, r->slot, order.weights, k);
-#pragma unroll
-    for (int i = 0; i < GEMM_PASSES; i++) {
-        if (i < pieces.passes)
-            copy_16_behind<BEHIND * GEMM_TOKEN_BYTES>(at + i * GEMM_PASS_TOKENS * GEMM_TOKEN_BYTES,
-                                                      pieces.from[i]);
-    }
-    copies_arrive(gemm_full(*r, r->slot));
-    gemm_advance(r);
-}
-
-/* By all threads of the third warpgroup. */
-template <tsr_weight_format FORMAT>
-static __device__ __forceinline__ void
-gemm_produce(gemm_ring *r, const gemm_width &w, const uint16_t *operand, const gemm_order &order)
-{
-    enum { AT_ONCE = 4 }; /* slots whose pieces are found by the same addresses */
-    const uint32_t thread = threadIdx.x % GEMM_GROUP;
-    const uint32_t token = thread / GEMM_PIECES;
-    const uint32_t piece = thread % GEMM_PIECES;
-    gemm_pieces p;
-
-    p.to = gemm_tokens_at(FORMAT) + token * GEMM_TOKEN_BYTES + (piece ^ token % 8) * 16;
-    p.passes = (order.count + GEMM_PASS_TOKENS - 1) / GEMM_PASS_TOKENS;
-#pragma unroll
-    for (int i = 0; i < GEMM_PASSES; i++) {
-        const int32_t row = order.item->row[token + i * GEMM_PASS_TOKENS];
-        p.from[i] =
-            (const unsigned char *)operand + (int64_t)row * w.row * GEMM_TOKEN_BYTES + piece * 16;
-    }
-    for (int32_t k = 0; k < w.slots; k += AT_ONCE) {
-        gemm_fill<FORMAT, 0>(r, w, order, p, k);
-        gemm_fill<FORMAT, 1>(r, w, order, p, k);
-        gemm_fill<FORMAT, 2>(r, w, order, p, k);
-        gemm_fill<FORMAT, 3>(r, w, order, p, k);
-#pragma unroll
-        for (int i = 0; i < GEMM_PASSES; i++)
-            p.from[i] += AT_ONCE * GEMM_TOKEN_BYTES;
-    }
-}
-
-/* Fills the slots of the item before, since what an item says takes a while to arrive. */
-template <tsr_weight_format FORMAT>
-static __device__ __forceinline__ void gemm_produce_last(gemm_ring *r, const gemm_width &w,
-                                                         const uint16_t *operand, gemm_order *last,
-                                                         const gemm_order &next)
-{
-    if (last->item != NULL)
-        gemm_produce<FORMAT>(r, w, operand, *last);
-    *last = next;
 }
 
 #endif

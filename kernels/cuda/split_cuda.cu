@@ -188,24 +188,6 @@ bool tsr_split_takes(const tsr_gemm_card *card, const tsr_cuda_product *p)
     return make_plan(card, p, &s) && s.waves * (s.a.depth * slots + SPLIT_COST) < whole;
 }
 
-static tsr_status describe_rows(const tsr_gemm_card *card, split_args *a)
-{
-    const int32_t padded = tsr_cuda_padded(a->p.linear[0].in);
-    const cuuint64_t size[2] = {(cuuint64_t)padded, (cuuint64_t)a->p.rows};
-    const cuuint64_t stride[1] = {(cuuint64_t)padded * 2};
-    const cuuint32_t box[2] = {GEMM_COLUMNS, (cuuint32_t)(a->spans * SPLIT_SPAN)};
-    const cuuint32_t step[2] = {1, 1};
-
-    const CUresult result =
-        card->encode(&a->rows, CU_TENSOR_MAP_DATA_TYPE_UINT16, 2, a->p.x.rows, size, stride, box,
-                     step, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                     CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-    if (result == CUDA_SUCCESS)
-        return TSR_OK;
-    tsr_log(TSR_LOG_ERROR, "cuda: describing operand rows: error %d", (int)result);
-    return TSR_ERR_DEVICE;
-}
-
 tsr_status tsr_split_multiply(const tsr_gemm_card *card, const tsr_cuda_product *p,
                               cudaStream_t stream)
 {
@@ -215,7 +197,8 @@ tsr_status tsr_split_multiply(const tsr_gemm_card *card, const tsr_cuda_product 
         return TSR_OK;
     if (!make_plan(card, p, &s))
         return TSR_ERR_ARG;
-    const tsr_status st = describe_rows(card, &s.a);
+    const tsr_status st = tsr_gemm_describe(card, p->x.rows, tsr_cuda_padded(p->linear[0].in),
+                                            p->rows, s.a.spans * SPLIT_SPAN, &s.a.rows);
     if (st != TSR_OK)
         return st;
     const split_args &a = s.a;

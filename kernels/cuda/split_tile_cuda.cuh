@@ -17,6 +17,7 @@
 
 #include <cudaTypedefs.h>
 
+#include "kernels/cuda/gemm_bring_cuda.cuh"
 #include "kernels/cuda/gemm_sums_cuda.cuh"
 #include "kernels/cuda/linear_cuda.cuh"
 
@@ -114,6 +115,7 @@ static __device__ __forceinline__ gemm_ring split_ring_of(const split_args &a, u
 
     r.barriers = memory;
     r.base = (memory + SPLIT_FRONT + GEMM_ALIGNMENT - 1) / GEMM_ALIGNMENT * GEMM_ALIGNMENT;
+    r.at = r.base;
     r.slot_bytes = a.shape.slot_bytes;
     r.scales_at = a.shape.scales_at;
     r.tokens_at = a.shape.tokens_at;

@@ -31,6 +31,9 @@ template <int COUNT> static __device__ __forceinline__ void wgmma_hold(uint32_t 
         asm volatile("" : "+r"(a[i])::"memory");
 }
 
+/* How far it is from 16 columns of tokens to the next, as wgmma_tokens counts. */
+enum { WGMMA_UNIT = WGMMA_HARDWARE ? 16 : 1, WGMMA_STEP = 32 / WGMMA_UNIT };
+
 #if WGMMA_HARDWARE
 
 static __device__ __forceinline__ void wgmma_begin(void)
@@ -49,10 +52,10 @@ template <int LEFT> static __device__ __forceinline__ void wgmma_wait(void)
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(LEFT) : "memory");
 }
 
-/* Swizzled by 128 bytes, 1 KiB from 8 tokens to the next 8. */
-static __device__ __forceinline__ uint64_t wgmma_tokens(uint32_t at)
+/* The lower word of what describes tokens: swizzled by 128 bytes, 1 KiB from 8 of them to the next 8. */
+static __device__ __forceinline__ uint32_t wgmma_tokens(uint32_t at)
 {
-    return (uint64_t)(at >> 4 & 0x3fffU) | 1ULL << 16 | 64ULL << 32 | 1ULL << 62;
+    return (at >> 4 & 0x3fffU) | 1U << 16;
 }
 
 /* The sums as operands of the instruction, and their names in its text. */
@@ -102,9 +105,9 @@ static __device__ __forceinline__ uint64_t wgmma_tokens(uint32_t at)
 /* sum += A B over 16 columns, of the first N tokens. */
 template <bool F16, int N, int COUNT>
 static __device__ __forceinline__ void wgmma_multiply(float (&sum)[COUNT], const uint32_t *a,
-                                                      uint32_t tokens_at)
+                                                      uint32_t described)
 {
-    const uint64_t tokens = wgmma_tokens(tokens_at);
+    const uint64_t tokens = described | 64ULL << 32 | 1ULL << 62;
 
     if constexpr (N == 16 && F16)
         WGMMA_RUN_16("f16");
@@ -187,6 +190,12 @@ static __device__ __forceinline__ void wgmma_step(float *sum, const uint32_t *a,
                      "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
                      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+/* They are where they are. */
+static __device__ __forceinline__ uint32_t wgmma_tokens(uint32_t at)
+{
+    return at;
 }
 
 static __device__ __forceinline__ uint32_t wgmma_word(uint32_t at)

@@ -258,7 +258,7 @@ static void a_row_alone_has_the_bits_it_has_in_a_batch(void **state)
 /* So many that a GPU has them by other kernels than one, of widths that are cut into slices. */
 static void check_batch(sample_random *r, sample_kind kind, int32_t in, int32_t tokens)
 {
-    enum { OUT = 72, MOST = 256 };
+    enum { OUT = 72, MOST = 513 };
     static const tsr_work_shape shape = {
         .max_tokens = MOST, .max_in = 12288, .max_logit_rows = 1, .max_experts = 1};
     sample_linear *l = sample_linear_new(r, kind, OUT, in);
@@ -287,8 +287,8 @@ static void a_row_has_its_bits_among_dozens_and_hundreds(void **state)
 {
     static const struct {
         int32_t in, tokens;
-    } shapes[] = {{1104, 33}, {720, 64},  {528, 100}, {528, 128}, {1104, 129},
-                  {4704, 37}, {528, 256}, {8192, 34}, {12288, 65}};
+    } shapes[] = {{1104, 33}, {720, 64},  {528, 100}, {528, 128},  {1104, 129},
+                  {4704, 37}, {528, 256}, {8192, 34}, {12288, 65}, {64, 513}};
     sample_random r = {12};
 
     (void)state;
@@ -365,6 +365,52 @@ static void linears_together_have_the_bits_of_each_alone(void **state)
         }
         sample_close(device);
     }
+}
+
+/* Blocks of 128 rows of several linears, of which a GPU takes two at a time: 3, 1 and 1 of them. */
+static void linears_of_many_rows_have_the_bits_of_each_alone(void **state)
+{
+    enum { IN = 80, TOKENS = 300, COUNT = 3, MOST = 272 };
+    static const int32_t outs[COUNT] = {MOST, 128, 16};
+    static const sample_kind kind = {TSR_WEIGHT_BF16, TSR_ACTIVATION_NONE, true, false};
+    static const tsr_work_shape shape = {
+        .max_tokens = TOKENS, .max_in = IN, .max_logit_rows = 1, .max_experts = 1};
+    sample_random r = {13};
+    float *x = sample_memory(sizeof(float) * TOKENS * IN);
+    float *alone = sample_memory(sizeof(float) * MOST);
+    float *together = sample_memory(sizeof(float) * TOKENS * MOST);
+
+    (void)state;
+    sample_floats(&r, x, (size_t)TOKENS * IN, 1.0F);
+    for (int i = 0; i < SAMPLE_DEVICES; i++) {
+        tsr_device *device = sample_device(i, &shape);
+        sample_linear *l[COUNT];
+        tsr_linear linear[COUNT];
+        tsr_linears_args a = {.count = COUNT, .tokens = TOKENS};
+        if (device == NULL)
+            continue;
+        a.x = sample_rows(device, x, (size_t)TOKENS * IN);
+        for (int k = 0; k < COUNT; k++) {
+            l[k] = sample_linear_new(&r, kind, outs[k], IN);
+            linear[k] = sample_load(device, l[k]);
+            a.linear[k] = &linear[k];
+            a.out[k] = sample_row_room(device, (size_t)TOKENS * (size_t)outs[k]);
+        }
+        ASSERT_STATUS(TSR_OK, device->ops->linears(device, &a, stream));
+        for (int k = 0; k < COUNT; k++) {
+            const size_t out = (size_t)outs[k];
+            sample_get_rows(device, together, a.out[k], TOKENS * out);
+            for (size_t t = 0; t < TOKENS; t += TOKENS - 1) {
+                run_linear(device, l[k], x + t * IN, alone, 1);
+                assert_memory_equal(alone, together + t * out, out * sizeof(float));
+            }
+            sample_linear_free(l[k]);
+        }
+        sample_close(device);
+    }
+    free(x);
+    free(alone);
+    free(together);
 }
 
 /* How the second of two neighbours differs from the first beside its activation. */
@@ -502,6 +548,7 @@ int main(void)
         cmocka_unit_test(a_row_has_its_bits_among_dozens_and_hundreds),
         cmocka_unit_test(rows_of_zeros_give_the_bias_and_no_nan),
         cmocka_unit_test(linears_together_have_the_bits_of_each_alone),
+        cmocka_unit_test(linears_of_many_rows_have_the_bits_of_each_alone),
         cmocka_unit_test(neighbours_share_a_quantized_input_only_where_it_is_the_same),
         cmocka_unit_test(the_head_gives_the_logits_of_its_linear),
         cmocka_unit_test(rows_beyond_a_chunk_have_the_bits_of_each_alone),
