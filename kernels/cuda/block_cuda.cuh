@@ -11,25 +11,6 @@ enum { TSR_CUDA_LANES = 32, TSR_CUDA_WARPS = TSR_CUDA_THREADS / TSR_CUDA_LANES }
 
 #define TSR_ALL_LANES 0xffffffffU
 
-/* Parameters are far away when a kernel begins: each warp calls for other 64 bytes of them, so that who
- * looks at one after the other does not wait for each. */
-template <typename parameters>
-static __device__ __forceinline__ void tsr_call_for(const parameters &p)
-{
-    enum { LINE = 64 };
-    const uint32_t at = threadIdx.x / TSR_CUDA_LANES * LINE;
-    uint32_t word;
-
-    if (at < sizeof(p)) {
-        word = *(const uint32_t *)(const void *)((const char *)&p + at);
-        asm volatile("{\n" /* the word is looked at: a load for nobody is left out */
-                     ".reg .pred never;\n"
-                     "setp.eq.u32 never, %0, 0xdeadbeef;\n"
-                     "@never nanosleep.u32 0;\n"
-                     "}" ::"r"(word));
-    }
-}
-
 static __device__ __forceinline__ float tsr_warp_sum(float x)
 {
     for (int apart = TSR_CUDA_LANES / 2; apart > 0; apart /= 2)

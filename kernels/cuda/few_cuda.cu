@@ -208,8 +208,6 @@ static __global__ void __launch_bounds__(FEW_WARPS *TSR_CUDA_LANES, SPANS == 1 ?
 {
     extern __shared__ __align__(128) unsigned char shared[];
     const uint32_t memory = async_address(shared);
-
-    tsr_call_for(a);
     const few_warp w = few_warp_of(a, memory, few_place(FORMAT));
     constexpr int values = few_values(SPANS, SOURCE);
     few_value value[values];
