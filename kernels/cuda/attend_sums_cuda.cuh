@@ -80,8 +80,9 @@ static __device__ __forceinline__ void tsr_load_values_of_two(uint32_t to[4], ui
 /* Where a warp holds more pieces than these, it leaves out products by one, for all of its rows. */
 enum { TSR_FEW_PIECES = 4 };
 
-/* A lane's rows, g and g + 8, of PIECES pieces of 8 dims. */
-template <int PIECES> struct tsr_sums {
+/* A lane's rows, g and g + 8, of PIECES pieces of 8 dims. Where ROWS is 1 there are eight rows, and what
+ * belongs to g + 8 is anything. */
+template <int PIECES, int ROWS = 2> struct tsr_sums {
     float value[PIECES][4];
     float weight[4]; /* every column is the sum of weights */
     float most[2];   /* what weights are relative to, in units of log2; none: -INFINITY */
@@ -95,7 +96,8 @@ static __device__ __forceinline__ float tsr_exp2(float x)
     return y;
 }
 
-template <int PIECES> static __device__ __forceinline__ void tsr_sums_clear(tsr_sums<PIECES> *s)
+template <int PIECES, int ROWS>
+static __device__ __forceinline__ void tsr_sums_clear(tsr_sums<PIECES, ROWS> *s)
 {
 #pragma unroll
     for (int i = 0; i < PIECES; i++) {
@@ -124,13 +126,14 @@ static __device__ __forceinline__ float tsr_most_of(float score)
     return ceilf(score * (1.0F / APART)) * APART;
 }
 
+template <int ROWS = 2>
 static __device__ __forceinline__ tsr_rise tsr_rise_of(const float most[2], const float peak[2],
                                                        float scale)
 {
     tsr_rise rise;
 
 #pragma unroll
-    for (int r = 0; r < 2; r++) {
+    for (int r = 0; r < ROWS; r++) {
         rise.most[r] = fmaxf(most[r], tsr_most_of(peak[r] * scale));
         rise.base[r] = rise.most[r] == -INFINITY ? 0.0F : rise.most[r];
         rise.shrink[r] = tsr_exp2(most[r] - rise.base[r]);
@@ -138,22 +141,24 @@ static __device__ __forceinline__ tsr_rise tsr_rise_of(const float most[2], cons
     return rise;
 }
 
-template <int PIECES>
-static __device__ __forceinline__ void tsr_sums_rise(tsr_sums<PIECES> *s, const tsr_rise &rise)
+template <int PIECES, int ROWS>
+static __device__ __forceinline__ void tsr_sums_rise(tsr_sums<PIECES, ROWS> *s,
+                                                     const tsr_rise &rise)
 {
-    s->most[0] = rise.most[0];
-    s->most[1] = rise.most[1];
+#pragma unroll
+    for (int r = 0; r < ROWS; r++)
+        s->most[r] = rise.most[r];
     if (PIECES > TSR_FEW_PIECES &&
-        __all_sync(TSR_ALL_LANES, rise.shrink[0] * rise.shrink[1] == 1.0F))
+        __all_sync(TSR_ALL_LANES, rise.shrink[0] * rise.shrink[ROWS - 1] == 1.0F))
         return;
 #pragma unroll
     for (int i = 0; i < PIECES; i++) {
 #pragma unroll
-        for (int n = 0; n < 4; n++)
+        for (int n = 0; n < 2 * ROWS; n++)
             s->value[i][n] *= rise.shrink[n / 2];
     }
 #pragma unroll
-    for (int n = 0; n < 4; n++)
+    for (int n = 0; n < 2 * ROWS; n++)
         s->weight[n] *= rise.shrink[n / 2];
 }
 
@@ -163,43 +168,43 @@ static __device__ __forceinline__ float tsr_weight_of(float score, float scale, 
 }
 
 /* Adds a split's sums to those of the splits before it. A row that saw nothing changes nothing. */
-template <int PIECES>
-static __device__ __forceinline__ void tsr_sums_add(tsr_sums<PIECES> *to,
-                                                    const tsr_sums<PIECES> &split)
+template <int PIECES, int ROWS>
+static __device__ __forceinline__ void tsr_sums_add(tsr_sums<PIECES, ROWS> *to,
+                                                    const tsr_sums<PIECES, ROWS> &split)
 {
     float keep[2];
     float take[2];
 
 #pragma unroll
-    for (int r = 0; r < 2; r++) {
+    for (int r = 0; r < ROWS; r++) {
         const float most = fmaxf(to->most[r], split.most[r]);
         const float base = most == -INFINITY ? 0.0F : most;
         keep[r] = tsr_exp2(to->most[r] - base);
         take[r] = tsr_exp2(split.most[r] - base);
         to->most[r] = most;
     }
-    const bool same = keep[0] * take[0] == 1.0F && keep[1] * take[1] == 1.0F;
+    const bool same = keep[0] * take[0] == 1.0F && keep[ROWS - 1] * take[ROWS - 1] == 1.0F;
     if (PIECES > TSR_FEW_PIECES && __all_sync(TSR_ALL_LANES, same)) {
 #pragma unroll
         for (int i = 0; i < PIECES; i++) {
 #pragma unroll
-            for (int n = 0; n < 4; n++)
+            for (int n = 0; n < 2 * ROWS; n++)
                 to->value[i][n] += split.value[i][n];
         }
 #pragma unroll
-        for (int n = 0; n < 4; n++)
+        for (int n = 0; n < 2 * ROWS; n++)
             to->weight[n] += split.weight[n];
         return;
     }
 #pragma unroll
     for (int i = 0; i < PIECES; i++) {
 #pragma unroll
-        for (int n = 0; n < 4; n++)
+        for (int n = 0; n < 2 * ROWS; n++)
             to->value[i][n] =
                 fmaf(split.value[i][n], take[n / 2], __fmul_rn(to->value[i][n], keep[n / 2]));
     }
 #pragma unroll
-    for (int n = 0; n < 4; n++)
+    for (int n = 0; n < 2 * ROWS; n++)
         to->weight[n] = fmaf(split.weight[n], take[n / 2], __fmul_rn(to->weight[n], keep[n / 2]));
 }
 

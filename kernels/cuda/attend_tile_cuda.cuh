@@ -26,6 +26,19 @@ static __device__ __forceinline__ void tsr_copy_piece(uint32_t to, const void *f
                  : "memory");
 }
 
+/* The same, or nothing at all. */
+static __device__ __forceinline__ void tsr_copy_piece_if(uint32_t to, const void *from, bool there,
+                                                         bool wanted)
+{
+    asm volatile("{\n"
+                 ".reg .pred wanted;\n"
+                 "setp.ne.u32 wanted, %3, 0;\n"
+                 "@wanted cp.async.cg.shared.global [%0], [%1], 16, %2;\n"
+                 "}" ::"r"(to),
+                 "l"(from), "r"(there ? TSR_PIECE : 0), "r"((uint32_t)wanted)
+                 : "memory");
+}
+
 static __device__ __forceinline__ void tsr_copies_end(void)
 {
     asm volatile("cp.async.commit_group;" ::: "memory");
@@ -47,16 +60,21 @@ template <int DIM, bool FP8> struct tsr_stored {
 /* Where a piece of a row of BF16 lies in a matrix of ROWS rows. */
 template <int ROWS> static __device__ __forceinline__ uint32_t tsr_piece_at(int row, int piece)
 {
-    return (uint32_t)((piece / 8 * ROWS + row) * TSR_LINE + (piece % 8 ^ row % 8) * TSR_PIECE);
+    const uint32_t r = (uint32_t)row;
+    const uint32_t p = (uint32_t)piece;
+
+    return (p / 8 * ROWS + r) * TSR_LINE + (p % 8 ^ r % 8) * TSR_PIECE;
 }
 
 /* The same in tiles as they are stored, one behind the other; FP8 lies as it comes. */
 template <int DIM, bool FP8>
 static __device__ __forceinline__ uint32_t tsr_stored_at(int row, int piece)
 {
-    return FP8 ? (uint32_t)(row * DIM + piece * TSR_PIECE)
-               : (uint32_t)(row / TSR_TILE * tsr_stored<DIM, FP8>::tile) +
-                     tsr_piece_at<TSR_TILE>(row % TSR_TILE, piece);
+    const uint32_t r = (uint32_t)row;
+
+    return FP8 ? r * DIM + (uint32_t)(piece * TSR_PIECE)
+               : r / TSR_TILE * tsr_stored<DIM, FP8>::tile +
+                     tsr_piece_at<TSR_TILE>((int)(r % TSR_TILE), piece);
 }
 
 /*
@@ -71,6 +89,7 @@ template <int DIM, bool FP8, int COUNT, int THREADS> struct tsr_copying {
     static constexpr int rows = TSR_CUDA_LANES / stored::pieces;
     static constexpr int apart = THREADS / stored::pieces;
     static constexpr int copies = COUNT / apart;
+    static constexpr bool steady = apart % 8 == 0; /* pieces of a copy are swapped as the first's */
 };
 
 /* A sequence's keys and values of one kv head. */
@@ -89,8 +108,8 @@ template <int DIM, bool FP8, int COUNT, int THREADS>
 static __device__ __forceinline__ int32_t tsr_lane_row(void)
 {
     typedef tsr_copying<DIM, FP8, COUNT, THREADS> copying;
-    const int warp = (int)threadIdx.x / TSR_CUDA_LANES;
-    const int lane = (int)threadIdx.x % TSR_CUDA_LANES;
+    const int warp = (int)(threadIdx.x / TSR_CUDA_LANES);
+    const int lane = (int)(threadIdx.x % TSR_CUDA_LANES);
 
     return copying::rows * warp + lane % copying::rows + lane / copying::rows * copying::apart;
 }
@@ -123,27 +142,34 @@ static __device__ __forceinline__ void tsr_find_rows(const tsr_attend_job &a, ts
     }
 }
 
-/* Pieces are counted in 32 bits: keys or values of a layer are less than 64 GiB. */
-template <int DIM, bool FP8, int COUNT, int THREADS>
-static __device__ __forceinline__ void
-tsr_fetch_rows(const tsr_attend_job &a, const tsr_tile_source &s, const void *memory, uint32_t to)
+/* Pieces are counted in 32 bits: keys or values of a layer are less than 64 GiB. One row may be left to
+ * who writes it. */
+template <int DIM, bool FP8, int COUNT, int THREADS, bool SKIPS = false>
+static __device__ __forceinline__ void tsr_fetch_rows(const tsr_attend_job &a,
+                                                      const tsr_tile_source &s, const void *memory,
+                                                      uint32_t to, int32_t skipped = -1)
 {
     typedef tsr_copying<DIM, FP8, COUNT, THREADS> copying;
     typedef tsr_stored<DIM, FP8> stored;
-    const int warp = (int)threadIdx.x / TSR_CUDA_LANES;
-    const int lane = (int)threadIdx.x % TSR_CUDA_LANES;
+    const int warp = (int)(threadIdx.x / TSR_CUDA_LANES);
+    const int lane = (int)(threadIdx.x % TSR_CUDA_LANES);
     const int piece = lane % stored::pieces;
     const int row = copying::rows * warp + lane / stored::pieces;
     const unsigned char *from = (const unsigned char *)memory + piece * TSR_PIECE;
     const bool used = (uint32_t)piece < a.row_pieces;
+    const uint32_t first = to + tsr_stored_at<DIM, FP8>(row, piece);
 
 #pragma unroll
     for (int i = 0; i < copying::copies; i++) {
+        const int apart = i * copying::apart;
         const uint32_t at =
             __shfl_sync(TSR_ALL_LANES, s.at, i * copying::rows + lane / stored::pieces);
         const bool there = used && at != TSR_NOWHERE;
-        tsr_copy_piece(to + tsr_stored_at<DIM, FP8>(row + i * copying::apart, piece),
-                       there ? from + (uint64_t)at * TSR_PIECE : from, there);
+        const uint32_t place = copying::steady ? first + tsr_stored_at<DIM, FP8>(apart, 0)
+                                               : to + tsr_stored_at<DIM, FP8>(row + apart, piece);
+        /* Where there is nothing the address is not looked at. */
+        tsr_copy_piece_if(place, from + (uint64_t)at * TSR_PIECE, there,
+                          !SKIPS || row + apart != skipped);
     }
 }
 

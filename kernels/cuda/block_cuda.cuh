@@ -11,6 +11,22 @@ enum { TSR_CUDA_LANES = 32, TSR_CUDA_WARPS = TSR_CUDA_THREADS / TSR_CUDA_LANES }
 
 #define TSR_ALL_LANES 0xffffffffU
 
+/* What is known before the kernel in front has ended is not left for later. */
+static __device__ __forceinline__ void tsr_hold(uint32_t *x)
+{
+    asm volatile("" : "+r"(*x));
+}
+
+static __device__ __forceinline__ void tsr_hold(int32_t *x)
+{
+    asm volatile("" : "+r"(*x));
+}
+
+template <typename element> static __device__ __forceinline__ void tsr_hold(element **p)
+{
+    asm volatile("" : "+l"(*p));
+}
+
 static __device__ __forceinline__ float tsr_warp_sum(float x)
 {
     for (int apart = TSR_CUDA_LANES / 2; apart > 0; apart /= 2)

@@ -66,10 +66,25 @@ static __device__ __forceinline__ tsr_head<SPANS> tsr_load_head(const float *x, 
     return h;
 }
 
+/* A head's weights of the norm. */
 template <int SPANS>
-static __device__ __forceinline__ void tsr_norm_head(const tsr_turn &t, tsr_head<SPANS> *h)
+static __device__ __forceinline__ tsr_head<SPANS> tsr_load_norm(const tsr_turn &t)
 {
     const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
+    tsr_head<SPANS> norm;
+
+#pragma unroll
+    for (int i = 0; i < SPANS; i++) {
+        const int32_t at = TSR_TURN_SPAN * lane + TSR_TURN_DIMS * i;
+        norm.span[i] = *(const float4 *)(t.norm + min(at, t.dim - TSR_TURN_SPAN));
+    }
+    return norm;
+}
+
+template <int SPANS>
+static __device__ __forceinline__ void
+tsr_norm_head_by(const tsr_turn &t, const tsr_head<SPANS> &norm, tsr_head<SPANS> *h)
+{
     float sum = 0.0F;
 
 #pragma unroll
@@ -82,12 +97,17 @@ static __device__ __forceinline__ void tsr_norm_head(const tsr_turn &t, tsr_head
     const float factor = rsqrtf(fmaf(tsr_warp_sum(sum), t.share, t.eps));
 #pragma unroll
     for (int i = 0; i < SPANS; i++) {
-        const int32_t at = TSR_TURN_SPAN * lane + TSR_TURN_DIMS * i;
         const float4 x = h->span[i]; /* zeros behind the head */
-        const float4 n = *(const float4 *)(t.norm + min(at, t.dim - TSR_TURN_SPAN));
+        const float4 n = norm.span[i];
         h->span[i] = make_float4(x.x * factor * n.x, x.y * factor * n.y, x.z * factor * n.z,
                                  x.w * factor * n.w);
     }
+}
+
+template <int SPANS>
+static __device__ __forceinline__ void tsr_norm_head(const tsr_turn &t, tsr_head<SPANS> *h)
+{
+    tsr_norm_head_by(t, tsr_load_norm<SPANS>(t), h);
 }
 
 static __device__ __forceinline__ float tsr_turn_low(float low, float high, float c, float s)
@@ -106,27 +126,48 @@ static __device__ __forceinline__ float tsr_turn_dim(float x, int32_t other, flo
     return fmaf(x, c, __fmul_rn(__shfl_sync(TSR_ALL_LANES, x, other), s));
 }
 
-/* Pairs are whole spans of two lanes, which tell each other. No lane goes a way of its own, so that
- * several heads are turned at once. */
-static __device__ __forceinline__ void tsr_turn_spans(const tsr_turn &t, float4 *span)
+/* How a lane's span turns, where pairs are whole spans of two lanes. */
+typedef struct tsr_span_turn {
+    float4 cos;
+    float4 sin; /* negative where the span is the lower one */
+    int32_t other;
+    bool turns;
+} tsr_span_turn;
+
+static __device__ __forceinline__ tsr_span_turn tsr_load_span_turn(const tsr_turn &t)
 {
     const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
     const int32_t half = t.half / TSR_TURN_SPAN;
     const bool is_low = lane < half;
-    const bool turns = lane < 2 * half;
-    const int32_t other = is_low ? lane + half : (turns ? lane - half : lane);
-    const int32_t at = TSR_TURN_SPAN * min(is_low ? lane : other, half - 1);
-    const float4 c = *(const float4 *)(t.cos + at);
-    const float4 s = *(const float4 *)(t.sin + at);
+    tsr_span_turn turn;
 
-    const float4 turned = make_float4(tsr_turn_dim(span->x, other, c.x, is_low ? -s.x : s.x),
-                                      tsr_turn_dim(span->y, other, c.y, is_low ? -s.y : s.y),
-                                      tsr_turn_dim(span->z, other, c.z, is_low ? -s.z : s.z),
-                                      tsr_turn_dim(span->w, other, c.w, is_low ? -s.w : s.w));
-    span->x = turns ? turned.x : span->x;
-    span->y = turns ? turned.y : span->y;
-    span->z = turns ? turned.z : span->z;
-    span->w = turns ? turned.w : span->w;
+    turn.turns = lane < 2 * half;
+    turn.other = is_low ? lane + half : (turn.turns ? lane - half : lane);
+    const int32_t at = TSR_TURN_SPAN * min(is_low ? lane : turn.other, half - 1);
+    const float4 s = *(const float4 *)(t.sin + at);
+    turn.cos = *(const float4 *)(t.cos + at);
+    turn.sin = make_float4(is_low ? -s.x : s.x, is_low ? -s.y : s.y, is_low ? -s.z : s.z,
+                           is_low ? -s.w : s.w);
+    return turn;
+}
+
+/* The two lanes tell each other. No lane goes a way of its own, so that several heads are turned at
+ * once. */
+static __device__ __forceinline__ void tsr_turn_span_by(const tsr_span_turn &t, float4 *span)
+{
+    const float4 turned = make_float4(tsr_turn_dim(span->x, t.other, t.cos.x, t.sin.x),
+                                      tsr_turn_dim(span->y, t.other, t.cos.y, t.sin.y),
+                                      tsr_turn_dim(span->z, t.other, t.cos.z, t.sin.z),
+                                      tsr_turn_dim(span->w, t.other, t.cos.w, t.sin.w));
+    span->x = t.turns ? turned.x : span->x;
+    span->y = t.turns ? turned.y : span->y;
+    span->z = t.turns ? turned.z : span->z;
+    span->w = t.turns ? turned.w : span->w;
+}
+
+static __device__ __forceinline__ void tsr_turn_spans(const tsr_turn &t, float4 *span)
+{
+    tsr_turn_span_by(tsr_load_span_turn(t), span);
 }
 
 /* Pairs lie anywhere: the head stands in the warp's room. */
