@@ -38,10 +38,9 @@ static __device__ __forceinline__ tsr_row_cut tsr_cut_row(int32_t position, int3
 
 /* Two neighbouring columns of a row. */
 typedef struct tsr_left {
-    const float *place; /* the first; NULL: there are no such columns */
-    int32_t count;      /* of places */
-    int32_t value;      /* floats in front of the columns' in a place */
-    int32_t weight;     /* and of their head's */
+    const float *value;  /* in the first place */
+    const float *weight; /* of their head */
+    int32_t count;       /* of places; 0: there are no such columns */
 } tsr_left;
 
 /* Places of the row; none where the sequence does not fit, which is a fault. */
@@ -65,10 +64,11 @@ static __device__ __forceinline__ tsr_left tsr_left_of(const tsr_cuda_splits &s,
     const int32_t piece = g / 8 * (eighth / 8) + dim % eighth / 8;
     tsr_left l;
 
-    l.place = s.sums + (int64_t)pair * s.places * (TSR_ATTEND_ROWS * (s.width + 2));
+    const float *place = s.sums + (int64_t)pair * s.places * (TSR_ATTEND_ROWS * (s.width + 2));
     l.count = tsr_places_of(s);
-    l.weight = 2 * g;
-    l.value = 2 * (TSR_ATTEND_ROWS + piece * TSR_CUDA_THREADS + dim / eighth * TSR_CUDA_LANES +
+    l.weight = place + 2 * g;
+    l.value = place +
+              2 * (TSR_ATTEND_ROWS + piece * TSR_CUDA_THREADS + dim / eighth * TSR_CUDA_LANES +
                    g % 8 * 4) +
               dim % 8;
     return l;
@@ -97,31 +97,47 @@ static __device__ __forceinline__ void tsr_left_add(tsr_left_sums *to, float2 va
     to->weight = fmaf(weight.y, take, __fmul_rn(to->weight, keep));
 }
 
-/* The columns, when all places are added up in order. */
-static __device__ __forceinline__ float2 tsr_left_value(const tsr_cuda_splits &s, const tsr_left &l)
+/* The columns, when all places are added up in order. The width is known: an address is a sum. */
+template <int WIDTH>
+static __device__ __forceinline__ float2 tsr_left_value_of(const tsr_left &l, float value_scale)
 {
-    enum { TOGETHER = 9 }; /* on their way: those of 1024 positions, and one's own */
-    const int32_t floats = TSR_ATTEND_ROWS * (s.width + 2);
+    enum { TOGETHER = 9 }; /* on their way */
+    constexpr int floats = TSR_ATTEND_ROWS * (WIDTH + 2);
     tsr_left_sums sum = {{0.0F, 0.0F}, 0.0F, -INFINITY};
+    const float *value_at = l.value;
+    const float *weight_at = l.weight;
 
 #pragma unroll 1
-    for (int32_t first = 0; first < l.count; first += TOGETHER) {
+    for (int32_t left = l.count; left > 0; left -= TOGETHER) {
         float2 value[TOGETHER];
         float2 weight[TOGETHER];
+        asm volatile("" : "+l"(value_at), "+l"(weight_at)); /* so that places are offsets */
 #pragma unroll
         for (int i = 0; i < TOGETHER; i++) {
-            const float *at = l.place + (int64_t)min(first + i, l.count - 1) * floats;
-            value[i] = __ldcg((const float2 *)(const void *)(at + l.value));
-            weight[i] = __ldcg((const float2 *)(const void *)(at + l.weight));
+            if (i >= left)
+                break;
+            weight[i] = __ldcg((const float2 *)(const void *)(weight_at + i * floats));
+            value[i] = __ldcg((const float2 *)(const void *)(value_at + i * floats));
         }
 #pragma unroll
         for (int i = 0; i < TOGETHER; i++) {
-            if (first + i < l.count)
-                tsr_left_add(&sum, value[i], weight[i]);
+            if (i >= left)
+                break;
+            tsr_left_add(&sum, value[i], weight[i]);
         }
+        value_at += TOGETHER * floats;
+        weight_at += TOGETHER * floats;
     }
-    const float share = s.value_scale / sum.weight;
+    const float share = value_scale / sum.weight;
     return make_float2(sum.value.x * share, sum.value.y * share);
+}
+
+static __device__ __forceinline__ float2 tsr_left_value(const tsr_cuda_splits &s, const tsr_left &l)
+{
+    if (s.width == 256)
+        return tsr_left_value_of<256>(l, s.value_scale);
+    return s.width == 64 ? tsr_left_value_of<64>(l, s.value_scale)
+                         : tsr_left_value_of<128>(l, s.value_scale);
 }
 
 #endif

@@ -293,7 +293,7 @@ static __device__ __forceinline__ void few_add_up(const few_args &a, unsigned ch
 #pragma unroll 1
     for (int32_t pair = (int32_t)threadIdx.x;; left = few_left_of(a, pair)) {
         const float2 v =
-            left.place != NULL ? tsr_left_value(a.from.left, left) : make_float2(0.0F, 0.0F);
+            left.count > 0 ? tsr_left_value(a.from.left, left) : make_float2(0.0F, 0.0F);
         const float2 w = {__shfl_down_sync(TSR_ALL_LANES, v.x, 1),
                           __shfl_down_sync(TSR_ALL_LANES, v.y, 1)};
         if (pair % 2 == 0 && pair < c.count * 2)
