@@ -84,14 +84,16 @@ static __device__ __forceinline__ void few_hand_over(const few_args &a, const fe
     }
 }
 
-/* A value to finish: where its sums lie, where it goes, and what comes when these are there. */
+/* A value to finish: what is known before the kernel in front has ended, and what comes then. */
 typedef struct few_value {
-    uint32_t sums;
-    int32_t linear;
+    uint32_t sums; /* where they lie */
     int32_t token; /* -1: none */
-    int32_t out;   /* row of the linear */
-    int64_t at;    /* of y */
-    float scale;
+    float *y;      /* where it goes */
+    float factor;  /* of the linear's row */
+    float bias;
+    bool has_bias;
+    bool is_added; /* to what stands */
+    float scale;   /* of the operand row */
     float add;
 } few_value;
 
@@ -121,17 +123,23 @@ static __device__ __forceinline__ few_value few_value_of(const few_args &a, uint
     const int32_t item = local * a.cluster + cluster_cta();
     const int32_t index = cluster_index() * a.group + item / SPANS;
     const product_tile at = product_tile_of(a.end, a.p.count, index);
-    few_value v;
+    const tsr_linear &l = a.p.linear[at.linear];
+    const int32_t out = at.tile * TSR_CUDA_TILE + row;
+    few_value v = {};
 
-    v.sums = few_sums_at(a, memory, item, 0) + (uint32_t)(row * PRODUCT_COLUMNS + within) * 4;
-    v.linear = at.linear;
     v.token = item % SPANS * PRODUCT_COLUMNS + within;
-    v.out = at.tile * TSR_CUDA_TILE + row;
-    v.at = v.token * a.p.y_stride[at.linear] + v.out;
-    v.scale = v.add = 0.0F;
     if (item >= a.group * SPANS || v.token >= a.p.rows || index >= a.end[a.p.count - 1] ||
-        v.out >= a.p.linear[at.linear].out)
+        out >= l.out) {
         v.token = -1;
+        return v;
+    }
+    v.sums = few_sums_at(a, memory, item, 0) + (uint32_t)(row * PRODUCT_COLUMNS + within) * 4;
+    v.y = a.p.y[at.linear] + v.token * a.p.y_stride[at.linear] + out;
+    v.factor = product_row_scale(l, out);
+    v.has_bias = l.bias != NULL;
+    if (v.has_bias)
+        v.bias = l.bias[out];
+    v.is_added = a.p.add != NULL && at.linear == 0;
     return v;
 }
 
@@ -142,8 +150,8 @@ static __device__ __forceinline__ void few_value_load(const few_args &a, few_val
         return;
     if (SOURCE == FEW_STAGED)
         v->scale = __ldcg(a.p.x.scale + v->token);
-    if (a.p.add != NULL && v->linear == 0)
-        v->add = __ldcg(a.p.add + v->at);
+    if (v->is_added)
+        v->add = __ldcg(a.p.add + (v->y - a.p.y[0]));
 }
 
 /* What an operand row that was made here is multiplied with. */
@@ -162,14 +170,25 @@ static __device__ __forceinline__ void few_finish(const few_args &a, uint32_t me
     if (v.token < 0)
         return;
     float sum = shared_load(v.sums);
-#pragma unroll 4
-    for (int32_t s = 1; s < a.cut.slices; s++)
+    float part[TSR_CUDA_CLUSTER]; /* on their way: those of most widths */
+#pragma unroll
+    for (int32_t s = 1; s < TSR_CUDA_CLUSTER; s++) {
+        if (s < a.cut.slices)
+            part[s] = shared_load(v.sums + (uint32_t)(s * FEW_ITEM_BYTES));
+    }
+#pragma unroll
+    for (int32_t s = 1; s < TSR_CUDA_CLUSTER; s++)
+        sum = s < a.cut.slices ? __fadd_rn(sum, part[s]) : sum;
+#pragma unroll 1
+    for (int32_t s = TSR_CUDA_CLUSTER; s < a.cut.slices; s++)
         sum = __fadd_rn(sum, shared_load(v.sums + (uint32_t)(s * FEW_ITEM_BYTES)));
     const float scale = SOURCE == FEW_STAGED ? v.scale : few_scale(a, memory, v.token);
-    float value = product_value(a.p.linear[v.linear], sum, v.out, scale);
-    if (a.p.add != NULL && v.linear == 0)
+    float value = __fmul_rn(sum, __fmul_rn(scale, v.factor)); /* as product_value */
+    if (v.has_bias)
+        value = __fadd_rn(value, v.bias);
+    if (v.is_added)
         value = __fadd_rn(value, v.add);
-    a.p.y[v.linear][v.at] = value;
+    __stcg(v.y, value);
 }
 
 /* All values of the thread whose operands were not brought before. */
@@ -208,7 +227,7 @@ static __global__ void __launch_bounds__(FEW_WARPS *TSR_CUDA_LANES, SPANS == 1 ?
 {
     extern __shared__ __align__(128) unsigned char shared[];
     const uint32_t memory = async_address(shared);
-    const few_warp w = few_warp_of(a, memory, few_place(FORMAT));
+    const few_warp w = few_warp_of<SPANS>(a, memory, few_place(FORMAT));
     constexpr int values = few_values(SPANS, SOURCE);
     few_value value[values];
     tsr_left left = {};
@@ -239,7 +258,7 @@ static __global__ void __launch_bounds__(FEW_WARPS *TSR_CUDA_LANES, SPANS == 1 ?
     if (SOURCE == FEW_STAGED)
         copies_wait<0>();
     __syncthreads();
-    few_slice<FORMAT, SPANS, SCALED>(a, w, memory, sum);
+    few_slice<FORMAT, SPANS, SCALED>(a, w, sum);
     few_hand_over<SPANS>(a, w, memory, way, sum);
     few_await(a, memory + FEW_MET);
 #pragma unroll

@@ -101,6 +101,7 @@ typedef struct few_warp {
     product_run run;
     uint32_t barrier;
     uint32_t ring;
+    uint32_t rows; /* this lane's operand row, where the slice begins */
 } few_warp;
 
 /* By what the host has of a divisor, exact for what is counted here. */
@@ -109,10 +110,14 @@ static __device__ __forceinline__ int32_t few_divide(int32_t count, int32_t of)
     return count * of >> 16;
 }
 
+template <int SPANS>
 static __device__ __forceinline__ few_warp few_warp_of(const few_args &a, uint32_t memory,
                                                        int32_t place)
 {
     const int32_t warp = (int32_t)(threadIdx.x / TSR_CUDA_LANES);
+    const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
+    const int32_t row = (SPANS > 1 ? lane / 16 * PRODUCT_COLUMNS : 0) + lane % 8;
+    const int32_t within = lane / 8 % (SPANS > 1 ? 2 : 4) * 8;
     few_warp w;
 
     const int32_t turn = few_divide(warp, a.of_group);
@@ -121,6 +126,7 @@ static __device__ __forceinline__ few_warp few_warp_of(const few_args &a, uint32
     w.slice = cluster_cta() * a.slices + turn;
     const int32_t index = cluster_index() * a.group + w.tile;
     w.at = product_tile_of(a.end, a.p.count, index);
+    w.rows = memory + (uint32_t)(a.rows_at + (row * a.pitch + turn * a.cut.columns + within) * 2);
     w.run.units = 0;
     w.barrier = memory + (uint32_t)(warp * FEW_DEPTH * 8);
     w.ring = memory + FEW_BARRIERS + (uint32_t)(warp * a.depth * place);
@@ -131,6 +137,7 @@ static __device__ __forceinline__ few_warp few_warp_of(const few_args &a, uint32
         w.run.scales = (const unsigned char *)l.scales + unit * PACKED_SCALES;
         w.run.units = min(a.cut.units, a.cut.tile_units - w.slice * a.cut.units);
     }
+    tsr_hold(&w.rows);
     return w;
 }
 
@@ -248,17 +255,14 @@ static __device__ __forceinline__ void few_multiply(const few_args &a, uint32_t 
 /* The warp's slice. */
 template <tsr_weight_format FORMAT, int SPANS, bool SCALED>
 static __device__ __forceinline__ void few_slice(const few_args &a, const few_warp &w,
-                                                 uint32_t memory, float total[SPANS][4])
+                                                 float total[SPANS][4])
 {
     const int units = few_units(FORMAT);
     const int steps = FEW_CHUNK / TSR_CUDA_STEP;
     const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
-    const int32_t column = (w.slice - cluster_cta() * a.slices) * a.cut.columns;
-    const int32_t row = (SPANS > 1 ? lane / 16 * PRODUCT_COLUMNS : 0) + lane % 8;
-    const int32_t within = lane / 8 % (SPANS > 1 ? 2 : 4) * 8;
     const int32_t group = w.slice * a.cut.columns / TSR_CUDA_GROUP;
     const product_operand o = {NULL, few_groups(a) ? a.p.x.group_scale : NULL, a.p.rows, 0};
-    uint32_t at = memory + (uint32_t)(a.rows_at + (row * a.pitch + column + within) * 2);
+    uint32_t at = w.rows;
     float sum[SPANS][4] = {};
     int32_t place = 0;
     uint32_t parity = 0;
