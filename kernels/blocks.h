@@ -190,6 +190,8 @@ typedef struct tsr_experts_block {
     int32_t part_bits;
     const tsr_experts *experts;
     int32_t most_rows; /* row_count is no more, or that is a fault: kernels are chosen by it */
+    bool chosen;       /* the last choice on this stream was for these rows, and left them here: a
+                          device may begin with a row's experts before the row is there */
 } tsr_experts_block;
 TSR_MUST_USE tsr_status tsr_block_experts(tsr_device *device, const tsr_experts_block *b,
                                           tsr_stream s);
@@ -209,6 +211,7 @@ typedef struct tsr_combine_block {
     int32_t tokens;       /* T */
     int32_t hidden;       /* H */
     int32_t top_k;        /* K */
+    bool computed;        /* the answers are those of the last experts on this stream */
     tsr_block_entry next; /* how the attention block that follows at once begins, which is then told
                              (is_entered): a device may do that here. No linear: none follows */
 } tsr_combine_block;

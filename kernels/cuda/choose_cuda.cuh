@@ -12,15 +12,18 @@
 
 #include "kernels/cuda/block_cuda.cuh"
 #include "kernels/cuda/number_cuda.cuh"
+#include "kernels/cuda/told_cuda.cuh"
 
 /* What a warp needs to choose for a row. */
 typedef struct choose_args {
-    int32_t *expert;       /* of row t at expert_stride * t */
-    int64_t expert_stride; /* words */
-    float *weight;         /* [T, K] */
-    int32_t *tag;          /* [T, K], or NULL */
-    const int32_t *tag_of; /* [E] */
-    const float *bias;     /* [E], or NULL */
+    int32_t *expert;          /* of row t at expert_stride * t */
+    int64_t expert_stride;    /* words */
+    float *weight;            /* [T, K] */
+    int32_t *tag;             /* [T, K], or NULL */
+    uint64_t *told;           /* of a single row, or NULL */
+    const uint32_t *launches; /* that have been in front of who is told */
+    const int32_t *tag_of;    /* [E] */
+    const float *bias;        /* [E], or NULL */
     tsr_router_kind kind;
     int32_t experts;
     int32_t top_k;
@@ -34,7 +37,8 @@ typedef struct choose_args {
 typedef struct choose_slots {
     int32_t id[TSR_MAX_TOP_K];
     float score[TSR_MAX_TOP_K];
-    bool rehearses; /* nothing is handed on */
+    bool rehearses;  /* nothing is handed on */
+    uint32_t number; /* of the launch that is told */
 } choose_slots;
 
 /* Experts a lane holds, as kernels are built for: up to 128, 256 and TSR_MAX_EXPERTS. */
@@ -206,8 +210,10 @@ template <int EACH>
 static __device__ void choose_row(const choose_args &a, float x[EACH], choose_slots *slots,
                                   float *scratch, int64_t row)
 {
-    const int32_t first = (int32_t)(threadIdx.x % TSR_CUDA_LANES) * EACH;
+    const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
+    const int32_t first = lane * EACH;
     const int32_t count = a.experts - first;
+    const bool tells = a.told != NULL && !slots->rehearses;
     uint32_t key[EACH];
 
     if (a.kind == TSR_ROUTER_SOFTMAX)
@@ -237,6 +243,8 @@ static __device__ void choose_row(const choose_args &a, float x[EACH], choose_sl
         }
     }
     __syncwarp();
+    /* All at once: the first one's weights would come in the way of the last one's word. */
+    tell_id(a.told, lane, slots->id[lane], slots->number, tells && lane < a.top_k);
     choose_write(a, slots, row);
     __syncwarp(); /* the next row's slots */
 }

@@ -7,9 +7,14 @@
 
 #include "kernels/cuda/block_cuda.cuh"
 #include "kernels/cuda/few_cuda.cuh"
+#include "kernels/cuda/packets_cuda.cuh"
 #include "kernels/cuda/rows_cuda.cuh"
+#include "kernels/cuda/told_cuda.cuh"
 
-enum { REHEARSED = 8 }; /* tokens at most: more have no room beside the kernel in front */
+enum {
+    REHEARSED = 8,    /* tokens at most: more have no room beside the kernel in front */
+    COMBINE_ONE = 64, /* threads of a CTA, of a single row */
+};
 
 static __global__ void __launch_bounds__(TSR_CUDA_THREADS, 1) /* or loads take turns */
     combine_kernel(tsr_combine_block b, tsr_cuda_faults faults)
@@ -36,15 +41,69 @@ static __global__ void __launch_bounds__(TSR_CUDA_THREADS, 1) /* or loads take t
     }
 }
 
+/*
+ * A single row, whose answers are sent by the kernel in front (packets_cuda.cuh), so that they are here
+ * before it has ended. That kernel admits this one when all in front of it has ended.
+ */
+static __global__ void __launch_bounds__(COMBINE_ONE)
+    combine_one_kernel(tsr_combine_block b, const uint64_t *sent, const uint32_t *launches,
+                       tsr_cuda_faults faults)
+{
+    const int32_t fours = b.hidden / 4;
+    const int32_t four = (int32_t)(blockIdx.x * COMBINE_ONE + threadIdx.x);
+    const int32_t mine = min(four, fours - 1);
+    const uint64_t late = packet_clock() + TOLD_PATIENCE;
+    float4 *x = (float4 *)b.x + mine;
+    float4 sum;
+    bool there;
+
+    tsr_admit_kernel();
+    const uint32_t number = *(const volatile uint32_t *)launches;
+    const float4 before = __ldcg(x);
+    do {
+        there = true;
+        sum = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
+        for (int32_t first = 0; first < b.top_k; first += COMBINE_TOGETHER) {
+            float4 a[COMBINE_TOGETHER];
+            float w[COMBINE_TOGETHER];
+#pragma unroll
+            for (int j = 0; j < COMBINE_TOGETHER; j++) {
+                const int32_t k = min(first + j, b.top_k - 1);
+                there =
+                    packet_four(sent + (int64_t)k * b.hidden + 4 * mine, number, &a[j]) && there;
+                w[j] = __ldcg(b.weight + k);
+            }
+            sum = combine_some(sum, w, a, b.top_k - first);
+        }
+        sum = combine_plus(before, sum);
+    } while (!there && packet_clock() < late);
+    if (there && four < fours)
+        *x = sum;
+    tsr_await_kernel();
+    if (there && *(const volatile uint32_t *)launches == number)
+        return;
+    if (four >= fours || tsr_is_faulty(faults))
+        return;
+    *x = before;
+    *x = combine_four(b, faults, 0, mine, false);
+}
+
 tsr_status tsr_combine_cuda(tsr_device *device, const tsr_combine_block *b, tsr_stream s)
 {
+    tsr_cuda_device *cuda = tsr_cuda(device);
     const cudaStream_t stream = tsr_cuda_stream(device, s);
     const dim3 grid((unsigned)b->tokens, tsr_cuda_ceil(b->hidden / 4, TSR_CUDA_THREADS));
     const tsr_cuda_launch_shape at = {grid, TSR_CUDA_THREADS, 0, stream, 0};
 
     if (b->tokens == 0)
         return TSR_OK;
+    if (b->computed && cuda->sends && b->tokens == 1 && b->shared == NULL && b->coming == NULL) {
+        const tsr_cuda_launch_shape one = {dim3(tsr_cuda_ceil(b->hidden / 4, COMBINE_ONE)),
+                                           COMBINE_ONE, 0, stream, 0};
+        return tsr_cuda_launch(one, combine_one_kernel, *b, cuda->work.sent, cuda->work.launch,
+                               cuda->faults);
+    }
     if (b->next.linear != NULL && !tsr_few_makes(b->next.linear, b->tokens))
-        return tsr_cuda_enter(tsr_cuda(device), b, stream);
-    return tsr_cuda_launch(at, combine_kernel, *b, tsr_cuda(device)->faults);
+        return tsr_cuda_enter(cuda, b, stream);
+    return tsr_cuda_launch(at, combine_kernel, *b, cuda->faults);
 }

@@ -65,6 +65,20 @@ static __device__ __forceinline__ void combine_take(const tsr_combine_block &b,
     }
 }
 
+/* The next answers join the sum, if there are so many. */
+static __device__ __forceinline__ float4 combine_some(float4 sum, const float w[COMBINE_TOGETHER],
+                                                      const float4 a[COMBINE_TOGETHER],
+                                                      int32_t answers)
+{
+#pragma unroll
+    for (int j = 0; j < COMBINE_TOGETHER; j++) {
+        if (j < answers)
+            sum = combine_plus(
+                sum, make_float4(w[j] * a[j].x, w[j] * a[j].y, w[j] * a[j].z, w[j] * a[j].w));
+    }
+    return sum;
+}
+
 /* x + ((the sum of weight * answer, slot by slot) + shared). Answers that are coming are waited for
  * where `takes` is true: where nobody else does. */
 static __device__ __forceinline__ float4 combine_four(const tsr_combine_block &b,
@@ -90,12 +104,7 @@ static __device__ __forceinline__ float4 combine_four(const tsr_combine_block &b
         }
         if (b.coming != NULL && takes)
             combine_take(b, faults, at + (int64_t)first * fours, fours, b.top_k - first, a);
-#pragma unroll
-        for (int j = 0; j < COMBINE_TOGETHER; j++) {
-            if (first + j < b.top_k)
-                sum = combine_plus(
-                    sum, make_float4(w[j] * a[j].x, w[j] * a[j].y, w[j] * a[j].z, w[j] * a[j].w));
-        }
+        sum = combine_some(sum, w, a, b.top_k - first);
     }
     if (b.shared != NULL)
         sum = combine_plus(sum, __ldcg((const float4 *)b.shared + i));

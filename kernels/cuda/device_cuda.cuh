@@ -73,6 +73,7 @@ typedef struct tsr_cuda_device {
     tsr_cuda_faults faults;
     unsigned char *memory; /* behind `work` */
     tsr_cuda_work work;
+    bool sends; /* the last experts send their answers (combine_cuda.cu) */
 } tsr_cuda_device;
 
 static inline tsr_cuda_device *tsr_cuda(tsr_device *device)

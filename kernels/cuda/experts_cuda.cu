@@ -126,6 +126,7 @@ static tsr_cuda_tiles tiles_of(const tsr_cuda_device *cuda, const tsr_experts_bl
     t.activation = kind->activation;
     t.grouped = tsr_cuda_has_groups(kind->format, kind->activation);
     t.shares = e->gate_is_up;
+    t.chosen = b->chosen;
     t.out = mode == TSR_CUDA_TILES_DOWN ? e->hidden : e->intermediate;
     t.in = mode == TSR_CUDA_TILES_DOWN ? e->intermediate : e->hidden;
     t.rows = together;
@@ -392,6 +393,7 @@ tsr_status tsr_experts_cuda(tsr_device *device, const tsr_experts_block *b, tsr_
     const bool many = e->local > 0 && are_many(b);
     tsr_status st = TSR_OK;
 
+    cuda->sends = false;
     if (compute_at_once(cuda, b, stream, &st))
         return st;
     if (many || !are_few(cuda, b))

@@ -9,6 +9,7 @@
 #include "kernels/cuda/packets_cuda.cuh"
 #include "kernels/cuda/stage_cuda.cuh"
 #include "kernels/cuda/tiles_cuda.cuh"
+#include "kernels/cuda/told_cuda.cuh"
 
 enum {
     ONE_WARPS = 16,
@@ -47,9 +48,11 @@ typedef struct one_args {
     const tsr_mlp *mlps;
     const float *x;
     float *y;
-    uint64_t *wide;   /* [slots, I] */
-    uint32_t *number; /* of the launch; behind it how many CTAs have seen it */
-    one_product up;   /* gate and up */
+    uint64_t *wide;       /* [slots, I] */
+    uint64_t *sent;       /* [slots, H] answers for who combines them, or NULL */
+    uint32_t *number;     /* of the launch; behind it how many CTAs have seen it */
+    const uint64_t *told; /* NULL: nobody tells */
+    one_product up;       /* gate and up */
     one_product down;
     one_room room;
     int32_t late; /* quarters that are multiplied before down is ordered */
@@ -62,6 +65,10 @@ typedef struct one_memory {
     uint32_t peak[2]; /* bits of the largest magnitude of a row */
     float scale[2];
     uint32_t number;
+    int32_t told;   /* the slot's expert, likely; local, or -1 */
+    int32_t expert; /* what it is; -1: there is nothing to do */
+    int32_t answer;
+    bool right; /* all that was told */
 } one_memory;
 
 static __host__ __device__ __forceinline__ constexpr int32_t
@@ -116,56 +123,84 @@ static __device__ __forceinline__ one_part part_of(const one_product &p)
     return part;
 }
 
-/* What this CTA's slot asks for; every warp finds it for itself. */
-typedef struct one_asked {
-    int32_t expert; /* local; -1: there is nothing to do */
-    int32_t answer;
-} one_asked;
-
 typedef struct one_kept {
     float4 four[ONE_KEPT];
 } one_kept;
 
-static __device__ __forceinline__ one_asked find_asked(const one_args &a,
-                                                       const unsigned char *memory, one_memory *m,
-                                                       one_kept *kept, tsr_cuda_faults faults)
+static __device__ __forceinline__ void keep_row(const one_args &a, one_kept *kept)
 {
-    const int32_t *local_of = (const int32_t *)(const void *)(memory + a.room.local_of);
-    const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
-    const bool is_slot = lane < a.pairs.slots;
-    const bool is_first = blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0;
-    const int32_t *ids = (const int32_t *)(const void *)(a.pairs.rows + a.pairs.id_at);
-    const int32_t id = is_slot ? ids[lane] : -1;
-    const int32_t answer = is_slot ? a.pairs.answer_of[lane] : -1;
-    const int32_t rows = *a.pairs.row_count;
-    const bool is_faulty = tsr_is_faulty(faults);
-    const uint32_t number = *(volatile uint32_t *)a.number;
-    one_asked asked = {-1, -1};
-
 #pragma unroll
     for (int i = 0; i < ONE_KEPT; i++) {
         const int32_t c = i * ONE_THREADS + (int32_t)threadIdx.x;
         kept->four[i] = 4 * c < a.up.in ? __ldcg((const float4 *)(const void *)a.x + c)
                                         : make_float4(0.0F, 0.0F, 0.0F, 0.0F);
     }
+}
+
+/* What is told of the row and the slot's expert, before the kernel in front has ended. False: nobody was
+ * in time. */
+static __device__ __forceinline__ bool find_told(const one_args &a, const int32_t *local_of,
+                                                 one_memory *m, one_kept *kept)
+{
+    const uint64_t *row = a.told + TSR_CUDA_TOLD;
+    uint32_t value = 0;
+    bool there = true;
+
+    if (threadIdx.x == 0) {
+        m->number = *(volatile uint32_t *)a.number + 1; /* never what nobody has written */
+        there = packet_await(row, m->number, TOLD_PATIENCE, &value);
+    }
+    if (!__syncthreads_and(there))
+        return false;
+#pragma unroll
+    for (int i = 0; i < ONE_KEPT; i++) {
+        const int32_t c = i * ONE_THREADS + (int32_t)threadIdx.x;
+        kept->four[i] = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
+        if (4 * c < a.up.in)
+            there =
+                packet_await_four(row + 4 * c, m->number, TOLD_PATIENCE, &kept->four[i]) && there;
+    }
+    if (threadIdx.x == 0) {
+        there = packet_await(a.told + blockIdx.y * TOLD_APART, m->number, TOLD_PATIENCE, &value) &&
+                there;
+        m->told = value < (uint32_t)a.pairs.experts ? local_of[value] : -1;
+    }
+    return __syncthreads_and(there) != 0;
+}
+
+/* What this CTA's slot asks for, found by one warp when the kernel in front has ended. */
+static __device__ __forceinline__ void find_asked(const one_args &a, const int32_t *local_of,
+                                                  int32_t told, one_memory *m,
+                                                  tsr_cuda_faults faults)
+{
+    const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
+    const bool is_slot = lane < a.pairs.slots;
+    const bool is_first = blockIdx.x == 0 && blockIdx.y == 0 && lane == 0;
+    const int32_t *ids = (const int32_t *)(const void *)(a.pairs.rows + a.pairs.id_at);
+
+    tsr_await_kernel();
+    const int32_t id = is_slot ? ids[lane] : -1;
+    const int32_t answer = is_slot ? a.pairs.answer_of[lane] : -1;
+    const int32_t rows = *a.pairs.row_count;
+    const bool is_faulty = tsr_is_faulty(faults);
+    const uint32_t number = *(volatile uint32_t *)a.number + 1;
     const bool wanted = answer >= 0 && rows > 0;
     const int32_t local = wanted && id >= 0 && id < a.pairs.experts ? local_of[id] : -1;
     const bool wrong = __any_sync(TSR_ALL_LANES, wanted && local < 0);
-    if (threadIdx.x == 0)
-        m->number = number + 1; /* never what a place holds that nobody has written */
-    if (is_faulty)
-        return asked;
-    if (rows < 0 || rows > a.pairs.max_rows || wrong) {
-        const tsr_fault too_many = {TSR_FAULT_ROWS, 0, 0, rows, a.pairs.max_rows};
-        if (is_first)
-            tsr_leave_fault(faults, wrong && rows <= a.pairs.max_rows
-                                        ? first_fault(a.pairs, rows * a.pairs.slots)
-                                        : too_many);
-        return asked;
+    const bool too_many = rows < 0 || rows > a.pairs.max_rows;
+    if (!is_faulty && (too_many || wrong) && is_first) {
+        const tsr_fault fault = {TSR_FAULT_ROWS, 0, 0, rows, a.pairs.max_rows};
+        packet_leave_fault(faults, too_many ? fault : first_fault(a.pairs, rows * a.pairs.slots));
     }
-    asked.expert = __shfl_sync(TSR_ALL_LANES, local, (int)blockIdx.y);
-    asked.answer = __shfl_sync(TSR_ALL_LANES, answer, (int)blockIdx.y);
-    return asked;
+    if (lane == (int32_t)blockIdx.y) {
+        m->expert = is_faulty || too_many || wrong ? -1 : local;
+        m->answer = answer;
+        m->right = local == told && m->number == number;
+        m->number = number;
+        if (!m->right)
+            m->peak[0] = 0;
+        packet_number_seen(a.number);
+    }
 }
 
 /* ---- orders ---- */
@@ -175,6 +210,7 @@ typedef struct one_orders {
     const unsigned char *codes[2];
     const unsigned char *down;
     uint32_t ring;
+    uint32_t down_to;
     int32_t units;
     int32_t down_units; /* left for this warp and those behind it */
 } one_orders;
@@ -195,6 +231,8 @@ static __device__ __forceinline__ one_orders orders_of(const one_args &a, const 
     one_orders o;
 
     o.ring = memory + (uint32_t)(warp * a.room.ring_bytes + lane * 16);
+    o.down_to =
+        o.ring + (uint32_t)(ONE_ORDERS % one_places(FORMAT) * one_place(FORMAT) * PACKED_UNIT);
     o.codes[0] = e.codes[0] + unit * PACKED_UNIT + lane * 16;
     o.codes[1] = e.codes[1] + unit * PACKED_UNIT + lane * 16;
     o.down = e.codes[2] + down * PACKED_UNIT + lane * 16;
@@ -211,30 +249,46 @@ static __device__ __forceinline__ one_orders orders_of(const one_args &a, const 
     return o;
 }
 
-/* An order into its place: a quarter of gate and up, or a part of down. */
-template <tsr_weight_format FORMAT>
-static __device__ __forceinline__ void order(const one_orders &o, int32_t which)
+/* Units FIRST .. END of the two sides, from there on. */
+template <int FIRST, int END>
+static __device__ __forceinline__ void order_sides(uint32_t to, const one_orders &o)
 {
-    const int32_t place = one_place(FORMAT);
-    const uint32_t to = o.ring + (uint32_t)(which % one_places(FORMAT) * place * PACKED_UNIT);
-
-    if (which < ONE_ORDERS) {
-#pragma unroll
-        for (int i = 0; i < place / 2; i++) {
-            const int32_t unit = which * (place / 2) + i;
-            if (unit < o.units) {
-                copy_16(to + 2 * i * PACKED_UNIT, o.codes[0] + unit * PACKED_UNIT);
-                copy_16(to + (2 * i + 1) * PACKED_UNIT, o.codes[1] + unit * PACKED_UNIT);
-            }
+    if constexpr (FIRST < END) {
+        if (FIRST < o.units) {
+            copy_16_behind<FIRST * PACKED_UNIT>(to, o.codes[0]);
+            copy_16_behind<FIRST * PACKED_UNIT>(to + PACKED_UNIT, o.codes[1]);
         }
-    } else if (which < ONE_ORDERS + ONE_DOWN) {
-#pragma unroll
-        for (int i = 0; i < place; i++) {
-            const int32_t unit = (which - ONE_ORDERS) * place + i;
-            if (unit < o.down_units)
-                copy_16(to + i * PACKED_UNIT, o.down + unit * PACKED_UNIT);
-        }
+        order_sides<FIRST + 1, END>(to + 2 * PACKED_UNIT, o);
     }
+}
+
+/* A quarter of gate and up into its place. */
+template <tsr_weight_format FORMAT, int WHICH>
+static __device__ __forceinline__ void order_up(const one_orders &o)
+{
+    const int half = one_place(FORMAT) / 2;
+
+    order_sides<WHICH * half, WHICH * half + half>(
+        o.ring + WHICH % one_places(FORMAT) * one_place(FORMAT) * PACKED_UNIT, o);
+}
+
+template <int FIRST, int END>
+static __device__ __forceinline__ void order_units(uint32_t to, const one_orders &o)
+{
+    if constexpr (FIRST < END) {
+        if (FIRST < o.down_units)
+            copy_16_behind<FIRST * PACKED_UNIT>(to + FIRST * PACKED_UNIT, o.down);
+        order_units<FIRST + 1, END>(to, o);
+    }
+}
+
+/* The next part of down. */
+template <tsr_weight_format FORMAT> static __device__ __forceinline__ void order_down(one_orders *o)
+{
+    order_units<0, one_place(FORMAT)>(o->down_to, *o);
+    o->down += one_place(FORMAT) * PACKED_UNIT;
+    o->down_to += one_place(FORMAT) * PACKED_UNIT;
+    o->down_units -= one_place(FORMAT);
 }
 
 /* Scales of down, which all threads order: they are few. */
@@ -276,21 +330,22 @@ static __device__ __forceinline__ void make_row(const one_product &p, const pack
     if (threadIdx.x % TSR_CUDA_LANES == 0 && bits != 0)
         atomicMax(&m->peak[SIDE], bits);
     __syncthreads();
-    l.format = p.kind.format;
-    l.activation = p.kind.activation;
-    l.input_scale = e.input_scale[SIDE];
-    const float scale = stage_scale(l, __uint_as_float(m->peak[SIDE]));
-    const float factor = scale != 0.0F ? 1.0F / scale : 0.0F;
+    const float most_of_all = __uint_as_float(m->peak[SIDE]);
+    const bool quantizes = p.kind.activation != TSR_ACTIVATION_NONE;
+    const float scale = quantizes
+                            ? packet_scale(p.kind.activation, e.input_scale[SIDE], most_of_all)
+                            : stage_scale(l, most_of_all);
+    const float factor = packet_inverse(scale);
 #pragma unroll
     for (int i = 0; i < ONE_KEPT; i++) {
         const int32_t c = i * ONE_THREADS + (int32_t)threadIdx.x;
         float4 v = kept->four[i];
         if (4 * c >= p.cut.padded)
             continue;
-        if (p.kind.activation == TSR_ACTIVATION_NONE || scale == 0.0F)
-            v = make_float4(v.x * factor, v.y * factor, v.z * factor, v.w * factor);
-        else
+        if (quantizes)
             v = packet_e4m3(v, scale);
+        else
+            v = make_float4(v.x * factor, v.y * factor, v.z * factor, v.w * factor);
         ((uint2 *)(void *)row)[c] = stage_f16(v);
     }
     if (threadIdx.x == 0)
@@ -310,11 +365,13 @@ static __device__ __forceinline__ void fetch_wide(const one_args &a, uint32_t nu
     for (int i = 0; i < ONE_KEPT; i++) {
         const int32_t c = i * ONE_THREADS + (int32_t)threadIdx.x;
         if (4 * c < a.down.in)
-            there = packet_await_four(from + 4 * c, number, &kept->four[i]) && there;
+            there = packet_await_four(from + 4 * c, number, PACKET_SECONDS * 1000000000ULL,
+                                      &kept->four[i]) &&
+                    there;
     }
     if (!there) {
         const tsr_fault fault = {TSR_FAULT_WIDE, 0, (int32_t)blockIdx.y, 0, PACKET_SECONDS};
-        tsr_leave_fault(faults, fault);
+        packet_leave_fault(faults, fault);
     }
 }
 
@@ -322,9 +379,8 @@ static __device__ __forceinline__ void fetch_wide(const one_args &a, uint32_t nu
 
 /* A warp's slice of gate and up. Into places that become free goes what it has not ordered yet. */
 template <tsr_weight_format FORMAT>
-static __device__ __forceinline__ void multiply_up(const one_args &a, const one_orders &o,
-                                                   uint32_t memory, uint32_t operand,
-                                                   float sum[2][1][4])
+static __device__ __forceinline__ void multiply_up(const one_args &a, one_orders o, uint32_t memory,
+                                                   uint32_t operand, float sum[2][1][4])
 {
     const int32_t warp = (int32_t)(threadIdx.x / TSR_CUDA_LANES);
     const int32_t lane = (int32_t)(threadIdx.x % TSR_CUDA_LANES);
@@ -367,9 +423,9 @@ static __device__ __forceinline__ void multiply_up(const one_args &a, const one_
         }
         __syncwarp();
         if (which + one_places(FORMAT) < ONE_ORDERS)
-            order<FORMAT>(o, which + one_places(FORMAT));
+            order_up<FORMAT, ONE_ORDERS - 1>(o);
         else if (which >= a.late && which < a.late + ONE_DOWN)
-            order<FORMAT>(o, ONE_ORDERS + which - a.late);
+            order_down<FORMAT>(&o);
         copies_end();
     }
 }

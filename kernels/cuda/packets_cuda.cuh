@@ -67,8 +67,28 @@ static __device__ __forceinline__ void packet_number_seen(uint32_t *number)
 /* What takes more code, where it runs once, has it once. */
 static __device__ __noinline__ float4 packet_e4m3(float4 v, float scale)
 {
+    if (scale == 0.0F)
+        return make_float4(v.x * 0.0F, v.y * 0.0F, v.z * 0.0F, v.w * 0.0F);
     return make_float4(tsr_round_e4m3(v.x / scale), tsr_round_e4m3(v.y / scale),
                        tsr_round_e4m3(v.z / scale), tsr_round_e4m3(v.w / scale));
+}
+
+/* What a row that becomes E4M3 is divided by. */
+static __device__ __noinline__ float packet_scale(tsr_activation activation, float input_scale,
+                                                  float most)
+{
+    return activation == TSR_ACTIVATION_FP8 ? input_scale : most / 448.0F;
+}
+
+static __device__ __noinline__ void packet_leave_fault(tsr_cuda_faults faults, tsr_fault fault)
+{
+    tsr_leave_fault(faults, fault);
+}
+
+/* 1 / x of a power of two; 0 of infinity. */
+static __device__ __forceinline__ float packet_inverse(float x)
+{
+    return __int_as_float(max(0x7f000000 - __float_as_int(x), 0));
 }
 
 typedef struct packet_pair {
@@ -117,15 +137,30 @@ static __device__ __forceinline__ bool packet_four(const uint64_t *from, uint32_
 
 /* The same, once they have. False: they were not in time. */
 static __device__ __forceinline__ bool packet_await_four(const uint64_t *from, uint32_t number,
-                                                         float4 *ret_four)
+                                                         uint64_t ns, float4 *ret_four)
 {
-    const uint64_t late = packet_clock() + PACKET_SECONDS * 1000000000ULL;
+    const uint64_t late = packet_clock() + ns;
 
     while (!packet_four(from, number, ret_four)) {
         if (packet_clock() > late)
             return false;
     }
     return true;
+}
+
+static __device__ __forceinline__ bool packet_await(const uint64_t *from, uint32_t number,
+                                                    uint64_t ns, uint32_t *ret_value)
+{
+    const uint64_t late = packet_clock() + ns;
+    uint64_t packet;
+
+    do {
+        asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];" : "=l"(packet) : "l"(from) : "memory");
+        *ret_value = (uint32_t)packet;
+        if ((uint32_t)(packet >> 32) == number)
+            return true;
+    } while (packet_clock() < late);
+    return false;
 }
 
 /* ---- on the host ---- */

@@ -73,6 +73,7 @@ tsr_status tsr_router_cuda(tsr_device *device, const tsr_router_args *a, tsr_str
 
 tsr_status tsr_choose_cuda(tsr_device *device, const tsr_choose_block *b, tsr_stream s)
 {
+    tsr_cuda_device *cuda = tsr_cuda(device);
     const tsr_experts *e = b->experts;
     route_args r = {};
 
@@ -89,5 +90,9 @@ tsr_status tsr_choose_cuda(tsr_device *device, const tsr_choose_block *b, tsr_st
     r.normed_stride = r.c.expert_stride;
     r.tokens = b->tokens;
     r.eps = b->eps;
-    return route(tsr_cuda(device), &r, tsr_cuda_stream(device, s));
+    if (cuda->alone && b->tokens == 1) {
+        r.c.told = cuda->work.told;
+        r.c.launches = cuda->work.launch;
+    }
+    return route(cuda, &r, tsr_cuda_stream(device, s));
 }

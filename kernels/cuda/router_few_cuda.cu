@@ -298,6 +298,7 @@ static __device__ void leave_rows(const route_args &a, const few_memory &m, few_
         const float4 normed = route_times(v, factor_of(a, m, row), w);
         if (!slots->rehearses)
             *(float4 *)(void *)(a.normed + (rows.first + row) * a.normed_stride + column) = normed;
+        tell_four(a.c.told, column, normed, slots->number, a.c.told != NULL && !slots->rehearses);
     }
 }
 
@@ -425,8 +426,12 @@ static __global__ void __launch_bounds__(TSR_CUDA_THREADS, CTAS)
 #pragma unroll 1
     while (rows.first < a.tokens) {
         const bool is_faulty = tsr_is_faulty(faults);
+        const bool tells = a.c.told != NULL && threadIdx.x == 0;
+        const uint32_t number = tells ? *(const volatile uint32_t *)a.c.launches + 1 : 0;
         rows.count = min(a.tokens - rows.first, most);
         enter_rows(a, m, rows);
+        if (tells)
+            slots.number = number;
         __syncthreads();
         const bool rehearses = slots.rehearses;
         if (is_faulty && !rehearses) /* looked up while rows came */
@@ -471,6 +476,19 @@ static few_kernel_type *kernel_of(tsr_weight_format format, int32_t experts, int
                                       : kernel_of_rows<TSR_WEIGHT_BF16>(experts, most);
 }
 
+/* A multiprocessor with such a CTA has shared memory for one of experts beside it. */
+static tsr_status prepare(few_kernel_type *kernel)
+{
+    const tsr_status st = TSR_CUDA(
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, TSR_CUDA_SHARED));
+
+    return st == TSR_OK
+               ? TSR_CUDA(cudaFuncSetAttribute(kernel,
+                                               cudaFuncAttributePreferredSharedMemoryCarveout,
+                                               cudaSharedmemCarveoutMaxShared))
+               : st;
+}
+
 tsr_status tsr_route_prepare_few(void)
 {
     static const tsr_weight_format formats[] = {TSR_WEIGHT_F32, TSR_WEIGHT_F16, TSR_WEIGHT_BF16};
@@ -478,9 +496,8 @@ tsr_status tsr_route_prepare_few(void)
     tsr_status st = TSR_OK;
 
     for (int i = 0; i < 18 && st == TSR_OK; i++)
-        st = TSR_CUDA(cudaFuncSetAttribute(
-            kernel_of(formats[i / 6], each[i / 2 % 3] * TSR_CUDA_LANES, i % 2 == 0 ? 1 : ROWS),
-            cudaFuncAttributeMaxDynamicSharedMemorySize, TSR_CUDA_SHARED));
+        st = prepare(
+            kernel_of(formats[i / 6], each[i / 2 % 3] * TSR_CUDA_LANES, i % 2 == 0 ? 1 : ROWS));
     return st;
 }
 

@@ -29,6 +29,7 @@ typedef struct tsr_cuda_tiles {
     tsr_activation activation; /* likewise */
     bool shares;               /* gate and up see the same operand rows */
     bool grouped;              /* operand rows have group scales */
+    bool chosen;               /* of experts: as in tsr_experts_block */
     pair_args pairs;           /* few: what is not sorted */
     int32_t density;           /* streamed: most pairs of eight experts, on average */
     int32_t out;

@@ -8,6 +8,9 @@
  *           down of tile 0: slice 0, 1, .. | of tile 1: ..                 by whatever warps there are
  *   ring of a warp   | quarter of its slice of gate, up | .. | .. | .. |    then parts of down where these were
  *
+ * Who chooses tells the row and its experts while it still works (told_cuda.cuh), and what is told is taken:
+ * whether it was right one warp finds when that kernel has ended, before anything is handed on.
+ *
  * CTAs of a slot give each other what gate and up become (packets_cuda.cuh). None waits for one that has no
  * room: there are at most as many as processors, and who comes after begins when all are there.
  */
@@ -25,65 +28,113 @@ static __device__ __forceinline__ void leave_wide(const one_args &a, const one_e
                 m.number);
 }
 
+/* As many orders as there are places for. */
+template <tsr_weight_format FORMAT>
+static __device__ __forceinline__ one_orders order_first(const one_args &a, const packet_expert &e,
+                                                         const one_part &up, uint32_t base)
+{
+    const one_orders o = orders_of<FORMAT>(a, e, up, base);
+
+    order_up<FORMAT, 0>(o);
+    copies_end();
+    order_up<FORMAT, 1>(o);
+    copies_end();
+    order_up<FORMAT, 2>(o);
+    copies_end();
+    if (one_places(FORMAT) > 3) {
+        order_up<FORMAT, 3>(o);
+        copies_end();
+    }
+    if (FORMAT == TSR_WEIGHT_NVFP4)
+        order_down_scales(a, e, base);
+    return o;
+}
+
+/* A warp's sums of gate and up. Returns what becomes of a thread's. */
+template <tsr_weight_format FORMAT>
+static __device__ __forceinline__ one_ends widen(const one_args &a, unsigned char *memory,
+                                                 int32_t expert, one_kept *kept, one_memory *m)
+{
+    const uint32_t base = async_address(memory);
+    const packet_expert &e =
+        ((const packet_expert *)(const void *)(memory + a.room.experts))[expert];
+    const one_part up = part_of(a.up);
+    one_sums *sums = (one_sums *)(void *)(memory + a.room.sums) + threadIdx.x / TSR_CUDA_LANES;
+    float sum[2][1][4] = {};
+
+    const one_orders o = order_first<FORMAT>(a, e, up, base);
+    make_row<0>(a.up, e, kept, memory + a.room.row, m);
+    const one_ends ends = ends_of<0, 2>(a.up, e);
+    __syncthreads();
+    multiply_up<FORMAT>(a, o, base, operand_at(a.up, up, memory + a.room.row), sum);
+    keep_sums(sum[0][0], (*sums)[0]);
+    keep_sums(sum[1][0], (*sums)[1]);
+    return ends;
+}
+
 template <tsr_weight_format FORMAT>
 static __global__ void __launch_bounds__(ONE_THREADS, ONE_CTAS)
     one_kernel(const __grid_constant__ one_args a, tsr_cuda_faults faults)
 {
     extern __shared__ __align__(128) unsigned char memory[];
     __shared__ one_memory m;
-    const uint32_t base = async_address(memory);
     const int32_t warp = (int32_t)(threadIdx.x / TSR_CUDA_LANES);
     one_sums *sums = (one_sums *)(void *)(memory + a.room.sums);
-    const one_part up = part_of(a.up);
-    const one_part down = part_of(a.down);
-    float sum[2][1][4] = {};
+    int32_t *local_of = (int32_t *)(void *)(memory + a.room.local_of);
+    packet_expert *experts = (packet_expert *)(void *)(memory + a.room.experts);
     float of_down[1][4] = {};
+    int32_t expert = -1;
+    one_ends ends;
     one_kept kept;
 
-    packet_tables(a.pairs, a.mlps, (packet_expert *)(void *)(memory + a.room.experts),
-                  (int32_t *)(void *)(memory + a.room.local_of));
+    packet_tables(a.pairs, a.mlps, experts, local_of);
     if (threadIdx.x < 2)
         m.peak[threadIdx.x] = 0;
     __syncthreads();
-    tsr_await_kernel();
-    const one_asked asked = find_asked(a, memory, &m, &kept, faults);
-    if (asked.expert < 0) {
-        if (threadIdx.x == 0)
-            packet_number_seen(a.number);
+    if (a.told != NULL && find_told(a, local_of, &m, &kept))
+        expert = m.told;
+        /* With what is told, then, if that was not right, with what is there. */
+#pragma unroll 1
+    for (bool knows = false;; knows = true) {
+        if (expert >= 0) {
+            ends = widen<FORMAT>(a, memory, expert, &kept, &m);
+        } else {
+            tsr_await_kernel();
+            keep_row(a, &kept);
+        }
+        if (!knows && warp == ONE_WARPS - 1) /* which most often has no gate and up */
+            find_asked(a, local_of, expert, &m, faults);
+        __syncthreads();
+        if (knows || m.right || m.expert < 0)
+            break;
+        copies_wait<0>(); /* they go where others will go */
+        if (expert >= 0)
+            keep_row(a, &kept);
+        expert = m.expert;
+    }
+    if (m.expert < 0) {
+        copies_wait<0>();
         return;
     }
-    const packet_expert &e =
-        ((const packet_expert *)(const void *)(memory + a.room.experts))[asked.expert];
-    const one_orders o = orders_of<FORMAT>(a, e, up, base);
-#pragma unroll
-    for (int i = 0; i < one_places(FORMAT); i++) {
-        order<FORMAT>(o, i);
-        copies_end();
-    }
-    if (FORMAT == TSR_WEIGHT_NVFP4)
-        order_down_scales(a, e, base);
-    make_row<0>(a.up, e, &kept, memory + a.room.row, &m);
-    const one_ends of_up = ends_of<0, 2>(a.up, e);
-    __syncthreads();
-    if (threadIdx.x == ONE_THREADS - 1) /* whose warp most often has no gate and up */
-        packet_number_seen(a.number);
-    multiply_up<FORMAT>(a, o, base, operand_at(a.up, up, memory + a.room.row), sum);
-    keep_sums(sum[0][0], sums[warp][0]);
-    keep_sums(sum[1][0], sums[warp][1]);
-    __syncthreads();
-    leave_wide(a, of_up, m, sums);
+    leave_wide(a, ends, m, sums);
     tsr_admit_kernel();
-    const one_ends ends = ends_of<2, 1>(a.down, e);
+    const packet_expert &e = experts[expert];
+    const one_part down = part_of(a.down);
+    ends = ends_of<2, 1>(a.down, e);
     fetch_wide(a, m.number, &kept, faults);
     make_row<1>(a.down, e, &kept, memory + a.room.wide, &m);
     copies_wait<0>();
     __syncthreads();
-    multiply_down<FORMAT>(a, down, base, operand_at(a.down, down, memory + a.room.wide), of_down);
+    multiply_down<FORMAT>(a, down, async_address(memory),
+                          operand_at(a.down, down, memory + a.room.wide), of_down);
     keep_sums(of_down[0], sums[warp][0]);
     __syncthreads();
-    if (ends.row >= 0)
-        tsr_cuda_row(a.pairs.into, a.y, asked.answer, a.down.out)[ends.row] =
-            value_of(a.down, ends, 0, m.scale[1], sums);
+    if (ends.row >= 0) {
+        const float y = value_of(a.down, ends, 0, m.scale[1], sums);
+        if (a.sent != NULL && m.answer < a.pairs.slots)
+            packet_send(a.sent + (int64_t)m.answer * a.down.out + ends.row, y, m.number);
+        tsr_cuda_row(a.pairs.into, a.y, m.answer, a.down.out)[ends.row] = y;
+    }
 }
 
 typedef void (*one_kernel_of)(const one_args a, tsr_cuda_faults faults);
@@ -209,5 +260,8 @@ tsr_status tsr_cuda_multiply_one(tsr_cuda_device *cuda, const tsr_cuda_tiles *up
     at.threads = ONE_THREADS;
     at.shared = (size_t)a.room.end;
     at.stream = stream;
+    a.told = up->chosen ? cuda->work.told : NULL;
+    a.sent = up->chosen ? cuda->work.sent : NULL;
+    cuda->sends = up->chosen;
     return tsr_cuda_launch(at, kernel_for(up->format), a, cuda->faults);
 }

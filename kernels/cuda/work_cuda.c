@@ -82,6 +82,9 @@ uint64_t tsr_cuda_work_layout(const tsr_work_shape *shape, unsigned char *memory
     w.packets =
         cut(&c, tsr_smaller_size(TSR_PACKET_SLOTS, answers) * intermediate, sizeof(*w.packets));
     w.launch = cut(&c, 2, sizeof(*w.launch));
+    w.sent = cut(&c, tsr_smaller_size(TSR_CUDA_SENT, answers) * (uint64_t)shape->hidden,
+                 sizeof(*w.sent));
+    w.told = cut(&c, TSR_CUDA_TOLD + in, sizeof(*w.told));
     *ret_work = w;
     return c.used;
 }

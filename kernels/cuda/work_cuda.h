@@ -7,6 +7,7 @@
 #define TSR_KERNELS_CUDA_WORK_CUDA_H
 
 #include "kernels/device.h"
+#include "runtime/base/model_facts.h"
 
 /* The sums of every linear: where their additions are cut. */
 enum {
@@ -34,6 +35,12 @@ enum {
 
 /* Most slots whose experts are computed in one kernel. */
 enum { TSR_PACKET_SLOTS = 256 };
+
+/* Most slots of a row whose answers are sent (combine_cuda.cu). */
+enum { TSR_CUDA_SENT = 32 };
+
+/* Words of what is told of the experts of a row. */
+enum { TSR_CUDA_TOLD = 4 * TSR_MAX_TOP_K };
 
 /* Pairs of one expert that meet its weights together. */
 typedef struct tsr_cuda_tile {
@@ -65,6 +72,8 @@ typedef struct tsr_cuda_work {
     int32_t *attend_arrived; /* [TSR_ATTEND_PAIRS] zero between kernels */
     uint64_t *packets;       /* [up to TSR_PACKET_SLOTS, max_intermediate] (packets_cuda.cuh) */
     uint32_t *launch;        /* [2] of kernels with packets: how many, and CTAs that have seen it */
+    uint64_t *sent;          /* [up to TSR_CUDA_SENT, hidden] answers of a single row */
+    uint64_t *told;          /* a single row and its experts (told_cuda.cuh) */
 } tsr_cuda_work;
 
 /* Where everything lies in `memory` (NULL: only counted). Returns the bytes. */

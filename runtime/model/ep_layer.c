@@ -145,6 +145,7 @@ static tsr_status compute(const tsr_ep_layer *ep, const round_share *share, tsr_
         .part_bits = ep->buffers.answer_part_bits,
         .experts = &ep->experts[share->layer],
         .most_rows = tsr_smaller(ep->buffers.arrived_capacity, share->most * ep->plan->ranks),
+        .chosen = ep->buffers.arrived_rows == ep->buffers.send_rows,
     };
     return tsr_block_experts(ep->device, &block, s);
 }
@@ -169,6 +170,7 @@ static tsr_status combine(const tsr_ep_layer *ep, const round_share *share,
         .tokens = share->tokens,
         .hidden = model->hidden,
         .top_k = model->top_k,
+        .computed = coming->rows == NULL && ep->buffers.returned_rows == ep->buffers.answers,
         .next = next,
     };
     return tsr_block_combine(ep->device, &block, s);

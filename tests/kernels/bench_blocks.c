@@ -44,7 +44,8 @@ typedef struct bench {
     float *norm;
     float *table; /* of cosines, and of sines */
     void *x;
-    void *rows;
+    void *rows;   /* whose experts are random ones */
+    void *chosen; /* whose experts are those that choose has chosen */
     void *answers;
     float *weight;
     float *logits;
@@ -193,6 +194,7 @@ static void make_rows(bench *b)
         }
     }
     b->rows = given(b, rows, MOST_TOKENS * row_bytes);
+    b->chosen = given(b, rows, MOST_TOKENS * row_bytes);
     free(rows);
 }
 
@@ -305,10 +307,9 @@ static void attend(bench *b, int32_t l)
     must(tsr_block_attention(b->device, &block, b->stream));
 }
 
-/* The chosen experts are written where nobody reads them. */
 static void choose(bench *b, int32_t l)
 {
-    const tsr_choose_block block = {.rows = b->answers,
+    const tsr_choose_block block = {.rows = b->chosen,
                                     .tag = (int32_t *)(void *)b->logits,
                                     .weight = b->weight,
                                     .x = b->x,
@@ -319,27 +320,39 @@ static void choose(bench *b, int32_t l)
     must(tsr_block_choose(b->device, &block, b->stream));
 }
 
-static void compute(bench *b, int32_t l)
+static void compute_rows(bench *b, int32_t l, const void *rows)
 {
     const tsr_experts_block block = {.answers = b->answers,
-                                     .rows = b->rows,
+                                     .rows = rows,
                                      .row_count = b->row_count,
                                      .answer_of = b->answer_of,
                                      .experts = &b->experts[l],
-                                     .most_rows = b->tokens};
+                                     .most_rows = b->tokens,
+                                     .chosen = rows == b->chosen};
     must(tsr_block_experts(b->device, &block, b->stream));
 }
 
-static void combine(bench *b, int32_t l)
+static void compute(bench *b, int32_t l)
+{
+    compute_rows(b, l, b->rows);
+}
+
+static void combine_answers(bench *b, bool computed)
 {
     const tsr_combine_block block = {.x = b->x,
                                      .answers = b->answers,
                                      .weight = b->weight,
                                      .tokens = b->tokens,
                                      .hidden = HIDDEN,
-                                     .top_k = TOP_K};
-    (void)l;
+                                     .top_k = TOP_K,
+                                     .computed = computed};
     must(tsr_block_combine(b->device, &block, b->stream));
+}
+
+static void combine(bench *b, int32_t l)
+{
+    (void)l;
+    combine_answers(b, false);
 }
 
 static void predict(bench *b, int32_t l)
@@ -359,8 +372,8 @@ static void predict(bench *b, int32_t l)
 static void sparse(bench *b, int32_t l)
 {
     choose(b, l);
-    compute(b, l);
-    combine(b, l);
+    compute_rows(b, l, b->tokens == 1 ? b->chosen : b->rows); /* several may have chosen alike */
+    combine_answers(b, true);
 }
 
 static void layer(bench *b, int32_t l)

@@ -349,22 +349,29 @@ static void fill_dozens(sample_random *r, dozens_input *in, int32_t rows)
     }
 }
 
+/* A layer of them, loaded. */
+typedef struct dozens_layer {
+    tsr_mlp mlps[MLPS];
+    tsr_linear gate;
+    tsr_experts experts;
+} dozens_layer;
+
 static void load_dozens(tsr_device *device, const sample_mlp *mlps, const sample_linear *gate,
-                        tsr_mlp loaded[MLPS], tsr_experts *ret_experts)
+                        dozens_layer *ret)
 {
     static const int32_t tags[DOZENS] = {0};
     tsr_mlp all[DOZENS];
     int32_t local[DOZENS];
-    const tsr_linear router = sample_load(device, gate);
 
+    ret->gate = sample_load(device, gate);
     for (int e = 0; e < MLPS; e++)
-        loaded[e] = sample_mlp_load(device, &mlps[e]);
+        ret->mlps[e] = sample_mlp_load(device, &mlps[e]);
     for (int32_t e = 0; e < DOZENS; e++) {
-        all[e] = loaded[e % MLPS];
+        all[e] = ret->mlps[e % MLPS];
         local[e] = e;
     }
     const tsr_experts_source source = {
-        .router = {.gate = &router, .top_k = CHOSEN},
+        .router = {.gate = &ret->gate, .top_k = CHOSEN, .groups = 1, .top_groups = 1},
         .mlps = all,
         .local_of = local,
         .tag_of = tags,
@@ -372,7 +379,7 @@ static void load_dozens(tsr_device *device, const sample_mlp *mlps, const sample
         .local = DOZENS,
         .hidden = WIDE,
     };
-    ASSERT_STATUS(TSR_OK, sample_experts_make(device, &source, ret_experts));
+    ASSERT_STATUS(TSR_OK, sample_experts_make(device, &source, &ret->experts));
 }
 
 static void *pack_dozens(tsr_device *device, const dozens_input *in, size_t row_bytes)
@@ -395,30 +402,123 @@ static void *pack_dozens(tsr_device *device, const dozens_input *in, size_t row_
 }
 
 /* Each answer has the bits of the expert's MLP over that row alone. */
-static void check_dozens(tsr_device *device, const dozens_input *in, const sample_mlp *mlps,
-                         const sample_linear *gate)
+static void check_dozens(tsr_device *device, const dozens_input *in, const dozens_layer *layer)
 {
     static float answers[MOST_ROWS * CHOSEN * WIDE];
     const size_t count = (size_t)in->rows * CHOSEN;
-    tsr_mlp loaded[MLPS];
-    tsr_experts experts;
-
-    load_dozens(device, mlps, gate, loaded, &experts);
     const tsr_experts_block b = {
         .answers = sample_row_room(device, count * WIDE),
-        .rows = pack_dozens(device, in, experts.row_bytes),
+        .rows = pack_dozens(device, in, layer->experts.row_bytes),
         .row_count = sample_put(device, &in->rows, sizeof(in->rows)),
         .answer_of = sample_put(device, in->answer_of, sizeof(in->answer_of)),
-        .experts = &experts,
+        .experts = &layer->experts,
         .most_rows = in->rows,
     };
+
     ASSERT_STATUS(TSR_OK, tsr_block_experts(device, &b, stream));
     sample_get_rows(device, answers, b.answers, count * WIDE);
     ASSERT_STATUS(TSR_OK, tsr_device_fault(device));
     for (size_t i = 0; i < count; i += in->rows < 64 ? 1 : 7) {
         float alone[WIDE];
-        run_wide(device, &loaded[in->id[i] % MLPS], in->x + i / CHOSEN * WIDE, alone, 1, WIDE);
+        run_wide(device, &layer->mlps[in->id[i] % MLPS], in->x + i / CHOSEN * WIDE, alone, 1, WIDE);
         assert_memory_equal(alone, answers + i * WIDE, sizeof(alone));
+    }
+}
+
+/* Answers of a row have the bits of its experts' MLPs; the row as the device has it. */
+static void check_row(tsr_device *device, const dozens_layer *layer, const tsr_experts_block *b)
+{
+    const size_t x_bytes = WIDE * tsr_device_activation_bytes(device);
+    float answers[CHOSEN * WIDE];
+    float x[WIDE];
+    int32_t id[CHOSEN];
+
+    sample_get_rows(device, answers, b->answers, (size_t)CHOSEN * WIDE);
+    ASSERT_STATUS(TSR_OK, tsr_device_fault(device));
+    sample_get_rows(device, x, b->rows, WIDE);
+    sample_get(device, id, (const unsigned char *)b->rows + x_bytes, sizeof(id));
+    for (size_t k = 0; k < CHOSEN; k++) {
+        float alone[WIDE];
+        run_wide(device, &layer->mlps[id[k] % MLPS], x, alone, 1, WIDE);
+        assert_memory_equal(alone, answers + k * WIDE, sizeof(alone));
+    }
+}
+
+/* Answers that may be sent are combined to the same bits as those that lie there. */
+static void check_combined(tsr_device *device, const tsr_experts_block *b, const float *weight)
+{
+    float sums[2][WIDE];
+    tsr_combine_block c = {
+        .answers = b->answers,
+        .weight = weight,
+        .tokens = 1,
+        .hidden = WIDE,
+        .top_k = CHOSEN,
+    };
+
+    for (int i = 0; i < 2; i++) {
+        c.x = sample_row_room(device, WIDE);
+        c.computed = i == 0;
+        ASSERT_STATUS(TSR_OK, tsr_block_combine(device, &c, stream));
+        sample_get_rows(device, sums[i], c.x, WIDE);
+    }
+    assert_memory_equal(sums[1], sums[0], sizeof(sums[0]));
+}
+
+/* In place of a packed row's ids, those that follow the ids of another. */
+static void put_others(tsr_device *device, const void *from, unsigned char *row, size_t x_bytes)
+{
+    int32_t id[CHOSEN];
+
+    sample_get(device, id, (const unsigned char *)from + x_bytes, sizeof(id));
+    for (size_t k = 0; k < CHOSEN; k++)
+        id[k] = (id[k] + 1) % DOZENS;
+    memcpy(row + x_bytes, id, sizeof(id));
+}
+
+/* A row whose experts are chosen right in front, by who may tell them before the row is there; and
+ * with another row, of other experts, in its place by then. */
+static void check_chosen(tsr_device *device, const dozens_input *in, const dozens_layer *layer)
+{
+    unsigned char other[WIDE * sizeof(float) + CHOSEN * sizeof(int32_t)];
+    static const int32_t one = 1;
+    const size_t x_bytes = WIDE * tsr_device_activation_bytes(device);
+    float norm[WIDE];
+    void *rows = sample_room(device, layer->experts.row_bytes);
+    const tsr_experts_block b = {
+        .answers = sample_row_room(device, (size_t)CHOSEN * WIDE),
+        .rows = rows,
+        .row_count = sample_put(device, &one, sizeof(one)),
+        .answer_of = sample_put(device, in->answer_of, CHOSEN * sizeof(int32_t)),
+        .experts = &layer->experts,
+        .most_rows = 1,
+        .chosen = true,
+    };
+
+    for (size_t i = 0; i < WIDE; i++)
+        norm[i] = 1.0F;
+    const tsr_choose_block choose = {
+        .rows = rows,
+        .tag = sample_room(device, CHOSEN * sizeof(int32_t)),
+        .weight = sample_room(device, CHOSEN * sizeof(float)),
+        .x = sample_rows(device, in->x, WIDE),
+        .norm = sample_put(device, norm, sizeof(norm)),
+        .experts = &layer->experts,
+        .tokens = 1,
+        .eps = 1e-6F,
+    };
+    assert_true(layer->experts.row_bytes <= sizeof(other));
+    sample_get(device, other, pack_dozens(device, in, layer->experts.row_bytes),
+               layer->experts.row_bytes);
+    for (int turn = 0; turn < 4; turn++) {
+        ASSERT_STATUS(TSR_OK, tsr_block_choose(device, &choose, stream));
+        if (turn % 2 == 1) {
+            put_others(device, rows, other, x_bytes);
+            sample_write(device, rows, other, layer->experts.row_bytes);
+        }
+        ASSERT_STATUS(TSR_OK, tsr_block_experts(device, &b, stream));
+        check_combined(device, &b, choose.weight);
+        check_row(device, layer, &b);
     }
 }
 
@@ -441,6 +541,7 @@ static void an_expert_for_each_processor_changes_no_bit(void **state)
         .top_k = CHOSEN,
     };
     sample_random r = {5};
+    dozens_layer layer;
 
     (void)state;
     for (int n = 0; n < 2 * (SAMPLE_DEVICES + 1); n++) {
@@ -455,9 +556,13 @@ static void an_expert_for_each_processor_changes_no_bit(void **state)
         }
         tsr_device *device =
             n / 2 < SAMPLE_DEVICES ? sample_device(n / 2, &shape) : sample_shared_device(&shape);
+        if (device != NULL)
+            load_dozens(device, mlps, gate, &layer);
         for (size_t i = 0; device != NULL && i < sizeof(rows) / sizeof(rows[0]); i++) {
             fill_dozens(&r, &in, rows[i]);
-            check_dozens(device, &in, mlps, gate);
+            check_dozens(device, &in, &layer);
+            if (rows[i] == 1)
+                check_chosen(device, &in, &layer);
         }
         if (device != NULL)
             sample_close(device);
