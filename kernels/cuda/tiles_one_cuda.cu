@@ -28,6 +28,18 @@ static __device__ __forceinline__ void leave_wide(const one_args &a, const one_e
                 m.number);
 }
 
+/* The CTA's share of the answer, to where it belongs and to who combines it. */
+static __device__ __forceinline__ void leave_answer(const one_args &a, const one_ends &e,
+                                                    const one_memory &m, const one_sums *sums)
+{
+    if (e.row < 0)
+        return;
+    const float y = value_of(a.down, e, 0, m.scale[1], sums);
+    if (a.sent != NULL && m.answer < a.pairs.slots)
+        packet_send(a.sent + (int64_t)m.answer * a.down.out + e.row, y, m.number);
+    tsr_cuda_row(a.pairs.into, a.y, m.answer, a.down.out)[e.row] = y;
+}
+
 /* As many orders as there are places for. */
 template <tsr_weight_format FORMAT>
 static __device__ __forceinline__ one_orders order_first(const one_args &a, const packet_expert &e,
@@ -129,12 +141,7 @@ static __global__ void __launch_bounds__(ONE_THREADS, ONE_CTAS)
                           operand_at(a.down, down, memory + a.room.wide), of_down);
     keep_sums(of_down[0], sums[warp][0]);
     __syncthreads();
-    if (ends.row >= 0) {
-        const float y = value_of(a.down, ends, 0, m.scale[1], sums);
-        if (a.sent != NULL && m.answer < a.pairs.slots)
-            packet_send(a.sent + (int64_t)m.answer * a.down.out + ends.row, y, m.number);
-        tsr_cuda_row(a.pairs.into, a.y, m.answer, a.down.out)[ends.row] = y;
-    }
+    leave_answer(a, ends, m, sums);
 }
 
 typedef void (*one_kernel_of)(const one_args a, tsr_cuda_faults faults);
