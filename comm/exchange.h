@@ -38,7 +38,8 @@ typedef struct tsr_exchange_shape {
 } tsr_exchange_shape;
 
 /*
- * Addresses in the exchange's memory, fixed for its life. With one rank what is sent is what has
+ * Addresses in the exchange's memory, fixed for its life, but for those of counts, which a dispatch may
+ * change. With one rank what is sent is what has
  * arrived, and what is answered is what has returned: the same addresses.
  *
  * Rows arrive in order of (source rank, row). Those that name this rank are among them; one that

@@ -136,10 +136,11 @@ static tsr_status share_experts(const tsr_ep_layer *ep, const round_share *share
 
 static tsr_status compute(const tsr_ep_layer *ep, const round_share *share, tsr_stream s)
 {
+    const tsr_exchange_buffers buffers = tsr_exchange_buffers_of(ep->exchange);
     const tsr_experts_block block = {
         .answers = ep->buffers.answers,
         .rows = ep->buffers.arrived_rows,
-        .row_count = ep->buffers.arrived_count,
+        .row_count = buffers.arrived_count,
         .answer_of = ep->buffers.answer_of,
         .parts = ep->buffers.answer_parts,
         .part_bits = ep->buffers.answer_part_bits,

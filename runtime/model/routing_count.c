@@ -72,10 +72,10 @@ static tsr_status settle_gets(const tsr_model *m, tsr_stream s)
 
 static tsr_status get_count(tsr_model *m, tsr_stream s, int32_t *ret_count)
 {
-    const tsr_exchange_buffers *b = &m->ep.buffers;
+    const tsr_exchange_buffers b = tsr_exchange_buffers_of(m->ep.exchange);
 
     tsr_status st =
-        tsr_device_get(m->device, m->count.rows, b->arrived_count, sizeof(*ret_count), s);
+        tsr_device_get(m->device, m->count.rows, b.arrived_count, sizeof(*ret_count), s);
     if (st == TSR_OK)
         st = settle_gets(m, s);
     if (st == TSR_OK)
