@@ -14,11 +14,15 @@
  * top_k, top_p and the draw each look for an edge, bit by bit, with one sum over the row a bit. Sums
  * are in double, in an order that the vocabulary alone fixes: threads, warps, CTAs.
  */
+#include "kernels/cuda/async_cuda.cuh"
 #include "kernels/cuda/block_cuda.cuh"
 #include "kernels/cuda/rules_cuda.cuh"
 #include "kernels/cuda/sample_team_cuda.cuh"
 
-enum { KEY_BITS = 32 };
+enum {
+    KEY_BITS = 32,
+    SAMPLE_BEFORE = 3, /* words in front of a slice that are copied with it */
+};
 
 /* A row and how it is weighed: p = exp((x - peak) / temperature). */
 typedef struct weighed_row {
@@ -78,14 +82,19 @@ static __device__ __forceinline__ float weight_of(const weighed_row &r, float x)
  * NaN or infinite. */
 static __device__ int32_t largest(sample_team *t, weighed_row &r)
 {
-    uint64_t most = 0;
+    float value = -INFINITY;
+    int32_t at = -1;
     bool wrong = false;
 
     for (int32_t i = (int32_t)threadIdx.x; i < r.count; i += SAMPLE_THREADS) {
-        const uint32_t id = (uint32_t)(r.first + i);
-        wrong = wrong || !isfinite(r.x[i]);
-        most = max(most, (uint64_t)key_of(r.x[i]) << KEY_BITS | ~id);
+        const float x = r.x[i];
+        wrong = wrong || !isfinite(x);
+        if (x > value) {
+            value = x;
+            at = i;
+        }
     }
+    uint64_t most = at < 0 ? 0 : (uint64_t)key_of(value) << KEY_BITS | ~(uint32_t)(r.first + at);
     most = most_of_all(t, wrong ? UINT64_MAX : most);
     r.peak = value_of((uint32_t)(most >> KEY_BITS));
     return most == UINT64_MAX ? TSR_NO_TOKEN : (int32_t) ~(uint32_t)most;
@@ -315,9 +324,9 @@ static __device__ int32_t forced_token(const tsr_text_table &text, const tsr_sam
     return text.ids[(int64_t)row.slot * text.positions + row.position];
 }
 
-/* The slice of this CTA, in `room` where it has the bytes, else where it is. */
+/* The slice of this CTA: where it is, unless it is held. */
 static __device__ weighed_row row_of(const tsr_sample_args &a, const tsr_sample_row &row,
-                                     float *room, int32_t slice)
+                                     int32_t slice)
 {
     const int32_t rank = (int32_t)cooperative_groups::this_cluster().block_rank();
     weighed_row r = {};
@@ -327,14 +336,26 @@ static __device__ weighed_row row_of(const tsr_sample_args &a, const tsr_sample_
     r.count = min(slice, a.allowed - r.first);
     r.ids = a.allowed;
     r.temperature = row.temperature;
-    r.x = room != NULL ? room : r.whole + r.first;
-    if (room != NULL) {
-#pragma unroll 8
-        for (int32_t i = (int32_t)threadIdx.x; i < r.count; i += SAMPLE_THREADS)
-            room[i] = __ldcg(r.whole + r.first + i);
-        __syncthreads();
-    }
+    r.x = r.whole + r.first;
     return r;
+}
+
+/* The slice into `room`, in one piece but for what is behind the last 16 bytes, and from as many words in
+ * front of it as it takes to begin with 16. Returns where its first word goes. */
+static __device__ float *bring(const weighed_row &r, float *room, uint32_t barrier)
+{
+    const int32_t before = (int32_t)((uintptr_t)r.x / sizeof(float) % 4);
+    const int32_t whole = (before + r.count) / 4 * 4;
+    const int32_t last = whole + (int32_t)threadIdx.x;
+
+    if (threadIdx.x == 0) {
+        barrier_expect(barrier, (uint32_t)whole * sizeof(float));
+        if (whole > 0)
+            copy_bulk(async_address(room), r.x - before, (uint32_t)whole * sizeof(float), barrier);
+    }
+    if (last < before + r.count && last >= before)
+        room[last] = __ldcg(r.x - before + last);
+    return room + before;
 }
 
 static __device__ void write(const tsr_sample_args &a, const tsr_sample_row &row, int32_t sample,
@@ -385,45 +406,6 @@ static __device__ int32_t choose_bent(sample_team *t, weighed_row r, const tsr_s
     return choose(t, r, row, best);
 }
 
-/* Without rules and min_p it has no code for them, which would be fetched for nothing. */
-template <bool is_bent>
-static __global__ void __launch_bounds__(SAMPLE_THREADS)
-    sample_kernel(tsr_sample_args a, sample_room room, tsr_cuda_faults faults)
-{
-    extern __shared__ float held[];
-    __shared__ sample_memory memory;
-    sample_team team = {&memory, 0};
-    const int32_t sample = (int32_t)(blockIdx.x / SAMPLE_CTAS);
-    tsr_sampled sampled = {TSR_NO_TOKEN, 0.0F};
-
-    tsr_admit_kernel();
-    tsr_await_kernel();
-    if (tsr_is_faulty(faults))
-        return;
-    cooperative_groups::this_cluster().sync(); /* all are there to be written to */
-    const tsr_sample_row row = a.row[sample];
-    weighed_row r = row_of(a, row, room.is_held ? held : NULL, room.slice);
-    const int32_t best = largest(&team, r);
-    const bool is_finite = best != TSR_NO_TOKEN;
-    double log_sum = 0.0;
-    if (is_finite)
-        log_sum = log_sum_of(&team, r);
-    tell_top(&team, r, log_sum, is_finite, row, a.top + row.first_top);
-    if (is_finite) {
-        int32_t token = best;
-        if ((row.flags & TSR_SAMPLE_FORCED) != 0)
-            token = forced_token(a.text, row);
-        else if (is_bent &&
-                 ((row.flags & (TSR_SAMPLE_RULED | TSR_SAMPLE_MASKED)) != 0 || row.min_p > 0.0F))
-            token = choose_bent(&team, r, a, row, held, room);
-        else
-            token = choose(&team, r, row, best);
-        sampled = log_probability(r, log_sum, token);
-    }
-    if (is_first())
-        write(a, row, sample, sampled);
-}
-
 /* What is wrong with a sample, or a fault of no kind. */
 static __device__ tsr_fault fault_of(const tsr_sample_args &a, int32_t i)
 {
@@ -454,20 +436,87 @@ static __device__ tsr_fault fault_of(const tsr_sample_args &a, int32_t i)
     return fault;
 }
 
-static __global__ void check_kernel(tsr_sample_args a, tsr_cuda_faults faults)
+/* The first sample that something is wrong with; INT32_MAX: none. */
+static __device__ int32_t first_wrong(const tsr_sample_args &a)
 {
     int32_t wrong = INT32_MAX;
 
-    tsr_admit_kernel();
-    tsr_await_kernel();
     for (int32_t i = (int32_t)threadIdx.x; i < a.samples && wrong == INT32_MAX;
-         i += TSR_CUDA_THREADS) {
+         i += SAMPLE_THREADS) {
         if (fault_of(a, i).kind != TSR_FAULT_NONE)
             wrong = i;
     }
-    wrong = tsr_cta_least(wrong);
+    return __syncthreads_or((int)(wrong != INT32_MAX)) != 0 ? tsr_cta_least(wrong) : INT32_MAX;
+}
+
+static __device__ int32_t token_of(sample_team *t, const weighed_row &r, const tsr_sample_args &a,
+                                   const tsr_sample_row &row, int32_t best)
+{
+    return (row.flags & TSR_SAMPLE_FORCED) != 0 ? forced_token(a.text, row)
+                                                : choose(t, r, row, best);
+}
+
+/* What is asked of a row. Without rules and min_p it has no code for them, which would be fetched for
+ * nothing. */
+template <bool is_bent>
+static __device__ __forceinline__ void
+sample_row(sample_team *team, weighed_row r, const tsr_sample_args &a, const tsr_sample_row &row,
+           float *held, sample_room room)
+{
+    const int32_t sample = (int32_t)(blockIdx.x / SAMPLE_CTAS);
+    const int32_t best = largest(team, r);
+    const bool is_finite = best != TSR_NO_TOKEN;
+    const bool bends =
+        (row.flags & (TSR_SAMPLE_RULED | TSR_SAMPLE_MASKED)) != 0 || row.min_p > 0.0F;
+    tsr_sampled sampled = {TSR_NO_TOKEN, 0.0F};
+    double log_sum = 0.0;
+
+    if (is_finite)
+        log_sum = log_sum_of(team, r);
+    tell_top(team, r, log_sum, is_finite, row, a.top + row.first_top);
+    if (is_finite) {
+        const int32_t token = is_bent && bends && (row.flags & TSR_SAMPLE_FORCED) == 0
+                                  ? choose_bent(team, r, a, row, held, room)
+                                  : token_of(team, r, a, row, best);
+        sampled = log_probability(r, log_sum, token);
+    }
+    if (is_first())
+        write(a, row, sample, sampled);
+}
+
+/* Rows that say what is asked no kernel in front writes: they are looked at before the logits stand. */
+template <bool is_bent>
+static __global__ void __launch_bounds__(SAMPLE_THREADS)
+    sample_kernel(tsr_sample_args a, sample_room room, tsr_cuda_faults faults)
+{
+    extern __shared__ __align__(16) float memory_of_slice[];
+    __shared__ sample_memory memory;
+    __shared__ uint64_t arrived;
+    const uint32_t barrier = async_address(&arrived);
+    sample_team team = {&memory, 0};
+    float *held = memory_of_slice;
+
+    tsr_admit_kernel();
+    if (threadIdx.x == 0) {
+        barrier_open(barrier, 1);
+        barriers_opened();
+    }
+    const int32_t wrong = first_wrong(a);
+    const tsr_sample_row row = a.row[blockIdx.x / SAMPLE_CTAS];
+    weighed_row r = row_of(a, row, room.slice);
+    cooperative_groups::this_cluster().sync(); /* all are there to be written to */
+    tsr_await_kernel();
     if (wrong != INT32_MAX && threadIdx.x == 0)
         tsr_leave_fault(faults, fault_of(a, wrong));
+    if (wrong != INT32_MAX || tsr_is_faulty(faults))
+        return;
+    if (room.is_held) {
+        held = bring(r, held, barrier);
+        r.x = held;
+        barrier_wait(barrier, 0);
+        __syncthreads();
+    }
+    sample_row<is_bent>(&team, r, a, row, held, room);
 }
 
 tsr_status tsr_cuda_prepare_sample(void)
@@ -485,10 +534,11 @@ tsr_status tsr_sample_cuda(tsr_device *device, const tsr_sample_args *a, tsr_str
 {
     const tsr_cuda_faults faults = tsr_cuda(device)->faults;
     const int32_t slice = (int32_t)tsr_cuda_ceil(a->allowed, SAMPLE_CTAS);
-    const size_t bytes = (size_t)slice * sizeof(float);
+    const size_t bytes = ((size_t)slice + SAMPLE_BEFORE) * sizeof(float);
     const size_t left = bytes < TSR_CUDA_SHARED ? TSR_CUDA_SHARED - bytes : 0;
     sample_room room = {slice, 0, bytes <= TSR_CUDA_SHARED};
-    tsr_cuda_launch_shape at = {dim3(1), TSR_CUDA_THREADS, 0, tsr_cuda_stream(device, s), 0};
+    tsr_cuda_launch_shape at = {dim3((unsigned)a->samples * SAMPLE_CTAS), SAMPLE_THREADS, 0,
+                                tsr_cuda_stream(device, s), SAMPLE_CTAS};
 
     if (a->samples == 0)
         return TSR_OK;
@@ -500,13 +550,7 @@ tsr_status tsr_sample_cuda(tsr_device *device, const tsr_sample_args *a, tsr_str
     }
     if (a->is_bent)
         room.seen = min(slice, (int32_t)(left / sizeof(int32_t)));
-    const tsr_status st = tsr_cuda_launch(at, check_kernel, *a, faults);
-    at.grid = dim3((unsigned)a->samples * SAMPLE_CTAS);
-    at.threads = SAMPLE_THREADS;
     at.shared = room.is_held ? bytes + (size_t)room.seen * sizeof(int32_t) : 0;
-    at.cluster = SAMPLE_CTAS;
-    if (st != TSR_OK)
-        return st;
     return a->is_bent ? tsr_cuda_launch(at, sample_kernel<true>, *a, room, faults)
                       : tsr_cuda_launch(at, sample_kernel<false>, *a, room, faults);
 }
