@@ -3,11 +3,13 @@
  *
  *   slot, position --> text[slot, position] --> table[id] --> x
  *
- * One CTA looks at all places first; then a CTA copies each row.
+ * Every CTA looks at all places first, then copies rows if it finds nothing wrong.
  */
 #include "kernels/cuda/block_cuda.cuh"
 #include "kernels/cuda/number_cuda.cuh"
 #include "kernels/cuda/packed_cuda.cuh"
+
+enum { EMBED_CTAS = 8 }; /* most of a processor */
 
 /* What a row needs of a block. */
 typedef struct embed_args {
@@ -47,7 +49,25 @@ static __device__ tsr_fault fault_of(const embed_args &a, int32_t t)
     return fault;
 }
 
-static __global__ void check_kernel(embed_args a, tsr_cuda_faults faults)
+/* Columns 2 i and 2 i + 1 of row `id`: in a packed weight, a word of the lane that holds them. */
+static __device__ __forceinline__ float2 stored(const embed_args &a, int32_t id, int32_t i)
+{
+    if (a.format == TSR_WEIGHT_F32)
+        return ((const float2 *)a.table)[(int64_t)id * (a.hidden / 2) + i];
+    const int32_t pairs = TSR_CUDA_STEP / 2;
+    const int64_t steps = tsr_cuda_padded(a.hidden) / TSR_CUDA_STEP;
+    const int64_t unit = id / TSR_CUDA_TILE * steps + i / pairs;
+    const int32_t lane = id % 8 * 4 + i % 4;
+    const int32_t word = id % TSR_CUDA_TILE / 8 + i % pairs / 4 * 2;
+    const uint32_t codes = ((const uint32_t *)a.table)[unit * (PACKED_UNIT / 4) + 4 * lane + word];
+    const uint16_t low = (uint16_t)codes;
+    const uint16_t high = (uint16_t)(codes >> 16);
+
+    return a.format == TSR_WEIGHT_BF16 ? make_float2(tsr_from_bf16(low), tsr_from_bf16(high))
+                                       : make_float2(tsr_from_f16(low), tsr_from_f16(high));
+}
+
+static __global__ void embed_kernel(embed_args a, tsr_cuda_faults faults)
 {
     int32_t wrong = INT32_MAX;
 
@@ -58,45 +78,27 @@ static __global__ void check_kernel(embed_args a, tsr_cuda_faults faults)
         if (fault_of(a, t).kind != TSR_FAULT_NONE)
             wrong = t;
     }
-    wrong = tsr_cta_least(wrong);
-    if (wrong != INT32_MAX && threadIdx.x == 0)
-        tsr_leave_fault(faults, fault_of(a, wrong));
-}
-
-/* Column `i` of row `id`: in a packed weight, of the lane that holds it. */
-static __device__ float stored(const embed_args &a, int32_t id, int32_t i)
-{
-    if (a.format == TSR_WEIGHT_F32)
-        return ((const float *)a.table)[(int64_t)id * a.hidden + i];
-    const int64_t steps = tsr_cuda_padded(a.hidden) / TSR_CUDA_STEP;
-    const int64_t unit = id / TSR_CUDA_TILE * steps + i / TSR_CUDA_STEP;
-    const int32_t lane = id % 8 * 4 + i % 8 / 2;
-    const int32_t word = id % TSR_CUDA_TILE / 8 + i % TSR_CUDA_STEP / 8 * 2;
-    const uint16_t *lanes = (const uint16_t *)a.table + unit * (PACKED_UNIT / 2);
-    const uint16_t code = lanes[8 * lane + 2 * word + i % 2];
-
-    return a.format == TSR_WEIGHT_BF16 ? tsr_from_bf16(code) : tsr_from_f16(code);
-}
-
-static __global__ void embed_kernel(embed_args a, tsr_cuda_faults faults)
-{
-    const int32_t t = (int32_t)blockIdx.x;
-
-    tsr_admit_kernel();
-    tsr_await_kernel();
-    if (tsr_is_faulty(faults))
+    const bool is_faulty = tsr_is_faulty(faults);
+    if (__syncthreads_or((int)(wrong != INT32_MAX)) != 0) {
+        wrong = tsr_cta_least(wrong);
+        if (threadIdx.x == 0)
+            tsr_leave_fault(faults, fault_of(a, wrong));
         return;
-    const int32_t id = id_of(a, t);
-    const int64_t to = (int64_t)t * a.hidden;
-    for (int32_t i = (int32_t)threadIdx.x; i < a.hidden; i += TSR_CUDA_THREADS)
-        a.x[to + i] = stored(a, id, i);
+    }
+    for (int32_t t = (int32_t)blockIdx.x; t < a.tokens && !is_faulty; t += (int32_t)gridDim.x) {
+        const int32_t id = id_of(a, t);
+        float2 *to = (float2 *)(void *)(a.x + (int64_t)t * a.hidden);
+#pragma unroll 4
+        for (int32_t i = (int32_t)threadIdx.x; i < a.hidden / 2; i += TSR_CUDA_THREADS)
+            to[i] = stored(a, id, i);
+    }
 }
 
 tsr_status tsr_embed_cuda(tsr_device *device, const tsr_embed_block *b, tsr_stream s)
 {
-    const cudaStream_t stream = tsr_cuda_stream(device, s);
-    const tsr_cuda_faults faults = tsr_cuda(device)->faults;
-    tsr_cuda_launch_shape at = {dim3(1), TSR_CUDA_THREADS, 0, stream, 0};
+    const int32_t most = tsr_cuda(device)->gemm.processors * EMBED_CTAS;
+    const tsr_cuda_launch_shape at = {dim3((unsigned)tsr_smaller(b->tokens, most)),
+                                      TSR_CUDA_THREADS, 0, tsr_cuda_stream(device, s), 0};
     embed_args a = {};
 
     if (b->tokens == 0)
@@ -110,7 +112,5 @@ tsr_status tsr_embed_cuda(tsr_device *device, const tsr_embed_block *b, tsr_stre
     a.tokens = b->tokens;
     a.ids = b->table->out;
     a.hidden = b->table->in;
-    const tsr_status st = tsr_cuda_launch(at, check_kernel, a, faults);
-    at.grid.x = (unsigned)b->tokens;
-    return st == TSR_OK ? tsr_cuda_launch(at, embed_kernel, a, faults) : st;
+    return tsr_cuda_launch(at, embed_kernel, a, tsr_cuda(device)->faults);
 }
