@@ -99,6 +99,11 @@ tsr_status tsr_device_mark(tsr_device *device, tsr_mark *mark, tsr_stream stream
     return device->table->mark(device, mark, stream);
 }
 
+tsr_status tsr_device_await(tsr_device *device, tsr_mark *mark, tsr_stream stream)
+{
+    return device->table->await(device, mark, stream);
+}
+
 tsr_status tsr_device_passed(tsr_device *device, tsr_mark *mark, bool *ret_passed)
 {
     return device->table->passed(device, mark, ret_passed);

@@ -87,8 +87,8 @@ uint64_t tsr_device_memory_in_use(tsr_device *device);
 
 /*
  * Host memory that the device reads and writes on a stream while the host goes on (pinned, where
- * that matters); zeroed, aligned to 64 bytes. What put and get are given lies in it. Free before
- * the device is closed.
+ * that matters); zeroed, aligned to 64 bytes. What put and get are given lies in it, and a block may
+ * write its results there. Free before the device is closed.
  */
 TSR_MUST_USE tsr_status tsr_device_host_alloc(tsr_device *device, size_t bytes, void **ret_memory);
 void tsr_device_host_free(tsr_device *device, void *memory);
@@ -126,6 +126,9 @@ void tsr_device_mark_close(tsr_device *device, tsr_mark *mark); /* NULL is allow
 
 /* Puts the mark behind everything that is on the stream now. */
 TSR_MUST_USE tsr_status tsr_device_mark(tsr_device *device, tsr_mark *mark, tsr_stream stream);
+
+/* Lets what is put on the stream from now on wait until another has passed the mark, as it is now. */
+TSR_MUST_USE tsr_status tsr_device_await(tsr_device *device, tsr_mark *mark, tsr_stream stream);
 
 /* Whether the stream has passed the mark. Never waits. TSR_ERR_DEVICE, logged: it never will */
 TSR_MUST_USE tsr_status tsr_device_passed(tsr_device *device, tsr_mark *mark, bool *ret_passed);

@@ -77,6 +77,7 @@ typedef struct tsr_device_table {
     tsr_status (*mark_open)(tsr_device *device, tsr_mark **ret_mark);
     void (*mark_close)(tsr_device *device, tsr_mark *mark);
     tsr_status (*mark)(tsr_device *device, tsr_mark *mark, tsr_stream s);
+    tsr_status (*await)(tsr_device *device, tsr_mark *mark, tsr_stream s);
     tsr_status (*passed)(tsr_device *device, tsr_mark *mark, bool *ret_passed);
     tsr_status (*clock)(tsr_device *device, uint64_t *at_ns, tsr_stream s);
     tsr_status (*record)(tsr_device *device, tsr_stream s);

@@ -150,6 +150,7 @@ static const tsr_device_table table_cpu = {
     .mark_open = tsr_mark_open_cpu,
     .mark_close = tsr_mark_close_cpu,
     .mark = tsr_mark_cpu,
+    .await = tsr_await_cpu,
     .passed = tsr_passed_cpu,
     .clock = tsr_clock_cpu,
     .record = tsr_record_cpu,

@@ -10,6 +10,7 @@ void tsr_stream_close_cpu(tsr_device *device, tsr_stream s);
 tsr_status tsr_mark_open_cpu(tsr_device *device, tsr_mark **ret_mark);
 void tsr_mark_close_cpu(tsr_device *device, tsr_mark *mark);
 tsr_status tsr_mark_cpu(tsr_device *device, tsr_mark *mark, tsr_stream s);
+tsr_status tsr_await_cpu(tsr_device *device, tsr_mark *mark, tsr_stream s);
 tsr_status tsr_passed_cpu(tsr_device *device, tsr_mark *mark, bool *ret_passed);
 tsr_status tsr_clock_cpu(tsr_device *device, uint64_t *at_ns, tsr_stream s);
 tsr_status tsr_record_cpu(tsr_device *device, tsr_stream s);

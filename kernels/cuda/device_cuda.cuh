@@ -146,6 +146,7 @@ tsr_status tsr_get_cuda(tsr_device *device, void *to, const void *from, size_t b
 tsr_status tsr_mark_open_cuda(tsr_device *device, tsr_mark **ret_mark);
 void tsr_mark_close_cuda(tsr_device *device, tsr_mark *mark);
 tsr_status tsr_mark_cuda(tsr_device *device, tsr_mark *mark, tsr_stream s);
+tsr_status tsr_await_cuda(tsr_device *device, tsr_mark *mark, tsr_stream s);
 tsr_status tsr_passed_cuda(tsr_device *device, tsr_mark *mark, bool *ret_passed);
 tsr_status tsr_clock_cuda(tsr_device *device, uint64_t *at_ns, tsr_stream s);
 tsr_status tsr_record_cuda(tsr_device *device, tsr_stream s);

@@ -75,6 +75,11 @@ tsr_status tsr_mark_cuda(tsr_device *device, tsr_mark *mark, tsr_stream s)
     return TSR_CUDA(cudaEventRecord(mark->event, tsr_cuda_stream(device, s)));
 }
 
+tsr_status tsr_await_cuda(tsr_device *device, tsr_mark *mark, tsr_stream s)
+{
+    return TSR_CUDA(cudaStreamWaitEvent(tsr_cuda_stream(device, s), mark->event, 0));
+}
+
 tsr_status tsr_passed_cuda(tsr_device *device, tsr_mark *mark, bool *ret_passed)
 {
     const cudaError_t error = cudaEventQuery(mark->event);

@@ -10,12 +10,9 @@ static tsr_status take_host_memory(const tsr_plan *plan, tsr_device *device, tsr
     void *top = NULL;
     tsr_status st = tsr_device_host_alloc(device, tsr_batch_bytes(&most), &f->image);
     if (st == TSR_OK)
-        st = tsr_device_host_alloc(
-            device, tsr_step_array_bytes(TSR_STEP_SAMPLED, &plan->model, &plan->limits, 1),
-            &results);
+        st = tsr_device_host_alloc(device, (size_t)most.samples * sizeof(*f->results), &results);
     if (st == TSR_OK)
-        st = tsr_device_host_alloc(
-            device, tsr_step_array_bytes(TSR_STEP_TOP, &plan->model, &plan->limits, 1), &top);
+        st = tsr_device_host_alloc(device, (size_t)most.tops * sizeof(*f->top_results), &top);
     f->results = results;
     f->top_results = top;
     return st;
@@ -27,12 +24,12 @@ tsr_status tsr_flight_open(const tsr_plan *plan, const tsr_step *step, int32_t n
     tsr_flight f = {
         .device = step->device,
         .block = step->array[TSR_STEP_BATCH][number],
-        .sampled = step->array[TSR_STEP_SAMPLED][number],
-        .top = step->array[TSR_STEP_TOP][number],
         .logits = step->array[TSR_STEP_LOGITS][number],
         .masks = step->array[TSR_STEP_MASKS][number],
     };
     tsr_status st = take_host_memory(plan, step->device, &f);
+    if (st == TSR_OK)
+        st = tsr_device_mark_open(step->device, &f.put_mark);
     if (st == TSR_OK)
         st = tsr_device_mark_open(step->device, &f.mark);
     if (st == TSR_OK)
@@ -124,7 +121,8 @@ static bool rules_fit(const tsr_batch *b, const tsr_plan *plan, const tsr_text_t
 }
 
 tsr_status tsr_flight_put(const tsr_flight *flight, const tsr_plan *plan,
-                          const tsr_text_table *text, tsr_token_rules *rules, tsr_stream stream)
+                          const tsr_text_table *text, tsr_token_rules *rules, tsr_stream putting,
+                          tsr_stream stream)
 {
     const tsr_batch *b = &flight->batch;
     const int32_t *ids = b->prompt_id;
@@ -132,7 +130,11 @@ tsr_status tsr_flight_put(const tsr_flight *flight, const tsr_plan *plan,
         return TSR_ERR_ARG;
 
     tsr_status st = tsr_device_put(flight->device, flight->block, flight->image,
-                                   tsr_batch_device_bytes(&b->count), stream);
+                                   tsr_batch_device_bytes(&b->count), putting);
+    if (st == TSR_OK)
+        st = tsr_device_mark(flight->device, flight->put_mark, putting);
+    if (st == TSR_OK)
+        st = tsr_device_await(flight->device, flight->put_mark, stream);
     for (int32_t p = 0; st == TSR_OK && p < b->count.prompts; p++) {
         const size_t at = (size_t)b->prompt[p].slot * (size_t)text->positions;
         const size_t count = (size_t)b->prompt[p].count;
@@ -149,23 +151,12 @@ tsr_status tsr_flight_put(const tsr_flight *flight, const tsr_plan *plan,
     return st;
 }
 
-tsr_status tsr_flight_get(const tsr_flight *flight, tsr_stream stream)
-{
-    const size_t bytes = (size_t)flight->batch.count.samples * sizeof(*flight->results);
-    const size_t top_bytes = (size_t)flight->batch.count.tops * sizeof(*flight->top_results);
-    tsr_status st = tsr_device_get(flight->device, flight->results, flight->sampled, bytes, stream);
-    if (st == TSR_OK && top_bytes > 0)
-        st = tsr_device_get(flight->device, flight->top_results, flight->top, top_bytes, stream);
-    if (st == TSR_OK)
-        st = tsr_device_mark(flight->device, flight->mark, stream);
-    return st;
-}
-
 void tsr_flight_close(tsr_flight *flight)
 {
     if (flight->device == NULL)
         return;
     tsr_device_mark_close(flight->device, flight->mark);
+    tsr_device_mark_close(flight->device, flight->put_mark);
     tsr_device_host_free(flight->device, flight->top_results);
     tsr_device_host_free(flight->device, flight->results);
     tsr_device_host_free(flight->device, flight->image);

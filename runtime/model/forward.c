@@ -77,8 +77,8 @@ static tsr_status predict(const tsr_model *m, const tsr_flight *f, const tsr_bat
     const int32_t vocab = m->plan->model.vocab;
     const int32_t ids = m->plan->token_ids;
     const tsr_predict_block block = {
-        .sampled = f->sampled,
-        .top = f->top,
+        .sampled = f->results,
+        .top = f->top_results,
         .logits = f->logits,
         .x = tsr_step_shared_array(&m->step, TSR_STEP_RESIDUAL),
         .x_row = b->logit_row,

@@ -93,14 +93,14 @@ static tsr_status launch(tsr_model *m, tsr_flight *f, const tsr_step_facts *fact
                 facts->max_rank_tokens, f->batch.count.tokens);
         return TSR_ERR_ARG;
     }
-    tsr_status st = tsr_flight_put(f, m->plan, &text,
-                                   tsr_step_shared_array(&m->step, TSR_STEP_RULES), m->stream);
+    tsr_status st = tsr_flight_put(
+        f, m->plan, &text, tsr_step_shared_array(&m->step, TSR_STEP_RULES), m->putting, m->stream);
     if (st == TSR_OK)
         st = tsr_exchange_begin(m->ep.exchange, facts->epoch, m->stream);
     if (st == TSR_OK)
         st = run(m, f, facts);
     if (st == TSR_OK)
-        st = tsr_flight_get(f, m->stream);
+        st = tsr_device_mark(m->device, f->mark, m->stream);
     return st;
 }
 

@@ -210,6 +210,8 @@ static tsr_status open_streams(tsr_model *m)
 {
     tsr_status st = tsr_device_stream_open(m->device, &m->stream);
     if (st == TSR_OK)
+        st = tsr_device_stream_open(m->device, &m->putting);
+    if (st == TSR_OK)
         st = tsr_device_stream_open(m->device, &m->reading);
     if (st == TSR_OK)
         st = tsr_device_mark_open(m->device, &m->read);
@@ -274,6 +276,7 @@ void tsr_model_close(tsr_model *model)
     if (model->ep.exchange != NULL)
         tsr_exchange_drain(model->ep.exchange, model->stream);
     tsr_device_stream_close(model->device, model->stream);
+    tsr_device_stream_close(model->device, model->putting);
     tsr_device_stream_close(model->device, model->reading);
     tsr_recordings_close(&model->recordings, model->device);
     tsr_device_mark_close(model->device, model->read);

@@ -39,6 +39,7 @@ struct tsr_model {
     tsr_routing_count count;
     tsr_stage_clock clock;
     tsr_stream stream;      /* steps, one after the other */
+    tsr_stream putting;     /* batches, while another step computes */
     tsr_stream reading;     /* logits of a landed flight, while the next one computes */
     tsr_mark *read;         /* on `reading` */
     tsr_model_memory taken; /* of the device, as far as it was told apart while opening */

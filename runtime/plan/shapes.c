@@ -79,10 +79,6 @@ static uint64_t plain_bytes(tsr_step_array array, const tsr_model_facts *m,
         return (uint64_t)l->max_num_seqs * sizeof(tsr_token_rules);
     case TSR_STEP_BATCH:
         return tsr_batch_device_bytes(&most);
-    case TSR_STEP_SAMPLED:
-        return (uint64_t)most.samples * sizeof(tsr_sampled);
-    case TSR_STEP_TOP:
-        return (uint64_t)most.tops * sizeof(tsr_token_logprob);
     case TSR_STEP_LOGITS:
         return product(l->logit_rows, m->vocab) * sizeof(float);
     case TSR_STEP_MASKS:
@@ -123,8 +119,9 @@ uint64_t tsr_step_host_bytes(const tsr_model_facts *model, const tsr_engine_limi
                              int32_t flights)
 {
     const tsr_batch_sizes most = tsr_batch_most(limits, model->vocab);
-    const uint64_t sampled = tsr_step_array_bytes(TSR_STEP_SAMPLED, model, limits, 1) +
-                             tsr_step_array_bytes(TSR_STEP_TOP, model, limits, 1);
+    const uint64_t sampled =
+        tsr_aligned((uint64_t)most.samples * sizeof(tsr_sampled), TSR_ALIGNMENT) +
+        tsr_aligned((uint64_t)most.tops * sizeof(tsr_token_logprob), TSR_ALIGNMENT);
     const uint64_t staged = product(tsr_staged_rows(model, limits), model->vocab) * sizeof(float);
     return (uint64_t)flights * (tsr_batch_bytes(&most) + sampled) + 2 * staged;
 }

@@ -43,9 +43,7 @@ typedef enum tsr_step_array {
     TSR_STEP_EXPERTS,  /* [layers] tables of tsr_experts, room for all E on one rank */
     TSR_STEP_TEXT,     /* [S, P] i32 what sequences say */
     TSR_STEP_RULES,    /* [S] tsr_token_rules */
-    TSR_STEP_BATCH,    /* the device's copy of a batch; of a flight, as are the next four */
-    TSR_STEP_SAMPLED,  /* [R] tsr_sampled */
-    TSR_STEP_TOP,      /* [R * TSR_MOST_TOP] tsr_token_logprob */
+    TSR_STEP_BATCH,    /* the device's copy of a batch; of a flight, as are the next two */
     TSR_STEP_LOGITS,   /* [R, V] f32 */
     TSR_STEP_MASKS,    /* of samples, a bit for each id: tsr_batch_sizes.masks, mask_words */
     TSR_STEP_ARRAYS

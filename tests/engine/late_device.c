@@ -37,6 +37,7 @@ struct tsr_mark {
     late_stream *stream; /* NULL: set where nothing waits */
     uint64_t put;        /* items in front of it */
     bool asked;          /* the first look is always too early */
+    bool ahead;          /* counted as a step that was launched early */
 };
 
 struct tsr_recording {
@@ -165,9 +166,26 @@ static tsr_status late_mark(tsr_device *device, tsr_mark *mark, tsr_stream strea
     *mark = (tsr_mark){.stream = s, .put = s != NULL ? s->put : 0};
     if (s == NULL)
         return TSR_OK;
-    late(device)->ahead += s->run < s->marked;
+    mark->ahead = s->run < s->marked;
+    late(device)->ahead += mark->ahead;
     s->marked = s->put;
     return TSR_OK;
+}
+
+/* What a stream waits for: the other runs so far, when it comes to that. */
+static tsr_status run_await(late_device *d, void *arguments)
+{
+    const tsr_mark *mark = arguments;
+    run_until(d, mark->stream, mark->put);
+    return TSR_OK;
+}
+
+static tsr_status late_await(tsr_device *device, tsr_mark *mark, tsr_stream stream)
+{
+    tsr_mark now = *mark;
+    late(device)->ahead -= mark->ahead; /* it is no step's */
+    mark->ahead = false;
+    return now.stream == NULL ? TSR_OK : later(late(device), stream, run_await, &now, sizeof(now));
 }
 
 static tsr_status late_passed(tsr_device *device, tsr_mark *mark, bool *ret_passed)
@@ -376,6 +394,7 @@ static tsr_device_table table_over(const tsr_device_table *cpu)
     t.mark_open = late_mark_open;
     t.mark_close = late_mark_close;
     t.mark = late_mark;
+    t.await = late_await;
     t.passed = late_passed;
     t.clock = late_clock;
     t.record = late_record;
