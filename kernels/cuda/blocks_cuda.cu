@@ -11,7 +11,6 @@
 #include "kernels/cuda/attend_cuda.h"
 #include "kernels/cuda/attend_left_cuda.cuh"
 #include "kernels/cuda/linear_cuda.cuh"
-#include "kernels/cuda/norm_cuda.cuh"
 
 static tsr_status enter_attention(tsr_device *device, const tsr_attention_block *b, tsr_stream s)
 {
@@ -160,9 +159,7 @@ static tsr_status logits(tsr_device *device, const tsr_predict_block *b, tsr_str
     a.from.eps = b->eps;
     a.count = 1;
     a.rows = b->rows;
-    const tsr_status st = tsr_cuda_check_x_rows(device, b->x_row, b->rows, s);
-    return st == TSR_OK ? tsr_cuda_run_linears(tsr_cuda(device), &a, tsr_cuda_stream(device, s))
-                        : st;
+    return tsr_cuda_run_linears(tsr_cuda(device), &a, tsr_cuda_stream(device, s));
 }
 
 tsr_status tsr_block_predict_cuda(tsr_device *device, const tsr_predict_block *b, tsr_stream s)

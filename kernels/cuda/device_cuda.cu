@@ -11,6 +11,7 @@
 #include "kernels/cuda/packed_cuda.cuh"
 #include "kernels/cuda/router_cuda.cuh"
 #include "kernels/cuda/split_cuda.cuh"
+#include "kernels/cuda/tall_cuda.cuh"
 #include "kernels/cuda/tiles_cuda.cuh"
 
 #include <inttypes.h>
@@ -256,6 +257,7 @@ static tsr_device_table make_table(void)
     t.mark_open = tsr_mark_open_cuda;
     t.mark_close = tsr_mark_close_cuda;
     t.mark = tsr_mark_cuda;
+    t.await = tsr_await_cuda;
     t.passed = tsr_passed_cuda;
     t.clock = tsr_clock_cuda;
     t.record = tsr_record_cuda;
@@ -386,6 +388,8 @@ static tsr_status prepare_kernels(tsr_cuda_device *cuda)
         st = tsr_few_prepare(&cuda->gemm);
     if (st == TSR_OK)
         st = tsr_split_prepare(&cuda->gemm);
+    if (st == TSR_OK)
+        st = tsr_tall_prepare(&cuda->gemm);
     if (st == TSR_OK)
         st = tsr_cuda_prepare_tiles();
     if (st == TSR_OK)

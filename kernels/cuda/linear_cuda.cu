@@ -7,8 +7,10 @@
 #include "kernels/cuda/block_cuda.cuh"
 #include "kernels/cuda/few_cuda.cuh"
 #include "kernels/cuda/gemm_cuda.cuh"
+#include "kernels/cuda/norm_cuda.cuh"
 #include "kernels/cuda/number_cuda.cuh"
 #include "kernels/cuda/split_cuda.cuh"
+#include "kernels/cuda/tall_cuda.cuh"
 
 /* An unquantized weight as it is: a warp a sum, in f32, over a row in F16. */
 static __global__ void plain_kernel(tsr_cuda_product p, tsr_cuda_faults faults)
@@ -52,16 +54,38 @@ tsr_status tsr_cuda_multiply(tsr_cuda_device *cuda, const tsr_cuda_product *p, c
         return multiply_plainly(cuda, p, stream);
     if (tsr_few_takes(&cuda->gemm, p, NULL))
         return tsr_few_multiply(&cuda->gemm, p, NULL, stream);
+    if (tsr_tall_takes(&cuda->gemm, p, NULL))
+        return tsr_tall_multiply(cuda, p, NULL, stream);
     return tsr_split_takes(&cuda->gemm, p) ? tsr_split_multiply(&cuda->gemm, p, stream)
                                            : tsr_gemm_dense(&cuda->gemm, p, stream);
 }
 
-/* Whether the product itself makes operand rows of `from`. */
-static bool makes_rows(const tsr_cuda_device *cuda, const tsr_cuda_product *p,
-                       const tsr_cuda_source *from)
+/* Who multiplies and makes operand rows as well. */
+typedef enum maker { MAKER_NONE, MAKER_FEW, MAKER_TALL } maker;
+
+static maker maker_of(const tsr_cuda_device *cuda, const tsr_cuda_product *p,
+                      const tsr_cuda_source *from)
 {
-    return from->row == NULL && from->count == NULL && from->up == NULL &&
-           tsr_few_makes(&p->linear[0], p->rows) && tsr_few_takes(&cuda->gemm, p, from);
+    if (from->left.sums != NULL)
+        return MAKER_FEW;
+    if (from->count != NULL || from->up != NULL || !tsr_few_makes(&p->linear[0], p->rows))
+        return MAKER_NONE;
+    if (from->row == NULL && tsr_few_takes(&cuda->gemm, p, from))
+        return MAKER_FEW;
+    return tsr_tall_takes(&cuda->gemm, p, from) ? MAKER_TALL : MAKER_NONE;
+}
+
+/* Operand rows by a kernel of their own. */
+static tsr_status make_rows(tsr_cuda_device *cuda, const tsr_cuda_product *p,
+                            const tsr_cuda_source *from, cudaStream_t stream)
+{
+    const tsr_stream s = {stream};
+    tsr_status st = TSR_OK;
+
+    if (from->row != NULL)
+        st = tsr_cuda_check_x_rows(&cuda->base, from->row, p->rows, s);
+    return st == TSR_OK ? tsr_cuda_make_rows(cuda, &p->linear[0], from, &p->x, p->rows, stream)
+                        : st;
 }
 
 bool tsr_cuda_takes_splits(const tsr_cuda_device *cuda, const tsr_linear *o, int32_t rows)
@@ -110,21 +134,20 @@ tsr_status tsr_cuda_run_linears(tsr_cuda_device *cuda, const tsr_cuda_linears *a
         }
         stands = stands && (i == 0 || tsr_cuda_share_rows(a->linear[i], a->linear[i - 1]));
         i += p.count;
-        if (a->from.left.sums != NULL) {
+        const maker by = a->made || stands ? MAKER_NONE : maker_of(cuda, &p, &a->from);
+        if (by == MAKER_FEW) {
             st = tsr_few_multiply(&cuda->gemm, &p, &a->from, stream);
-            continue;
+        } else if (by == MAKER_TALL) {
+            st = tsr_tall_multiply(cuda, &p, &a->from, stream);
+        } else {
+            if (a->made)
+                p.x.scale = cuda->work.ones;
+            else if (!stands)
+                st = make_rows(cuda, &p, &a->from, stream);
+            stands = true;
+            if (st == TSR_OK)
+                st = tsr_cuda_multiply(cuda, &p, stream);
         }
-        if (a->made)
-            p.x.scale = cuda->work.ones;
-        else if (!stands && makes_rows(cuda, &p, &a->from)) {
-            st = tsr_few_multiply(&cuda->gemm, &p, &a->from, stream);
-            continue;
-        }
-        if (!a->made && !stands)
-            st = tsr_cuda_make_rows(cuda, &p.linear[0], &a->from, &p.x, a->rows, stream);
-        stands = true;
-        if (st == TSR_OK)
-            st = tsr_cuda_multiply(cuda, &p, stream);
     }
     return st;
 }
