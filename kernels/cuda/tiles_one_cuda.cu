@@ -103,9 +103,9 @@ static __global__ void __launch_bounds__(ONE_THREADS, ONE_CTAS)
     if (threadIdx.x < 2)
         m.peak[threadIdx.x] = 0;
     __syncthreads();
+    /* With what is told, then, if that was not right, with what is there. */
     if (a.told != NULL && find_told(a, local_of, &m, &kept))
         expert = m.told;
-        /* With what is told, then, if that was not right, with what is there. */
 #pragma unroll 1
     for (bool knows = false;; knows = true) {
         if (expert >= 0) {
