@@ -453,20 +453,17 @@ static __global__ void __launch_bounds__(TSR_CUDA_THREADS, CTAS)
 
 typedef void few_kernel_type(const route_args, int32_t, tsr_cuda_faults);
 
-template <tsr_weight_format FORMAT, int MOST>
-static few_kernel_type *kernel_of_experts(int32_t experts)
-{
-    return experts <= CHOOSE_FEW * TSR_CUDA_LANES    ? few_kernel<FORMAT, CHOOSE_FEW, MOST>
-           : experts <= CHOOSE_MORE * TSR_CUDA_LANES ? few_kernel<FORMAT, CHOOSE_MORE, MOST>
-                                                     : few_kernel<FORMAT, CHOOSE_MOST, MOST>;
-}
-
-/* A single row has kernels of its own: they have less code. */
+/* A single row a cluster has kernels of its own, up to the numbers of experts that are common: they have
+ * less code. */
 template <tsr_weight_format FORMAT>
 static few_kernel_type *kernel_of_rows(int32_t experts, int32_t most)
 {
-    return most == 1 ? kernel_of_experts<FORMAT, 1>(experts)
-                     : kernel_of_experts<FORMAT, ROWS>(experts);
+    if (most == 1 && experts <= CHOOSE_MORE * TSR_CUDA_LANES)
+        return experts <= CHOOSE_FEW * TSR_CUDA_LANES ? few_kernel<FORMAT, CHOOSE_FEW, 1>
+                                                      : few_kernel<FORMAT, CHOOSE_MORE, 1>;
+    return experts <= CHOOSE_FEW * TSR_CUDA_LANES    ? few_kernel<FORMAT, CHOOSE_FEW, ROWS>
+           : experts <= CHOOSE_MORE * TSR_CUDA_LANES ? few_kernel<FORMAT, CHOOSE_MORE, ROWS>
+                                                     : few_kernel<FORMAT, CHOOSE_MOST, ROWS>;
 }
 
 static few_kernel_type *kernel_of(tsr_weight_format format, int32_t experts, int32_t most)
