@@ -153,10 +153,10 @@ static void compare(tsr_device *device, const decode_data *d, int count, const i
     }
 }
 
-/* A CPU computes the block by its parts, whatever its instructions, so that one is enough of shapes. */
-enum { SHAPED_DEVICES = 2 };
+/* A CPU computes the block by its parts, whatever its instructions, so that one is enough; and a GPU. */
+enum { DEVICES = 2 };
 
-static const int shaped_device[SHAPED_DEVICES] = {SAMPLE_DEVICES / 2, SAMPLE_DEVICES - 1};
+static const int device_number[DEVICES] = {1, SAMPLE_DEVICES - 1};
 
 static tsr_device *open_for(int i, const decode_shape *s)
 {
@@ -188,8 +188,8 @@ static void decoded_rows_have_the_bits_of_the_parts(void **state)
     sample_random r = {5};
 
     (void)state;
-    for (int n = 0; n < KINDS * SAMPLE_DEVICES; n++) {
-        tsr_device *device = open_for(n / KINDS, &shape);
+    for (int n = 0; n < KINDS * DEVICES; n++) {
+        tsr_device *device = open_for(device_number[n / KINDS], &shape);
         new_decode(&r, &shape, kinds[n % KINDS], n % 2 == 0 ? TSR_KV_BF16 : TSR_KV_FP8, &d);
         if (device != NULL)
             compare(device, &d, sizeof(rows) / sizeof(rows[0]), rows);
@@ -214,9 +214,9 @@ static void shapes_have_the_bits_of_the_parts(void **state)
     sample_random r = {6};
 
     (void)state;
-    for (int n = 0; n < 2 * SHAPES * SHAPED_DEVICES; n++) {
+    for (int n = 0; n < 2 * SHAPES * DEVICES; n++) {
         const decode_shape *shape = &shapes[n / 2 % SHAPES];
-        tsr_device *device = open_for(shaped_device[n / 2 / SHAPES], shape);
+        tsr_device *device = open_for(device_number[n / 2 / SHAPES], shape);
         new_decode(&r, shape, kind, n % 2 == 0 ? TSR_KV_BF16 : TSR_KV_FP8, &d);
         if (device != NULL)
             compare(device, &d, sizeof(rows) / sizeof(rows[0]), rows);
@@ -236,9 +236,9 @@ static void a_block_that_is_none_is_a_fault(void **state)
 
     (void)state;
     new_decode(&r, &shape, kind, TSR_KV_BF16, &d);
-    for (int n = 0; n < 6 * SHAPED_DEVICES; n++) {
+    for (int n = 0; n < 6 * DEVICES; n++) {
         const int32_t at[3] = {0, d.blocks / 2, d.blocks - 1};
-        tsr_device *device = open_for(shaped_device[n / 6], &shape);
+        tsr_device *device = open_for(device_number[n / 6], &shape);
         int32_t *entry = &d.table[at[n % 3]];
         const int32_t block = *entry;
 

@@ -92,7 +92,8 @@ static void a_wide_head_has_the_bits_of_its_parts(void **state)
     sample_floats(&r, norm, H, 0.7F);
     for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
         sample_linear *head = sample_linear_new(&r, kinds[k], V, H);
-        for (int i = 0; i < SAMPLE_DEVICES; i++) {
+        /* A CPU computes the block by its parts, whatever its instructions: one, and the GPU. */
+        for (int i = 1; i < SAMPLE_DEVICES; i += SAMPLE_DEVICES - 2) {
             tsr_device *device = sample_device(i, &wide_shape);
             if (device == NULL)
                 continue;
