@@ -237,13 +237,6 @@ static __device__ __forceinline__ float4 shared_load_sums(uint32_t at)
     return v;
 }
 
-static __device__ __forceinline__ void shared_store_sums(uint32_t at, const float4 &v)
-{
-    asm volatile("st.shared.v4.f32 [%0], {%1,%2,%3,%4};" ::"r"(at), "f"(v.x), "f"(v.y), "f"(v.z),
-                 "f"(v.w)
-                 : "memory");
-}
-
 /* Which CTA of its cluster this is, and which cluster of the grid; along x. */
 static __device__ __forceinline__ int32_t cluster_cta(void)
 {
@@ -295,22 +288,6 @@ static __device__ __forceinline__ void cluster_await(void)
     asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
 }
 
-/* What stands at that place in a CTA of the cluster. */
-static __device__ __forceinline__ float4 cluster_load_16(uint32_t at, uint32_t cta)
-{
-    float4 v;
-
-    asm volatile("{\n"
-                 ".reg .b32 there;\n"
-                 "mapa.shared::cluster.u32 there, %4, %5;\n"
-                 "ld.shared::cluster.v4.f32 {%0,%1,%2,%3}, [there];\n"
-                 "}"
-                 : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
-                 : "r"(at), "r"(cta)
-                 : "memory");
-    return v;
-}
-
 /* To that place in a CTA of the cluster; the bytes count at a barrier of that CTA. */
 static __device__ __forceinline__ void cluster_send_16(uint32_t at, uint32_t barrier, uint32_t cta,
                                                        const float4 &v)
@@ -354,19 +331,8 @@ static __device__ __forceinline__ void cluster_send_8(uint32_t at, uint32_t barr
                  : "memory");
 }
 
-/* At a barrier of a CTA of the cluster. */
-static __device__ __forceinline__ void cluster_barrier_arrive(uint32_t barrier, uint32_t cta)
-{
-    asm volatile("{\n"
-                 ".reg .b32 there;\n"
-                 "mapa.shared::cluster.u32 there, %0, %1;\n"
-                 "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n"
-                 "}" ::"r"(barrier),
-                 "r"(cta)
-                 : "memory");
-}
-
-/* The same for so many, of who has only read: it waits for nothing that it wrote. */
+/* So many arrive at a barrier of a CTA of the cluster, of who has only read: it waits for nothing that it
+ * wrote. */
 static __device__ __forceinline__ void cluster_barrier_arrive_read(uint32_t barrier, uint32_t cta,
                                                                    uint32_t count)
 {
@@ -376,17 +342,6 @@ static __device__ __forceinline__ void cluster_barrier_arrive_read(uint32_t barr
                  "mbarrier.arrive.shared::cluster.b64 _, [there], %2;\n"
                  "}" ::"r"(barrier),
                  "r"(cta), "r"(count)
-                 : "memory");
-}
-
-static __device__ __forceinline__ void cluster_store(uint32_t at, uint32_t cta, float v)
-{
-    asm volatile("{\n"
-                 ".reg .b32 there;\n"
-                 "mapa.shared::cluster.u32 there, %0, %1;\n"
-                 "st.shared::cluster.f32 [there], %2;\n"
-                 "}" ::"r"(at),
-                 "r"(cta), "f"(v)
                  : "memory");
 }
 

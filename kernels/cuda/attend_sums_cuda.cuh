@@ -68,15 +68,6 @@ static __device__ __forceinline__ void tsr_load_values(uint32_t to[4], uint32_t 
         to, tile + tsr_piece_at<TSR_TILE>(TSR_STEP * step + lane % 16, piece + lane / 16));
 }
 
-/* Values of positions 32 steps .. of a tile, 8 dims: the B operands of two steps. */
-static __device__ __forceinline__ void tsr_load_values_of_two(uint32_t to[4], uint32_t tile,
-                                                              int steps, int piece)
-{
-    const int lane = (int)(threadIdx.x % TSR_CUDA_LANES);
-
-    tsr_load_turned_matrices(to, tile + tsr_piece_at<TSR_TILE>(2 * TSR_STEP * steps + lane, piece));
-}
-
 /* Where a warp holds more pieces than these, it leaves out products by one, for all of its rows. */
 enum { TSR_FEW_PIECES = 4 };
 

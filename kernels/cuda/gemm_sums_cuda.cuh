@@ -9,12 +9,6 @@
 #include "kernels/cuda/number_cuda.cuh"
 #include "kernels/cuda/wgmma_cuda.cuh"
 
-/* The first two warpgroups meet. */
-static __device__ __forceinline__ void gemm_consumers_meet(void)
-{
-    asm volatile("barrier.sync 1, %0;" ::"n"(2 * GEMM_GROUP) : "memory");
-}
-
 /* The next item, to be given back when nothing of it is needed any more. */
 static __device__ __forceinline__ const gemm_item *gemm_take_item(const gemm_ring &r)
 {
