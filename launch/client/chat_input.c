@@ -3,6 +3,9 @@
 #define _GNU_SOURCE /* getline */
 #include "launch/client/chat_input.h"
 
+#include "launch/job/signals.h"
+#include "runtime/base/ending.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -25,6 +28,9 @@ static tsr_line_end read_plain(tsr_chat_input *input, const char *prompt)
     if (input->terminal) {
         (void)fputs(prompt, stdout);
         (void)fflush(stdout);
+        /* a terminal gives a line at a time: nothing of the next one has been read before */
+        if (!tsr_signals_await_input(STDIN_FILENO))
+            return errno == EINTR ? TSR_LINE_INTERRUPTED : TSR_LINE_OVER;
     }
     errno = 0;
     const ssize_t read = getline(&input->plain, &input->plain_room, stdin);
@@ -82,6 +88,20 @@ static piece cut_line(tsr_chat_input *input, bool first)
     return p;
 }
 
+static tsr_line_end read_line(tsr_chat_input *input, const char *prompt)
+{
+    tsr_line_end end = TSR_LINE_INTERRUPTED;
+
+    if (!input->terminal)
+        return read_plain(input, prompt);
+    tsr_signals_hold();
+    if (!tsr_signals_interrupted() && tsr_ending_status() == TSR_OK)
+        end = input->editor != NULL ? tsr_line_editor_read(input->editor, prompt, &input->line)
+                                    : read_plain(input, prompt);
+    tsr_signals_release();
+    return end;
+}
+
 tsr_line_end tsr_chat_input_read(tsr_chat_input *input, tsr_text *message)
 {
     bool goes_on = true;
@@ -89,10 +109,7 @@ tsr_line_end tsr_chat_input_read(tsr_chat_input *input, tsr_text *message)
     input->quoted = false;
     tsr_text_clear(message);
     for (bool first = true; goes_on; first = false) {
-        const char *prompt = first ? "> " : ". ";
-        const tsr_line_end end = input->editor != NULL
-                                     ? tsr_line_editor_read(input->editor, prompt, &input->line)
-                                     : read_plain(input, prompt);
+        const tsr_line_end end = read_line(input, first ? "> " : ". ");
         if (end == TSR_LINE_OVER && !first)
             break; /* what there is of a message is one */
         if (end != TSR_LINE_READ)

@@ -17,7 +17,8 @@ typedef enum tsr_line_end {
 /* Of the terminal on standard input. NULL: there is no such library, or it cannot. */
 tsr_line_editor *tsr_line_editor_open(void);
 
-/* Replaces *line by what is typed, without its end. `prompt` is valid during the call. */
+/* Replaces *line by what is typed, without its end. `prompt` is valid during the call, in which signals
+ * are held (launch/job/signals.h). */
 tsr_line_end tsr_line_editor_read(tsr_line_editor *editor, const char *prompt, tsr_text *line);
 
 /* For the arrows. */

@@ -1,10 +1,14 @@
 /* By libedit, whose own interface tells a signal from the end of the input. */
 #include "launch/client/line_editor.h"
 
+#include "launch/job/signals.h"
+
 #include <errno.h>
 #include <histedit.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
+#include <wchar.h>
 
 enum { KEPT_LINES = 1000 };
 
@@ -25,6 +29,28 @@ static char *prompt_of(EditLine *lines)
     return text;
 }
 
+/* The next character; 0: the input has ended; -1: errno says why. The library's own reads even where a
+ * signal came just before, which is then seen with the next key only. What is no character is left out. */
+static int read_character(EditLine *lines, wchar_t *ret_character)
+{
+    mbstate_t state = {0};
+    char byte = '\0';
+
+    (void)lines;
+    for (;;) {
+        if (!tsr_signals_await_input(STDIN_FILENO))
+            return -1;
+        const ssize_t count = read(STDIN_FILENO, &byte, 1);
+        if (count <= 0)
+            return (int)count;
+        const size_t taken = mbrtowc(ret_character, &byte, 1, &state);
+        if (taken <= 1)
+            return 1;
+        if (taken == (size_t)-1)
+            state = (mbstate_t){0};
+    }
+}
+
 static int set_up(tsr_line_editor *editor)
 {
     HistEvent event;
@@ -39,6 +65,7 @@ static int set_up(tsr_line_editor *editor)
     (void)el_set(editor->lines, EL_PROMPT, prompt_of);
     (void)el_set(editor->lines, EL_EDITOR, "emacs");
     (void)el_set(editor->lines, EL_SIGNAL, 0); /* SIGINT is told apart by whoever reads */
+    (void)el_set(editor->lines, EL_GETCFN, read_character);
     (void)el_set(editor->lines, EL_HIST, history, editor->history);
     (void)el_set(editor->lines, EL_BIND, "^R", "em-inc-search-prev", NULL);
     /* what Ctrl-D is where it was typed before the terminal was the editor's */

@@ -1,9 +1,11 @@
 /* Handlers write words and make calls that handlers may make; everything else reads the words. */
+#define _GNU_SOURCE /* ppoll */
 #include "launch/job/signals.h"
 
 #include "runtime/base/ending.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -20,6 +22,7 @@ static char lines[3][LINE_BYTES]; /* of SIGHUP, SIGINT, SIGTERM */
 static atomic_bool is_loud = true;
 static atomic_bool has_to_keep;
 static atomic_bool interrupted;
+static sigset_t before_hold;
 static atomic_int leaving; /* an exit code; 0: not leaving */
 
 static void ask_to_drain(int number)
@@ -157,6 +160,28 @@ void tsr_signals_take_interrupts(void)
 bool tsr_signals_interrupted(void)
 {
     return atomic_exchange(&interrupted, false);
+}
+
+void tsr_signals_hold(void)
+{
+    sigset_t held;
+
+    (void)sigemptyset(&held);
+    (void)sigaddset(&held, SIGHUP);
+    (void)sigaddset(&held, SIGINT);
+    (void)sigaddset(&held, SIGTERM);
+    (void)sigprocmask(SIG_BLOCK, &held, &before_hold);
+}
+
+void tsr_signals_release(void)
+{
+    (void)sigprocmask(SIG_SETMASK, &before_hold, NULL);
+}
+
+bool tsr_signals_await_input(int fd)
+{
+    struct pollfd in = {.fd = fd, .events = POLLIN};
+    return ppoll(&in, 1, NULL, &before_hold) > 0;
 }
 
 bool tsr_signals_drain(void)

@@ -42,6 +42,18 @@ void tsr_signals_take_interrupts(void);
 /* Whether one has come since this was last asked. */
 bool tsr_signals_interrupted(void);
 
+/*
+ * For a read of the user's input. A signal that comes after its word was looked at and before the read
+ * would be noticed by neither, so those that end or interrupt are held back from the look on, and come
+ * in where input is awaited, and at the end. Held back at most once at a time.
+ */
+void tsr_signals_hold(void);
+void tsr_signals_release(void);
+
+/* Between the two: whether there is input, or its end, on `fd`; false: errno says why, EINTR where a
+ * signal has come. */
+bool tsr_signals_await_input(int fd);
+
 /* True once SIGUSR1 has come. */
 bool tsr_signals_drain(void);
 

@@ -246,6 +246,10 @@ def interrupts():
         term.type("\x03")
         term.wait("Ctrl-D ends")
         term.wait("> ")
+        for _ in range(50):  # as soon as there is a prompt
+            term.type("\x03")
+            term.wait("Ctrl-D ends")
+            term.wait("> ")
         Stranger.says = [{"content": "whole"}]
         term.type("again\r")
         term.wait("whole")
