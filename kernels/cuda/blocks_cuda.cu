@@ -8,9 +8,9 @@
  */
 #include "kernels/cuda/blocks_cuda.cuh"
 
-#include "kernels/cuda/attend_cuda.h"
-#include "kernels/cuda/attend_left_cuda.cuh"
-#include "kernels/cuda/linear_cuda.cuh"
+#include "kernels/cuda/attention/attend_cuda.h"
+#include "kernels/cuda/linear/linear_cuda.cuh"
+#include "kernels/cuda/operands/attend_left_cuda.cuh"
 
 static tsr_status enter_attention(tsr_device *device, const tsr_attention_block *b, tsr_stream s)
 {

@@ -2,7 +2,7 @@
 #ifndef TSR_KERNELS_CUDA_BLOCKS_CUDA_CUH
 #define TSR_KERNELS_CUDA_BLOCKS_CUDA_CUH
 
-#include "kernels/cuda/device_cuda.cuh"
+#include "kernels/cuda/device/device_cuda.cuh"
 
 tsr_status tsr_block_attention_cuda(tsr_device *device, const tsr_attention_block *b, tsr_stream s);
 tsr_status tsr_block_mlp_cuda(tsr_device *device, const tsr_mlp_block *b, tsr_stream s);

@@ -1,18 +1,18 @@
 /*
  * The CUDA device: opening it, its memory, and loading weights into their layout (work_cuda.h).
  */
-#include "kernels/cuda/device_cuda.cuh"
+#include "kernels/cuda/device/device_cuda.cuh"
 
 #include "kernels/cuda/blocks_cuda.cuh"
-#include "kernels/cuda/few_cuda.cuh"
-#include "kernels/cuda/gemm_cuda.cuh"
-#include "kernels/cuda/linear_cuda.cuh"
-#include "kernels/cuda/loaded_cuda.h"
-#include "kernels/cuda/packed_cuda.cuh"
-#include "kernels/cuda/router_cuda.cuh"
-#include "kernels/cuda/split_cuda.cuh"
-#include "kernels/cuda/tall_cuda.cuh"
-#include "kernels/cuda/tiles_cuda.cuh"
+#include "kernels/cuda/device/loaded_cuda.h"
+#include "kernels/cuda/experts/tiles_cuda.cuh"
+#include "kernels/cuda/linear/few_cuda.cuh"
+#include "kernels/cuda/linear/gemm_cuda.cuh"
+#include "kernels/cuda/linear/linear_cuda.cuh"
+#include "kernels/cuda/linear/split_cuda.cuh"
+#include "kernels/cuda/linear/tall_cuda.cuh"
+#include "kernels/cuda/operands/packed_cuda.cuh"
+#include "kernels/cuda/router/router_cuda.cuh"
 
 #include <inttypes.h>
 #include <math.h>

@@ -65,23 +65,35 @@ ARROWS = {
     },
 }
 
-# Inside launch: a folder's storey. What stands on one includes what stands below, and never a neighbour.
+# Inside a house of several folders, a folder's storey. What stands on one includes what stands below,
+# and never a neighbour; what lies in no folder stands on top.
 STOREYS = {
-    "cli": 0,
-    "files": 0,
-    "link": 0,
-    "report": 1,
-    "request": 1,
-    "http": 2,
-    "plan": 2,
-    "job": 3,
-    "batch": 4,
-    "bench": 4,
-    "doctor": 4,
-    "gateway": 4,
-    "score": 4,
-    "serve": 5,
-    "client": 6,
+    "kernels/cuda": {
+        "device": 0,
+        "operands": 1,
+        "linear": 2,
+        "attention": 3,
+        "experts": 3,
+        "router": 3,
+        "sample": 3,
+    },
+    "launch": {
+        "cli": 0,
+        "files": 0,
+        "link": 0,
+        "report": 1,
+        "request": 1,
+        "http": 2,
+        "plan": 2,
+        "job": 3,
+        "batch": 4,
+        "bench": 4,
+        "doctor": 4,
+        "gateway": 4,
+        "score": 4,
+        "serve": 5,
+        "client": 6,
+    },
 }
 
 # Headers that other layers may see; all others are their layer's own. BASE has no private ones.
@@ -142,16 +154,23 @@ def is_public(layer, header, allowed):
     return layer == BASE or name in PUBLIC_HEADERS[layer]
 
 
+def place_in(house, path):
+    """The folder of a house that a file lies in, and its storey; None for one that has none."""
+    folder, inside, _ = path[len(house) + 1 :].partition("/")
+    return (folder, STOREYS[house].get(folder)) if inside else ("", len(STOREYS[house]))
+
+
 def check_storeys(path, header):
-    """What is wrong with a file of launch including another of it, or None."""
-    above, below = path.split("/")[1], header.split("/")[1]
-    if path == "launch/main.c" or above == below:
-        return None
-    for folder in (above, below):
-        if folder not in STOREYS:
-            return f"launch/{folder} is no folder with a storey"
-    if STOREYS[below] >= STOREYS[above]:
-        return f"launch/{above} may not include launch/{below} ({header})"
+    """What is wrong with a file of a house including another of it, or None."""
+    for house in STOREYS:
+        if not (path.startswith(house + "/") and header.startswith(house + "/")):
+            continue
+        (above, upper), (below, lower) = place_in(house, path), place_in(house, header)
+        for folder, storey in ((above, upper), (below, lower)):
+            if storey is None:
+                return f"{house}/{folder} is no folder with a storey"
+        if above != below and lower >= upper:
+            return f"{house}/{above} may not include {house}/{below} ({header})"
     return None
 
 
@@ -164,10 +183,8 @@ def check_arrow(path, header, exists):
         return f"includes generated {header}: only proto/*_wire.c may"
     if not exists(header):
         return f"includes {header}, which is no file from the repository root"
-    if mine == "launch" and theirs == "launch":
-        return check_storeys(path, header)
     if mine is None or mine == theirs:
-        return None
+        return check_storeys(path, header)
     if theirs is None:
         return f"includes {header}, which belongs to no layer"
     if theirs not in ARROWS[mine]:
@@ -276,6 +293,10 @@ ORDERLY = {
     "kernels/blocks.h": '#include "runtime/base/status.h"\n',
     "kernels/ops.h": '#include "kernels/blocks.h"\n',
     "kernels/device.h": "",
+    "kernels/cuda/device/device_cuda.cuh": '#include "kernels/device.h"\n#include <cuda.h>\n',
+    "kernels/cuda/linear/few_cuda.cuh": '#include "kernels/cuda/device/device_cuda.cuh"\n',
+    "kernels/cuda/router/router_cuda.cuh": '#include "kernels/cuda/linear/few_cuda.cuh"\n',
+    "kernels/cuda/blocks_cuda.cuh": '#include "kernels/cuda/router/router_cuda.cuh"\n',
     "proto/plan.h": "",
     "proto/plan_wire.c": '#include "proto/plan.pb-c.h"\n#include <protobuf-c/protobuf-c.h>\n',
     "runtime/checkpoint/checkpoint.h": "",
@@ -305,6 +326,10 @@ PLANTED = [
     ("launch/job/bad.c", '#include "launch/bench/bench_run.h"', "job may not include launch/bench"),
     ("launch/batch/bad.c", '#include "launch/bench/bench_run.h"', "batch may not include launch/bench"),
     ("launch/new/bad.c", '#include "launch/job/job.h"', "launch/new is no folder"),
+    ("kernels/cuda/device/bad.cu", '#include "kernels/cuda/linear/few_cuda.cuh"', "device may not include"),
+    ("kernels/cuda/experts/bad.cu", '#include "kernels/cuda/router/router_cuda.cuh"', "may not include"),
+    ("kernels/cuda/linear/bad.cu", '#include "kernels/cuda/blocks_cuda.cuh"', "linear may not include"),
+    ("kernels/cuda/new/bad.cu", '#include "kernels/cuda/linear/few_cuda.cuh"', "cuda/new is no folder"),
     ("runtime/model/bad.c", '#include "kernels/ops.h"', "kernels keeps to itself"),
     ("launch/cli/bad.c", '#include "comm.h"', "no file from the repository root"),
     ("comm/bad.c", "#include <mpi.h>", "only comm/mpi_world"),
