@@ -169,8 +169,8 @@ class Hosts:
             [*self.enter[i], *command], env=self.environment(), start_new_session=True, **options
         )
 
-    def connect(self, i, port):
-        """A socket to a port of a host, as that host's own programs have it."""
+    def connect(self, i, port, address="127.0.0.1", timeout=60):
+        """A socket to a port, its own or another's, as programs of this host have it."""
         libc = ctypes.CDLL(None, use_errno=True)
         with open("/proc/self/ns/net") as here, open(
             f"/proc/{self.holders[i + 1].pid}/ns/net"
@@ -178,7 +178,7 @@ class Hosts:
             if libc.setns(there.fileno(), 0) != 0:
                 raise OSError(ctypes.get_errno(), "setns")
             try:
-                return socket.create_connection(("127.0.0.1", port), timeout=60)
+                return socket.create_connection((address, port), timeout=timeout)
             finally:
                 libc.setns(here.fileno(), 0)
 
@@ -188,6 +188,25 @@ class Hosts:
         show = [*self.switch, "bridge", "link", "show", "dev", f"port{i}"]
         while state == "up" and b"forwarding" not in subprocess.run(show, capture_output=True).stdout:
             time.sleep(0.05)
+        # from there on kernels take a moment more to find each other again
+        for other in range(len(self.names)) if state == "up" else ():
+            if other != i:
+                self.await_way(i, other)
+                self.await_way(other, i)
+
+    def await_way(self, i, other):
+        """Until one host reaches another, which is there where it says that nobody listens."""
+        until = time.monotonic() + 20
+        while True:
+            try:
+                self.connect(i, 9, self.address(other), 1).close()
+                return
+            except ConnectionRefusedError:
+                return
+            except OSError as error:
+                if time.monotonic() > until:
+                    raise AssertionError(f"{self.names[i]} to {self.names[other]}: {error}") from error
+                time.sleep(0.05)
 
     def processes(self, i):
         """Everything that runs on a host, but what keeps it alive."""
