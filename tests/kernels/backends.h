@@ -19,11 +19,19 @@ enum { SAMPLE_DEVICES = 7 };
  * error. */
 tsr_device *sample_device(int i, const tsr_work_shape *shape);
 
+/* The same for tests of how much there is to do, for which a GPU has kernels of their own: under a
+ * sanitizer, which does not look at bits, one CPU stands for all. */
+tsr_device *sample_sized_device(int i, const tsr_work_shape *shape);
+
+/* The CPU with the widest lanes that there are, and several threads. */
+int sample_best_cpu(void);
+
 /* The GPU, as if other ranks had kernels there too; NULL where there is none. */
 tsr_device *sample_shared_device(const tsr_work_shape *shape);
 
-/* A shape that is enough for all tests here. */
+/* Shapes that are enough for all tests here: of what has no heads, and of what has. */
 extern const tsr_work_shape sample_shape;
+extern const tsr_work_shape sample_heads_shape;
 
 /* Closes the device and frees what was taken below. NULL is allowed. */
 void sample_close(tsr_device *device);

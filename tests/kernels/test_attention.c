@@ -187,7 +187,7 @@ static void attention_meets_its_definition_with_the_same_bits_everywhere(void **
         sequence_data s = new_sequence(&r, c);
         float *first = sample_memory(q_floats(c) * sizeof(float));
         for (int i = 0; i < SAMPLE_DEVICES; i++) {
-            tsr_device *device = sample_device(i, &sample_shape);
+            tsr_device *device = sample_device(i, &sample_heads_shape);
             cache_data cache;
             if (device == NULL)
                 continue;
@@ -222,7 +222,7 @@ static void chunks_and_blocks_change_no_bit(void **state)
         float *first = sample_memory(q_floats(&c) * sizeof(float));
         float *own = sample_memory(q_floats(&c) * sizeof(float)); /* of this device */
         for (int i = 0; i < 3 * SAMPLE_DEVICES; i++) {
-            tsr_device *device = sample_device(i / 3, &sample_shape);
+            tsr_device *device = sample_device(i / 3, &sample_heads_shape);
             cache_data cache;
             if (device == NULL)
                 continue;
@@ -263,7 +263,7 @@ static void sequences_beside_each_other_change_no_bit(void **state)
             {.first_row = 0, .rows = 0, .first_block = 0},
             {.first_row = 0, .rows = 5, .first_block = 0},
         };
-        tsr_device *device = sample_device(i, &sample_shape);
+        tsr_device *device = sample_device(i, &sample_heads_shape);
         cache_data cache;
         if (device == NULL)
             continue;
@@ -425,7 +425,7 @@ static void decoding_a_position_has_the_bits_of_its_prompt(void **state)
     (void)state;
     for (int i = 0; i < LONG_CASES * SAMPLE_DEVICES; i++) {
         attention_case c = long_cases[i % LONG_CASES];
-        tsr_device *device = sample_device(i / LONG_CASES, &long_shape);
+        tsr_device *device = sample_sized_device(i / LONG_CASES, &long_shape);
         cache_data cache;
         if (device == NULL)
             continue;

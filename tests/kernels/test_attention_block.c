@@ -282,7 +282,7 @@ static void the_block_meets_its_definition_on_every_device(void **state)
     (void)state;
     block_by_definition(&d, expected);
     for (int i = 0; i < SAMPLE_DEVICES; i++) {
-        tsr_device *device = sample_device(i, &sample_shape);
+        tsr_device *device = sample_device(i, &sample_heads_shape);
         if (device == NULL)
             continue;
         run_block(device, &d, i == 0 ? first : x);
@@ -316,7 +316,7 @@ static void the_block_has_the_bits_of_its_parts(void **state)
     (void)state;
     for (int n = 0; n < 3 * SAMPLE_DEVICES; n++) {
         layer_data d = new_layer(&r, kinds[n % 3], (tsr_kv_format)(n % TSR_KV_FORMAT_COUNT));
-        tsr_device *device = sample_device(n / 3, &sample_shape);
+        tsr_device *device = sample_device(n / 3, &sample_heads_shape);
         float whole[T * H];
         float parts[T * H];
         if (device != NULL) {
@@ -351,7 +351,7 @@ static void a_block_that_is_entered_has_the_bits_of_one_that_is_not(void **state
     sample_floats(&r, c.weight, (size_t)T * SLOTS, 1.0F);
     for (int n = 0; n < KINDS * SAMPLE_DEVICES; n++) {
         layer_data d = new_layer(&r, kinds[n % KINDS], TSR_KV_BF16);
-        tsr_device *device = sample_device(n / KINDS, &sample_shape);
+        tsr_device *device = sample_device(n / KINDS, &sample_heads_shape);
         float x[2][T * H];
         for (int i = 0; device != NULL && i < COUNTS; i++) {
             const size_t bytes = sizeof(float) * (size_t)tokens[i] * H;
@@ -378,7 +378,7 @@ static void a_sequence_in_two_steps_has_the_bits_of_one(void **state)
 
     (void)state;
     for (int i = 0; i < SAMPLE_DEVICES; i++) {
-        tsr_device *device = sample_device(i, &sample_shape);
+        tsr_device *device = sample_device(i, &sample_heads_shape);
         loaded_layer l;
         float whole[T * H];
         float x[FIRST * H];

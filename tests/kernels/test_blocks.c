@@ -115,7 +115,7 @@ static void the_mlp_block_is_its_definition_and_its_parts(void **state)
         sample_mlp m = sample_mlp_new(&r, kind, H, I);
         fill_rows(&r, &rows);
         for (int i = 0; i < SAMPLE_DEVICES; i++) {
-            tsr_device *device = sample_device(i, &sample_shape);
+            tsr_device *device = sample_device(i, &sample_heads_shape);
             if (device == NULL)
                 continue;
             run_mlp_block(device, &m, &rows, whole);
@@ -283,7 +283,7 @@ static void the_choice_is_its_definition_and_its_parts(void **state)
     (void)state;
     fill_rows(&r, &rows);
     for (int i = 0; i < SAMPLE_DEVICES; i++) {
-        tsr_device *device = sample_device(i, &sample_shape);
+        tsr_device *device = sample_device(i, &sample_heads_shape);
         unsigned char x[sizeof(float) * T * H];
         tsr_experts experts;
         if (device == NULL)
@@ -328,7 +328,7 @@ static void the_shared_experts_read_packed_rows(void **state)
     for (int i = 0; i < SAMPLE_DEVICES; i++) {
         static chosen before;
         static chosen after;
-        tsr_device *device = sample_device(i, &sample_shape);
+        tsr_device *device = sample_device(i, &sample_heads_shape);
         tsr_experts experts;
         float out[T * H];
         float alone[T * H];
@@ -502,7 +502,7 @@ static void the_prediction_is_its_definition_and_its_parts(void **state)
     (void)state;
     fill_rows(&r, &rows);
     for (int i = 0; i < SAMPLE_DEVICES; i++) {
-        tsr_device *device = sample_device(i, &sample_shape);
+        tsr_device *device = sample_device(i, &sample_heads_shape);
         if (device == NULL)
             continue;
         const tsr_linear loaded = sample_load(device, head);
@@ -531,7 +531,7 @@ static void logits_alone_write_no_token(void **state)
     static predicted p;
     sample_random r = {5};
     sample_linear *head = sample_linear_new(&r, plain_kind, V, H);
-    tsr_device *device = sample_device(0, &sample_shape);
+    tsr_device *device = sample_device(0, &sample_heads_shape);
     const tsr_linear loaded = sample_load(device, head);
     stream_rows rows;
 

@@ -156,11 +156,9 @@ static void compare(tsr_device *device, const decode_data *d, int count, const i
 /* A CPU computes the block by its parts, whatever its instructions, so that one is enough; and a GPU. */
 enum { DEVICES = 2 };
 
-static const int device_number[DEVICES] = {1, SAMPLE_DEVICES - 1};
-
-static tsr_device *open_for(int i, const decode_shape *s)
+static tsr_device *open_for(int n, const decode_shape *s)
 {
-    tsr_work_shape shape = sample_shape;
+    tsr_work_shape shape = sample_heads_shape;
 
     if (s->heads * s->dim > shape.max_in)
         shape.max_in = s->heads * s->dim;
@@ -168,7 +166,7 @@ static tsr_device *open_for(int i, const decode_shape *s)
     shape.q_heads = s->heads;
     shape.kv_heads = s->kv_heads;
     shape.head_dim = s->dim;
-    return sample_device(i, &shape);
+    return sample_device(n == 0 ? sample_best_cpu() : SAMPLE_DEVICES - 1, &shape);
 }
 
 static void decoded_rows_have_the_bits_of_the_parts(void **state)
@@ -189,7 +187,7 @@ static void decoded_rows_have_the_bits_of_the_parts(void **state)
 
     (void)state;
     for (int n = 0; n < KINDS * DEVICES; n++) {
-        tsr_device *device = open_for(device_number[n / KINDS], &shape);
+        tsr_device *device = open_for(n / KINDS, &shape);
         new_decode(&r, &shape, kinds[n % KINDS], n % 2 == 0 ? TSR_KV_BF16 : TSR_KV_FP8, &d);
         if (device != NULL)
             compare(device, &d, sizeof(rows) / sizeof(rows[0]), rows);
@@ -216,7 +214,7 @@ static void shapes_have_the_bits_of_the_parts(void **state)
     (void)state;
     for (int n = 0; n < 2 * SHAPES * DEVICES; n++) {
         const decode_shape *shape = &shapes[n / 2 % SHAPES];
-        tsr_device *device = open_for(device_number[n / 2 / SHAPES], shape);
+        tsr_device *device = open_for(n / 2 / SHAPES, shape);
         new_decode(&r, shape, kind, n % 2 == 0 ? TSR_KV_BF16 : TSR_KV_FP8, &d);
         if (device != NULL)
             compare(device, &d, sizeof(rows) / sizeof(rows[0]), rows);
@@ -238,7 +236,7 @@ static void a_block_that_is_none_is_a_fault(void **state)
     new_decode(&r, &shape, kind, TSR_KV_BF16, &d);
     for (int n = 0; n < 6 * DEVICES; n++) {
         const int32_t at[3] = {0, d.blocks / 2, d.blocks - 1};
-        tsr_device *device = open_for(device_number[n / 6], &shape);
+        tsr_device *device = open_for(n / 6, &shape);
         int32_t *entry = &d.table[at[n % 3]];
         const int32_t block = *entry;
 

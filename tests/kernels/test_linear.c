@@ -256,27 +256,20 @@ static void a_row_alone_has_the_bits_it_has_in_a_batch(void **state)
 }
 
 /* So many that a GPU has them by other kernels than one, of widths that are cut into slices. */
-static void check_batch(sample_random *r, sample_kind kind, int32_t in, int32_t tokens)
+static void check_batch(tsr_device *device, sample_random *r, sample_kind kind, int32_t in,
+                        int32_t tokens)
 {
-    enum { OUT = 72, MOST = 513 };
-    static const tsr_work_shape shape = {
-        .max_tokens = MOST, .max_in = 12288, .max_logit_rows = 1, .max_experts = 1};
+    enum { OUT = 72 };
     sample_linear *l = sample_linear_new(r, kind, OUT, in);
     float *x = sample_memory((size_t)in * (size_t)tokens * sizeof(float));
     float *batch = sample_memory((size_t)OUT * (size_t)tokens * sizeof(float));
     float alone[OUT];
 
     sample_floats(r, x, (size_t)in * (size_t)tokens, 1.0F);
-    for (int i = 0; i < SAMPLE_DEVICES; i++) {
-        tsr_device *device = sample_device(i, &shape);
-        if (device == NULL)
-            continue;
-        run_linear(device, l, x, batch, tokens);
-        for (int32_t t = 0; t < tokens; t += tokens / 3) {
-            run_linear(device, l, x + (size_t)t * (size_t)in, alone, 1);
-            assert_memory_equal(alone, batch + (size_t)t * OUT, sizeof(alone));
-        }
-        sample_close(device);
+    run_linear(device, l, x, batch, tokens);
+    for (int32_t t = 0; t < tokens; t += tokens / 3) {
+        run_linear(device, l, x + (size_t)t * (size_t)in, alone, 1);
+        assert_memory_equal(alone, batch + (size_t)t * OUT, sizeof(alone));
     }
     free(x);
     free(batch);
@@ -289,16 +282,24 @@ static void a_row_has_its_bits_among_dozens_and_hundreds(void **state)
         int32_t in, tokens;
     } shapes[] = {{1104, 33}, {720, 64},  {528, 100}, {528, 128},  {1104, 129},
                   {4704, 37}, {528, 256}, {8192, 34}, {12288, 65}, {64, 513}};
+    enum { SHAPES = sizeof(shapes) / sizeof(shapes[0]) };
     sample_random r = {12};
 
     (void)state;
-    for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
-        for (int f = 0; f < TSR_WEIGHT_FORMAT_COUNT; f++) {
+    for (int i = 0; i < SHAPES * SAMPLE_DEVICES; i++) {
+        const int s = i / SAMPLE_DEVICES;
+        const tsr_work_shape room = {.max_tokens = shapes[s].tokens,
+                                     .max_in = shapes[s].in,
+                                     .max_logit_rows = 1,
+                                     .max_experts = 1};
+        tsr_device *device = sample_sized_device(i % SAMPLE_DEVICES, &room);
+        for (int f = 0; device != NULL && f < TSR_WEIGHT_FORMAT_COUNT; f++) {
             const sample_kind kind = {(tsr_weight_format)f,
-                                      (tsr_activation)((f + (int)i) % TSR_ACTIVATION_COUNT),
-                                      i % 2 == 0, false};
-            check_batch(&r, kind, shapes[i].in, shapes[i].tokens);
+                                      (tsr_activation)((f + s) % TSR_ACTIVATION_COUNT), s % 2 == 0,
+                                      false};
+            check_batch(device, &r, kind, shapes[s].in, shapes[s].tokens);
         }
+        sample_close(device);
     }
 }
 

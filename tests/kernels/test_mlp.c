@@ -554,8 +554,8 @@ static void an_expert_for_each_processor_changes_no_bit(void **state)
             mlps[e].up->source.input_scale = mlps[e].gate->source.input_scale;
             mlps[e].down = sample_linear_new(&r, kind, WIDE, DEEP);
         }
-        tsr_device *device =
-            n / 2 < SAMPLE_DEVICES ? sample_device(n / 2, &shape) : sample_shared_device(&shape);
+        tsr_device *device = n / 2 < SAMPLE_DEVICES ? sample_sized_device(n / 2, &shape)
+                                                    : sample_shared_device(&shape);
         if (device != NULL)
             load_dozens(device, mlps, gate, &layer);
         for (size_t i = 0; device != NULL && i < sizeof(rows) / sizeof(rows[0]); i++) {

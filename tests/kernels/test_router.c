@@ -361,7 +361,7 @@ static void check_crowd(sample_random *r, const crowd *c)
 
     sample_floats(r, x, values, 1.0F);
     for (int i = 0; i < SAMPLE_DEVICES; i++) {
-        tsr_device *device = sample_device(i, &shape);
+        tsr_device *device = sample_sized_device(i, &shape);
         if (device == NULL)
             continue;
         const tsr_linear linear = sample_load(device, gate);
@@ -477,7 +477,7 @@ static void many_rows_are_chosen_for_as_few_are(void **state)
     sample_floats(&r, x, (size_t)MANY * BROAD, 2.0F);
     sample_floats(&r, norm, BROAD, 0.7F);
     for (int i = 0; i < SAMPLE_DEVICES; i++) {
-        tsr_device *device = sample_device(i, &shape);
+        tsr_device *device = sample_sized_device(i, &shape);
         tsr_experts experts;
         if (device == NULL)
             continue;
