@@ -67,6 +67,19 @@ static const way ways[] = {
      .preempts = true},
 };
 
+/* Every way on every kind of device; under ThreadSanitizer, which does not look at bits, on one of them
+ * in turn. */
+static bool is_run(int32_t w, run_device device)
+{
+#ifdef __SANITIZE_THREAD__
+    return w % RUN_DEVICES == (int32_t)device;
+#else
+    (void)w;
+    (void)device;
+    return true;
+#endif
+}
+
 static void the_same_bits_however_requests_are_served(void **state)
 {
     (void)state;
@@ -92,6 +105,8 @@ static void the_same_bits_however_requests_are_served(void **state)
         run_setup setup = ways[w].setup;
         setup.fixture = "demo-mixed";
         setup.device = (run_device)(i / count);
+        if (!is_run(w, setup.device))
+            continue;
         engine_run(&setup, requests, REQUESTS, &other);
         engine_run_ended(&setup, &other, TSR_OK);
         if (ways[w].preempts)
