@@ -3,6 +3,7 @@ set(TSR_CUDA "AUTO" CACHE STRING "CUDA kernels: AUTO (where a toolkit is found),
 set_property(CACHE TSR_CUDA PROPERTY STRINGS AUTO ON OFF)
 set(TSR_CUDA_ARCHITECTURES "90a-real;100-real;120-real" CACHE STRING
   "GPUs that kernels are compiled for: 90a is H100 and H200, 100 B200, 120 RTX 50")
+option(TSR_CUDA_DRAFT "Compile kernels fast, where no GPU is there to run them" OFF)
 set(TSR_CUDA_OLDEST 12.8)
 
 set(TSR_HAS_CUDA OFF)
@@ -37,5 +38,12 @@ if(TSR_HAS_CUDA)
   set(CMAKE_CUDA_STANDARD 17)
   set(CMAKE_CUDA_STANDARD_REQUIRED ON)
   set(CMAKE_CUDA_EXTENSIONS OFF)
+  if(TSR_CUDA_DRAFT)
+    include(CheckCompilerFlag)
+    check_compiler_flag(CUDA -Ofc=max TSR_CUDA_HAS_DRAFT) # newer toolkits
+    if(TSR_CUDA_HAS_DRAFT)
+      string(APPEND CMAKE_CUDA_FLAGS " -Ofc=max")
+    endif()
+  endif()
   message(STATUS "CUDA ${CMAKE_CUDA_COMPILER_VERSION} for ${TSR_CUDA_ARCHITECTURES}")
 endif()
