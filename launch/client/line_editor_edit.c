@@ -43,7 +43,11 @@ static int read_character(EditLine *lines, wchar_t *ret_character)
         const ssize_t count = read(STDIN_FILENO, &byte, 1);
         if (count <= 0)
             return (int)count;
-        const size_t taken = mbrtowc(ret_character, &byte, 1, &state);
+        size_t taken = mbrtowc(ret_character, &byte, 1, &state);
+        if (taken == (size_t)-1) { /* not what was begun: it may begin another, or be a key */
+            state = (mbstate_t){0};
+            taken = mbrtowc(ret_character, &byte, 1, &state);
+        }
         if (taken <= 1)
             return 1;
         if (taken == (size_t)-1)

@@ -181,7 +181,13 @@ void tsr_signals_release(void)
 bool tsr_signals_await_input(int fd)
 {
     struct pollfd in = {.fd = fd, .events = POLLIN};
-    return ppoll(&in, 1, NULL, &before_hold) > 0;
+    int found = 0;
+
+    do
+        found = ppoll(&in, 1, NULL, &before_hold);
+    while (found < 0 && errno == EINTR && !atomic_load(&interrupted) &&
+           tsr_ending_status() == TSR_OK);
+    return found > 0;
 }
 
 bool tsr_signals_drain(void)

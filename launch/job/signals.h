@@ -50,8 +50,8 @@ bool tsr_signals_interrupted(void);
 void tsr_signals_hold(void);
 void tsr_signals_release(void);
 
-/* Between the two: whether there is input, or its end, on `fd`; false: errno says why, EINTR where a
- * signal has come. */
+/* Between the two: whether there is input, or its end, on `fd`; false: errno says why, EINTR where one
+ * of those signals has come. */
 bool tsr_signals_await_input(int fd);
 
 /* True once SIGUSR1 has come. */

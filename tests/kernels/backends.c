@@ -70,9 +70,11 @@ static const backend backends[SAMPLE_DEVICES] = {
 
 int sample_best_cpu(void)
 {
-    int best = SAMPLE_DEVICES - 1;
+    static int best = SAMPLE_DEVICES - 1; /* which is a GPU: not found yet */
     tsr_device *device = NULL;
 
+    if (best < SAMPLE_DEVICES - 1)
+        return best;
     do
         best--;
     while (best > 0 && backends[best].open(&backends[best], &device) != TSR_OK);

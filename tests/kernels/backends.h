@@ -20,7 +20,8 @@ enum { SAMPLE_DEVICES = 7 };
 tsr_device *sample_device(int i, const tsr_work_shape *shape);
 
 /* The same for tests of how much there is to do, for which a GPU has kernels of their own: under a
- * sanitizer, which does not look at bits, one CPU stands for all. */
+ * sanitizer, which does not look at bits, one CPU stands for all. Others show it their lanes in the tests of
+ * shapes. */
 tsr_device *sample_sized_device(int i, const tsr_work_shape *shape);
 
 /* The CPU with the widest lanes that there are, and several threads. */

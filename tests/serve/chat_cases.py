@@ -271,9 +271,14 @@ def arrows():
         term.type("\033[A\033[D\033[Dx\r")
         term.wait("9 tokens")
         term.wait("> ")
+        os.kill(term.pid, signal.SIGUSR1)  # which interrupts nothing
+        os.write(term.fd, b"caf\xe9\r")  # no UTF-8, whose end is a key all the same
+        term.wait("9 tokens")
+        term.wait("> ")
         term.type("\x04")
         term.end(0)
-    expect([a["messages"][-1]["content"] for _, _, a in Stranger.asked], ["w\u00f6rd", "w\u00f6xrd"])
+    expect([a["messages"][-1]["content"] for _, _, a in Stranger.asked],
+           ["w\u00f6rd", "w\u00f6xrd", "caf"])
 
 
 def nothing_is_left():
