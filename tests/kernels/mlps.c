@@ -51,6 +51,22 @@ tsr_mlp sample_mlp_load(tsr_device *device, const sample_mlp *m)
     return mlp;
 }
 
+void sample_mlp_run(tsr_device *device, const tsr_mlp *mlp, const float *x, float *y,
+                    int32_t tokens, int32_t width)
+{
+    const size_t count = (size_t)tokens * (size_t)width;
+    const tsr_mlp_args a = {
+        .out = sample_row_room(device, count),
+        .x = sample_rows(device, x, count),
+        .mlp = mlp,
+        .x_row_bytes = (size_t)width * tsr_device_activation_bytes(device),
+        .tokens = tokens,
+    };
+
+    ASSERT_STATUS(TSR_OK, device->ops->mlp(device, &a, (tsr_stream){NULL}));
+    sample_get_rows(device, y, a.out, count);
+}
+
 /*
  * One row in double, with the bound that follows from the linears' own, (in/16 + 10) 2^-24 of the
  * sum of magnitudes: silu is steeper than 1.1 nowhere, and costs 8 roundings. No value here lies so

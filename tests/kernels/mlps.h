@@ -21,6 +21,10 @@ sample_mlp sample_mlp_new(sample_random *r, int kind, int32_t hidden, int32_t in
 void sample_mlp_free(sample_mlp *m);
 tsr_mlp sample_mlp_load(tsr_device *device, const sample_mlp *m);
 
+/* Of rows of so many columns, [tokens, width]. */
+void sample_mlp_run(tsr_device *device, const tsr_mlp *mlp, const float *x, float *y,
+                    int32_t tokens, int32_t width);
+
 /* Fails unless y is the MLP of x. */
 void sample_assert_mlp(const sample_mlp *m, const float *x, const float *y);
 

@@ -5,13 +5,19 @@
  *   told   | id, number |   |   |   | id, number |   |   |   | ..     a slot every 32 bytes
  *   row    | x, number | x, number | ..
  *
- * The number is that of the launch it is told to (packets_cuda.cuh). It is a hint: whoever takes it looks
- * again when the kernel in front has ended, and what does not come is waited for but a while.
+ * The number is that of the launch it is told to (packets_cuda.cuh), so that only who counts launches may be
+ * told: what nobody counts would be told again, and be taken for what comes next. Ids are a hint: whoever
+ * takes them looks again when the kernel in front has ended, and what does not come is waited for but a
+ * while.
  */
 #ifndef TSR_KERNELS_CUDA_DEVICE_TOLD_CUDA_CUH
 #define TSR_KERNELS_CUDA_DEVICE_TOLD_CUDA_CUH
 
 #include "kernels/cuda/device/device_cuda.cuh"
+
+/* Whether the kernel of these experts for a single row, at `rows`, takes what is told, and counts it
+ * (tiles_one_cuda.cu). */
+bool tsr_cuda_takes_told(tsr_cuda_device *cuda, const tsr_experts *experts, const void *rows);
 
 enum {
     TOLD_APART = TSR_CUDA_TOLD / TSR_MAX_TOP_K, /* words */

@@ -12,6 +12,7 @@
  * where it leaves from.
  */
 #include "kernels/cuda/device/block_cuda.cuh"
+#include "kernels/cuda/device/told_cuda.cuh"
 #include "kernels/cuda/experts/sort_cuda.cuh"
 #include "kernels/cuda/experts/tiles_cuda.cuh"
 #include "kernels/cuda/linear/gemm_cuda.cuh"
@@ -213,30 +214,52 @@ static tsr_status narrow(tsr_cuda_device *cuda, const tsr_experts_block *b, int3
     return st == TSR_OK ? multiply(cuda, b, &t, stream) : st;
 }
 
-/* Few rows in one kernel. False: there is none for them. */
-static bool compute_at_once(tsr_cuda_device *cuda, const tsr_experts_block *b, cudaStream_t stream,
-                            tsr_status *ret_status)
+/* Which kernel has all of few rows, if there is one. */
+typedef enum at_once { AT_ONCE_NONE, AT_ONCE_ONE, AT_ONCE_FLOW } at_once;
+
+static at_once find_at_once(tsr_cuda_device *cuda, const tsr_experts_block *b,
+                            tsr_cuda_tiles *ret_wide, tsr_cuda_tiles *ret_down)
 {
     const tsr_experts *e = b->experts;
-    tsr_cuda_tiles wide;
-    tsr_cuda_tiles down;
+    const cudaStream_t unused = NULL; /* operand rows are made as the product goes */
 
     const int64_t slots = (int64_t)b->most_rows * e->top_k;
     const bool flows = FLOW_OF * slots >= e->experts && slots <= e->experts;
 
     if ((b->most_rows != 1 && !flows) || streams_together(cuda, b) == 0 ||
-        !tsr_cuda_stages(&e->gate) || !tsr_cuda_stages(&e->down))
+        !tsr_cuda_stages(&e->gate) || !tsr_cuda_stages(&e->down) ||
+        wide_tiles(cuda, b, TSR_CUDA_TILES_GATED, 1, unused, ret_wide) != TSR_OK ||
+        down_tiles(cuda, b, 1, unused, ret_down) != TSR_OK)
+        return AT_ONCE_NONE;
+    if (tsr_cuda_takes_one(cuda, ret_wide, ret_down))
+        return AT_ONCE_ONE;
+    return flows && tsr_cuda_takes_flow(cuda, ret_wide, ret_down) ? AT_ONCE_FLOW : AT_ONCE_NONE;
+}
+
+bool tsr_cuda_takes_told(tsr_cuda_device *cuda, const tsr_experts *experts, const void *rows)
+{
+    tsr_experts_block b = {};
+    tsr_cuda_tiles wide;
+    tsr_cuda_tiles down;
+
+    b.rows = rows;
+    b.experts = experts;
+    b.most_rows = 1;
+    return find_at_once(cuda, &b, &wide, &down) == AT_ONCE_ONE;
+}
+
+/* False: there is no kernel for it. */
+static bool compute_at_once(tsr_cuda_device *cuda, const tsr_experts_block *b, cudaStream_t stream,
+                            tsr_status *ret_status)
+{
+    tsr_cuda_tiles wide;
+    tsr_cuda_tiles down;
+    const at_once which = find_at_once(cuda, b, &wide, &down);
+
+    if (which == AT_ONCE_NONE)
         return false;
-    tsr_status st = wide_tiles(cuda, b, TSR_CUDA_TILES_GATED, 1, stream, &wide);
-    if (st == TSR_OK)
-        st = down_tiles(cuda, b, 1, stream, &down);
-    if (st == TSR_OK && tsr_cuda_takes_one(cuda, &wide, &down))
-        st = tsr_cuda_multiply_one(cuda, &wide, &down, stream);
-    else if (st == TSR_OK && flows && tsr_cuda_takes_flow(cuda, &wide, &down))
-        st = tsr_cuda_multiply_flow(cuda, &wide, &down, stream);
-    else if (st == TSR_OK)
-        return false;
-    *ret_status = st;
+    *ret_status = which == AT_ONCE_ONE ? tsr_cuda_multiply_one(cuda, &wide, &down, stream)
+                                       : tsr_cuda_multiply_flow(cuda, &wide, &down, stream);
     return true;
 }
 
