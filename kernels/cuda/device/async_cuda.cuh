@@ -164,7 +164,8 @@ static __device__ __forceinline__ void copies_end(void)
     asm volatile("cp.async.commit_group;" ::: "memory");
 }
 
-/* Until all is there but what went together the last so many times. */
+/* Until all is there but what went together the last so many times. What was copied since copies_end was
+ * said last is not waited for. */
 template <int BUT> static __device__ __forceinline__ void copies_wait(void)
 {
     asm volatile("cp.async.wait_group %0;" ::"n"(BUT) : "memory");

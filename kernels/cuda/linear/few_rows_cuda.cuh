@@ -207,6 +207,7 @@ static __device__ __forceinline__ void few_weights_near(const few_args &a, uint3
         if (4 * (c.first + i) < a.p.linear[0].in)
             copy_16(memory + (uint32_t)(a.weights_at + i * 16), weight + i);
     }
+    copies_end(); /* what has not ended so is not waited for */
 }
 
 /* What takes more code, where it runs once, has it once. */
