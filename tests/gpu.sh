@@ -6,7 +6,7 @@
 #   tests/gpu.sh                  all of it
 #   tests/gpu.sh --build-only     builds; needs a CUDA toolkit but no GPU
 #   tests/gpu.sh --run-only       runs what was built, here or elsewhere
-#   tests/gpu.sh --run-only PART  one part: tests fixtures commands two bench models disk sanitize
+#   tests/gpu.sh --run-only PART  one part: tests fixtures bits commands two bench models disk sanitize
 #
 # BUILD names the build folder, build/gpu by default; SCRATCH one with 26 GB for the bench (65 for the
 # larger model, which is left out where there is less), DISK one on a disk, with 7 GB; SHARED=yes lets
@@ -102,6 +102,49 @@ same_by_many() {
         "${launcher[@]}" "$build/bin/tessera" score "$folder" --backend cuda \
             --tokens "$folder/expected.safetensors" --out "$out.many" "$@" &&
         cmp "$out.one" "$out.many"
+}
+
+# ids MOST FILE: eight sequences of random ids below MOST.
+ids() {
+    python3 -c "import json, random
+draw = random.Random(11)
+lengths = [1180, 1, 3, 30, 130, 260, 700, 590]
+print(json.dumps([[draw.randrange(5, $1) for _ in range(n)] for n in lengths]))" >"$2"
+}
+
+# cut_alike FOLDER IDS OPTION...: the bytes of the logits when sequences are cut into such steps, again
+# and again: what only sometimes differs has to be looked for.
+cut_alike() {
+    local folder=$1 tokens=$2 out=$log/cut turn
+    shift 2
+    for turn in 1 2 3; do
+        "$build/bin/tessera" score "$folder" --backend cuda --tokens "$tokens" --out "$out" "$@" &&
+            cmp "$log/whole" "$out" || return
+    done
+}
+
+# cuts NAME FOLDER MOST-ID
+cuts() {
+    local name=$1 folder=$2 tokens=$log/ids.json chunk
+    ids "$3" "$tokens"
+    step "$name.whole" "$build/bin/tessera" score "$folder" --backend cuda --tokens "$tokens" \
+        --out "$log/whole"
+    for chunk in 1 2 3 7 64; do
+        step "$name.by-$chunk" cut_alike "$folder" "$tokens" --prefill-chunk "$chunk"
+    done
+    for chunk in 1 2; do
+        step "$name.alone-by-$chunk" cut_alike "$folder" "$tokens" --max-num-seqs 1 \
+            --prefill-chunk "$chunk"
+    done
+}
+
+run_bits() {
+    local mixed=$scratch/tessera-bits-$$
+    "$build/bin/make_checkpoint" --shape qwen3-30b-a3b --layers 6 --vocab 512 --out "$mixed" \
+        --precision experts=nvfp4,fp8,bf16,attention=bf16,fp8 >/dev/null
+    cuts demo-mixed tests/data/demo-mixed 1800
+    cuts qwen3-mixed-6 "$mixed" 500
+    rm -rf "$mixed"
 }
 
 # Answers of the demo model by the GPU, against what its tasks have for an answer.
@@ -274,6 +317,7 @@ run_all() {
     mkdir -p "$log"
     wants tests && run_tests
     wants fixtures && run_fixtures
+    wants bits && run_bits
     wants commands && run_commands
     if wants two && [ "$(nvidia-smi --list-gpus | wc -l)" -ge 2 ]; then
         run_two
