@@ -5,7 +5,7 @@
  */
 #include "tests/kernels/block_parts.h"
 #include "tests/kernels/bounded.h"
-#include "tests/kernels/samples.h"
+#include "tests/kernels/mlps.h"
 #include "tests/test.h"
 
 #include <math.h>
@@ -122,8 +122,61 @@ enum { SLOTS = 3 };
 typedef struct combined {
     float answers[T * SLOTS * H];
     float weight[T * SLOTS];
-    int32_t tokens; /* all, or fewer of the first sequence */
+    int32_t tokens;            /* all, or fewer of the first sequence */
+    const sample_mlp *experts; /* who answers a single row instead; NULL: nobody */
+    const sample_linear *router;
 } combined;
+
+enum { EXPERTS = 4, WIDTH = 32 };
+
+/* Answers to the first row by experts that are chosen for it, each of them the same: a device may send
+ * them to the combine before it is its turn. */
+static void let_experts_answer(tsr_device *device, const combined *c, const loaded_layer *l,
+                               tsr_combine_block *ret)
+{
+    static const int32_t number[EXPERTS] = {0, 1, 2, 3};
+    static const int32_t tags[EXPERTS] = {0};
+    static const int32_t one = 1;
+    const tsr_mlp mlp = sample_mlp_load(device, c->experts);
+    const tsr_mlp mlps[EXPERTS] = {mlp, mlp, mlp, mlp};
+    const tsr_linear gate = sample_load(device, c->router);
+    const tsr_experts_source source = {
+        .router = {.gate = &gate, .top_k = SLOTS, .groups = 1, .top_groups = 1},
+        .mlps = mlps,
+        .local_of = number,
+        .tag_of = tags,
+        .experts = EXPERTS,
+        .local = EXPERTS,
+        .hidden = H,
+    };
+    tsr_experts experts;
+
+    ASSERT_STATUS(TSR_OK, sample_experts_make(device, &source, &experts));
+    const tsr_choose_block choose = {
+        .rows = sample_room(device, experts.row_bytes),
+        .tag = sample_room(device, sizeof(tags)),
+        .weight = sample_room(device, SLOTS * sizeof(float)),
+        .x = l->block.x,
+        .norm = l->block.norm,
+        .experts = &experts,
+        .tokens = 1,
+        .eps = eps,
+    };
+    const tsr_experts_block answer = {
+        .answers = sample_row_room(device, (size_t)SLOTS * H),
+        .rows = choose.rows,
+        .row_count = sample_put(device, &one, sizeof(one)),
+        .answer_of = sample_put(device, number, sizeof(number)),
+        .experts = &experts,
+        .most_rows = 1,
+        .chosen = true,
+    };
+    ASSERT_STATUS(TSR_OK, tsr_block_choose(device, &choose, stream));
+    ASSERT_STATUS(TSR_OK, tsr_block_experts(device, &answer, stream));
+    ret->answers = answer.answers;
+    ret->weight = choose.weight;
+    ret->computed = true;
+}
 
 /* Whoever takes answers leaves all ones. */
 static void expect_taken(tsr_device *device, const void *answers, size_t count)
@@ -161,7 +214,9 @@ static void run_behind_combine(tsr_device *device, const layer_data *d, const co
     }
     if (is_entered)
         combine.next = (tsr_block_entry){l.block.norm, &l.q, eps};
-    if (is_entered && tsr_device_flights(device) > 1) { /* as if they had just come */
+    if (c->experts != NULL) {
+        let_experts_answer(device, c, &l, &combine);
+    } else if (is_entered && tsr_device_flights(device) > 1) { /* as if they had just come */
         combine.coming = answers;
         combine.ended = sample_room(device, 2 * sizeof(int32_t));
     }
@@ -331,7 +386,7 @@ static void the_block_has_the_bits_of_its_parts(void **state)
 }
 
 /* What the combine in front of it does for it has the bits of what it does itself, in every way that
- * rows are quantized. */
+ * rows are quantized, whoever has the answers. */
 static void a_block_that_is_entered_has_the_bits_of_one_that_is_not(void **state)
 {
     static const sample_kind kinds[] = {
@@ -340,13 +395,24 @@ static void a_block_that_is_entered_has_the_bits_of_one_that_is_not(void **state
         {TSR_WEIGHT_FP8, TSR_ACTIVATION_FP8_TOKEN, false, false},
         {TSR_WEIGHT_NVFP4, TSR_ACTIVATION_NVFP4, false, false},
         {TSR_WEIGHT_F32, TSR_ACTIVATION_NONE, false, false},
+        {TSR_WEIGHT_FP8_BLOCK, TSR_ACTIVATION_FP8_GROUP, false, false},
     };
     static const int32_t tokens[] = {1, 2, 3, T};
     enum { KINDS = sizeof(kinds) / sizeof(kinds[0]), COUNTS = sizeof(tokens) / sizeof(tokens[0]) };
+    static const sample_kind nvfp4 = {TSR_WEIGHT_NVFP4, TSR_ACTIVATION_NONE, false, false};
+    static const sample_kind f32 = {TSR_WEIGHT_F32, TSR_ACTIVATION_NONE, false, false};
     static combined c;
     sample_random r = {4};
+    sample_mlp experts = {
+        .gate = sample_linear_new(&r, nvfp4, WIDTH, H),
+        .up = sample_linear_new(&r, nvfp4, WIDTH, H),
+        .down = sample_linear_new(&r, nvfp4, H, WIDTH),
+    };
+    sample_linear *router = sample_linear_new(&r, f32, EXPERTS, H);
 
     (void)state;
+    experts.up->source.input_scale = experts.gate->source.input_scale;
+    c.router = router;
     sample_floats(&r, c.answers, (size_t)T * SLOTS * H, 1.0F);
     sample_floats(&r, c.weight, (size_t)T * SLOTS, 1.0F);
     for (int n = 0; n < KINDS * SAMPLE_DEVICES; n++) {
@@ -361,9 +427,19 @@ static void a_block_that_is_entered_has_the_bits_of_one_that_is_not(void **state
             assert_memory_equal(x[0], x[1], bytes);
             assert_memory_not_equal(d.x, x[0], bytes);
         }
+        if (device != NULL) {
+            c.tokens = 1;
+            c.experts = &experts;
+            run_behind_combine(device, &d, &c, false, x[0]);
+            run_behind_combine(device, &d, &c, true, x[1]);
+            assert_memory_equal(x[0], x[1], sizeof(float) * H);
+            c.experts = NULL;
+        }
         sample_close(device);
         free_layer(&d);
     }
+    sample_mlp_free(&experts);
+    sample_linear_free(router);
 }
 
 /* The first sequence's last two positions come a step later, alone. */

@@ -94,16 +94,17 @@ tsr_status tsr_combine_cuda(tsr_device *device, const tsr_combine_block *b, tsr_
     const cudaStream_t stream = tsr_cuda_stream(device, s);
     const dim3 grid((unsigned)b->tokens, tsr_cuda_ceil(b->hidden / 4, TSR_CUDA_THREADS));
     const tsr_cuda_launch_shape at = {grid, TSR_CUDA_THREADS, 0, stream, 0};
+    const bool enters = b->next.linear != NULL && !tsr_few_makes(b->next.linear, b->tokens);
 
     if (b->tokens == 0)
         return TSR_OK;
+    if (enters)
+        return tsr_cuda_enter(cuda, b, stream);
     if (b->computed && cuda->sends && b->tokens == 1 && b->shared == NULL && b->coming == NULL) {
         const tsr_cuda_launch_shape one = {dim3(tsr_cuda_ceil(b->hidden / 4, COMBINE_ONE)),
                                            COMBINE_ONE, 0, stream, 0};
         return tsr_cuda_launch(one, combine_one_kernel, *b, cuda->work.sent, cuda->work.launch,
                                cuda->faults);
     }
-    if (b->next.linear != NULL && !tsr_few_makes(b->next.linear, b->tokens))
-        return tsr_cuda_enter(cuda, b, stream);
     return tsr_cuda_launch(at, combine_kernel, *b, cuda->faults);
 }
