@@ -141,7 +141,7 @@ cuts() {
 run_bits() {
     local mixed=$scratch/tessera-bits-$$
     "$build/bin/make_checkpoint" --shape qwen3-30b-a3b --layers 6 --vocab 512 --out "$mixed" \
-        --precision experts=nvfp4,fp8,bf16,attention=bf16,fp8 >/dev/null
+        --precision experts=nvfp4,fp8,bf16,attention=bf16,fp8-block,fp8,nvfp4 >/dev/null
     cuts demo-mixed tests/data/demo-mixed 1800
     cuts qwen3-mixed-6 "$mixed" 500
     rm -rf "$mixed"
