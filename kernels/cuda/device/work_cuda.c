@@ -74,7 +74,7 @@ uint64_t tsr_cuda_work_layout(const tsr_work_shape *shape, unsigned char *memory
     w.source = cut(&c, answers, sizeof(*w.source));
     w.target = cut(&c, answers, sizeof(*w.target));
     w.pair_of = cut(&c, (uint64_t)shape->max_rows * (uint64_t)shape->top_k, sizeof(*w.pair_of));
-    w.tile = cut(&c, tiles, sizeof(*w.tile));
+    w.tile = cut(&c, answers, sizeof(*w.tile)); /* wide rows are cut for a pair or two */
     w.tiles = cut(&c, 1, sizeof(*w.tiles));
     w.attend_floats = (int64_t)attend_floats(shape);
     w.attend_partial = cut(&c, attend_floats(shape), sizeof(*w.attend_partial));

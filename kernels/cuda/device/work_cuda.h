@@ -64,9 +64,9 @@ typedef struct tsr_cuda_work {
     int32_t *source;     /* [max_answers] row of each pair, by expert */
     int32_t *target;     /* [max_answers] answer of each pair */
     int32_t *pair_of;    /* [max_rows, top_k] pair of each slot; -1: it has none */
-    tsr_cuda_tile *tile; /* [max_tiles] */
+    tsr_cuda_tile *tile; /* [max_answers] */
     int32_t *tiles;      /* [1] */
-    int32_t max_tiles;
+    int32_t max_tiles; /* of LEAST_TILE pairs, or what an expert has left: grids are sized by it */
     int64_t attend_floats;
     float *attend_partial;   /* [attend_floats] sums of splits */
     int32_t *attend_arrived; /* [TSR_ATTEND_PAIRS] zero between kernels */
