@@ -158,6 +158,8 @@ typedef struct tsr_choose_block {
     const tsr_experts *experts;
     int32_t tokens; /* T */
     float eps;
+    bool stays; /* the next experts on this stream are for these rows, here, and for no more: who
+                   computes them may be told before they are there */
 } tsr_choose_block;
 TSR_MUST_USE tsr_status tsr_block_choose(tsr_device *device, const tsr_choose_block *b,
                                          tsr_stream s);

@@ -104,6 +104,18 @@ tsr_status tsr_ep_layer_make_experts(const tsr_ep_layer *ep, void *image, tsr_st
     return st;
 }
 
+/* Whether rows stay where they are made: with the only rank. */
+static bool stay(const tsr_ep_layer *ep)
+{
+    return ep->buffers.arrived_rows == ep->buffers.send_rows;
+}
+
+/* Most rows that arrive of a round's share. */
+static int32_t most_arriving(const tsr_ep_layer *ep, const round_share *share)
+{
+    return tsr_smaller(ep->buffers.arrived_capacity, share->most * ep->plan->ranks);
+}
+
 /* Rows to travel, and to whom: an expert's tag is its rank. */
 static tsr_status choose(const tsr_ep_layer *ep, const round_share *share, tsr_stream s)
 {
@@ -116,6 +128,7 @@ static tsr_status choose(const tsr_ep_layer *ep, const round_share *share, tsr_s
         .experts = &ep->experts[share->layer],
         .tokens = share->tokens,
         .eps = ep->plan->model.norm_eps,
+        .stays = stay(ep) && most_arriving(ep, share) == share->tokens,
     };
     return tsr_block_choose(ep->device, &block, s);
 }
@@ -145,8 +158,8 @@ static tsr_status compute(const tsr_ep_layer *ep, const round_share *share, tsr_
         .parts = ep->buffers.answer_parts,
         .part_bits = ep->buffers.answer_part_bits,
         .experts = &ep->experts[share->layer],
-        .most_rows = tsr_smaller(ep->buffers.arrived_capacity, share->most * ep->plan->ranks),
-        .chosen = ep->buffers.arrived_rows == ep->buffers.send_rows,
+        .most_rows = most_arriving(ep, share),
+        .chosen = stay(ep),
     };
     return tsr_block_experts(ep->device, &block, s);
 }

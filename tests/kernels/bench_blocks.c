@@ -316,7 +316,8 @@ static void choose(bench *b, int32_t l)
                                     .norm = b->norm,
                                     .experts = &b->experts[l],
                                     .tokens = b->tokens,
-                                    .eps = 1e-6F};
+                                    .eps = 1e-6F,
+                                    .stays = b->tokens == 1};
     must(tsr_block_choose(b->device, &block, b->stream));
 }
 

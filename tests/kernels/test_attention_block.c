@@ -161,6 +161,7 @@ static void let_experts_answer(tsr_device *device, const combined *c, const load
         .experts = &experts,
         .tokens = 1,
         .eps = eps,
+        .stays = true,
     };
     const tsr_experts_block answer = {
         .answers = sample_row_room(device, (size_t)SLOTS * H),

@@ -193,6 +193,7 @@ static void new_chosen(tsr_device *device, const dozens_input *in, const dozens_
         .experts = &layer->experts,
         .tokens = 1,
         .eps = 1e-6F,
+        .stays = true,
     };
 }
 

@@ -90,7 +90,7 @@ tsr_status tsr_choose_cuda(tsr_device *device, const tsr_choose_block *b, tsr_st
     r.normed_stride = r.c.expert_stride;
     r.tokens = b->tokens;
     r.eps = b->eps;
-    if (b->tokens == 1 && tsr_cuda_takes_told(cuda, e, b->rows)) {
+    if (b->stays && b->tokens == 1 && tsr_cuda_takes_told(cuda, e, b->rows)) {
         r.c.told = cuda->work.told;
         r.c.launches = cuda->work.launch;
     }
