@@ -197,8 +197,17 @@ static void new_chosen(tsr_device *device, const dozens_input *in, const dozens_
     };
 }
 
+/* The ids that a chosen row asks for. */
+static void get_ids(tsr_device *device, const chosen_row *c, int32_t id[CHOSEN])
+{
+    const size_t x_bytes = WIDE * tsr_device_activation_bytes(device);
+
+    sample_get(device, id, (const unsigned char *)c->choose.rows + x_bytes, CHOSEN * sizeof(id[0]));
+}
+
 /* The same by another layer, of a row that differs little, so that it asks for much the same experts. */
-static void compute_between(tsr_device *device, const dozens_input *in, const dozens_layer *layer)
+static void compute_between(tsr_device *device, const dozens_input *in, const dozens_layer *layer,
+                            int32_t ret_id[CHOSEN])
 {
     static dozens_input other;
     chosen_row c;
@@ -209,6 +218,19 @@ static void compute_between(tsr_device *device, const dozens_input *in, const do
     ASSERT_STATUS(TSR_OK, tsr_block_choose(device, &c.choose, stream));
     ASSERT_STATUS(TSR_OK, tsr_block_experts(device, &c.experts, stream));
     check_combined(device, &c.experts, c.choose.weight);
+    get_ids(device, &c, ret_id);
+}
+
+/* Fails unless a row asks for an expert where another did: else neither could be taken for the other. */
+static void assert_same_somewhere(tsr_device *device, const chosen_row *c, const int32_t *other)
+{
+    int32_t id[CHOSEN];
+    int same = 0;
+
+    get_ids(device, c, id);
+    for (int k = 0; k < CHOSEN; k++)
+        same += id[k] == other[k];
+    assert_int_not_equal(same, 0);
 }
 
 /* A row whose experts are chosen right in front, by who may tell them before the row is there; and
@@ -218,6 +240,7 @@ static void check_chosen(tsr_device *device, const dozens_input *in, const dozen
 {
     unsigned char other[WIDE * sizeof(float) + CHOSEN * sizeof(int32_t)];
     const size_t x_bytes = WIDE * tsr_device_activation_bytes(device);
+    int32_t id[CHOSEN] = {0};
     chosen_row c;
 
     new_chosen(device, in, layer, &c);
@@ -226,13 +249,15 @@ static void check_chosen(tsr_device *device, const dozens_input *in, const dozen
                layer->experts.row_bytes);
     for (int turn = 0; turn < 4; turn++) {
         if (between != NULL)
-            compute_between(device, in, between);
+            compute_between(device, in, between, id);
         ASSERT_STATUS(TSR_OK, tsr_block_choose(device, &c.choose, stream));
         if (turn % 2 == 1) {
             put_others(device, c.choose.rows, other, x_bytes);
             sample_write(device, c.choose.rows, other, layer->experts.row_bytes);
         }
         ASSERT_STATUS(TSR_OK, tsr_block_experts(device, &c.experts, stream));
+        if (between != NULL && turn % 2 == 0)
+            assert_same_somewhere(device, &c, id);
         check_combined(device, &c.experts, c.choose.weight);
         check_row(device, layer, &c.experts);
     }

@@ -7,7 +7,6 @@
 #include "tests/test.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 static const tsr_stream stream = {NULL};
 
@@ -224,38 +223,6 @@ static void shapes_have_the_bits_of_the_parts(void **state)
     }
 }
 
-/* A layer's weights of the norm are on their way while the kernel in front still works, to where those of
- * another layer have lain: the bits are those of the parts, launch after launch. */
-static void every_launch_takes_its_own_weights_of_the_norm(void **state)
-{
-    static const decode_shape shape = {8, 2, 128, 128, 2, {299, 60}};
-    static const sample_kind kind = {TSR_WEIGHT_BF16, TSR_ACTIVATION_NONE, false, false};
-    static decode_data d;
-    float norm[2][H];
-    float parts[2][2][2 * H]; /* of both norms, of a row and of two */
-    float x[2 * H];
-    sample_random r = {8};
-
-    (void)state;
-    new_decode(&r, &shape, kind, TSR_KV_BF16, &d);
-    for (int i = 0; i < 2; i++)
-        sample_floats(&r, norm[i], H, 0.5F + (float)i);
-    for (int n = 0; n < DEVICES; n++) {
-        const int turns = n == 0 ? 4 : 200;
-        tsr_device *device = open_for(n, &shape);
-        for (int i = 0; device != NULL && i < 4 + turns; i++) {
-            const int32_t rows = 1 + i / 2 % 2;
-            memcpy(d.norm, norm[i % 2], sizeof(d.norm));
-            decode(device, &d, rows, i < 4, i < 4 ? parts[i % 2][rows - 1] : x);
-            if (i >= 4)
-                assert_memory_equal(parts[i % 2][rows - 1], x, sizeof(float) * (size_t)rows * H);
-        }
-        if (device != NULL)
-            sample_close(device);
-    }
-    free_decode(&d);
-}
-
 /* A block that is none, in the first row's table, where any of its CTAs comes upon it. */
 static void a_block_that_is_none_is_a_fault(void **state)
 {
@@ -288,7 +255,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(decoded_rows_have_the_bits_of_the_parts),
         cmocka_unit_test(shapes_have_the_bits_of_the_parts),
-        cmocka_unit_test(every_launch_takes_its_own_weights_of_the_norm),
         cmocka_unit_test(a_block_that_is_none_is_a_fault),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
