@@ -17,7 +17,7 @@ cd "$(dirname "$0")/.." || exit 1
 mode=${1:-all}
 part=${2:-every}
 build=${BUILD:-build/gpu}
-tests="linear load rows router mlp chosen attention sample sample_top sample_rules attention_block decode_block blocks wide_head block_refusals experts"
+tests="linear load rows codes router mlp chosen attention sample sample_top sample_rules attention_block decode_block blocks wide_head block_refusals experts"
 races="rows blocks wide_head experts attention_block" # whose hand-overs racecheck follows
 sanitizer_s=200 # most that one program may take under a sanitizer
 log=$build/gpu-logs

@@ -229,12 +229,12 @@ static __device__ __forceinline__ void flow_store(const flow_product &p, const f
 #pragma unroll
     for (int i = 0; i < FLOW_FOURS; i++) {
         const int32_t c = i * TSR_CUDA_LANES + lane;
-        float4 v = r->four[i];
+        const float4 v = r->four[i];
         if (4 * c >= p.cut.padded)
             continue;
-        v = is_plain ? make_float4(v.x * factor, v.y * factor, v.z * factor, v.w * factor)
-                     : packet_e4m3(v, scale);
-        to[c] = stage_f16(v);
+        to[c] = is_plain
+                    ? stage_f16(make_float4(v.x * factor, v.y * factor, v.z * factor, v.w * factor))
+                    : tsr_e4m3_four_once(v, scale);
     }
 }
 

@@ -11,6 +11,7 @@
  */
 #include "kernels/cuda/linear/gemm_cuda.cuh"
 
+#include "kernels/cuda/device/e4m3_cuda.cuh"
 #include "kernels/cuda/linear/gemm_bring_cuda.cuh"
 #include "kernels/cuda/linear/gemm_store_cuda.cuh"
 
@@ -135,7 +136,7 @@ static __device__ __forceinline__ void experts_bring(const experts_args &a, gemm
 /* What becomes of values for an expert's down. */
 typedef struct experts_codes {
     const float *factor; /* of the columns, or NULL */
-    float scale;
+    tsr_divisor by;
     int32_t padded; /* columns of a row */
 } experts_codes;
 
@@ -148,7 +149,7 @@ static __device__ __forceinline__ experts_codes experts_codes_of(const experts_a
         return c;
     const tsr_linear &down = a.g.mlps[item->linear].down;
     c.factor = down.pre_quant_scale;
-    c.scale = down.input_scale;
+    c.by = tsr_divisor_of(down.input_scale);
     c.padded = tsr_cuda_padded(a.g.out);
     return c;
 }
@@ -159,17 +160,17 @@ static __device__ __forceinline__ void experts_put_codes(const experts_args &a,
                                                          int32_t row, int32_t left,
                                                          const float v[4])
 {
-    uint32_t code[4];
+    float x[4];
 
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-        const float x = i < left && c.factor != NULL ? v[i] * __ldg(c.factor + row + i) : v[i];
-        code[i] = i < left ? __half_as_ushort(__float2half_rn(tsr_round_e4m3(x / c.scale))) : 0;
+        x[i] = i < left && c.factor != NULL ? v[i] * __ldg(c.factor + row + i) : v[i];
+        x[i] = i < left ? x[i] : 0.0F;
     }
     *(uint2 *)(void *)(a.g.codes.rows + (int64_t)pair * c.padded + row) =
-        make_uint2(code[0] | code[1] << 16, code[2] | code[3] << 16);
+        tsr_e4m3_four(make_float4(x[0], x[1], x[2], x[3]), c.by);
     if (row == 0)
-        a.g.codes.scale[pair] = c.scale;
+        a.g.codes.scale[pair] = c.by.by;
 }
 
 /* Gate and up of the same rows meet: half a warp takes a token. */

@@ -326,10 +326,12 @@ static __device__ __forceinline__ void make_row(const one_product &p, const pack
         }
         most = stage_most(most, kept->four[i]);
     }
-    const uint32_t bits = __reduce_max_sync(TSR_ALL_LANES, __float_as_uint(most));
-    if (threadIdx.x % TSR_CUDA_LANES == 0 && bits != 0)
-        atomicMax(&m->peak[SIDE], bits);
-    __syncthreads();
+    if (p.kind.activation != TSR_ACTIVATION_FP8) { /* whose scale is known */
+        const uint32_t bits = __reduce_max_sync(TSR_ALL_LANES, __float_as_uint(most));
+        if (threadIdx.x % TSR_CUDA_LANES == 0 && bits != 0)
+            atomicMax(&m->peak[SIDE], bits);
+        __syncthreads();
+    }
     const float most_of_all = __uint_as_float(m->peak[SIDE]);
     const bool quantizes = p.kind.activation != TSR_ACTIVATION_NONE;
     const float scale = quantizes
@@ -339,14 +341,13 @@ static __device__ __forceinline__ void make_row(const one_product &p, const pack
 #pragma unroll
     for (int i = 0; i < ONE_KEPT; i++) {
         const int32_t c = i * ONE_THREADS + (int32_t)threadIdx.x;
-        float4 v = kept->four[i];
+        const float4 v = kept->four[i];
         if (4 * c >= p.cut.padded)
             continue;
-        if (quantizes)
-            v = packet_e4m3(v, scale);
-        else
-            v = make_float4(v.x * factor, v.y * factor, v.z * factor, v.w * factor);
-        ((uint2 *)(void *)row)[c] = stage_f16(v);
+        ((uint2 *)(void *)row)[c] =
+            quantizes
+                ? tsr_e4m3_four_once(v, scale)
+                : stage_f16(make_float4(v.x * factor, v.y * factor, v.z * factor, v.w * factor));
     }
     if (threadIdx.x == 0)
         m->scale[SIDE] = scale != 0.0F ? scale : 1.0F;

@@ -10,7 +10,7 @@
 #ifndef TSR_KERNELS_CUDA_EXPERTS_PACKETS_CUDA_CUH
 #define TSR_KERNELS_CUDA_EXPERTS_PACKETS_CUDA_CUH
 
-#include "kernels/cuda/device/number_cuda.cuh"
+#include "kernels/cuda/device/e4m3_cuda.cuh"
 #include "kernels/cuda/experts/tiles_cuda.cuh"
 #include "kernels/cuda/operands/pairs_cuda.cuh"
 
@@ -62,15 +62,6 @@ static __device__ __forceinline__ void packet_number_seen(uint32_t *number)
 
     if (atomicInc(number + 1, ctas - 1) == ctas - 1)
         atomicAdd(number, 1);
-}
-
-/* What takes more code, where it runs once, has it once. */
-static __device__ __noinline__ float4 packet_e4m3(float4 v, float scale)
-{
-    if (scale == 0.0F)
-        return make_float4(v.x * 0.0F, v.y * 0.0F, v.z * 0.0F, v.w * 0.0F);
-    return make_float4(tsr_round_e4m3(v.x / scale), tsr_round_e4m3(v.y / scale),
-                       tsr_round_e4m3(v.z / scale), tsr_round_e4m3(v.w / scale));
 }
 
 /* What a row that becomes E4M3 is divided by. */

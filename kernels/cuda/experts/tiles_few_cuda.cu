@@ -299,13 +299,6 @@ static __device__ __forceinline__ void fetch_row(const few_args &a, int32_t slot
     }
 }
 
-/* What takes more code, where it runs once, has it once. */
-static __device__ __noinline__ float4 few_e4m3(float4 v, float scale)
-{
-    return make_float4(tsr_round_e4m3(v.x / scale), tsr_round_e4m3(v.y / scale),
-                       tsr_round_e4m3(v.z / scale), tsr_round_e4m3(v.w / scale));
-}
-
 /* As stage_cuda.cuh makes rows, of one row that is kept. */
 static __device__ __forceinline__ void make_row(const few_args &a, few_memory *m, int32_t pair,
                                                 const few_expert &by, few_kept *kept,
@@ -337,14 +330,14 @@ static __device__ __forceinline__ void make_row(const few_args &a, few_memory *m
 #pragma unroll
     for (int i = 0; i < FEW_KEPT; i++) {
         const int32_t c = i * (int32_t)blockDim.x + (int32_t)threadIdx.x;
-        float4 v = kept->four[i];
+        const float4 v = kept->four[i];
         if (4 * c >= a.cut.padded)
             continue;
         if (a.kind.activation == TSR_ACTIVATION_NONE || scale == 0.0F)
-            v = make_float4(v.x * factor, v.y * factor, v.z * factor, v.w * factor);
+            to[i * blockDim.x] =
+                stage_f16(make_float4(v.x * factor, v.y * factor, v.z * factor, v.w * factor));
         else
-            v = few_e4m3(v, scale);
-        to[i * blockDim.x] = stage_f16(v);
+            to[i * blockDim.x] = tsr_e4m3_four_once(v, scale);
     }
     if (threadIdx.x == 0)
         m->scale[pair] = scale != 0.0F ? scale : 1.0F;

@@ -6,6 +6,7 @@
  */
 #include "kernels/cuda/operands/rows_held_cuda.cuh"
 
+#include "kernels/cuda/device/e4m3_cuda.cuh"
 #include "kernels/cuda/operands/combine_cuda.cuh"
 #include "kernels/cuda/operands/rows_parts_cuda.cuh"
 
@@ -44,7 +45,7 @@ static __device__ __forceinline__ float4 four_e4m3(float4 v)
 }
 
 /* A lane has the fours of columns lane, lane + 32 .., at most FOURS. As they are, or FP8. */
-template <int FOURS>
+template <int FOURS, bool FP8>
 static __device__ __forceinline__ void make_held(const tsr_linear &l, const tsr_cuda_source &from,
                                                  const tsr_cuda_operand &to, int64_t row)
 {
@@ -55,7 +56,6 @@ static __device__ __forceinline__ void make_held(const tsr_linear &l, const tsr_
     const float4 *x = (const float4 *)(const void *)(from.x + at);
     const float4 *factor = (const float4 *)(const void *)l.pre_quant_scale;
     const bool bf16 = l.format == TSR_WEIGHT_BF16;
-    const bool fp8 = l.activation == TSR_ACTIVATION_FP8;
     uint2 *out = (uint2 *)(void *)(to.rows + row * padded);
     float4 v[FOURS];
     float most = 0.0F;
@@ -73,20 +73,25 @@ static __device__ __forceinline__ void make_held(const tsr_linear &l, const tsr_
         most = fmaxf(most, largest_of(v[i]));
     }
     const float plain = bf16 ? 1.0F : f16_scale(tsr_warp_max(most));
-    const float scale = fp8 ? l.input_scale : plain;
+    const float scale = FP8 ? l.input_scale : plain;
+    const tsr_divisor by = tsr_divisor_of(scale);
     const float part = 1.0F / plain; /* exactly: of a power of two */
 #pragma unroll
     for (int i = 0; i < FOURS; i++) {
         const int32_t c = i * TSR_CUDA_LANES + lane;
-        if (c < padded / 4)
-            out[c] = four_rounded(bf16, fp8 ? four_e4m3(over(v[i], scale)) : scaled(v[i], part));
+        if (c >= padded / 4)
+            break;
+        if (FP8 && !bf16)
+            out[c] = tsr_e4m3_four(v[i], by);
+        else
+            out[c] = four_rounded(bf16, FP8 ? four_e4m3(over(v[i], scale)) : scaled(v[i], part));
     }
     if (lane == 0)
         to.scale[row] = scale;
 }
 
 /* As pairs_kernel, a warp a row. */
-template <int FOURS>
+template <int FOURS, bool FP8>
 static __global__ void __launch_bounds__(TSR_CUDA_THREADS)
     held_kernel(const tsr_mlp *mlps, tsr_cuda_side side, tsr_cuda_source from, tsr_cuda_operand to,
                 tsr_cuda_work w, tsr_cuda_faults faults)
@@ -100,12 +105,12 @@ static __global__ void __launch_bounds__(TSR_CUDA_THREADS)
         return;
     while (next_tile(mlps, side, w, &at)) {
         for (int32_t p = warp; p < at.tile.count; p += (int32_t)(gridDim.x * TSR_CUDA_WARPS))
-            make_held<FOURS>(at.linear, from, to, at.tile.first + p);
+            make_held<FOURS, FP8>(at.linear, from, to, at.tile.first + p);
     }
 }
 
 /* Rows 0 .., a warp a row. */
-template <int FOURS>
+template <int FOURS, bool FP8>
 static __global__ void __launch_bounds__(TSR_CUDA_THREADS)
     held_rows_kernel(tsr_linear l, tsr_cuda_source from, tsr_cuda_operand to, int32_t rows,
                      tsr_cuda_faults faults)
@@ -115,13 +120,13 @@ static __global__ void __launch_bounds__(TSR_CUDA_THREADS)
     tsr_admit_kernel();
     tsr_await_kernel();
     if (!tsr_is_faulty(faults) && row < rows && (from.count == NULL || row < *from.count))
-        make_held<FOURS>(l, from, to, row);
+        make_held<FOURS, FP8>(l, from, to, row);
 }
 
 /* What a lane knows of one of the row's slots. */
 typedef struct held_slot {
     const float *factor; /* of the columns, or NULL */
-    float scale;
+    tsr_divisor by;
     int32_t pair; /* -1: there is none */
 } held_slot;
 
@@ -129,13 +134,13 @@ static __device__ __forceinline__ held_slot held_slot_of(const tsr_mlp *mlps, ts
                                                          const pair_args &p, const int32_t *pair_of,
                                                          int32_t slot)
 {
-    held_slot s = {NULL, 1.0F, __ldcg(pair_of + slot)};
+    held_slot s = {NULL, {1.0F, 1.0F}, __ldcg(pair_of + slot)};
 
     if (s.pair < 0)
         return s;
     const tsr_linear *l = tsr_side_of(&mlps[p.local_of[id_of(p, slot)]], side);
     s.factor = l->pre_quant_scale;
-    s.scale = l->input_scale;
+    s.by = tsr_divisor_of(l->input_scale);
     return s;
 }
 
@@ -165,7 +170,8 @@ static __global__ void __launch_bounds__(TSR_CUDA_THREADS)
 #pragma unroll 1
     for (int32_t k = 0; k < p.slots; k++) {
         const int64_t pair = __shfl_sync(TSR_ALL_LANES, mine.pair, k);
-        const float scale = __shfl_sync(TSR_ALL_LANES, mine.scale, k);
+        const tsr_divisor by = {__shfl_sync(TSR_ALL_LANES, mine.by.by, k),
+                                __shfl_sync(TSR_ALL_LANES, mine.by.inverse, k)};
         const float4 *factor =
             (const float4 *)__shfl_sync(TSR_ALL_LANES, (unsigned long long)mine.factor, k);
         uint2 *out = (uint2 *)(void *)(to.rows + pair * padded);
@@ -177,10 +183,10 @@ static __global__ void __launch_bounds__(TSR_CUDA_THREADS)
             const bool times_factor = factor != NULL && c < in / 4;
             const float4 w = times_factor ? times(v[i], __ldg(factor + c)) : v[i];
             if (c < padded / 4)
-                out[c] = four_rounded(false, four_e4m3(over(w, scale)));
+                out[c] = tsr_e4m3_four(w, by);
         }
         if (lane == 0)
-            to.scale[pair] = scale;
+            to.scale[pair] = by.by;
     }
 }
 
@@ -274,6 +280,21 @@ static __global__ void __launch_bounds__(TSR_CUDA_THREADS)
 
 /* ---- launches ---- */
 
+/* [whether they become FP8][whether they are wide] */
+typedef void (*held_kernel_of)(const tsr_mlp *mlps, tsr_cuda_side side, tsr_cuda_source from,
+                               tsr_cuda_operand to, tsr_cuda_work w, tsr_cuda_faults faults);
+typedef void (*held_rows_kernel_of)(tsr_linear l, tsr_cuda_source from, tsr_cuda_operand to,
+                                    int32_t rows, tsr_cuda_faults faults);
+
+static const held_kernel_of held_kernels[2][2] = {
+    {held_kernel<HELD_FOURS / 2, false>, held_kernel<HELD_FOURS, false>},
+    {held_kernel<HELD_FOURS / 2, true>, held_kernel<HELD_FOURS, true>},
+};
+static const held_rows_kernel_of held_rows_kernels[2][2] = {
+    {held_rows_kernel<HELD_FOURS / 2, false>, held_rows_kernel<HELD_FOURS, false>},
+    {held_rows_kernel<HELD_FOURS / 2, true>, held_rows_kernel<HELD_FOURS, true>},
+};
+
 bool tsr_held_takes(const tsr_cuda_source *from, tsr_activation activation, int32_t padded)
 {
     const bool simple = activation == TSR_ACTIVATION_NONE || activation == TSR_ACTIVATION_FP8;
@@ -288,10 +309,10 @@ tsr_status tsr_held_rows(tsr_cuda_device *cuda, const tsr_linear *linear,
     const tsr_cuda_launch_shape at = {dim3(tsr_cuda_ceil(rows, TSR_CUDA_WARPS)), TSR_CUDA_THREADS,
                                       0, stream, 0};
     const bool wide = tsr_cuda_padded(linear->in) > HELD_COLUMNS / 2;
+    const bool fp8 = linear->activation == TSR_ACTIVATION_FP8;
 
-    return tsr_cuda_launch(at,
-                           wide ? held_rows_kernel<HELD_FOURS> : held_rows_kernel<HELD_FOURS / 2>,
-                           *linear, *from, *to, rows, cuda->faults);
+    return tsr_cuda_launch(at, held_rows_kernels[fp8][wide], *linear, *from, *to, rows,
+                           cuda->faults);
 }
 
 tsr_status tsr_held_pair_rows(tsr_cuda_device *cuda, const tsr_experts *experts, tsr_cuda_side side,
@@ -303,9 +324,13 @@ tsr_status tsr_held_pair_rows(tsr_cuda_device *cuda, const tsr_experts *experts,
     const tsr_cuda_launch_shape at = {dim3(TSR_CUDA_LEAST_TILE, tiles), TSR_CUDA_THREADS, 0, stream,
                                       0};
     const bool wide = tsr_cuda_padded(in) > HELD_COLUMNS / 2;
+    const tsr_linear_kind *kind = side == TSR_CUDA_DOWN ? &experts->down
+                                  : side == TSR_CUDA_UP ? &experts->up
+                                                        : &experts->gate;
+    const bool fp8 = kind->activation == TSR_ACTIVATION_FP8;
 
-    return tsr_cuda_launch(at, wide ? held_kernel<HELD_FOURS> : held_kernel<HELD_FOURS / 2>,
-                           experts->mlps, side, *from, *to, cuda->work, cuda->faults);
+    return tsr_cuda_launch(at, held_kernels[fp8][wide], experts->mlps, side, *from, *to, cuda->work,
+                           cuda->faults);
 }
 
 bool tsr_held_takes_slots(const tsr_experts *experts, tsr_cuda_side side)

@@ -7,7 +7,7 @@
 #ifndef TSR_KERNELS_CUDA_OPERANDS_STAGE_CUDA_CUH
 #define TSR_KERNELS_CUDA_OPERANDS_STAGE_CUDA_CUH
 
-#include "kernels/cuda/device/number_cuda.cuh"
+#include "kernels/cuda/device/e4m3_cuda.cuh"
 #include "kernels/cuda/operands/product_cuda.cuh"
 
 enum { STAGE_WARPS = 32 };
@@ -127,8 +127,12 @@ static __device__ __forceinline__ void stage_store(const tsr_linear &l, float4 v
 {
     uint2 pair;
 
-    pair.x = stage_value(l, v.x, scale) | (uint32_t)stage_value(l, v.y, scale) << 16;
-    pair.y = stage_value(l, v.z, scale) | (uint32_t)stage_value(l, v.w, scale) << 16;
+    if (l.activation != TSR_ACTIVATION_NONE && l.format != TSR_WEIGHT_BF16) {
+        pair = tsr_e4m3_four(v, tsr_divisor_of(scale));
+    } else {
+        pair.x = stage_value(l, v.x, scale) | (uint32_t)stage_value(l, v.y, scale) << 16;
+        pair.y = stage_value(l, v.z, scale) | (uint32_t)stage_value(l, v.w, scale) << 16;
+    }
     ((uint2 *)(void *)row)[i] = pair;
 }
 
