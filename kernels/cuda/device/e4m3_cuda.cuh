@@ -75,6 +75,19 @@ static __device__ __forceinline__ uint2 tsr_e4m3_four(float4 v, tsr_divisor d)
     return make_uint2(tsr_e4m3_pair_divided(v.x, v.y, d.by), tsr_e4m3_pair_divided(v.z, v.w, d.by));
 }
 
+static __device__ __noinline__ uint2 tsr_e4m3_four_divided(float4 v, float by)
+{
+    return make_uint2(tsr_e4m3_pair_divided(v.x, v.y, by), tsr_e4m3_pair_divided(v.z, v.w, by));
+}
+
+/* The same, where what is seldom done is out of the way. */
+static __device__ __forceinline__ uint2 tsr_e4m3_four_near(float4 v, tsr_divisor d)
+{
+    if (d.inverse == 0.0F)
+        return tsr_e4m3_four_divided(v, d.by);
+    return make_uint2(tsr_e4m3_pair(v.x, v.y, d), tsr_e4m3_pair(v.z, v.w, d));
+}
+
 /* The same: what takes more code, where it runs once, has it once. */
 static __device__ __noinline__ uint2 tsr_e4m3_four_once(float4 v, float by)
 {

@@ -13,6 +13,7 @@ enum {
     LINEARS = STREAM_SIDES + 1,
     LINEAR_WORDS = 16, /* that a linear is counted as */
     KEPT_FOURS = 8,    /* of a row, by a thread that makes operands */
+    MOST_PARTS = 2,    /* that the rows of a tile of pairs are made in */
     /* Pairs of eight experts, on average, up to which warps go in teams, and CTAs in twos. */
     TEAM_DENSITY = 24,
     PAIR_DENSITY = 8,
@@ -156,7 +157,7 @@ static __device__ __forceinline__ stage_source source_of(const stream_args &a,
     return from;
 }
 
-/* The operand rows of a tile of pairs, up to eight at a time. What they are made of comes in front of
+/* The operand rows of a tile of pairs, several at a time. What they are made of comes in front of
  * what is ordered meanwhile: behind it would be late. */
 template <tsr_weight_format FORMAT, bool OWNS>
 static __device__ __forceinline__ void stage_pairs(const stream_args &a, stream_warp *w,
@@ -166,25 +167,26 @@ static __device__ __forceinline__ void stage_pairs(const stream_args &a, stream_
     stage_rows to = {(uint16_t *)(void *)rows, w->m->scale, a.cut.padded + PRODUCT_PAD};
     const stage_source from = source_of(a, pairs, w->m);
     const bool orders = !OWNS || !stream_is_down(a); /* else they have been given */
+    const int32_t at_once = min(stage_parts<KEPT_FOURS>(linear, from), (int32_t)PRODUCT_COLUMNS);
     stage_kept<KEPT_FOURS> kept;
 
-    if (!stage_parts<KEPT_FOURS>(linear, from, min(pairs.count, (int32_t)PRODUCT_COLUMNS))) {
+    if (pairs.count > MOST_PARTS * at_once) {
         stage_fill(linear, from, pairs.first, pairs.count, to, w->m->peaks);
         if (orders)
             stream_fill<FORMAT, OWNS>(a, w);
         return;
     }
 #pragma unroll 1
-    for (int32_t done = 0; done < pairs.count; done += PRODUCT_COLUMNS) {
-        const int32_t count = min(pairs.count - done, (int32_t)PRODUCT_COLUMNS);
+    for (int32_t done = 0; done < pairs.count; done += at_once) {
+        const int32_t count = min(pairs.count - done, at_once);
         stage_first<KEPT_FOURS>(linear, from, pairs.first + done, count, &kept);
         if (done > 0)
             __syncthreads(); /* nobody looks at the peaks before any more */
         if (orders && done + count == pairs.count)
             stream_fill<FORMAT, OWNS>(a, w);
         stage_second<KEPT_FOURS>(linear, count, &kept, to, w->m->peaks);
-        to.rows += PRODUCT_COLUMNS * to.pitch;
-        to.scale += PRODUCT_COLUMNS;
+        to.rows += at_once * to.pitch;
+        to.scale += at_once;
     }
 }
 

@@ -279,12 +279,39 @@ static tsr_cuda_launch_shape shape_of(const tsr_cuda_device *cuda, const stream_
     return at;
 }
 
+/* How long a launch takes that has so many warps a CTA, in items one behind the other of all of them. */
+static int32_t turns_of(const stream_plan *p, int32_t tiles, int32_t ctas, int32_t teams)
+{
+    const int32_t rounds = (p->a.groups + teams - 1) / teams * tiles;
+
+    return (rounds + ctas - 1) / ctas * teams;
+}
+
+/* Fewer warps a CTA, where tiles of pairs are so few that CTAs would have nothing to do: that takes a
+ * tenth less at least, or it is left as it is. */
+static void spread(const tsr_cuda_device *cuda, stream_plan *p)
+{
+    const tsr_cuda_tiles *t = &p->a.t;
+    const int32_t ctas = p->cut.ctas * cuda->gemm.processors;
+    const int32_t pairs = tsr_larger(t->density / 8, 1); /* of an expert */
+    const int32_t tiles = t->pairs.local * ((pairs + t->together - 1) / t->together);
+    const int32_t usual = p->a.teams;
+
+    for (int32_t teams = usual - 1; !p->teamed && teams >= FEW_WARPS; teams--) {
+        if (10 * turns_of(p, tiles, ctas, teams) <= 9 * turns_of(p, tiles, ctas, usual) &&
+            turns_of(p, tiles, ctas, teams) < turns_of(p, tiles, ctas, p->a.teams))
+            p->a.teams = teams;
+    }
+    p->a.rounds = (p->a.groups + p->a.teams - 1) / p->a.teams;
+}
+
 tsr_status tsr_cuda_stream_tiles(tsr_cuda_device *cuda, const tsr_cuda_tiles *t,
                                  cudaStream_t stream)
 {
-    const stream_plan p = plan_of(cuda, t);
+    stream_plan p = plan_of(cuda, t);
     const stream_kernel_of kernel = find_kernel(t->format, p.scaled, p.spans, p.teamed);
 
+    spread(cuda, &p);
     return tsr_cuda_launch(shape_of(cuda, &p, stream), kernel, p.a, cuda->faults);
 }
 

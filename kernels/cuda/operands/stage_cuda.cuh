@@ -153,8 +153,8 @@ static __device__ __forceinline__ float stage_peak(const float *peaks, int32_t w
 
 /*
  * The same in two parts, between which a CTA can do something else: one row for each team, whose
- * threads keep up to KEPT fours of it. Of rows that nobody quantizes: what takes more code takes
- * more time, where it runs once.
+ * threads keep up to KEPT fours of it. Of rows that nobody quantizes, or by a scale that is known: what
+ * takes more code takes more time, where it runs once.
  */
 template <int KEPT> struct stage_kept {
     float4 four[KEPT];
@@ -179,15 +179,17 @@ static __device__ __forceinline__ stage_place stage_place_of(int32_t count)
     return p;
 }
 
-/* Whether so many rows can be made in two parts. */
+/* How many rows can be made in two parts at once; 0: none can. */
 template <int KEPT>
-static __device__ __forceinline__ bool stage_parts(const tsr_linear &l, const stage_source &from,
-                                                   int32_t count)
+static __device__ __forceinline__ int32_t stage_parts(const tsr_linear &l, const stage_source &from)
 {
-    const int32_t warps = (int32_t)(blockDim.x / TSR_CUDA_LANES);
+    const int32_t of_warp = KEPT * TSR_CUDA_LANES * 4;
+    const int32_t warps = (tsr_cuda_padded(l.in) + of_warp - 1) / of_warp; /* of a row */
+    const bool known = l.activation == TSR_ACTIVATION_FP8 && l.format != TSR_WEIGHT_BF16;
 
-    return from.x != NULL && l.activation == TSR_ACTIVATION_NONE && count <= warps &&
-           tsr_cuda_padded(l.in) / 4 <= KEPT * (warps / count) * TSR_CUDA_LANES;
+    return from.x != NULL && (l.activation == TSR_ACTIVATION_NONE || known)
+               ? (int32_t)(blockDim.x / TSR_CUDA_LANES) / warps
+               : 0;
 }
 
 template <int KEPT>
@@ -215,6 +217,7 @@ static __device__ __forceinline__ void stage_second(const tsr_linear &l, int32_t
 {
     const int32_t fours = tsr_cuda_padded(l.in) / 4;
     const stage_place p = stage_place_of(count);
+    const bool known = l.activation == TSR_ACTIVATION_FP8;
     float most = 0.0F;
 
 #pragma unroll
@@ -224,26 +227,33 @@ static __device__ __forceinline__ void stage_second(const tsr_linear &l, int32_t
             most = stage_most(most, kept->four[i]);
         }
     }
-    most = tsr_warp_max(most);
-    if (p.team < count && p.mine % TSR_CUDA_LANES == 0)
-        peaks[p.team][p.mine / TSR_CUDA_LANES] = most;
-    __syncthreads();
+    if (!known) {
+        most = tsr_warp_max(most);
+        if (p.team < count && p.mine % TSR_CUDA_LANES == 0)
+            peaks[p.team][p.mine / TSR_CUDA_LANES] = most;
+        __syncthreads();
+    }
     if (p.team >= count)
         return;
-    const float scale = stage_scale(l, stage_peak(peaks[p.team], p.warps));
+    const float scale = known ? l.input_scale : stage_scale(l, stage_peak(peaks[p.team], p.warps));
+    const tsr_divisor by = tsr_divisor_of(scale);
     const float factor = 1.0F / scale; /* a power of two: exact */
     uint2 *row = (uint2 *)(void *)(to.rows + p.team * to.pitch) + p.mine;
 #pragma unroll
     for (int i = 0; i < KEPT; i++) {
         const float4 v = kept->four[i];
-        if (p.mine + i * p.stride < fours)
+        if (p.mine + i * p.stride >= fours)
+            break;
+        if (known)
+            row[i * p.stride] = tsr_e4m3_four_near(v, by);
+        else
             row[i * p.stride] = l.format == TSR_WEIGHT_BF16
                                     ? stage_bf16(v)
                                     : stage_f16(make_float4(v.x * factor, v.y * factor,
                                                             v.z * factor, v.w * factor));
     }
     if (p.mine == 0)
-        to.scale[p.team] = scale;
+        to.scale[p.team] = scale != 0.0F ? scale : 1.0F;
 }
 
 /* The warps of a CTA in teams, one for each row as long as there are enough: a team goes through its
@@ -259,7 +269,8 @@ static __device__ __forceinline__ void stage_make(const tsr_linear &l, const sta
     const int32_t team = warp / warps; /* those beyond the teams only wait */
     const int32_t mine = (int32_t)threadIdx.x - team * warps * TSR_CUDA_LANES;
     const int32_t stride = warps * TSR_CUDA_LANES;
-    const bool looks = l.format != TSR_WEIGHT_BF16 || l.activation != TSR_ACTIVATION_NONE;
+    const bool looks = l.activation != TSR_ACTIVATION_FP8 &&
+                       (l.format != TSR_WEIGHT_BF16 || l.activation != TSR_ACTIVATION_NONE);
 
     for (int32_t t = team; looks && team < teams && t < count; t += teams) {
         const float *row = from.x + stage_row(from, first + t) * from.x_stride;
