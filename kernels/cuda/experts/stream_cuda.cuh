@@ -30,7 +30,7 @@ typedef struct stream_args {
     const int32_t *target;
     product_cut cut;
     int32_t groups;       /* items of a tile of pairs */
-    int32_t teams;        /* of a CTA */
+    int32_t teams;        /* of a CTA; warps beyond them make rows and no more */
     int32_t rounds;       /* of them for a tile of pairs */
     int32_t slice_blocks; /* of a slice, but for the last */
     int32_t blocks;       /* of a row */
@@ -227,7 +227,8 @@ static __device__ __forceinline__ bool stream_order(const stream_args &a, stream
                 return false;
             stream_aim_own<FORMAT>(a, w);
         } else {
-            if (c->item.index > w->known || c->item.index * a.groups >= w->share.end)
+            if (c->item.index > w->known || c->item.index * a.groups >= w->share.end ||
+                w->share.team >= a.teams)
                 return false;
             stream_aim<FORMAT>(a, w);
             stream_advance(a, w);

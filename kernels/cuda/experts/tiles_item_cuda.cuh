@@ -316,7 +316,9 @@ static __device__ __forceinline__ void multiply_share(const stream_args &a, stre
     for (int32_t group = w->share.first % a.groups; index * a.groups < w->share.end;
          index++, group = 0) {
         begin_pairs<FORMAT>(a, w, index, tiles, rows);
-        for (group += w->share.team; group < stream_groups(a, w->share, index); group += a.teams) {
+        const bool multiplies = w->share.team < a.teams;
+        for (group += w->share.team; multiplies && group < stream_groups(a, w->share, index);
+             group += a.teams) {
             w->item.group = group;
             multiply_item<FORMAT, SPANS, SCALED, TEAMED, false>(
                 a, w, sums + w->share.team * a.cut.slices * STREAM_SIDES);

@@ -272,7 +272,8 @@ static tsr_cuda_launch_shape shape_of(const tsr_cuda_device *cuda, const stream_
 {
     tsr_cuda_launch_shape at = {};
 
-    at.threads = (unsigned)(p->a.teams * (p->teamed ? p->a.cut.slices : 1) * TSR_CUDA_LANES);
+    at.threads =
+        (unsigned)((p->teamed ? p->a.teams * p->a.cut.slices : p->cut.warps) * TSR_CUDA_LANES);
     at.shared = p->cut.shared;
     at.stream = stream;
     at.grid.x = (unsigned)(p->cut.ctas * cuda->gemm.processors);
@@ -287,8 +288,8 @@ static int32_t turns_of(const stream_plan *p, int32_t tiles, int32_t ctas, int32
     return (rounds + ctas - 1) / ctas * teams;
 }
 
-/* Fewer warps a CTA, where tiles of pairs are so few that CTAs would have nothing to do: that takes a
- * tenth less at least, or it is left as it is. */
+/* Fewer warps of a CTA multiply, where tiles of pairs are so few that CTAs would have nothing to do: that
+ * takes a tenth less at least, or it is left as it is. */
 static void spread(const tsr_cuda_device *cuda, stream_plan *p)
 {
     const tsr_cuda_tiles *t = &p->a.t;
