@@ -145,6 +145,10 @@ run_bits() {
     cuts demo-mixed tests/data/demo-mixed 1800
     cuts qwen3-mixed-6 "$mixed" 500
     rm -rf "$mixed"
+    "$build/bin/make_checkpoint" --shape glm-4.5-air --layers 3 --vocab 512 --out "$mixed" \
+        --precision experts=nvfp4,fp8 >/dev/null
+    cuts glm4-air-3 "$mixed" 500
+    rm -rf "$mixed"
 }
 
 # Answers of the demo model by the GPU, against what its tasks have for an answer.

@@ -1,7 +1,8 @@
 /*
  * Activations become the code of E4M3 that is nearest to x / s rounded to f32, on every device, bit by bit:
  * for values on the borders between codes and beside them. A device that does not divide (e4m3_cuda.cuh)
- * goes wrong there first, and only by scales S 2^a, S of 24 bits, that are nearly a multiple of 2^20.
+ * goes wrong there first: without a remainder by nearly all scales, by a reciprocal that is one unit off by
+ * a few S 2^a, S of 24 bits, that are nearly a multiple of 2^20, by a good one only where S is 2^24 - 1.
  *
  *   linear    y = e4m3(x / s) s                    an output sees one column, by a weight of 1
  *   experts   h = gate (e4m3(x / s) s factor),     gate so large that silu leaves it as it is
@@ -75,15 +76,20 @@ enum {
  * without a division. */
 static float scale_number(int n)
 {
-    static const int extremes[] = {-70, -61, -60, -59, 59, 60, 61, 70};
+    static const int extremes[] = {-126, -120, -70, -61, -59, 59, 61, 70};
     sample_random r = {(uint64_t)n + 1};
+    const bool is_extreme = n >= ORDINARY;
     const int near = n % NEAR;
     int32_t mantissa = (near / DISTANCES + 8) * (1 << 20) + distances[near % DISTANCES];
     int exponent = n * 5 % 17 - 12;
 
-    if (n >= NEAR && n < ORDINARY)
+    if (n >= NEAR)
         mantissa = (1 << 23) + (int32_t)(sample_u32(&r) >> 9);
-    if (n >= ORDINARY)
+    if (n == NEAR)
+        mantissa = (1 << 24) - 1;
+    if (is_extreme && n % 2 == 0)
+        mantissa = 9 * (1 << 20) + 1000;
+    if (is_extreme)
         exponent = extremes[(n - ORDINARY) / 2];
     return ldexpf((float)mantissa, exponent - 23);
 }
@@ -188,7 +194,7 @@ static void fill_case(codes_case *c, int n)
 {
     const bool looks = c->linear.activation == TSR_ACTIVATION_FP8_TOKEN;
     const float s = scale_number(n);
-    const float most = looks ? 448.0F * s : FLT_MAX;
+    const float most = looks ? fminf(448.0F * s, FLT_MAX) : FLT_MAX;
     const size_t in = (size_t)c->shape.in;
     sample_random r = {(uint64_t)n * 1000 + (uint64_t)c->shape.rows};
 

@@ -1,6 +1,6 @@
 /*
  * Values over a scale, rounded to E4M3 and kept in F16: the bits of tsr_round_e4m3(x / scale), with five
- * operations a quotient instead of some twenty-five.
+ * operations a quotient instead of some twenty-five. By a scale of 0, which no checkpoint may have, zeros.
  *
  *   r = 1 / s,   q = x r,   q + r (x - s q)      the remainder by one fused operation
  *
@@ -67,25 +67,31 @@ static __device__ __forceinline__ uint32_t tsr_e4m3_pair_divided(float low, floa
     return by == 0.0F ? 0 : l | h << 16;
 }
 
-/* Four values; of a scale of zero, zeros. */
-static __device__ __forceinline__ uint2 tsr_e4m3_four(float4 v, tsr_divisor d)
+static __device__ __forceinline__ uint2 tsr_e4m3_four_quick(float4 v, tsr_divisor d)
 {
-    if (d.inverse != 0.0F)
-        return make_uint2(tsr_e4m3_pair(v.x, v.y, d), tsr_e4m3_pair(v.z, v.w, d));
-    return make_uint2(tsr_e4m3_pair_divided(v.x, v.y, d.by), tsr_e4m3_pair_divided(v.z, v.w, d.by));
+    return make_uint2(tsr_e4m3_pair(v.x, v.y, d), tsr_e4m3_pair(v.z, v.w, d));
 }
 
-static __device__ __noinline__ uint2 tsr_e4m3_four_divided(float4 v, float by)
+static __device__ __forceinline__ uint2 tsr_e4m3_four_divided(float4 v, float by)
 {
     return make_uint2(tsr_e4m3_pair_divided(v.x, v.y, by), tsr_e4m3_pair_divided(v.z, v.w, by));
+}
+
+/* Four values. */
+static __device__ __forceinline__ uint2 tsr_e4m3_four(float4 v, tsr_divisor d)
+{
+    return d.inverse != 0.0F ? tsr_e4m3_four_quick(v, d) : tsr_e4m3_four_divided(v, d.by);
+}
+
+static __device__ __noinline__ uint2 tsr_e4m3_four_seldom(float4 v, float by)
+{
+    return tsr_e4m3_four_divided(v, by);
 }
 
 /* The same, where what is seldom done is out of the way. */
 static __device__ __forceinline__ uint2 tsr_e4m3_four_near(float4 v, tsr_divisor d)
 {
-    if (d.inverse == 0.0F)
-        return tsr_e4m3_four_divided(v, d.by);
-    return make_uint2(tsr_e4m3_pair(v.x, v.y, d), tsr_e4m3_pair(v.z, v.w, d));
+    return d.inverse != 0.0F ? tsr_e4m3_four_quick(v, d) : tsr_e4m3_four_seldom(v, d.by);
 }
 
 /* The same: what takes more code, where it runs once, has it once. */

@@ -10,7 +10,7 @@
 #ifndef TSR_KERNELS_CUDA_EXPERTS_PACKETS_CUDA_CUH
 #define TSR_KERNELS_CUDA_EXPERTS_PACKETS_CUDA_CUH
 
-#include "kernels/cuda/device/e4m3_cuda.cuh"
+#include "kernels/cuda/device/number_cuda.cuh"
 #include "kernels/cuda/experts/tiles_cuda.cuh"
 #include "kernels/cuda/operands/pairs_cuda.cuh"
 

@@ -9,7 +9,7 @@
 
 enum {
     TEAM_PITCH = 20, /* words of a token's sums with a tile, against bank conflicts */
-    FEW_WARPS = 8,   /* of a CTA, two of which share a multiprocessor */
+    FEW_WARPS = 8,   /* of a CTA, two of which share a multiprocessor, or the least that multiply */
     LINEARS = STREAM_SIDES + 1,
     LINEAR_WORDS = 16, /* that a linear is counted as */
     KEPT_FOURS = 8,    /* of a row, by a thread that makes operands */

@@ -72,7 +72,7 @@ static __device__ __forceinline__ void make_held(const tsr_linear &l, const tsr_
             v[i] = times(v[i], __ldg(factor + c));
         most = fmaxf(most, largest_of(v[i]));
     }
-    const float plain = bf16 ? 1.0F : f16_scale(tsr_warp_max(most));
+    const float plain = FP8 || bf16 ? 1.0F : f16_scale(tsr_warp_max(most));
     const float scale = FP8 ? l.input_scale : plain;
     const tsr_divisor by = tsr_divisor_of(scale);
     const float part = 1.0F / plain; /* exactly: of a power of two */
