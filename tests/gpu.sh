@@ -6,7 +6,8 @@
 #   tests/gpu.sh                  all of it
 #   tests/gpu.sh --build-only     builds; needs a CUDA toolkit but no GPU
 #   tests/gpu.sh --run-only       runs what was built, here or elsewhere
-#   tests/gpu.sh --run-only PART  one part: tests fixtures bits commands two bench models disk sanitize
+#   tests/gpu.sh --run-only PART  one part: tests fixtures bits commands two bench kernels models disk
+#                                 sanitize
 #
 # BUILD names the build folder, build/gpu by default; SCRATCH one with 26 GB for the bench (65 for the
 # larger model, which is left out where there is less), DISK one on a disk, with 7 GB; SHARED=yes lets
@@ -308,6 +309,31 @@ run_bench() {
     cat "$log/bench_blocks" "$log/bench"
 }
 
+# What the profiler sees of the kernels of a step of 1 and of 32 tokens.
+profile() {
+    local folder=$1 tokens=$2 seen=$log/kernels.$2.csv
+    ncu --csv --print-units base --clock-control none --log-file "$seen" \
+        --metrics gpu__time_duration.sum,dram__bytes_read.sum \
+        "$build/bin/tessera" bench "$folder" --backend cuda --batch "$tokens" --prefill none \
+        --steps 3 && python3 tests/oracle/kernels.py "$seen"
+}
+
+run_kernels() {
+    local folder=$scratch/tessera-kernels-$$ tokens
+    PATH=$PATH:/usr/local/cuda/bin
+    if ! command -v ncu >/dev/null; then
+        echo "kernels: left out, there is no ncu"
+        return
+    fi
+    "$build/bin/make_checkpoint" --shape qwen3-30b-a3b --layers 4 --out "$folder" \
+        --precision experts=nvfp4,fp8 >/dev/null
+    for tokens in 1 32; do
+        step "kernels.$tokens" profile "$folder" "$tokens"
+        grep -A99 '^memory reads' "$log/kernels.$tokens"
+    done
+    rm -rf "$folder"
+}
+
 wants() {
     [ "$part" = every ] || [ "$part" = "$1" ]
 }
@@ -330,6 +356,7 @@ run_all() {
         run_shared
     fi
     wants bench && run_bench
+    wants kernels && run_kernels
     wants models && run_models
     wants disk && step disk load_from "$disk"
     wants sanitize && run_sanitizers
