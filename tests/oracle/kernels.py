@@ -1,4 +1,4 @@
-"""What the profiler saw of a step's kernels, one line each: python3 kernels.py FILE.csv
+"""What the profiler saw of a step, a line for each kernel in order: python3 kernels.py FILE.csv
 
 FILE is what `ncu --csv --print-units base --metrics gpu__time_duration.sum,dram__bytes_read.sum` writes of
 `tessera bench`. The profiler lets kernels run one at a time and empties caches between them, so that these
@@ -12,47 +12,56 @@ import sys
 
 TIME, BYTES = "gpu__time_duration.sum", "dram__bytes_read.sum"
 READS = "read_kernel"  # by which bench measures what memory reads
-ONCE_A_STEP = "sample"
+BEGINS = "embed_kernel"  # a step
+CLOCK = "clock_kernel"  # of steps whose blocks are timed
+
+
+def short(name):
+    return name.split("(")[0].removeprefix("void ").strip()
 
 
 def launches(lines):
-    """The name, the grid and the metrics of each launch, in order."""
+    """The name, nanoseconds and bytes of each, in order."""
     found = {}
     for row in csv.DictReader(line for line in lines if line.startswith('"')):
-        launch = found.setdefault(row["ID"], {"name": row["Kernel Name"], "grid": row["Grid Size"]})
+        launch = found.setdefault(row["ID"], {"name": short(row["Kernel Name"])})
         launch[row["Metric Name"]] = float(row["Metric Value"].replace(",", ""))
     return list(found.values())
 
 
-def short(name):
-    name = name.split("(")[0] if not name.startswith("(") else name
-    return name.removeprefix("void ").strip()
-
-
-def table(seen):
-    kernels = collections.OrderedDict()
+def steps(seen):
+    """Those of the steps that have the kernels that most of them have: the first may have others."""
+    cut = []
     for launch in seen:
-        kernels.setdefault((short(launch["name"]), launch["grid"]), []).append(launch)
-    reads = [k for k in kernels if k[0].startswith(READS)]
-    rate = max(statistics.median(l[BYTES] / l[TIME] for l in kernels[k]) for k in reads)
-    steps = max(len(v) for k, v in kernels.items() if k[0].startswith(ONCE_A_STEP))
-    of_step = {k: v for k, v in kernels.items() if len(v) >= steps and k not in reads}
-    rows = []
-    for key, of in of_step.items():
-        us = statistics.median(l[TIME] for l in of) / 1e3
-        mb = statistics.median(l[BYTES] for l in of) / 1e6
-        rows.append((key[0], len(of) / steps, us, mb, mb / us * 1e3 / rate / 1e3))
-    return rate, rows
+        if launch["name"] == BEGINS:
+            cut.append([])
+        if cut and launch["name"] not in (CLOCK, READS):
+            cut[-1].append(launch)
+    if not cut:
+        sys.exit(f"{sys.argv[1]}: there is no {BEGINS}, so no step")
+    names = [tuple(launch["name"] for launch in step) for step in cut]
+    usual = collections.Counter(names).most_common(1)[0][0]
+    return [step for step, has in zip(cut, names) if has == usual]
 
 
 def main():
     with open(sys.argv[1], encoding="utf-8") as file:
-        rate, rows = table(launches(file))
-    all_us = sum(calls * us for _, calls, us, _, _ in rows)
-    print(f"memory reads {rate:.0f} GB/s; kernels of a step, one at a time, {all_us:.0f} us")
-    print(f"{'kernel':44} {'a step':>7} {'us':>8} {'of all':>7} {'MB':>8} {'of memory':>10}")
-    for name, calls, us, mb, share in rows:
-        print(f"{name[:44]:44} {calls:7.2f} {us:8.2f} {calls * us / all_us:7.3f} {mb:8.2f} {share:10.3f}")
+        seen = launches(file)
+    reads = [launch[BYTES] / launch[TIME] for launch in seen if launch["name"] == READS]
+    if not reads:
+        sys.exit(f"{sys.argv[1]}: there is no {READS}, so nothing to compare with")
+    rate = statistics.median(reads)  # GB/s
+    same = steps(seen)
+    rows = []
+    for at in zip(*same):
+        ns = statistics.median(launch[TIME] for launch in at)
+        rows.append((at[0]["name"], ns, statistics.median(launch[BYTES] for launch in at)))
+    whole = sum(ns for _, ns, _ in rows)
+    print(f"memory reads {rate:.0f} GB/s; kernels one at a time {whole / 1e3:.1f} us, {len(same)} steps")
+    print(f"{'kernel':40} {'us':>8} {'of all':>7} {'MB':>8} {'of memory':>10}")
+    for name, ns, read in rows:
+        share = read / ns / rate
+        print(f"{name[:40]:40} {ns / 1e3:8.2f} {ns / whole:7.3f} {read / 1e6:8.2f} {share:10.3f}")
 
 
 main()

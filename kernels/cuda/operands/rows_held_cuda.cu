@@ -280,12 +280,12 @@ static __global__ void __launch_bounds__(TSR_CUDA_THREADS)
 
 /* ---- launches ---- */
 
-/* [whether they become FP8][whether they are wide] */
 typedef void (*held_kernel_of)(const tsr_mlp *mlps, tsr_cuda_side side, tsr_cuda_source from,
                                tsr_cuda_operand to, tsr_cuda_work w, tsr_cuda_faults faults);
 typedef void (*held_rows_kernel_of)(tsr_linear l, tsr_cuda_source from, tsr_cuda_operand to,
                                     int32_t rows, tsr_cuda_faults faults);
 
+/* [whether rows become FP8][whether they are wide] */
 static const held_kernel_of held_kernels[2][2] = {
     {held_kernel<HELD_FOURS / 2, false>, held_kernel<HELD_FOURS, false>},
     {held_kernel<HELD_FOURS / 2, true>, held_kernel<HELD_FOURS, true>},
