@@ -2,13 +2,17 @@
  * Blocks of a forward pass on a GPU, each alone, over so many layers that no weight is in a cache
  * when its turn comes, played from a recording as a step is. Not a test: run by hand.
  *
- *   bench_blocks [TOKENS ...]       of the shape of Qwen3-30B-A3B, context 1024
+ *   bench_blocks [--ranks N] [--skew S] [TOKENS ...]       of the shape of Qwen3-30B-A3B, context 1024
+ *
+ * With N ranks, the first one's experts: of the slots of all rows, it answers those that ask for its own.
+ * Experts are asked for alike, or as often as e^(S g), g normal: with S = 0.8 as unevenly again as by chance.
  *
  * Weights are random bytes where they lie: what they stand for does not matter here.
  */
 #include "kernels/blocks.h"
 #include "runtime/base/clock.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +42,8 @@ typedef struct bench {
     tsr_mark *mark;
     unsigned char *random; /* of the host */
     int32_t tokens;
+    int32_t local; /* experts here */
+    double skew;
     tsr_linear q[LAYERS], k[LAYERS], v[LAYERS], o[LAYERS], gate[LAYERS], head;
     tsr_kv_layer cache[LAYERS];
     tsr_experts experts[LAYERS];
@@ -49,7 +55,8 @@ typedef struct bench {
     void *answers;
     float *weight;
     float *logits;
-    int32_t *numbers; /* positions, tags, rows of x, block tables */
+    int32_t asked[MOST_TOKENS * TOP_K]; /* the expert of each slot of `rows` */
+    int32_t *numbers;                   /* positions, tags, rows of x, block tables */
     int32_t *answer_of;
     int32_t *row_count;
     tsr_attention_sequence *sequence;
@@ -137,19 +144,20 @@ static void make_experts(bench *b, int32_t layer, tsr_weight_format format)
     const size_t narrow =
         (size_t)tsr_device_linear_bytes(b->device, format, HIDDEN, INTERMEDIATE, false, false);
     const size_t each = 2 * wide + narrow;
-    const size_t bytes = (size_t)tsr_experts_bytes(EXPERTS, EXPERTS);
-    unsigned char *memory = noise(b, each * EXPERTS);
+    const size_t bytes = (size_t)tsr_experts_bytes(EXPERTS, b->local);
+    unsigned char *memory = noise(b, each * (size_t)b->local);
     tsr_mlp mlps[EXPERTS];
     int32_t local_of[EXPERTS];
     int32_t tag_of[EXPERTS] = {0};
     void *image = NULL;
 
-    for (int32_t e = 0; e < EXPERTS; e++) {
+    for (int32_t e = 0; e < EXPERTS; e++)
+        local_of[e] = e < b->local ? e : -1;
+    for (int32_t e = 0; e < b->local; e++) {
         unsigned char *at = memory + (size_t)e * each;
         mlps[e].gate = linear_of(b, format, INTERMEDIATE, HIDDEN, at);
         mlps[e].up = linear_of(b, format, INTERMEDIATE, HIDDEN, at + wide);
         mlps[e].down = linear_of(b, format, HIDDEN, INTERMEDIATE, at + 2 * wide);
-        local_of[e] = e;
     }
     const tsr_experts_source source = {
         .router = {.gate = &b->gate[layer],
@@ -162,7 +170,7 @@ static void make_experts(bench *b, int32_t layer, tsr_weight_format format)
         .local_of = local_of,
         .tag_of = tag_of,
         .experts = EXPERTS,
-        .local = EXPERTS,
+        .local = b->local,
         .hidden = HIDDEN,
     };
     must(tsr_device_host_alloc(b->device, bytes, &image));
@@ -172,14 +180,44 @@ static void make_experts(bench *b, int32_t layer, tsr_weight_format format)
     tsr_device_host_free(b->device, image);
 }
 
+static double next_uniform(void)
+{
+    return (double)(next_random() >> 11) * 0x1p-53;
+}
+
+/* How often experts are asked for, added up. */
+static void add_up_shares(double skew, double ret_end[EXPERTS])
+{
+    double end = 0.0;
+
+    for (int e = 0; e < EXPERTS; e++) {
+        double normal = -6.0;
+        for (int i = 0; i < 12; i++)
+            normal += next_uniform();
+        ret_end[e] = end += exp(skew * normal);
+    }
+}
+
+static int32_t draw_expert(const double end[EXPERTS])
+{
+    const double at = next_uniform() * end[EXPERTS - 1];
+    int32_t e = 0;
+
+    while (e < EXPERTS - 1 && end[e] <= at)
+        e++;
+    return e;
+}
+
 /* Rows that name distinct experts at random. */
 static void make_rows(bench *b)
 {
+    double end[EXPERTS];
     const size_t row_bytes = tsr_packed_row_bytes(sizeof(float), HIDDEN, TOP_K);
     unsigned char *rows = calloc(MOST_TOKENS, row_bytes);
 
     if (rows == NULL)
         abort();
+    add_up_shares(b->skew, end);
     for (size_t t = 0; t < MOST_TOKENS; t++) {
         float *x = (float *)(void *)(rows + t * row_bytes);
         int32_t *id = (int32_t *)(void *)(x + HIDDEN);
@@ -187,9 +225,11 @@ static void make_rows(bench *b)
         for (int i = 0; i < HIDDEN; i++)
             x[i] = (float)(next_random() >> 40) * 0x1p-23F - 1.0F;
         for (int k = 0; k < TOP_K;) {
-            const int32_t e = (int32_t)(next_random() >> 33) % EXPERTS;
-            if (!taken[e])
+            const int32_t e = draw_expert(end);
+            if (!taken[e]) {
+                b->asked[t * TOP_K + (size_t)k] = e;
                 id[k++] = e;
+            }
             taken[e] = true;
         }
     }
@@ -211,7 +251,7 @@ static void make_numbers(bench *b)
         numbers[i] = i < blocks ? i : 0;
     b->numbers = given(b, numbers, sizeof(numbers));
     for (int32_t i = 0; i < MOST_TOKENS * TOP_K; i++)
-        answers[i] = i;
+        answers[i] = b->asked[i] < b->local ? i : -1;
     b->answer_of = given(b, answers, (size_t)MOST_TOKENS * TOP_K * sizeof(*answers));
     free(answers);
     for (int32_t i = 0; i < MOST_SEQUENCES; i++)
@@ -321,12 +361,16 @@ static void choose(bench *b, int32_t l)
     must(tsr_block_choose(b->device, &block, b->stream));
 }
 
+/* Of decode, layers see different rows: no single one decides how evenly experts are asked for. */
 static void compute_rows(bench *b, int32_t l, const void *rows)
 {
+    const size_t row_bytes = tsr_packed_row_bytes(sizeof(float), HIDDEN, TOP_K);
+    const bool own = rows == b->rows && b->tokens <= MOST_SEQUENCES;
+    const size_t first = own ? (size_t)(l * MOST_SEQUENCES) : 0;
     const tsr_experts_block block = {.answers = b->answers,
-                                     .rows = rows,
+                                     .rows = (const unsigned char *)rows + first * row_bytes,
                                      .row_count = b->row_count,
-                                     .answer_of = b->answer_of,
+                                     .answer_of = b->answer_of + first * TOP_K,
                                      .experts = &b->experts[l],
                                      .most_rows = b->tokens,
                                      .chosen = rows == b->chosen};
@@ -373,7 +417,8 @@ static void predict(bench *b, int32_t l)
 static void sparse(bench *b, int32_t l)
 {
     choose(b, l);
-    compute_rows(b, l, b->tokens == 1 ? b->chosen : b->rows); /* several may have chosen alike */
+    /* Several may have chosen alike, or experts that are not here. */
+    compute_rows(b, l, b->tokens == 1 && b->local == EXPERTS ? b->chosen : b->rows);
     combine_answers(b, true);
 }
 
@@ -448,9 +493,17 @@ int main(int argc, char **argv)
 {
     static const char *const usual[] = {"1", "2", "4", "8", "16", "32", "64", "128"};
     static bench b;
-    const char *const *tokens = argc > 1 ? (const char *const *)(argv + 1) : usual;
-    const int count = argc > 1 ? argc - 1 : (int)(sizeof(usual) / sizeof(usual[0]));
+    int first = 1;
 
+    b.local = EXPERTS;
+    for (; argc > first + 1 && argv[first][0] == '-'; first += 2) {
+        if (strcmp(argv[first], "--ranks") == 0)
+            b.local = EXPERTS / (int32_t)strtol(argv[first + 1], NULL, 10);
+        if (strcmp(argv[first], "--skew") == 0)
+            b.skew = strtod(argv[first + 1], NULL);
+    }
+    const char *const *tokens = argc > first ? (const char *const *)(argv + first) : usual;
+    const int count = argc > first ? argc - first : (int)(sizeof(usual) / sizeof(usual[0]));
     open_bench(&b);
     printf("%s\n", tsr_device_name(b.device));
     bench_format(&b, TSR_WEIGHT_NVFP4, count, tokens);

@@ -1,7 +1,7 @@
 /*
- * Layers of as many experts as a GPU has processors: few rows and dozens, and a row whose experts are
- * chosen right in front of them, by one layer after the other. Each answer has the bits of the expert's
- * MLP of the row alone.
+ * Layers of as many experts as a GPU has processors, and shares of them: few rows and dozens, and a row
+ * whose experts are chosen right in front of them, by one layer after the other. Each answer has the bits of
+ * the expert's MLP of the row alone.
  */
 #include "tests/kernels/mlps.h"
 #include "tests/test.h"
@@ -21,14 +21,17 @@ typedef struct dozens_input {
     int32_t rows;
 } dozens_input;
 
-/* All experts have some rows, and the first has more than there is room for in one tile. */
-static void fill_dozens(sample_random *r, dozens_input *in, int32_t rows)
+/* All experts have some rows, and the first has more than meet its weights together: of 32 rows, 64 and more
+ * each time others. Answers are wanted of one in so many. */
+static void fill_dozens(sample_random *r, dozens_input *in, int32_t rows, int32_t one_in)
 {
+    const int32_t hot = rows > 50 ? rows * 2 / 5 : 20;
+
     in->rows = rows;
     sample_floats(r, in->x, (size_t)rows * WIDE, 1.0F);
     for (int32_t i = 0; i < rows * CHOSEN; i++) {
-        in->id[i] = i < 20 * CHOSEN && i % CHOSEN == CHOSEN - 1 ? 0 : i % DOZENS;
-        in->answer_of[i] = i;
+        in->id[i] = i / CHOSEN < hot && i % CHOSEN == CHOSEN - 1 ? 0 : i % DOZENS;
+        in->answer_of[i] = in->id[i] % one_in == 0 ? i : -1;
     }
 }
 
@@ -39,8 +42,9 @@ typedef struct dozens_layer {
     tsr_experts experts;
 } dozens_layer;
 
+/* One in so many is here. */
 static void load_dozens(tsr_device *device, const sample_mlp *mlps, const sample_linear *gate,
-                        dozens_layer *ret)
+                        int32_t one_in, dozens_layer *ret)
 {
     static const int32_t tags[DOZENS] = {0};
     tsr_mlp all[DOZENS];
@@ -50,8 +54,9 @@ static void load_dozens(tsr_device *device, const sample_mlp *mlps, const sample
     for (int e = 0; e < MLPS; e++)
         ret->mlps[e] = sample_mlp_load(device, &mlps[e]);
     for (int32_t e = 0; e < DOZENS; e++) {
-        all[e] = ret->mlps[e % MLPS];
-        local[e] = e;
+        local[e] = e % one_in == 0 ? e / one_in : -1;
+        if (local[e] >= 0)
+            all[local[e]] = ret->mlps[e % MLPS];
     }
     const tsr_experts_source source = {
         .router = {.gate = &ret->gate, .top_k = CHOSEN, .groups = 1, .top_groups = 1},
@@ -59,7 +64,7 @@ static void load_dozens(tsr_device *device, const sample_mlp *mlps, const sample
         .local_of = local,
         .tag_of = tags,
         .experts = DOZENS,
-        .local = DOZENS,
+        .local = DOZENS / one_in,
         .hidden = WIDE,
     };
     ASSERT_STATUS(TSR_OK, sample_experts_make(device, &source, &ret->experts));
@@ -103,6 +108,8 @@ static void check_dozens(tsr_device *device, const dozens_input *in, const dozen
     ASSERT_STATUS(TSR_OK, tsr_device_fault(device));
     for (size_t i = 0; i < count; i += in->rows < 64 ? 1 : 7) {
         float alone[WIDE];
+        if (in->answer_of[i] < 0)
+            continue;
         sample_mlp_run(device, &layer->mlps[in->id[i] % MLPS], in->x + i / CHOSEN * WIDE, alone, 1,
                        WIDE);
         assert_memory_equal(alone, answers + i * WIDE, sizeof(alone));
@@ -302,31 +309,38 @@ static tsr_device *device_for(int i)
     return i < SAMPLE_DEVICES ? sample_sized_device(i, &shape) : sample_shared_device(&shape);
 }
 
+static void check_shares(tsr_device *device, sample_random *r, sample_kind kind, int32_t one_in)
+{
+    static const int32_t rows[] = {1, 1, 1, 2, 4, 8, 15, 32, 64, MOST_ROWS};
+    static dozens_input in;
+    sample_linear *gate = sample_linear_new(r, gate_kind, DOZENS, WIDE);
+    sample_mlp mlps[MLPS];
+    dozens_layer layer;
+
+    new_mlps(r, kind, mlps);
+    load_dozens(device, mlps, gate, one_in, &layer);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        fill_dozens(r, &in, rows[i], one_in);
+        check_dozens(device, &in, &layer);
+        if (rows[i] == 1 && one_in == 1)
+            check_chosen(device, &in, &layer, NULL);
+    }
+    free_mlps(mlps);
+    sample_linear_free(gate);
+}
+
+/* All, and a part of them that leaves several processors for each. */
 static void an_expert_for_each_processor_changes_no_bit(void **state)
 {
-    static const int32_t rows[] = {1, 1, 1, 2, 4, 8, 15, 64, MOST_ROWS};
-    static dozens_input in;
     sample_random r = {5};
 
     (void)state;
-    for (int n = 0; n < 2 * (SAMPLE_DEVICES + 1); n++) {
-        sample_linear *gate = sample_linear_new(&r, gate_kind, DOZENS, WIDE);
-        tsr_device *device = device_for(n / 2);
-        sample_mlp mlps[MLPS];
-        dozens_layer layer;
-        new_mlps(&r, kinds[n % 2], mlps);
-        if (device != NULL)
-            load_dozens(device, mlps, gate, &layer);
-        for (size_t i = 0; device != NULL && i < sizeof(rows) / sizeof(rows[0]); i++) {
-            fill_dozens(&r, &in, rows[i]);
-            check_dozens(device, &in, &layer);
-            if (rows[i] == 1)
-                check_chosen(device, &in, &layer, NULL);
-        }
-        if (device != NULL)
-            sample_close(device);
-        free_mlps(mlps);
-        sample_linear_free(gate);
+    for (int n = 0; n < 4 * (SAMPLE_DEVICES + 1); n++) {
+        tsr_device *device = device_for(n / 4);
+        if (device == NULL)
+            continue;
+        check_shares(device, &r, kinds[n % 2], n / 2 % 2 == 0 ? 1 : 4);
+        sample_close(device);
     }
 }
 
@@ -346,9 +360,9 @@ static void layers_of_mixed_precision_do_not_hear_each_other(void **state)
         dozens_layer layer[2];
         new_mlps(&r, kinds[n % 2], mlps[0]);
         new_mlps(&r, bf16, mlps[1]);
-        fill_dozens(&r, &in, 1);
+        fill_dozens(&r, &in, 1, 1);
         for (int i = 0; device != NULL && i < 2; i++)
-            load_dozens(device, mlps[i], gate, &layer[i]);
+            load_dozens(device, mlps[i], gate, 1, &layer[i]);
         if (device != NULL) {
             check_chosen(device, &in, &layer[0], &layer[1]);
             sample_close(device);
