@@ -7,7 +7,7 @@
 #include "comm/exchange_nccl_launch.cuh"
 #include "comm/exchange_nccl_packets.cuh"
 
-enum { MOST_CTAS = 128 };
+enum { MOST_CTAS = 176 };
 
 /* By one thread, of a row that names a rank that is none. */
 static __device__ __noinline__ void check_row(const tsr_nccl_work &w, uint64_t step, int32_t stage,

@@ -79,36 +79,61 @@ static __device__ __forceinline__ float4 combine_some(float4 sum, const float w[
     return sum;
 }
 
-/* x + ((the sum of weight * answer, slot by slot) + shared). Answers that are coming are waited for
- * where `takes` is true: where nobody else does. */
+/* The next answers to a token, of four columns of it, and what is on its way with the first of them. */
+typedef struct combine_asked {
+    float4 a[COMBINE_TOGETHER];
+    float w[COMBINE_TOGETHER];
+    float4 before;
+} combine_asked;
+
+static __device__ __forceinline__ void combine_ask(const tsr_combine_block &b, int64_t token,
+                                                   int32_t four, int32_t first, combine_asked *to)
+{
+    const int32_t fours = b.hidden / 4;
+    const float4 *answer = (const float4 *)b.answers + token * b.top_k * fours + four;
+    const float *weight = b.weight + token * b.top_k;
+
+#pragma unroll
+    for (int j = 0; j < COMBINE_TOGETHER; j++) {
+        const int32_t k = min(first + j, b.top_k - 1);
+        to->a[j] = __ldcg(answer + (int64_t)k * fours);
+        to->w[j] = __ldcg(weight + k);
+    }
+    if (first == 0)
+        to->before = __ldcg((const float4 *)b.x + token * fours + four);
+}
+
+/* x + ((the sum of weight * answer, slot by slot) + shared), of which the first answers have been asked for.
+ * Answers that are coming are waited for where `takes` is true: where nobody else does. */
+static __device__ __forceinline__ float4 combine_rest(const tsr_combine_block &b,
+                                                      tsr_cuda_faults faults, int64_t token,
+                                                      int32_t four, bool takes,
+                                                      combine_asked *asked)
+{
+    const int32_t fours = b.hidden / 4;
+    const int64_t at = token * b.top_k * fours + four;
+    float4 sum = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
+
+    for (int32_t first = 0; first < b.top_k; first += COMBINE_TOGETHER) {
+        if (first > 0)
+            combine_ask(b, token, four, first, asked);
+        if (b.coming != NULL && takes)
+            combine_take(b, faults, at + (int64_t)first * fours, fours, b.top_k - first, asked->a);
+        sum = combine_some(sum, asked->w, asked->a, b.top_k - first);
+    }
+    if (b.shared != NULL)
+        sum = combine_plus(sum, __ldcg((const float4 *)b.shared + token * fours + four));
+    return combine_plus(asked->before, sum);
+}
+
 static __device__ __forceinline__ float4 combine_four(const tsr_combine_block &b,
                                                       tsr_cuda_faults faults, int64_t token,
                                                       int32_t four, bool takes)
 {
-    const int32_t fours = b.hidden / 4;
-    const int64_t i = token * fours + four;
-    const int64_t at = token * b.top_k * fours + four;
-    const float4 *answer = (const float4 *)b.answers + at;
-    const float *weight = b.weight + token * b.top_k;
-    const float4 before = __ldcg((const float4 *)b.x + i);
-    float4 sum = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
+    combine_asked asked;
 
-    for (int32_t first = 0; first < b.top_k; first += COMBINE_TOGETHER) {
-        float4 a[COMBINE_TOGETHER];
-        float w[COMBINE_TOGETHER];
-#pragma unroll
-        for (int j = 0; j < COMBINE_TOGETHER; j++) {
-            const int32_t k = min(first + j, b.top_k - 1);
-            a[j] = __ldcg(answer + (int64_t)k * fours);
-            w[j] = __ldcg(weight + k);
-        }
-        if (b.coming != NULL && takes)
-            combine_take(b, faults, at + (int64_t)first * fours, fours, b.top_k - first, a);
-        sum = combine_some(sum, w, a, b.top_k - first);
-    }
-    if (b.shared != NULL)
-        sum = combine_plus(sum, __ldcg((const float4 *)b.shared + i));
-    return combine_plus(before, sum);
+    combine_ask(b, token, four, 0, &asked);
+    return combine_rest(b, faults, token, four, takes, &asked);
 }
 
 #endif

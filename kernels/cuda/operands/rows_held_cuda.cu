@@ -204,10 +204,14 @@ combine_held(const tsr_combine_block &b, tsr_cuda_faults faults, int64_t row, fl
         const int32_t at = first * TSR_CUDA_THREADS + (int32_t)threadIdx.x;
         if (at >= fours)
             break;
+        combine_asked asked[APART];
 #pragma unroll
-        for (int j = first; j < first + APART; j++) {
-            const int32_t i = at + (j - first) * TSR_CUDA_THREADS;
-            v[j] = combine_four(b, faults, row, min(i, fours - 1), i < fours);
+        for (int j = 0; j < APART; j++)
+            combine_ask(b, row, min(at + j * TSR_CUDA_THREADS, fours - 1), 0, &asked[j]);
+#pragma unroll
+        for (int j = 0; j < APART; j++) {
+            const int32_t i = at + j * TSR_CUDA_THREADS;
+            v[first + j] = combine_rest(b, faults, row, min(i, fours - 1), i < fours, &asked[j]);
         }
 #pragma unroll
         for (int j = first; j < first + APART; j++) {
