@@ -74,6 +74,7 @@ typedef struct tsr_cuda_device {
     unsigned char *memory; /* behind `work` */
     tsr_cuda_work work;
     bool sends; /* the last experts send their answers (combine_cuda.cu) */
+    bool waits; /* the last combine waits for answers of other ranks */
 } tsr_cuda_device;
 
 static inline tsr_cuda_device *tsr_cuda(tsr_device *device)

@@ -98,6 +98,7 @@ tsr_status tsr_combine_cuda(tsr_device *device, const tsr_combine_block *b, tsr_
 
     if (b->tokens == 0)
         return TSR_OK;
+    cuda->waits = b->coming != NULL;
     if (enters)
         return tsr_cuda_enter(cuda, b, stream);
     if (b->computed && cuda->sends && b->tokens == 1 && b->shared == NULL && b->coming == NULL) {

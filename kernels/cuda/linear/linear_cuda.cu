@@ -133,6 +133,7 @@ tsr_status tsr_cuda_run_linears(tsr_cuda_device *cuda, const tsr_cuda_linears *a
             p.y_stride[j] = a->linear[i + j]->out;
         }
         stands = stands && (i == 0 || tsr_cuda_share_rows(a->linear[i], a->linear[i - 1]));
+        p.late = stands && cuda->waits;
         i += p.count;
         const maker by = a->made || stands ? MAKER_NONE : maker_of(cuda, &p, &a->from);
         if (by == MAKER_FEW) {

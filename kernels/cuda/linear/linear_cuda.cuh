@@ -16,6 +16,7 @@ typedef struct tsr_cuda_product {
     int64_t y_stride[TSR_MAX_LINEARS]; /* elements */
     int32_t count;                     /* linears */
     int32_t rows;
+    bool late; /* operand rows come from who waits for other ranks */
 } tsr_cuda_product;
 
 tsr_status tsr_cuda_multiply(tsr_cuda_device *cuda, const tsr_cuda_product *p, cudaStream_t stream);

@@ -12,7 +12,7 @@ enum {
     SPLIT_DEPTHS = 3,     /* slices of a CTA, at most */
     SPLIT_KERNELS = 4,    /* of a kind */
     SPLIT_AHEAD = 3,      /* slots that do not wait for the kernel in front */
-    SPLIT_FEW = 32,       /* rows, up to which none does: who makes them reads little meanwhile */
+    SPLIT_LATE = 32,      /* rows that come late, up to which none does */
     SPLIT_COST = 14,      /* of a wave, in slots */
     SPLIT_SYSTEM = 1024,  /* bytes of a CTA that are the system's */
     SPLIT_DRIVER = 12000, /* that describes tensors */
@@ -134,7 +134,8 @@ static bool lay_out(split_plan *s, tsr_weight_format format, uint32_t room)
         return false;
     shape->slots = tsr_smaller((int32_t)((room - front) / shape->slot_bytes), most);
     const uint32_t ring = (uint32_t)shape->slots * shape->slot_bytes;
-    a->ahead = a->p.rows <= SPLIT_FEW ? shape->slots : tsr_smaller(SPLIT_AHEAD, shape->slots);
+    a->ahead = a->p.late && a->p.rows <= SPLIT_LATE ? shape->slots
+                                                    : tsr_smaller(SPLIT_AHEAD, shape->slots);
     shape->bytes = front + (sums > ring ? sums : ring);
     return shape->slots >= tsr_smaller(gemm_least_slots(format), most);
 }
