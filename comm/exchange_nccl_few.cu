@@ -7,7 +7,10 @@
 #include "comm/exchange_nccl_launch.cuh"
 #include "comm/exchange_nccl_packets.cuh"
 
-enum { MOST_CTAS = 176 };
+enum {
+    MOST_CTAS = 128,     /* that all run at once */
+    DISPATCH_CTAS = 176, /* two a processor do */
+};
 
 /* By one thread, of a row that names a rank that is none. */
 static __device__ __noinline__ void check_row(const tsr_nccl_work &w, uint64_t step, int32_t stage,
@@ -280,7 +283,7 @@ extern "C" tsr_status tsr_nccl_dispatch_few(const tsr_nccl_work *work, int32_t t
 {
     const int32_t rows = most > 0 ? most : 1;
     const uint64_t packets = (uint64_t)rows * (uint64_t)work->at.packets_of_row;
-    const dim3 grid(ctas_of_peer(work, ctas_of(packets), allowed(work, MOST_CTAS)),
+    const dim3 grid(ctas_of_peer(work, ctas_of(packets), allowed(work, DISPATCH_CTAS)),
                     (unsigned)work->ranks);
 
     return launch(stream, grid, TSR_NCCL_THREADS, few_kernel, *work, tokens, most);

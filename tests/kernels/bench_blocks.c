@@ -361,12 +361,17 @@ static void choose(bench *b, int32_t l)
     must(tsr_block_choose(b->device, &block, b->stream));
 }
 
-/* Of decode, layers see different rows: no single one decides how evenly experts are asked for. */
+/* The first row that a layer sees. Of decode, layers see different ones: no single one decides how evenly
+ * experts are asked for. */
+static size_t first_row(const bench *b, int32_t l, const void *rows)
+{
+    return rows == b->rows && b->tokens <= MOST_SEQUENCES ? (size_t)(l * MOST_SEQUENCES) : 0;
+}
+
 static void compute_rows(bench *b, int32_t l, const void *rows)
 {
     const size_t row_bytes = tsr_packed_row_bytes(sizeof(float), HIDDEN, TOP_K);
-    const bool own = rows == b->rows && b->tokens <= MOST_SEQUENCES;
-    const size_t first = own ? (size_t)(l * MOST_SEQUENCES) : 0;
+    const size_t first = first_row(b, l, rows);
     const tsr_experts_block block = {.answers = b->answers,
                                      .rows = (const unsigned char *)rows + first * row_bytes,
                                      .row_count = b->row_count,
@@ -382,10 +387,10 @@ static void compute(bench *b, int32_t l)
     compute_rows(b, l, b->rows);
 }
 
-static void combine_answers(bench *b, bool computed)
+static void combine_answers(bench *b, size_t first, bool computed)
 {
     const tsr_combine_block block = {.x = b->x,
-                                     .answers = b->answers,
+                                     .answers = (const float *)b->answers + first * TOP_K * HIDDEN,
                                      .weight = b->weight,
                                      .tokens = b->tokens,
                                      .hidden = HIDDEN,
@@ -397,7 +402,7 @@ static void combine_answers(bench *b, bool computed)
 static void combine(bench *b, int32_t l)
 {
     (void)l;
-    combine_answers(b, false);
+    combine_answers(b, 0, false);
 }
 
 static void predict(bench *b, int32_t l)
@@ -418,8 +423,9 @@ static void sparse(bench *b, int32_t l)
 {
     choose(b, l);
     /* Several may have chosen alike, or experts that are not here. */
-    compute_rows(b, l, b->tokens == 1 && b->local == EXPERTS ? b->chosen : b->rows);
-    combine_answers(b, true);
+    const void *rows = b->tokens == 1 && b->local == EXPERTS ? b->chosen : b->rows;
+    compute_rows(b, l, rows);
+    combine_answers(b, first_row(b, l, rows), true);
 }
 
 static void layer(bench *b, int32_t l)
@@ -494,14 +500,19 @@ int main(int argc, char **argv)
     static const char *const usual[] = {"1", "2", "4", "8", "16", "32", "64", "128"};
     static bench b;
     int first = 1;
+    long ranks = 1;
 
-    b.local = EXPERTS;
     for (; argc > first + 1 && argv[first][0] == '-'; first += 2) {
         if (strcmp(argv[first], "--ranks") == 0)
-            b.local = EXPERTS / (int32_t)strtol(argv[first + 1], NULL, 10);
+            ranks = strtol(argv[first + 1], NULL, 10);
         if (strcmp(argv[first], "--skew") == 0)
             b.skew = strtod(argv[first + 1], NULL);
     }
+    if (ranks < 1 || ranks > EXPERTS) {
+        (void)fprintf(stderr, "bench_blocks: --ranks is not in 1..%d\n", EXPERTS);
+        return 2;
+    }
+    b.local = EXPERTS / (int32_t)ranks;
     const char *const *tokens = argc > first ? (const char *const *)(argv + first) : usual;
     const int count = argc > first ? argc - first : (int)(sizeof(usual) / sizeof(usual[0]));
     open_bench(&b);
