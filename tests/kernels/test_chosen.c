@@ -4,11 +4,14 @@
  * the expert's MLP of the row alone.
  */
 #include "tests/kernels/mlps.h"
+#include "tests/log_lines.h"
 #include "tests/test.h"
 
 #include <string.h>
 
 static const tsr_stream stream = {NULL};
+
+static log_lines lines;
 
 /* As many experts as a GPU has processors, or nearly: then a CTA may go on from gate and up to down, as
  * CTAs do with a few rows. */
@@ -373,11 +376,72 @@ static void layers_of_mixed_precision_do_not_hear_each_other(void **state)
     }
 }
 
+/* A row asks for an expert that is not here, behind a block that was right: it is told, and no answer to the
+ * others is written, by what is known of that block. */
+static void check_fault(tsr_device *device, sample_random *r, sample_kind kind)
+{
+    enum { ROWS = 32, ONE_IN = 4, WRONG = 5 };
+    static float before[ROWS * CHOSEN * WIDE];
+    static float after[ROWS * CHOSEN * WIDE];
+    static dozens_input in;
+    const size_t count = (size_t)ROWS * CHOSEN * WIDE;
+    sample_linear *gate = sample_linear_new(r, gate_kind, DOZENS, WIDE);
+    sample_mlp mlps[MLPS];
+    dozens_layer layer;
+
+    new_mlps(r, kind, mlps);
+    load_dozens(device, mlps, gate, ONE_IN, &layer);
+    fill_dozens(r, &in, ROWS, ONE_IN);
+    check_dozens(device, &in, &layer);
+    sample_floats(r, before, count, 1.0F);
+    in.answer_of[WRONG] = WRONG;
+    const tsr_experts_block b = {
+        .answers = sample_rows(device, before, count),
+        .rows = pack_dozens(device, &in, layer.experts.row_bytes),
+        .row_count = sample_put(device, &in.rows, sizeof(in.rows)),
+        .answer_of = sample_put(device, in.answer_of, sizeof(in.answer_of)),
+        .experts = &layer.experts,
+        .most_rows = in.rows,
+    };
+    ASSERT_STATUS(TSR_OK, tsr_block_experts(device, &b, stream));
+    sample_get_rows(device, after, b.answers, count);
+    ASSERT_STATUS(TSR_ERR_ARG, tsr_device_fault(device));
+    assert_memory_equal(before, after, sizeof(before));
+    free_mlps(mlps);
+    sample_linear_free(gate);
+}
+
+static void a_fault_behind_a_good_block_leaves_no_answer(void **state)
+{
+    sample_random r = {7};
+
+    (void)state;
+    for (int n = 0; n < 2 * (SAMPLE_DEVICES + 1); n++) {
+        tsr_device *device = device_for(n / 2);
+        if (device == NULL)
+            continue;
+        log_lines_clear(&lines);
+        check_fault(device, &r, kinds[n % 2]);
+        if (log_lines_count(&lines,
+                            "experts: row 0, slot 5 asks for expert 5, which is not here") != 1)
+            fail_msg("not said once:\n%s", lines.text);
+        sample_close(device);
+    }
+}
+
+static int catch_lines(void **state)
+{
+    (void)state;
+    tsr_log_set_sink(log_lines_catch, &lines);
+    return 0;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_expert_for_each_processor_changes_no_bit),
         cmocka_unit_test(layers_of_mixed_precision_do_not_hear_each_other),
+        cmocka_unit_test(a_fault_behind_a_good_block_leaves_no_answer),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, catch_lines, NULL);
 }
