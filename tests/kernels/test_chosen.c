@@ -24,8 +24,8 @@ typedef struct dozens_input {
     int32_t rows;
 } dozens_input;
 
-/* All experts have some rows, and the first has more than meet its weights together: of 32 rows, 64 and more
- * each time others. Answers are wanted of one in so many. */
+/* All experts have some rows, and the first has more than there is room for in one tile: 23, 30 and 47 of 32,
+ * 64 and 100. Answers are wanted of one expert in so many. */
 static void fill_dozens(sample_random *r, dozens_input *in, int32_t rows, int32_t one_in)
 {
     const int32_t hot = rows > 50 ? rows * 2 / 5 : 20;

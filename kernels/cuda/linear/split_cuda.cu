@@ -12,7 +12,7 @@ enum {
     SPLIT_DEPTHS = 3,     /* slices of a CTA, at most */
     SPLIT_KERNELS = 4,    /* of a kind */
     SPLIT_AHEAD = 3,      /* slots that do not wait for the kernel in front */
-    SPLIT_LATE = 32,      /* rows that come late, up to which none does */
+    SPLIT_LATE = 32,      /* rows up to which no slot does, if they come late */
     SPLIT_COST = 14,      /* of a wave, in slots */
     SPLIT_SYSTEM = 1024,  /* bytes of a CTA that are the system's */
     SPLIT_DRIVER = 12000, /* that describes tensors */

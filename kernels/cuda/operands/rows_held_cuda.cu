@@ -197,6 +197,8 @@ combine_held(const tsr_combine_block &b, tsr_cuda_faults faults, int64_t row, fl
 {
     const int32_t fours = b.hidden / 4;
     float4 *x = (float4 *)b.x + row * fours;
+    /* For all before it waits: of wider rows that would take the registers of another CTA. */
+    const bool asks = FOURS <= APART;
     float sum = 0.0F;
 
 #pragma unroll
@@ -206,12 +208,14 @@ combine_held(const tsr_combine_block &b, tsr_cuda_faults faults, int64_t row, fl
             break;
         combine_asked asked[APART];
 #pragma unroll
-        for (int j = 0; j < APART; j++)
+        for (int j = 0; j < APART && asks; j++)
             combine_ask(b, row, min(at + j * TSR_CUDA_THREADS, fours - 1), 0, &asked[j]);
 #pragma unroll
         for (int j = 0; j < APART; j++) {
             const int32_t i = at + j * TSR_CUDA_THREADS;
-            v[first + j] = combine_rest(b, faults, row, min(i, fours - 1), i < fours, &asked[j]);
+            const int32_t four = min(i, fours - 1);
+            v[first + j] = asks ? combine_rest(b, faults, row, four, i < fours, &asked[j])
+                                : combine_four(b, faults, row, four, i < fours);
         }
 #pragma unroll
         for (int j = first; j < first + APART; j++) {
