@@ -22,7 +22,7 @@
 
 enum {
     ROWS = 8,      /* that pass together: one for each CTA to choose for */
-    CLUSTERS = 16, /* that rows are spread over first */
+    CLUSTERS = 24, /* that find room at once, on processors of 132 */
     MOST_CLUSTERS = 32,
     REHEARSED = 8,    /* clusters at most: more have no room beside the kernel in front */
     HELD = 16,        /* 16-byte words of weights in a lane's registers */
@@ -354,16 +354,7 @@ static __device__ __forceinline__ void work_on_rows(const route_args &a, const f
                                                     few_rows rows, uint4 held[HELD],
                                                     choose_slots *slots)
 {
-    if (MOST == 1)
-        share_products<FORMAT, 1>(a, m, rows, held);
-    else if (rows.count > 4)
-        share_products<FORMAT, 8>(a, m, rows, held);
-    else if (rows.count > 2)
-        share_products<FORMAT, 4>(a, m, rows, held);
-    else if (rows.count > 1)
-        share_products<FORMAT, 2>(a, m, rows, held);
-    else
-        share_products<FORMAT, 1>(a, m, rows, held);
+    share_products<FORMAT, MOST>(a, m, rows, held);
     share_squares(a, m, rows.count);
     if (threadIdx.x == 0)
         expect(a, m, rows.count);
@@ -453,24 +444,28 @@ static __global__ void __launch_bounds__(TSR_CUDA_THREADS, CTAS)
 
 typedef void few_kernel_type(const route_args, int32_t, tsr_cuda_faults);
 
-/* A single row a cluster has kernels of its own, up to the numbers of experts that are common: they have
- * less code. */
-template <tsr_weight_format FORMAT>
-static few_kernel_type *kernel_of_rows(int32_t experts, int32_t most)
+/* A row has less code than rows, and what is not gone through is not fetched: kernels of their own. */
+template <tsr_weight_format FORMAT, int EACH> static few_kernel_type *kernel_of_rows(int32_t most)
 {
-    if (most == 1 && experts <= CHOOSE_MORE * TSR_CUDA_LANES)
-        return experts <= CHOOSE_FEW * TSR_CUDA_LANES ? few_kernel<FORMAT, CHOOSE_FEW, 1>
-                                                      : few_kernel<FORMAT, CHOOSE_MORE, 1>;
-    return experts <= CHOOSE_FEW * TSR_CUDA_LANES    ? few_kernel<FORMAT, CHOOSE_FEW, ROWS>
-           : experts <= CHOOSE_MORE * TSR_CUDA_LANES ? few_kernel<FORMAT, CHOOSE_MORE, ROWS>
-                                                     : few_kernel<FORMAT, CHOOSE_MOST, ROWS>;
+    return most == 1   ? few_kernel<FORMAT, EACH, 1>
+           : most == 2 ? few_kernel<FORMAT, EACH, 2>
+           : most == 4 ? few_kernel<FORMAT, EACH, 4>
+                       : few_kernel<FORMAT, EACH, ROWS>;
+}
+
+template <tsr_weight_format FORMAT>
+static few_kernel_type *kernel_of_experts(int32_t experts, int32_t most)
+{
+    return experts <= CHOOSE_FEW * TSR_CUDA_LANES    ? kernel_of_rows<FORMAT, CHOOSE_FEW>(most)
+           : experts <= CHOOSE_MORE * TSR_CUDA_LANES ? kernel_of_rows<FORMAT, CHOOSE_MORE>(most)
+                                                     : kernel_of_rows<FORMAT, CHOOSE_MOST>(most);
 }
 
 static few_kernel_type *kernel_of(tsr_weight_format format, int32_t experts, int32_t most)
 {
-    return format == TSR_WEIGHT_F32   ? kernel_of_rows<TSR_WEIGHT_F32>(experts, most)
-           : format == TSR_WEIGHT_F16 ? kernel_of_rows<TSR_WEIGHT_F16>(experts, most)
-                                      : kernel_of_rows<TSR_WEIGHT_BF16>(experts, most);
+    return format == TSR_WEIGHT_F32   ? kernel_of_experts<TSR_WEIGHT_F32>(experts, most)
+           : format == TSR_WEIGHT_F16 ? kernel_of_experts<TSR_WEIGHT_F16>(experts, most)
+                                      : kernel_of_experts<TSR_WEIGHT_BF16>(experts, most);
 }
 
 /* A multiprocessor with such a CTA has shared memory for one of experts beside it. */
@@ -492,18 +487,19 @@ tsr_status tsr_route_prepare_few(void)
     static const int32_t each[] = {CHOOSE_FEW, CHOOSE_MORE, CHOOSE_MOST};
     tsr_status st = TSR_OK;
 
-    for (int i = 0; i < 18 && st == TSR_OK; i++)
-        st = prepare(
-            kernel_of(formats[i / 6], each[i / 2 % 3] * TSR_CUDA_LANES, i % 2 == 0 ? 1 : ROWS));
+    for (int i = 0; i < 36 && st == TSR_OK; i++)
+        st = prepare(kernel_of(formats[i / 12], each[i / 4 % 3] * TSR_CUDA_LANES, 1 << i % 4));
     return st;
 }
 
 tsr_status tsr_route_few(const route_args *a, tsr_cuda_faults faults, cudaStream_t stream)
 {
-    const int32_t most = tsr_smaller((a->tokens + CLUSTERS - 1) / CLUSTERS, ROWS);
-    const int32_t clusters = tsr_smaller((a->tokens + most - 1) / most, MOST_CLUSTERS);
     tsr_cuda_launch_shape at = {};
+    int32_t most = 1;
 
+    while (most < ROWS && most * CLUSTERS < a->tokens)
+        most *= 2;
+    const int32_t clusters = tsr_smaller((a->tokens + most - 1) / most, MOST_CLUSTERS);
     at.grid.x = (unsigned)clusters * ROUTE_PARTS;
     at.threads = TSR_CUDA_THREADS;
     at.shared = memory_bytes(a);
