@@ -226,13 +226,21 @@ static __device__ bool add_up(const pair_args &a, int32_t *memory,
     return wrong == 0 && pairs <= a.max_answers;
 }
 
+/* Of a cluster; of one CTA that costs less. */
+static __device__ __forceinline__ void sort_meets(void)
+{
+    if (gridDim.x == 1)
+        __syncthreads();
+    else
+        cooperative_groups::this_cluster().sync();
+}
+
 /* CTAs of one cluster, each every so many slots. A thread has most often no more than its first. */
 static __global__ void __launch_bounds__(COUNTERS)
     sort_kernel(pair_args a, tsr_cuda_work w, tsr_cuda_faults faults)
 {
     extern __shared__ int32_t memory[];
     const sort_room r = sort_room_of(memory, a.local);
-    const cooperative_groups::cluster_group cluster = cooperative_groups::this_cluster();
     const int32_t mine = (int32_t)(blockIdx.x * COUNTERS + threadIdx.x);
     const int32_t apart = (int32_t)(gridDim.x * COUNTERS);
     wanted_slot first = {-1, -1};
@@ -264,9 +272,9 @@ static __global__ void __launch_bounds__(COUNTERS)
         for (int n = 0; n < SLOTS_AT_ONCE; n++)
             count_slot(r, s[n]);
     }
-    cluster.sync();
+    sort_meets();
     const bool fits = add_up(a, memory, before);
-    cluster.sync(); /* nobody's counts are read any more */
+    sort_meets(); /* nobody's counts are read any more */
     if (!fits) {
         if (mine == 0)
             tsr_leave_fault(faults, first_fault(a, slots));

@@ -21,12 +21,14 @@ enum {
     STREAM_BLOCK = 64,          /* columns */
     STREAM_RING = 8192,         /* bytes of codes of a ring */
     STREAM_WARPS = 16,          /* most of a CTA */
+    STREAM_TILES = 64, /* of pairs, that a CTA looks at before it knows how many there are */
 };
 
 typedef struct stream_args {
     tsr_cuda_tiles t;
     const tsr_cuda_tile *tile;
     const int32_t *tiles;
+    int32_t near; /* of them, STREAM_TILES at most, that there is memory for */
     const int32_t *target;
     product_cut cut;
     int32_t groups;       /* items of a tile of pairs */
@@ -46,6 +48,8 @@ typedef struct stream_args {
 typedef struct stream_memory {
     /* [tile % 2]: of a tile of pairs and of the one after it */
     tsr_linear linear[2][STREAM_SIDES + 1];
+    int32_t source[2][PRODUCT_TOKENS]; /* rows of x */
+    tsr_cuda_tile tile[STREAM_TILES];
     float scale[PRODUCT_TOKENS];
     int32_t target[PRODUCT_TOKENS]; /* rows of y, of a tile of pairs */
     stage_peaks peaks;

@@ -124,6 +124,38 @@ static __device__ __forceinline__ void finish_team(const stream_args &a, const s
     }
 }
 
+/* The first tiles of pairs, before it is known how many there are: a look at memory costs as much as anything
+ * else here. */
+static __device__ __forceinline__ void look_at_tiles(const stream_args &a, stream_memory *m)
+{
+    const int32_t words = (int32_t)(sizeof(tsr_cuda_tile) / sizeof(int32_t));
+
+    for (int32_t i = (int32_t)threadIdx.x; i < a.near * words; i += (int32_t)blockDim.x)
+        ((int32_t *)(void *)m->tile)[i] = ((const int32_t *)(const void *)a.tile)[i];
+    __syncthreads();
+}
+
+static __device__ __forceinline__ tsr_cuda_tile tile_at(const stream_args &a,
+                                                        const stream_memory *m, int32_t index)
+{
+    return index < a.near ? m->tile[index] : a.tile[index];
+}
+
+/* Rows of x of `count` tiles of pairs, by threads that fetch no linears. */
+static __device__ __forceinline__ void fetch_sources(const stream_args &a, int32_t first,
+                                                     int32_t count, int32_t tiles, stream_memory *m)
+{
+    const int32_t i = (int32_t)(blockDim.x - 1 - threadIdx.x);
+    const int32_t index = first + i / PRODUCT_TOKENS;
+    const int32_t mine = i % PRODUCT_TOKENS;
+
+    if (a.t.source == NULL || i >= count * PRODUCT_TOKENS || index >= tiles)
+        return;
+    const tsr_cuda_tile pairs = tile_at(a, m, index);
+    if (mine < pairs.count)
+        m->source[index % 2][mine] = a.t.source[pairs.first + mine];
+}
+
 /* Linears of `count` tiles of pairs, word by word. Code that runs once divides by powers of two. */
 static __device__ __forceinline__ void fetch_linears(const stream_args &a, int32_t first,
                                                      int32_t count, int32_t tiles, stream_memory *m)
@@ -138,19 +170,20 @@ static __device__ __forceinline__ void fetch_linears(const stream_args &a, int32
     if (i >= count * LINEARS * LINEAR_WORDS || index >= tiles || word >= words ||
         (down && side > 0))
         return;
-    const tsr_mlp &mlp = a.t.mlps[a.tile[index].expert];
+    const tsr_mlp &mlp = a.t.mlps[tile_at(a, m, index).expert];
     const tsr_linear &l = down || side == STREAM_DOWN ? mlp.down : side == 0 ? mlp.gate : mlp.up;
     ((uint32_t *)(void *)&m->linear[index % 2][side])[word] =
         ((const uint32_t *)(const void *)&l)[word];
 }
 
-/* Where the operand rows of pairs come from, and the answers of a tile of them go. */
-static __device__ __forceinline__ stage_source source_of(const stream_args &a,
+/* Where the operand rows of a tile of pairs come from, and their answers go. */
+static __device__ __forceinline__ stage_source source_of(const stream_args &a, int32_t index,
                                                          const tsr_cuda_tile &pairs,
                                                          stream_memory *m)
 {
     const int32_t mine = (int32_t)threadIdx.x;
-    const stage_source from = {a.t.x, a.t.source, a.t.x_stride, a.t.made};
+    const int32_t *rows = a.t.source != NULL ? m->source[index % 2] : NULL;
+    const stage_source from = {a.t.x, rows, a.t.x_stride, a.t.made};
 
     if (mine < pairs.count)
         m->target[mine] = stream_is_down(a) ? a.target[pairs.first + mine] : pairs.first + mine;
@@ -161,17 +194,18 @@ static __device__ __forceinline__ stage_source source_of(const stream_args &a,
  * what is ordered meanwhile: behind it would be late. */
 template <tsr_weight_format FORMAT, bool OWNS>
 static __device__ __forceinline__ void stage_pairs(const stream_args &a, stream_warp *w,
-                                                   const tsr_cuda_tile &pairs,
+                                                   int32_t index, const tsr_cuda_tile &pairs,
                                                    const tsr_linear &linear, unsigned char *rows)
 {
     stage_rows to = {(uint16_t *)(void *)rows, w->m->scale, a.cut.padded + PRODUCT_PAD};
-    const stage_source from = source_of(a, pairs, w->m);
+    const stage_source from = source_of(a, index, pairs, w->m);
+    const int32_t first = from.row != NULL ? 0 : pairs.first;
     const bool orders = !OWNS || !stream_is_down(a); /* else they have been given */
     const int32_t at_once = min(stage_parts<KEPT_FOURS>(linear, from), (int32_t)PRODUCT_COLUMNS);
     stage_kept<KEPT_FOURS> kept;
 
     if (pairs.count > MOST_PARTS * at_once) {
-        stage_fill(linear, from, pairs.first, pairs.count, to, w->m->peaks);
+        stage_fill(linear, from, first, pairs.count, to, w->m->peaks);
         if (orders)
             stream_fill<FORMAT, OWNS>(a, w);
         return;
@@ -179,7 +213,7 @@ static __device__ __forceinline__ void stage_pairs(const stream_args &a, stream_
 #pragma unroll 1
     for (int32_t done = 0; done < pairs.count; done += at_once) {
         const int32_t count = min(pairs.count - done, at_once);
-        stage_first<KEPT_FOURS>(linear, from, pairs.first + done, count, &kept);
+        stage_first<KEPT_FOURS>(linear, from, first + done, count, &kept);
         if (done > 0)
             __syncthreads(); /* nobody looks at the peaks before any more */
         if (orders && done + count == pairs.count)
@@ -263,12 +297,14 @@ template <tsr_weight_format FORMAT>
 static __device__ __forceinline__ void
 begin_pairs(const stream_args &a, stream_warp *w, int32_t index, int32_t tiles, unsigned char *rows)
 {
-    const tsr_cuda_tile pairs = a.tile[index];
+    const tsr_cuda_tile pairs = tile_at(a, w->m, index);
 
     __syncthreads(); /* nobody looks at the tile before any more */
-    if (index == w->known)
+    if (index == w->known) {
         fetch_linears(a, index + 1, 1, tiles, w->m);
-    stage_pairs<FORMAT, false>(a, w, pairs, w->m->linear[index % 2][0], rows);
+        fetch_sources(a, index + 1, 1, tiles, w->m);
+    }
+    stage_pairs<FORMAT, false>(a, w, index, pairs, w->m->linear[index % 2][0], rows);
     __syncthreads();
     w->linear = w->m->linear[index % 2];
     w->o = operand_of(a, pairs, rows);
@@ -305,6 +341,7 @@ static __device__ __forceinline__ void multiply_share(const stream_args &a, stre
         return;
     int32_t index = w->share.first / a.groups;
     fetch_linears(a, index, 2, tiles, w->m);
+    fetch_sources(a, index, 2, tiles, w->m);
     __syncthreads();
     w->known = index + 1;
     w->cursor.item = {index, w->share.first % a.groups + w->share.team - a.teams};

@@ -38,6 +38,7 @@ static __global__ void __launch_bounds__(STREAM_WARPS *TSR_CUDA_LANES, 1)
         tsr_await_kernel();
         return;
     }
+    look_at_tiles(a, &m);
     if (!is_faulty)
         multiply_share<FORMAT, SPANS, SCALED, TEAMED>(a, &w, tiles, rows);
 }
@@ -45,10 +46,10 @@ static __global__ void __launch_bounds__(STREAM_WARPS *TSR_CUDA_LANES, 1)
 /* Gate and up, or down, with a tile of pairs. */
 template <tsr_weight_format FORMAT, int SPANS, bool SCALED>
 static __device__ __forceinline__ void multiply_own(const stream_args &a, stream_warp *w,
-                                                    const tsr_cuda_tile &pairs,
+                                                    int32_t index, const tsr_cuda_tile &pairs,
                                                     const tsr_linear *linear, unsigned char *rows)
 {
-    stage_pairs<FORMAT, true>(a, w, pairs, *linear, rows);
+    stage_pairs<FORMAT, true>(a, w, index, pairs, *linear, rows);
     __syncthreads();
     w->linear = linear;
     w->o = operand_of(a, pairs, rows);
@@ -77,6 +78,8 @@ static __global__ void __launch_bounds__(STREAM_WARPS *TSR_CUDA_LANES, 1)
     tsr_admit_kernel();
     const bool is_faulty = tsr_is_faulty(faults);
     const int32_t tiles = *a.tiles;
+    const tsr_cuda_tile pairs = a.tile[min(index, a.t.pairs.max_answers - 1)];
+    look_at_tiles(a, &m);
     if (is_faulty)
         return;
     if (!is_owned(tiles)) {
@@ -85,13 +88,14 @@ static __global__ void __launch_bounds__(STREAM_WARPS *TSR_CUDA_LANES, 1)
     }
     if (index >= tiles)
         return;
-    const tsr_cuda_tile pairs = a.tile[index];
     fetch_linears(a, index, 1, tiles, &m);
+    fetch_sources(a, index, 1, tiles, &m);
     __syncthreads();
     w.share.team = (int32_t)(threadIdx.x / TSR_CUDA_LANES);
     w.cursor.item = {index, w.share.team - a.teams};
-    multiply_own<FORMAT, SPANS, SCALED>(a, &w, pairs, m.linear[index % 2], rows);
-    multiply_own<FORMAT, SPANS, SCALED>(down, &w, pairs, &m.linear[index % 2][STREAM_DOWN], rows);
+    multiply_own<FORMAT, SPANS, SCALED>(a, &w, index, pairs, m.linear[index % 2], rows);
+    multiply_own<FORMAT, SPANS, SCALED>(down, &w, index, pairs, &m.linear[index % 2][STREAM_DOWN],
+                                        rows);
 }
 
 typedef void (*stream_kernel_of)(const stream_args a, tsr_cuda_faults faults);
@@ -233,6 +237,7 @@ static stream_args args_of(const tsr_cuda_device *cuda, const tsr_cuda_tiles *t)
     a.t = *t;
     a.tile = cuda->work.tile;
     a.tiles = cuda->work.tiles;
+    a.near = tsr_smaller(STREAM_TILES, t->pairs.max_answers);
     a.target = cuda->work.target;
     a.cut = product_cut_of(t->format, t->in);
     a.groups = t->mode == TSR_CUDA_TILES_DOWN ? (tiles + 1) / 2 : tiles;
