@@ -45,12 +45,13 @@ static __device__ __forceinline__ void combine_take(const tsr_combine_block &b,
     const volatile int32_t *ended = b.ended;
     bool waits = true;
 
+    tsr_hold(&place); /* or products of 64 bits find it anew each time */
     for (unsigned turns = 1; waits; turns++) {
         waits = false;
 #pragma unroll
         for (int j = 0; j < COMBINE_TOGETHER; j++) {
             if (j < answers && combine_absent(a[j])) {
-                a[j] = combine_look(place + (int64_t)j * apart);
+                a[j] = combine_look(place + j * apart);
                 waits = true;
             }
         }
@@ -61,7 +62,7 @@ static __device__ __forceinline__ void combine_take(const tsr_combine_block &b,
 #pragma unroll
     for (int j = 0; j < COMBINE_TOGETHER; j++) {
         if (j < answers)
-            place[(int64_t)j * apart] = make_float4(none, none, none, none);
+            place[j * apart] = make_float4(none, none, none, none);
     }
 }
 
@@ -93,10 +94,12 @@ static __device__ __forceinline__ void combine_ask(const tsr_combine_block &b, i
     const float4 *answer = (const float4 *)b.answers + token * b.top_k * fours + four;
     const float *weight = b.weight + token * b.top_k;
 
+    tsr_hold(&answer);
+    tsr_hold(&weight);
 #pragma unroll
     for (int j = 0; j < COMBINE_TOGETHER; j++) {
         const int32_t k = min(first + j, b.top_k - 1);
-        to->a[j] = __ldcg(answer + (int64_t)k * fours);
+        to->a[j] = __ldcg(answer + k * fours);
         to->w[j] = __ldcg(weight + k);
     }
     if (first == 0)
