@@ -175,6 +175,7 @@ static __device__ __noinline__ void tsr_turn_room(float *room, const float *cos,
                                                   int32_t half)
 {
     __syncwarp();
+#pragma unroll 1
     for (int32_t i = (int32_t)(threadIdx.x % TSR_CUDA_LANES); i < half; i += TSR_CUDA_LANES) {
         const float low = room[i];
         const float high = room[i + half];

@@ -88,7 +88,9 @@ static __device__ void cut_tiles(const pair_args &a, const tsr_cuda_work &w, int
         const int32_t pairs = e < a.local ? count[e] : 0;
         const pair_counts mine = {pairs, (pairs + a.together - 1) / a.together, pairs / a.together};
         pair_counts all;
-        const pair_counts before = sum_before(mine, &all);
+        const pair_counts before = a.local <= TSR_CUDA_LANES
+                                       ? warp_sum_before(mine, &all) /* of warp 0 */
+                                       : sum_before(mine, &all);
         tsr_cuda_tile *full = w.tile + so_far.tiles + before.full;
         tsr_cuda_tile *rest = w.tile + so_far.tiles + all.full + before.tiles - before.full;
         for (int32_t i = 0; writes && i < pairs; i += a.together) {
@@ -246,10 +248,12 @@ static __global__ void __launch_bounds__(COUNTERS)
     wanted_slot first = {-1, -1};
     int32_t before[EXPERTS_A_THREAD];
 
+#pragma unroll 1
     for (int32_t e = (int32_t)threadIdx.x; e < a.local; e += COUNTERS)
         r.count[e] = 0;
     if (threadIdx.x == 0)
         *r.pairs = *r.wrong = 0;
+#pragma unroll 1
     for (int32_t e = (int32_t)threadIdx.x; e < a.experts; e += COUNTERS)
         r.local_of[e] = a.local_of[e];
     __syncthreads();
@@ -265,6 +269,7 @@ static __global__ void __launch_bounds__(COUNTERS)
     if (mine >= slots)
         first.answer = -1;
     count_slot(r, first);
+#pragma unroll 1
     for (int32_t i = mine + apart; i < slots; i += SLOTS_AT_ONCE * apart) {
         wanted_slot s[SLOTS_AT_ONCE];
         slots_at(a, r.local_of, i, apart, slots, s);
@@ -290,6 +295,7 @@ static __global__ void __launch_bounds__(COUNTERS)
     __syncthreads();
     if (mine < slots)
         place(a, w, r.next, mine, first);
+#pragma unroll 1
     for (int32_t i = mine + apart; i < slots; i += SLOTS_AT_ONCE * apart) {
         wanted_slot s[SLOTS_AT_ONCE];
         slots_at(a, r.local_of, i, apart, slots, s);

@@ -160,12 +160,14 @@ static __device__ __forceinline__ void split_open(const split_args &a, const spl
 {
     int32_t items = 0;
 
+#pragma unroll 1
     for (int32_t i = 0; i < r.slots; i++) {
         barrier_open(gemm_full(r, i), 1);
         barrier_open(gemm_empty(r, i), (uint32_t)split_warps());
     }
     barrier_open(r.barriers + SPLIT_ARRIVED, 1);
     barriers_opened();
+#pragma unroll 1
     for (int32_t tile = 0; tile < at.tiles; tile++)
         items += split_spans(a, at, tile);
     barrier_expect(r.barriers + SPLIT_ARRIVED, (uint32_t)(items * a.slices * SPLIT_ITEM_BYTES));
@@ -245,8 +247,10 @@ static __device__ __forceinline__ void split_bring(const split_args &a, const sp
     const int32_t ahead = min(a.ahead, o.slots);
 
     tsr_await_kernel();
+#pragma unroll 1
     for (int32_t k = 0; k < ahead; k++)
         split_put_rows(a, at, r, o, k);
+#pragma unroll 1
     for (int32_t k = ahead; k < o.slots; k++) {
         barrier_wait(gemm_empty(r, k % r.slots), (uint32_t)(k / r.slots & 1) ^ 1);
         split_put_weights<FORMAT>(a, at, r, o, k);
@@ -512,6 +516,7 @@ static __device__ __forceinline__ void split_begin(const split_args &a, const sp
     if (threadIdx.x % TSR_CUDA_LANES == 0)
         split_open(a, at, r);
     __syncwarp();
+#pragma unroll 1
     for (int32_t k = 0; k < min(a.ahead, o.slots); k++)
         split_put_weights<FORMAT>(a, at, r, o, k);
     cluster_arrive_relaxed();

@@ -190,6 +190,7 @@ static __device__ __forceinline__ void choose_write(const choose_args &a, const 
         sum += slots->score[k];
     if (a.kind == TSR_ROUTER_SIGMOID)
         sum += 1e-20F;
+#pragma unroll 1
     for (int32_t k = (int32_t)(threadIdx.x % TSR_CUDA_LANES); k < a.top_k; k += TSR_CUDA_LANES) {
         float w = slots->score[k];
         if (a.normalise)
