@@ -209,7 +209,9 @@ static __device__ __forceinline__ few_found find_pairs(const few_args &a, const 
                 all + __popc(alike & (slot - first >= TSR_CUDA_LANES ? TSR_ALL_LANES
                                                                      : (1U << (slot - first)) - 1));
         const int32_t at = all + __popc(alike & before) - rank;
-        if (threadIdx.x < TSR_CUDA_LANES && id == mine && i >= slot && at < a.pairs.together) {
+        /* Lanes behind the last slot are as those that want nothing. */
+        if (threadIdx.x < TSR_CUDA_LANES && id >= 0 && id == mine && i >= slot &&
+            at < a.pairs.together) {
             m->slot[at] = i;
             m->answer[at] = r.answer[i];
         }
