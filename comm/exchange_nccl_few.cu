@@ -9,7 +9,8 @@
 
 enum {
     MOST_CTAS = 128,     /* that all run at once */
-    DISPATCH_CTAS = 176, /* two a processor do */
+    DISPATCH_CTAS = 176, /* likewise, two a processor; where that is not enough, those of the last
+                            ranks come when those of the first, which wait for none of them, end */
 };
 
 /* By one thread, of a row that names a rank that is none. */

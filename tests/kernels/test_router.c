@@ -326,13 +326,15 @@ typedef struct crowd {
 /* All rows, or a few and then up to 512 at a time. */
 static void run_crowd(tsr_device *device, const tsr_router_args *all, const crowd *c, bool whole)
 {
-    static const int32_t pieces[] = {1, 2, 5, 8, 31, 128};
+    /* Clusters of a GPU with a row each, two, four and eight. */
+    static const int32_t pieces[] = {1, 2, 5, 8, 20, 31, 60, 128};
+    const int32_t few = (int32_t)(sizeof(pieces) / sizeof(pieces[0]));
     const size_t row_bytes = (size_t)c->width * tsr_device_activation_bytes(device);
     int32_t rows = 0;
 
     for (int32_t first = 0, i = 0; first < c->rows; first += rows, i++) {
         const size_t at = (size_t)first;
-        rows = whole ? c->rows : i < 6 ? pieces[i] : 512;
+        rows = whole ? c->rows : i < few ? pieces[i] : 512;
         rows = rows < c->rows - first ? rows : c->rows - first;
         const tsr_router_args a = {
             .expert = all->expert + at * (size_t)all->router->top_k,
