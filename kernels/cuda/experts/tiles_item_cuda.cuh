@@ -190,13 +190,26 @@ static __device__ __forceinline__ stage_source source_of(const stream_args &a, i
     return from;
 }
 
+/* A linear as far as rows are made by it, with what is known of it. */
+template <tsr_weight_format FORMAT, stream_rows ROWS>
+static __device__ __forceinline__ tsr_linear known_of(const tsr_linear &linear)
+{
+    tsr_linear l = linear;
+
+    l.format = FORMAT; /* or one of its codes with other scales, which rows do not tell apart */
+    if (ROWS != STREAM_ANY_ROWS)
+        l.activation = ROWS == STREAM_PLAIN_ROWS ? TSR_ACTIVATION_NONE : TSR_ACTIVATION_FP8;
+    return l;
+}
+
 /* The operand rows of a tile of pairs, several at a time. What they are made of comes in front of
  * what is ordered meanwhile: behind it would be late. */
-template <tsr_weight_format FORMAT, bool OWNS>
+template <tsr_weight_format FORMAT, stream_rows ROWS, bool OWNS>
 static __device__ __forceinline__ void stage_pairs(const stream_args &a, stream_warp *w,
                                                    int32_t index, const tsr_cuda_tile &pairs,
-                                                   const tsr_linear &linear, unsigned char *rows)
+                                                   const tsr_linear &of_pairs, unsigned char *rows)
 {
+    const tsr_linear linear = known_of<FORMAT, ROWS>(of_pairs);
     stage_rows to = {(uint16_t *)(void *)rows, w->m->scale, a.cut.padded + PRODUCT_PAD};
     const stage_source from = source_of(a, index, pairs, w->m);
     const int32_t first = from.row != NULL ? 0 : pairs.first;
@@ -293,7 +306,7 @@ static __device__ __forceinline__ void multiply_item(const stream_args &a, strea
 }
 
 /* The tile of pairs that comes next: its operand rows, and the linears of the one after it. */
-template <tsr_weight_format FORMAT>
+template <tsr_weight_format FORMAT, stream_rows ROWS>
 static __device__ __forceinline__ void
 begin_pairs(const stream_args &a, stream_warp *w, int32_t index, int32_t tiles, unsigned char *rows)
 {
@@ -304,7 +317,7 @@ begin_pairs(const stream_args &a, stream_warp *w, int32_t index, int32_t tiles, 
         fetch_linears(a, index + 1, 1, tiles, w->m);
         fetch_sources(a, index + 1, 1, tiles, w->m);
     }
-    stage_pairs<FORMAT, false>(a, w, index, pairs, w->m->linear[index % 2][0], rows);
+    stage_pairs<FORMAT, ROWS, false>(a, w, index, pairs, w->m->linear[index % 2][0], rows);
     __syncthreads();
     w->linear = w->m->linear[index % 2];
     w->o = operand_of(a, pairs, rows);
@@ -328,7 +341,7 @@ static __device__ __forceinline__ stream_warp warp_of(const stream_args &a, unsi
 }
 
 /* The CTA's share of all items. */
-template <tsr_weight_format FORMAT, int SPANS, bool SCALED, bool TEAMED>
+template <tsr_weight_format FORMAT, stream_rows ROWS, int SPANS, bool SCALED, bool TEAMED>
 static __device__ __forceinline__ void multiply_share(const stream_args &a, stream_warp *w,
                                                       int32_t tiles, unsigned char *rows)
 {
@@ -352,7 +365,7 @@ static __device__ __forceinline__ void multiply_share(const stream_args &a, stre
     }
     for (int32_t group = w->share.first % a.groups; index * a.groups < w->share.end;
          index++, group = 0) {
-        begin_pairs<FORMAT>(a, w, index, tiles, rows);
+        begin_pairs<FORMAT, ROWS>(a, w, index, tiles, rows);
         const bool multiplies = w->share.team < a.teams;
         for (group += w->share.team; multiplies && group < stream_groups(a, w->share, index);
              group += a.teams) {

@@ -19,7 +19,7 @@ static __device__ __forceinline__ bool is_owned(int32_t tiles)
     return tiles <= ctas && OWNED_OF * tiles >= (OWNED_OF - 1) * ctas;
 }
 
-template <tsr_weight_format FORMAT, int SPANS, bool SCALED, bool TEAMED>
+template <tsr_weight_format FORMAT, stream_rows ROWS, int SPANS, bool SCALED, bool TEAMED>
 static __global__ void __launch_bounds__(STREAM_WARPS *TSR_CUDA_LANES, 1)
     stream_kernel(const __grid_constant__ stream_args a, tsr_cuda_faults faults)
 {
@@ -40,16 +40,16 @@ static __global__ void __launch_bounds__(STREAM_WARPS *TSR_CUDA_LANES, 1)
     }
     look_at_tiles(a, &m);
     if (!is_faulty)
-        multiply_share<FORMAT, SPANS, SCALED, TEAMED>(a, &w, tiles, rows);
+        multiply_share<FORMAT, ROWS, SPANS, SCALED, TEAMED>(a, &w, tiles, rows);
 }
 
 /* Gate and up, or down, with a tile of pairs. */
-template <tsr_weight_format FORMAT, int SPANS, bool SCALED>
+template <tsr_weight_format FORMAT, stream_rows ROWS, int SPANS, bool SCALED>
 static __device__ __forceinline__ void multiply_own(const stream_args &a, stream_warp *w,
                                                     int32_t index, const tsr_cuda_tile &pairs,
                                                     const tsr_linear *linear, unsigned char *rows)
 {
-    stage_pairs<FORMAT, true>(a, w, index, pairs, *linear, rows);
+    stage_pairs<FORMAT, ROWS, true>(a, w, index, pairs, *linear, rows);
     __syncthreads();
     w->linear = linear;
     w->o = operand_of(a, pairs, rows);
@@ -64,7 +64,7 @@ static __device__ __forceinline__ void multiply_own(const stream_args &a, stream
 
 /* Gate, up and down at once, where a CTA has a tile of pairs of its own: weights of down are on their way
  * while gate and up end. Else gate and up alone. */
-template <tsr_weight_format FORMAT, int SPANS, bool SCALED>
+template <tsr_weight_format FORMAT, stream_rows ROWS, int SPANS, bool SCALED>
 static __global__ void __launch_bounds__(STREAM_WARPS *TSR_CUDA_LANES, 1)
     own_kernel(const __grid_constant__ stream_args a, const __grid_constant__ stream_args down,
                tsr_cuda_faults faults)
@@ -83,7 +83,7 @@ static __global__ void __launch_bounds__(STREAM_WARPS *TSR_CUDA_LANES, 1)
     if (is_faulty)
         return;
     if (!is_owned(tiles)) {
-        multiply_share<FORMAT, SPANS, SCALED, false>(a, &w, tiles, rows);
+        multiply_share<FORMAT, ROWS, SPANS, SCALED, false>(a, &w, tiles, rows);
         return;
     }
     if (index >= tiles)
@@ -93,48 +93,66 @@ static __global__ void __launch_bounds__(STREAM_WARPS *TSR_CUDA_LANES, 1)
     __syncthreads();
     w.share.team = (int32_t)(threadIdx.x / TSR_CUDA_LANES);
     w.cursor.item = {index, w.share.team - a.teams};
-    multiply_own<FORMAT, SPANS, SCALED>(a, &w, index, pairs, m.linear[index % 2], rows);
-    multiply_own<FORMAT, SPANS, SCALED>(down, &w, index, pairs, &m.linear[index % 2][STREAM_DOWN],
-                                        rows);
+    multiply_own<FORMAT, ROWS, SPANS, SCALED>(a, &w, index, pairs, m.linear[index % 2], rows);
+    multiply_own<FORMAT, ROWS, SPANS, SCALED>(down, &w, index, pairs,
+                                              &m.linear[index % 2][STREAM_DOWN], rows);
 }
 
 typedef void (*stream_kernel_of)(const stream_args a, tsr_cuda_faults faults);
 
-template <tsr_weight_format FORMAT, bool SCALED>
+template <tsr_weight_format FORMAT, stream_rows ROWS, bool SCALED>
 static stream_kernel_of kernel_for(int32_t spans, bool teamed)
 {
     if (teamed)
-        return stream_kernel<FORMAT, 1, SCALED, true>;
-    return spans == 1 ? stream_kernel<FORMAT, 1, SCALED, false>
-                      : stream_kernel<FORMAT, 2, SCALED, false>;
+        return stream_kernel<FORMAT, ROWS, 1, SCALED, true>;
+    return spans == 1 ? stream_kernel<FORMAT, ROWS, 1, SCALED, false>
+                      : stream_kernel<FORMAT, ROWS, 2, SCALED, false>;
 }
 
-static stream_kernel_of find_kernel(tsr_weight_format format, bool scaled, int32_t spans,
-                                    bool teamed)
+/* Rows that are plain, or whatever they are. */
+template <tsr_weight_format FORMAT>
+static stream_kernel_of kernel_for_rows(stream_rows rows, int32_t spans, bool teamed)
+{
+    return rows == STREAM_PLAIN_ROWS ? kernel_for<FORMAT, STREAM_PLAIN_ROWS, false>(spans, teamed)
+                                     : kernel_for<FORMAT, STREAM_ANY_ROWS, false>(spans, teamed);
+}
+
+static stream_kernel_of find_kernel(tsr_weight_format format, stream_rows rows, bool scaled,
+                                    int32_t spans, bool teamed)
 {
     if (format == TSR_WEIGHT_BF16)
-        return kernel_for<TSR_WEIGHT_BF16, false>(spans, teamed);
+        return kernel_for_rows<TSR_WEIGHT_BF16>(rows, spans, teamed);
     if (format == TSR_WEIGHT_F16)
-        return kernel_for<TSR_WEIGHT_F16, false>(spans, teamed);
+        return kernel_for_rows<TSR_WEIGHT_F16>(rows, spans, teamed);
     if (format == TSR_WEIGHT_NVFP4)
-        return kernel_for<TSR_WEIGHT_NVFP4, false>(spans, teamed);
-    return scaled ? kernel_for<TSR_WEIGHT_FP8, true>(spans, teamed)
-                  : kernel_for<TSR_WEIGHT_FP8, false>(spans, teamed);
+        return kernel_for_rows<TSR_WEIGHT_NVFP4>(rows, spans, teamed);
+    if (scaled)
+        return kernel_for<TSR_WEIGHT_FP8, STREAM_ANY_ROWS, true>(spans, teamed);
+    return rows == STREAM_FP8_ROWS
+               ? kernel_for<TSR_WEIGHT_FP8, STREAM_FP8_ROWS, false>(spans, teamed)
+               : kernel_for_rows<TSR_WEIGHT_FP8>(rows, spans, teamed);
 }
 
 typedef void (*own_kernel_of)(const stream_args a, const stream_args down, tsr_cuda_faults faults);
 
+template <tsr_weight_format FORMAT, stream_rows ROWS> static own_kernel_of own_for(int32_t spans)
+{
+    return spans == 1 ? own_kernel<FORMAT, ROWS, 1, false> : own_kernel<FORMAT, ROWS, 2, false>;
+}
+
 /* NULL: such a product has none. */
-static own_kernel_of find_own(tsr_weight_format format, bool scaled, int32_t spans)
+static own_kernel_of find_own(tsr_weight_format format, stream_rows rows, bool scaled,
+                              int32_t spans)
 {
     if (scaled)
         return NULL;
     if (format == TSR_WEIGHT_NVFP4)
-        return spans == 1 ? own_kernel<TSR_WEIGHT_NVFP4, 1, false>
-                          : own_kernel<TSR_WEIGHT_NVFP4, 2, false>;
+        return rows == STREAM_PLAIN_ROWS ? own_for<TSR_WEIGHT_NVFP4, STREAM_PLAIN_ROWS>(spans)
+                                         : own_for<TSR_WEIGHT_NVFP4, STREAM_ANY_ROWS>(spans);
     if (format == TSR_WEIGHT_FP8)
-        return spans == 1 ? own_kernel<TSR_WEIGHT_FP8, 1, false>
-                          : own_kernel<TSR_WEIGHT_FP8, 2, false>;
+        return rows == STREAM_PLAIN_ROWS ? own_for<TSR_WEIGHT_FP8, STREAM_PLAIN_ROWS>(spans)
+               : rows == STREAM_FP8_ROWS ? own_for<TSR_WEIGHT_FP8, STREAM_FP8_ROWS>(spans)
+                                         : own_for<TSR_WEIGHT_FP8, STREAM_ANY_ROWS>(spans);
     return NULL;
 }
 
@@ -144,15 +162,15 @@ static tsr_status allow(const void *kernel, int32_t bytes)
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
 }
 
-static tsr_status allow_shared(int32_t bytes, tsr_weight_format format, bool scaled)
+static tsr_status allow_shared(int32_t bytes, tsr_weight_format format, stream_rows rows,
+                               bool scaled)
 {
-    tsr_status st = TSR_OK;
+    tsr_status st = allow((const void *)find_kernel(format, rows, scaled, 1, true), bytes);
 
-    for (int i = 0; i < 3 && st == TSR_OK; i++)
-        st = allow((const void *)find_kernel(format, scaled, 1 + i / 2, i == 1), bytes);
     for (int32_t spans = 1; spans <= 2 && st == TSR_OK; spans++) {
-        const own_kernel_of own = find_own(format, scaled, spans);
-        if (own != NULL)
+        const own_kernel_of own = find_own(format, rows, scaled, spans);
+        st = allow((const void *)find_kernel(format, rows, scaled, spans, false), bytes);
+        if (own != NULL && st == TSR_OK)
             st = allow((const void *)own, bytes);
     }
     return st;
@@ -170,16 +188,16 @@ static int64_t room_of(const tsr_gemm_card *card, int32_t ctas)
 
 tsr_status tsr_cuda_prepare_streams(const tsr_gemm_card *card)
 {
+    static const tsr_weight_format formats[] = {TSR_WEIGHT_BF16, TSR_WEIGHT_F16, TSR_WEIGHT_NVFP4,
+                                                TSR_WEIGHT_FP8};
     const int32_t bytes = (int32_t)room_of(card, 1);
-    tsr_status st = allow_shared(bytes, TSR_WEIGHT_BF16, false);
+    tsr_status st = allow_shared(bytes, TSR_WEIGHT_FP8, STREAM_ANY_ROWS, true);
 
-    if (st == TSR_OK)
-        st = allow_shared(bytes, TSR_WEIGHT_F16, false);
-    if (st == TSR_OK)
-        st = allow_shared(bytes, TSR_WEIGHT_NVFP4, false);
-    if (st == TSR_OK)
-        st = allow_shared(bytes, TSR_WEIGHT_FP8, false);
-    return st == TSR_OK ? allow_shared(bytes, TSR_WEIGHT_FP8, true) : st;
+    for (int format = 0; format < 4; format++) {
+        for (int rows = STREAM_ANY_ROWS; rows <= STREAM_FP8_ROWS && st == TSR_OK; rows++)
+            st = allow_shared(bytes, formats[format], (stream_rows)rows, false);
+    }
+    return st;
 }
 
 /* How a launch is cut. */
@@ -250,15 +268,25 @@ static stream_args args_of(const tsr_cuda_device *cuda, const tsr_cuda_tiles *t)
 /* A launch, without what depends on others. */
 typedef struct stream_plan {
     stream_args a;
+    stream_rows rows;
     stream_cut cut;
     int32_t spans;
     bool scaled;
     bool teamed;
 } stream_plan;
 
+static stream_rows rows_of(const tsr_cuda_tiles *t)
+{
+    return t->x == NULL                           ? STREAM_ANY_ROWS
+           : t->activation == TSR_ACTIVATION_NONE ? STREAM_PLAIN_ROWS
+           : t->activation == TSR_ACTIVATION_FP8  ? STREAM_FP8_ROWS
+                                                  : STREAM_ANY_ROWS;
+}
+
 static stream_plan plan_of(const tsr_cuda_device *cuda, const tsr_cuda_tiles *t)
 {
-    stream_plan p = {args_of(cuda, t), {}, 2, product_is_scaled(t->format, t->activation), false};
+    stream_plan p = {
+        args_of(cuda, t), rows_of(t), {}, 2, product_is_scaled(t->format, t->activation), false};
     const int32_t ring_bytes = STREAM_RING / stream_codes(t->format) *
                                (stream_codes(t->format) + stream_scales(t->format));
 
@@ -315,10 +343,15 @@ tsr_status tsr_cuda_stream_tiles(tsr_cuda_device *cuda, const tsr_cuda_tiles *t,
                                  cudaStream_t stream)
 {
     stream_plan p = plan_of(cuda, t);
-    const stream_kernel_of kernel = find_kernel(t->format, p.scaled, p.spans, p.teamed);
+    const stream_kernel_of kernel = find_kernel(t->format, p.rows, p.scaled, p.spans, p.teamed);
 
     spread(cuda, &p);
     return tsr_cuda_launch(shape_of(cuda, &p, stream), kernel, p.a, cuda->faults);
+}
+
+static stream_rows rows_of_both(const stream_plan *first, const stream_plan *then)
+{
+    return first->rows == then->rows ? first->rows : STREAM_ANY_ROWS;
 }
 
 bool tsr_cuda_streams_both(const tsr_cuda_device *cuda, const tsr_cuda_tiles *wide,
@@ -330,7 +363,7 @@ bool tsr_cuda_streams_both(const tsr_cuda_device *cuda, const tsr_cuda_tiles *wi
     return wide->format == down->format && wide->x != NULL && down->x != NULL && !first.teamed &&
            !then.teamed && first.cut.ctas == 1 && then.cut.ctas == 1 &&
            first.scaled == then.scaled &&
-           find_own(wide->format, first.scaled, first.spans) != NULL &&
+           find_own(wide->format, rows_of_both(&first, &then), first.scaled, first.spans) != NULL &&
            first.a.rows_bytes >= then.a.rows_bytes && experts <= cuda->gemm.processors &&
            OWNED_OF * experts >= (OWNED_OF - 1) * cuda->gemm.processors;
 }
@@ -345,11 +378,13 @@ tsr_status tsr_cuda_stream_both(tsr_cuda_device *cuda, const tsr_cuda_tiles *wid
     first.a.down_groups = then.a.down_groups = then.a.groups;
     first.a.down_blocks = then.a.down_blocks = then.a.blocks;
     first.a.down_tiles = then.a.down_tiles = (int32_t)tsr_cuda_ceil(down->out, TSR_CUDA_TILE);
-    const tsr_status st = tsr_cuda_launch(shape_of(cuda, &first, stream),
-                                          find_own(wide->format, first.scaled, first.spans),
-                                          first.a, then.a, cuda->faults);
-    return st == TSR_OK ? tsr_cuda_launch(shape_of(cuda, &then, stream),
-                                          find_kernel(down->format, then.scaled, then.spans, false),
-                                          then.a, cuda->faults)
+    const tsr_status st = tsr_cuda_launch(
+        shape_of(cuda, &first, stream),
+        find_own(wide->format, rows_of_both(&first, &then), first.scaled, first.spans), first.a,
+        then.a, cuda->faults);
+    return st == TSR_OK ? tsr_cuda_launch(
+                              shape_of(cuda, &then, stream),
+                              find_kernel(down->format, then.rows, then.scaled, then.spans, false),
+                              then.a, cuda->faults)
                         : st;
 }

@@ -144,8 +144,6 @@ static __device__ void choose_groups(const choose_args &a, float *scratch, uint3
     const int32_t size = a.experts / a.groups;
     uint32_t group[EACH];
 
-    if (a.top_groups == a.groups)
-        return;
 #pragma unroll CHOOSE_MORE
     for (int i = 0; i < EACH; i++) {
         if (first + i < a.experts)
@@ -206,8 +204,14 @@ static __device__ __forceinline__ void choose_write(const choose_args &a, const 
     }
 }
 
-/* One row; logits are changed. */
-template <int EACH>
+/* Whether some experts are out of the question, which is code that most models do not need. */
+static __host__ __device__ __forceinline__ bool choose_is_grouped(const choose_args &a)
+{
+    return a.kind == TSR_ROUTER_SIGMOID && a.top_groups != a.groups;
+}
+
+/* One row; logits are changed. GROUPED: it may be. */
+template <int EACH, bool GROUPED>
 static __device__ void choose_row(const choose_args &a, float x[EACH], choose_slots *slots,
                                   float *scratch, int64_t row)
 {
@@ -228,7 +232,7 @@ static __device__ void choose_row(const choose_args &a, float x[EACH], choose_sl
         }
         key[i] = i < count ? choose_key(choice) : CHOOSE_TAKEN;
     }
-    if (a.kind == TSR_ROUTER_SIGMOID)
+    if (GROUPED && choose_is_grouped(a))
         choose_groups<EACH>(a, scratch, key);
     uint32_t mine = choose_best<EACH>(key);
 #pragma unroll 1

@@ -21,9 +21,8 @@
 #include "kernels/cuda/operands/packed_cuda.cuh"
 
 enum {
-    ROWS = 8,      /* that pass together: one for each CTA to choose for */
-    CLUSTERS = 24, /* that find room at once, on processors of 132 */
-    MOST_CLUSTERS = 32,
+    ROWS = 8,         /* that pass together: one for each CTA to choose for */
+    CLUSTERS = 24,    /* that find room at once, on processors of 132 */
     REHEARSED = 8,    /* clusters at most: more have no room beside the kernel in front */
     HELD = 16,        /* 16-byte words of weights in a lane's registers */
     PAD = 4,          /* floats behind a slice, against bank conflicts */
@@ -313,7 +312,7 @@ template <int MOST> static __device__ __forceinline__ void let_come(void)
 }
 
 /* The last warp's work: the row of this CTA. */
-template <int EACH, int MOST>
+template <int EACH, int MOST, bool GROUPED>
 static __device__ void choose_one(const route_args &a, const few_memory &m, int32_t first,
                                   choose_slots *slots)
 {
@@ -336,7 +335,7 @@ static __device__ void choose_one(const route_args &a, const few_memory &m, int3
         x[i + 3] = route_logit(a, sum.w, factor, mine + i + 3);
     }
     let_come<MOST>();
-    choose_row<EACH>(a.c, x, slots, m.scratch, first + row);
+    choose_row<EACH, GROUPED>(a.c, x, slots, m.scratch, first + row);
 }
 
 /* By one thread: the bytes that come of so many rows. */
@@ -349,7 +348,7 @@ static __device__ __forceinline__ void expect(const route_args &a, const few_mem
 }
 
 /* Rows that stand in shared memory: sums, then choices and normed rows. */
-template <tsr_weight_format FORMAT, int EACH, int MOST>
+template <tsr_weight_format FORMAT, int EACH, int MOST, bool GROUPED>
 static __device__ __forceinline__ void work_on_rows(const route_args &a, const few_memory &m,
                                                     few_rows rows, uint4 held[HELD],
                                                     choose_slots *slots)
@@ -363,7 +362,7 @@ static __device__ __forceinline__ void work_on_rows(const route_args &a, const f
         leave_rows(a, m, rows, slots);
         let_come<MOST>();
     } else if (place_of().part < rows.count) {
-        choose_one<EACH, MOST>(a, m, rows.first, slots);
+        choose_one<EACH, MOST, GROUPED>(a, m, rows.first, slots);
     } else {
         let_come<MOST>();
     }
@@ -385,7 +384,7 @@ static __device__ choose_args tables_near(const choose_args &c, const few_memory
     return near;
 }
 
-template <tsr_weight_format FORMAT, int EACH, int MOST>
+template <tsr_weight_format FORMAT, int EACH, int MOST, bool GROUPED>
 static __global__ void __launch_bounds__(TSR_CUDA_THREADS, CTAS)
     few_kernel(const __grid_constant__ route_args args, int32_t most, tsr_cuda_faults faults)
 {
@@ -427,7 +426,7 @@ static __global__ void __launch_bounds__(TSR_CUDA_THREADS, CTAS)
         const bool rehearses = slots.rehearses;
         if (is_faulty && !rehearses) /* looked up while rows came */
             return;
-        work_on_rows<FORMAT, EACH, MOST>(a, m, rows, held, &slots);
+        work_on_rows<FORMAT, EACH, MOST, GROUPED>(a, m, rows, held, &slots);
         rows.held = keeps;
         rows.turn ^= 1;
         cluster_await();
@@ -445,27 +444,33 @@ static __global__ void __launch_bounds__(TSR_CUDA_THREADS, CTAS)
 typedef void few_kernel_type(const route_args, int32_t, tsr_cuda_faults);
 
 /* A row has less code than rows, and what is not gone through is not fetched: kernels of their own. */
-template <tsr_weight_format FORMAT, int EACH> static few_kernel_type *kernel_of_rows(int32_t most)
+template <tsr_weight_format FORMAT, int EACH>
+static few_kernel_type *kernel_of_rows(int32_t most, bool grouped)
 {
-    return most == 1   ? few_kernel<FORMAT, EACH, 1>
-           : most == 2 ? few_kernel<FORMAT, EACH, 2>
-           : most == 4 ? few_kernel<FORMAT, EACH, 4>
-                       : few_kernel<FORMAT, EACH, ROWS>;
+    if (grouped)
+        return most == 1 ? few_kernel<FORMAT, EACH, 1, true> : few_kernel<FORMAT, EACH, ROWS, true>;
+    return most == 1   ? few_kernel<FORMAT, EACH, 1, false>
+           : most == 2 ? few_kernel<FORMAT, EACH, 2, false>
+           : most == 4 ? few_kernel<FORMAT, EACH, 4, false>
+                       : few_kernel<FORMAT, EACH, ROWS, false>;
 }
 
 template <tsr_weight_format FORMAT>
-static few_kernel_type *kernel_of_experts(int32_t experts, int32_t most)
+static few_kernel_type *kernel_of_experts(int32_t experts, int32_t most, bool grouped)
 {
-    return experts <= CHOOSE_FEW * TSR_CUDA_LANES    ? kernel_of_rows<FORMAT, CHOOSE_FEW>(most)
-           : experts <= CHOOSE_MORE * TSR_CUDA_LANES ? kernel_of_rows<FORMAT, CHOOSE_MORE>(most)
-                                                     : kernel_of_rows<FORMAT, CHOOSE_MOST>(most);
+    return experts <= CHOOSE_FEW * TSR_CUDA_LANES
+               ? kernel_of_rows<FORMAT, CHOOSE_FEW>(most, grouped)
+           : experts <= CHOOSE_MORE * TSR_CUDA_LANES
+               ? kernel_of_rows<FORMAT, CHOOSE_MORE>(most, grouped)
+               : kernel_of_rows<FORMAT, CHOOSE_MOST>(most, grouped);
 }
 
-static few_kernel_type *kernel_of(tsr_weight_format format, int32_t experts, int32_t most)
+static few_kernel_type *kernel_of(tsr_weight_format format, int32_t experts, int32_t most,
+                                  bool grouped)
 {
-    return format == TSR_WEIGHT_F32   ? kernel_of_experts<TSR_WEIGHT_F32>(experts, most)
-           : format == TSR_WEIGHT_F16 ? kernel_of_experts<TSR_WEIGHT_F16>(experts, most)
-                                      : kernel_of_experts<TSR_WEIGHT_BF16>(experts, most);
+    return format == TSR_WEIGHT_F32   ? kernel_of_experts<TSR_WEIGHT_F32>(experts, most, grouped)
+           : format == TSR_WEIGHT_F16 ? kernel_of_experts<TSR_WEIGHT_F16>(experts, most, grouped)
+                                      : kernel_of_experts<TSR_WEIGHT_BF16>(experts, most, grouped);
 }
 
 /* A multiprocessor with such a CTA has shared memory for one of experts beside it. */
@@ -481,14 +486,26 @@ static tsr_status prepare(few_kernel_type *kernel)
                : st;
 }
 
+static tsr_status prepare_for(tsr_weight_format format, int32_t experts)
+{
+    tsr_status st = TSR_OK;
+
+    for (int32_t most = 1; most <= ROWS && st == TSR_OK; most *= 2) {
+        st = prepare(kernel_of(format, experts, most, false));
+        if (st == TSR_OK)
+            st = prepare(kernel_of(format, experts, most, true));
+    }
+    return st;
+}
+
 tsr_status tsr_route_prepare_few(void)
 {
     static const tsr_weight_format formats[] = {TSR_WEIGHT_F32, TSR_WEIGHT_F16, TSR_WEIGHT_BF16};
     static const int32_t each[] = {CHOOSE_FEW, CHOOSE_MORE, CHOOSE_MOST};
     tsr_status st = TSR_OK;
 
-    for (int i = 0; i < 36 && st == TSR_OK; i++)
-        st = prepare(kernel_of(formats[i / 12], each[i / 4 % 3] * TSR_CUDA_LANES, 1 << i % 4));
+    for (int i = 0; i < 9 && st == TSR_OK; i++)
+        st = prepare_for(formats[i / 3], each[i % 3] * TSR_CUDA_LANES);
     return st;
 }
 
@@ -499,7 +516,7 @@ tsr_status tsr_route_few(const route_args *a, tsr_cuda_faults faults, cudaStream
 
     while (most < ROWS && most * CLUSTERS < a->tokens)
         most *= 2;
-    const int32_t clusters = tsr_smaller((a->tokens + most - 1) / most, MOST_CLUSTERS);
+    const int32_t clusters = tsr_smaller((a->tokens + most - 1) / most, CLUSTERS);
     at.grid.x = (unsigned)clusters * ROUTE_PARTS;
     at.threads = TSR_CUDA_THREADS;
     at.shared = memory_bytes(a);
@@ -510,5 +527,7 @@ tsr_status tsr_route_few(const route_args *a, tsr_cuda_faults faults, cudaStream
                 (int)a->c.experts, (int)a->gate.in);
         return TSR_ERR_DEVICE;
     }
-    return tsr_cuda_launch(at, kernel_of(a->gate.format, a->c.experts, most), *a, most, faults);
+    return tsr_cuda_launch(at,
+                           kernel_of(a->gate.format, a->c.experts, most, choose_is_grouped(a->c)),
+                           *a, most, faults);
 }

@@ -451,7 +451,7 @@ static __global__ void __launch_bounds__(TSR_CUDA_THREADS)
         x[i + 2] = route_logit(a, sum.z, factor, mine + i + 2);
         x[i + 3] = route_logit(a, sum.w, factor, mine + i + 3);
     }
-    choose_row<EACH>(a.c, x, &slots[warp], scratch + warp * experts, row);
+    choose_row<EACH, true>(a.c, x, &slots[warp], scratch + warp * experts, row);
 }
 
 typedef void many_kernel_type(const route_args, tsr_cuda_faults);
