@@ -15,7 +15,8 @@
  * with the row's own position turns its key and puts it and the value into the cache and the tile.
  *
  * All this runs once a layer, and its code comes from far: what can be known before the kernel in front
- * has ended is known then, and a chunk of a single split, as most are, goes by code of its own.
+ * has ended is known then, and a chunk of a single split, as most are, goes by code of its own: where no
+ * chunk can have more, there is no other in the kernel.
  */
 #include "kernels/cuda/attention/attend_chunk_cuda.cuh"
 
@@ -328,12 +329,20 @@ attend_one_pair(const tsr_attend_job &a, const chunk &c, const decode_lane &at, 
         leave<DIM>(a, c, c.index == 0 ? 0 : c.first - c.leading + 1, *ret_total);
 }
 
+/* What a kernel does. */
+typedef enum decode_role {
+    DECODE_FINISHES,    /* all of it */
+    DECODE_LEAVES,      /* it leaves sums of splits to who makes an operand row of them */
+    DECODE_LEAVES_ALONE /* .. where no chunk has more than one; of a single row: several are not cut */
+} decode_role;
+
 /* From what earlier steps left, before the kernel in front has ended, to the row's results. */
-template <int DIM, bool FP8, int EIGHTS, bool LEAVES>
+template <int DIM, bool FP8, int EIGHTS, decode_role ROLE>
 static __device__ __forceinline__ void attend_row(const tsr_attend_job &a, const chunk &c,
                                                   tsr_cuda_faults faults,
                                                   decode_room<DIM, FP8, EIGHTS> *room)
 {
+    constexpr bool leaves = ROLE != DECODE_FINISHES;
     tsr_sums<DIM / WARPS / 8, EIGHTS> total;
     decode_ring ring = {c.first, 0, a.ring == SLOTS ? SLOTS - 1 : -1, FETCHED, {}};
     tsr_tile_source *source = &ring.source;
@@ -362,11 +371,11 @@ static __device__ __forceinline__ void attend_row(const tsr_attend_job &a, const
         return;
     }
     store_fresh<DIM, FP8>(fresh, stored);
-    if (c.end - c.first > 1)
-        attend_pairs<DIM, FP8, EIGHTS, LEAVES>(a, c, at, &ring, room, &total);
+    if (ROLE != DECODE_LEAVES_ALONE && c.end - c.first > 1)
+        attend_pairs<DIM, FP8, EIGHTS, leaves>(a, c, at, &ring, room, &total);
     else
-        attend_one_pair<DIM, FP8, EIGHTS, LEAVES>(a, c, at, &ring, room, &total);
-    if (LEAVES)
+        attend_one_pair<DIM, FP8, EIGHTS, leaves>(a, c, at, &ring, room, &total);
+    if (leaves)
         return;
     if (c.chunks == 1)
         finish<DIM>(a, c, total);
@@ -374,10 +383,10 @@ static __device__ __forceinline__ void attend_row(const tsr_attend_job &a, const
         meet<DIM, EIGHTS>(a, c, &room->last);
 }
 
-template <int DIM, bool FP8, int EIGHTS, bool LEAVES>
-static __global__ void __launch_bounds__(THREADS, DIM > 128               ? 1
-                                                  : LEAVES && EIGHTS == 1 ? 3
-                                                                          : 2)
+template <int DIM, bool FP8, int EIGHTS, decode_role ROLE>
+static __global__ void __launch_bounds__(THREADS, DIM > 128                                ? 1
+                                                  : ROLE != DECODE_FINISHES && EIGHTS == 1 ? 3
+                                                                                           : 2)
     decode_kernel(const __grid_constant__ tsr_attend_job a, tsr_cuda_faults faults)
 {
     extern __shared__ __align__(128) unsigned char memory[];
@@ -408,8 +417,8 @@ static __global__ void __launch_bounds__(THREADS, DIM > 128               ? 1
         cut_row(a, seq.rows == 1 ? a.chunks : 1, &c);
         if (c.index >= c.chunks)
             return;
-        attend_row<DIM, FP8, EIGHTS, LEAVES>(a, c, faults, room);
-        if (LEAVES || r + 1 == seq.rows)
+        attend_row<DIM, FP8, EIGHTS, ROLE>(a, c, faults, room);
+        if (ROLE != DECODE_FINISHES || r + 1 == seq.rows)
             return;
         __threadfence(); /* this row's key and value are there when the next one fetches */
         __syncthreads();
@@ -447,9 +456,11 @@ static tsr_status launch_eights(tsr_device *device, tsr_attend_job *job, tsr_str
         0,
     };
     *job = a;
+    const bool alone = min(a.chunks, a.slots) >= splits; /* as tsr_cut_row has it */
     return tsr_launch_behind(at,
-                             a.leaves ? decode_kernel<DIM, FP8, EIGHTS, true>
-                                      : decode_kernel<DIM, FP8, EIGHTS, false>,
+                             !a.leaves ? decode_kernel<DIM, FP8, EIGHTS, DECODE_FINISHES>
+                             : alone   ? decode_kernel<DIM, FP8, EIGHTS, DECODE_LEAVES_ALONE>
+                                       : decode_kernel<DIM, FP8, EIGHTS, DECODE_LEAVES>,
                              a, tsr_cuda(device)->faults);
 }
 

@@ -308,11 +308,28 @@ static __device__ __forceinline__ void order_down_scales(const one_args &a, cons
 
 /* ---- rows ---- */
 
+/* Four columns of it. */
+template <known_rows ROWS>
+static __device__ __forceinline__ uint2 one_four(float4 v, float scale, tsr_divisor by,
+                                                 bool quantizes)
+{
+    const float factor = packet_inverse(scale);
+
+    if (ROWS == FP8_ROWS)
+        return tsr_e4m3_four_near(v, by);
+    if (ROWS == ANY_ROWS && quantizes)
+        return tsr_e4m3_four_once(v, scale);
+    return stage_f16(make_float4(v.x * factor, v.y * factor, v.z * factor, v.w * factor));
+}
+
 /* A kept row becomes an operand row, as stage_cuda.cuh makes them; it stands when all have met. */
-template <int SIDE>
+template <int SIDE, known_rows ROWS>
 static __device__ __forceinline__ void make_row(const one_product &p, const packet_expert &e,
                                                 one_kept *kept, unsigned char *row, one_memory *m)
 {
+    const tsr_activation activation = ROWS == PLAIN_ROWS ? TSR_ACTIVATION_NONE
+                                      : ROWS == FP8_ROWS ? TSR_ACTIVATION_FP8
+                                                         : p.kind.activation;
     float most = 0.0F;
     tsr_linear l = {};
 
@@ -326,28 +343,23 @@ static __device__ __forceinline__ void make_row(const one_product &p, const pack
         }
         most = stage_most(most, kept->four[i]);
     }
-    if (p.kind.activation != TSR_ACTIVATION_FP8) { /* whose scale is known */
+    if (activation != TSR_ACTIVATION_FP8) { /* whose scale is known */
         const uint32_t bits = __reduce_max_sync(TSR_ALL_LANES, __float_as_uint(most));
         if (threadIdx.x % TSR_CUDA_LANES == 0 && bits != 0)
             atomicMax(&m->peak[SIDE], bits);
         __syncthreads();
     }
     const float most_of_all = __uint_as_float(m->peak[SIDE]);
-    const bool quantizes = p.kind.activation != TSR_ACTIVATION_NONE;
-    const float scale = quantizes
-                            ? packet_scale(p.kind.activation, e.input_scale[SIDE], most_of_all)
-                            : stage_scale(l, most_of_all);
-    const float factor = packet_inverse(scale);
+    const bool quantizes = activation != TSR_ACTIVATION_NONE;
+    const float scale = ROWS == FP8_ROWS ? e.input_scale[SIDE]
+                        : quantizes ? packet_scale(activation, e.input_scale[SIDE], most_of_all)
+                                    : stage_scale(l, most_of_all);
+    const tsr_divisor by = tsr_divisor_of(ROWS == FP8_ROWS ? scale : 1.0F);
 #pragma unroll
     for (int i = 0; i < ONE_KEPT; i++) {
         const int32_t c = i * ONE_THREADS + (int32_t)threadIdx.x;
-        const float4 v = kept->four[i];
-        if (4 * c >= p.cut.padded)
-            continue;
-        ((uint2 *)(void *)row)[c] =
-            quantizes
-                ? tsr_e4m3_four_once(v, scale)
-                : stage_f16(make_float4(v.x * factor, v.y * factor, v.z * factor, v.w * factor));
+        if (4 * c < p.cut.padded)
+            ((uint2 *)(void *)row)[c] = one_four<ROWS>(kept->four[i], scale, by, quantizes);
     }
     if (threadIdx.x == 0)
         m->scale[SIDE] = scale != 0.0F ? scale : 1.0F;

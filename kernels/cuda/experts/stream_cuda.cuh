@@ -24,13 +24,6 @@ enum {
     STREAM_TILES = 64, /* of pairs, that a CTA looks at before it knows how many there are */
 };
 
-/* What is known of a product's rows when its kernel is made: what a kernel does not need it does not fetch. */
-typedef enum stream_rows {
-    STREAM_ANY_ROWS,
-    STREAM_PLAIN_ROWS, /* nobody quantizes them */
-    STREAM_FP8_ROWS,   /* by a scale that is known */
-} stream_rows;
-
 typedef struct stream_args {
     tsr_cuda_tiles t;
     const tsr_cuda_tile *tile;

@@ -14,6 +14,21 @@ typedef enum tsr_cuda_tiles_mode {
     TSR_CUDA_TILES_DOWN,  /* y[target] = down, experts only */
 } tsr_cuda_tiles_mode;
 
+/* What a kernel is made for to know of operand rows that it makes: code that it does not need costs time even
+ * where it is not gone through. */
+typedef enum known_rows {
+    ANY_ROWS,
+    PLAIN_ROWS, /* nobody quantizes them */
+    FP8_ROWS,   /* by a scale that is known */
+} known_rows;
+
+static inline known_rows known_rows_of(tsr_activation activation)
+{
+    return activation == TSR_ACTIVATION_NONE  ? PLAIN_ROWS
+           : activation == TSR_ACTIVATION_FP8 ? FP8_ROWS
+                                              : ANY_ROWS;
+}
+
 typedef struct tsr_cuda_tiles {
     float *y;            /* [pairs, out] */
     const tsr_mlp *mlps; /* in device memory, by the expert of a tile; NULL: gate and up below */

@@ -191,20 +191,20 @@ static __device__ __forceinline__ stage_source source_of(const stream_args &a, i
 }
 
 /* A linear as far as rows are made by it, with what is known of it. */
-template <tsr_weight_format FORMAT, stream_rows ROWS>
+template <tsr_weight_format FORMAT, known_rows ROWS>
 static __device__ __forceinline__ tsr_linear known_of(const tsr_linear &linear)
 {
     tsr_linear l = linear;
 
     l.format = FORMAT; /* or one of its codes with other scales, which rows do not tell apart */
-    if (ROWS != STREAM_ANY_ROWS)
-        l.activation = ROWS == STREAM_PLAIN_ROWS ? TSR_ACTIVATION_NONE : TSR_ACTIVATION_FP8;
+    if (ROWS != ANY_ROWS)
+        l.activation = ROWS == PLAIN_ROWS ? TSR_ACTIVATION_NONE : TSR_ACTIVATION_FP8;
     return l;
 }
 
 /* The operand rows of a tile of pairs, several at a time. What they are made of comes in front of
  * what is ordered meanwhile: behind it would be late. */
-template <tsr_weight_format FORMAT, stream_rows ROWS, bool OWNS>
+template <tsr_weight_format FORMAT, known_rows ROWS, bool OWNS>
 static __device__ __forceinline__ void stage_pairs(const stream_args &a, stream_warp *w,
                                                    int32_t index, const tsr_cuda_tile &pairs,
                                                    const tsr_linear &of_pairs, unsigned char *rows)
@@ -306,7 +306,7 @@ static __device__ __forceinline__ void multiply_item(const stream_args &a, strea
 }
 
 /* The tile of pairs that comes next: its operand rows, and the linears of the one after it. */
-template <tsr_weight_format FORMAT, stream_rows ROWS>
+template <tsr_weight_format FORMAT, known_rows ROWS>
 static __device__ __forceinline__ void
 begin_pairs(const stream_args &a, stream_warp *w, int32_t index, int32_t tiles, unsigned char *rows)
 {
@@ -341,7 +341,7 @@ static __device__ __forceinline__ stream_warp warp_of(const stream_args &a, unsi
 }
 
 /* The CTA's share of all items. */
-template <tsr_weight_format FORMAT, stream_rows ROWS, int SPANS, bool SCALED, bool TEAMED>
+template <tsr_weight_format FORMAT, known_rows ROWS, int SPANS, bool SCALED, bool TEAMED>
 static __device__ __forceinline__ void multiply_share(const stream_args &a, stream_warp *w,
                                                       int32_t tiles, unsigned char *rows)
 {

@@ -63,7 +63,7 @@ static __device__ __forceinline__ one_orders order_first(const one_args &a, cons
 }
 
 /* A warp's sums of gate and up. Returns what becomes of a thread's. */
-template <tsr_weight_format FORMAT>
+template <tsr_weight_format FORMAT, known_rows ROWS>
 static __device__ __forceinline__ one_ends widen(const one_args &a, unsigned char *memory,
                                                  int32_t expert, one_kept *kept, one_memory *m)
 {
@@ -75,7 +75,7 @@ static __device__ __forceinline__ one_ends widen(const one_args &a, unsigned cha
     float sum[2][1][4] = {};
 
     const one_orders o = order_first<FORMAT>(a, e, up, base);
-    make_row<0>(a.up, e, kept, memory + a.room.row, m);
+    make_row<0, ROWS>(a.up, e, kept, memory + a.room.row, m);
     const one_ends ends = ends_of<0, 2>(a.up, e);
     __syncthreads();
     multiply_up<FORMAT>(a, o, base, operand_at(a.up, up, memory + a.room.row), sum);
@@ -84,7 +84,7 @@ static __device__ __forceinline__ one_ends widen(const one_args &a, unsigned cha
     return ends;
 }
 
-template <tsr_weight_format FORMAT>
+template <tsr_weight_format FORMAT, known_rows ROWS>
 static __global__ void __launch_bounds__(ONE_THREADS, ONE_CTAS)
     one_kernel(const __grid_constant__ one_args a, tsr_cuda_faults faults)
 {
@@ -109,7 +109,7 @@ static __global__ void __launch_bounds__(ONE_THREADS, ONE_CTAS)
 #pragma unroll 1
     for (bool knows = false;; knows = true) {
         if (expert >= 0) {
-            ends = widen<FORMAT>(a, memory, expert, &kept, &m);
+            ends = widen<FORMAT, ROWS>(a, memory, expert, &kept, &m);
         } else {
             tsr_await_kernel();
             keep_row(a, &kept);
@@ -134,7 +134,7 @@ static __global__ void __launch_bounds__(ONE_THREADS, ONE_CTAS)
     const one_part down = part_of(a.down);
     ends = ends_of<2, 1>(a.down, e);
     fetch_wide(a, m.number, &kept, faults);
-    make_row<1>(a.down, e, &kept, memory + a.room.wide, &m);
+    make_row<1, ROWS>(a.down, e, &kept, memory + a.room.wide, &m);
     copies_wait<0>();
     __syncthreads();
     multiply_down<FORMAT>(a, down, async_address(memory),
@@ -146,9 +146,20 @@ static __global__ void __launch_bounds__(ONE_THREADS, ONE_CTAS)
 
 typedef void (*one_kernel_of)(const one_args a, tsr_cuda_faults faults);
 
-static one_kernel_of kernel_for(tsr_weight_format format)
+static one_kernel_of kernel_for(tsr_weight_format format, known_rows rows)
 {
-    return format == TSR_WEIGHT_NVFP4 ? one_kernel<TSR_WEIGHT_NVFP4> : one_kernel<TSR_WEIGHT_FP8>;
+    if (format == TSR_WEIGHT_NVFP4)
+        return rows == PLAIN_ROWS ? one_kernel<TSR_WEIGHT_NVFP4, PLAIN_ROWS>
+                                  : one_kernel<TSR_WEIGHT_NVFP4, ANY_ROWS>;
+    return rows == PLAIN_ROWS ? one_kernel<TSR_WEIGHT_FP8, PLAIN_ROWS>
+           : rows == FP8_ROWS ? one_kernel<TSR_WEIGHT_FP8, FP8_ROWS>
+                              : one_kernel<TSR_WEIGHT_FP8, ANY_ROWS>;
+}
+
+static known_rows rows_of(const one_args *a)
+{
+    return a->up.kind.activation == a->down.kind.activation ? known_rows_of(a->up.kind.activation)
+                                                            : ANY_ROWS;
 }
 
 /* Bytes that a CTA can have beside what every CTA of the kernel has. */
@@ -160,9 +171,14 @@ static size_t most_room(const tsr_gemm_card *card)
 tsr_status tsr_cuda_prepare_one(const tsr_gemm_card *card)
 {
     const size_t most = most_room(card);
-    const tsr_status st = packet_prepare((const void *)kernel_for(TSR_WEIGHT_NVFP4), most);
+    tsr_status st = TSR_OK;
 
-    return st == TSR_OK ? packet_prepare((const void *)kernel_for(TSR_WEIGHT_FP8), most) : st;
+    for (int rows = ANY_ROWS; rows <= FP8_ROWS && st == TSR_OK; rows++) {
+        st = packet_prepare((const void *)kernel_for(TSR_WEIGHT_NVFP4, (known_rows)rows), most);
+        if (st == TSR_OK)
+            st = packet_prepare((const void *)kernel_for(TSR_WEIGHT_FP8, (known_rows)rows), most);
+    }
+    return st;
 }
 
 static one_product product_of(const tsr_cuda_tiles *t, int32_t ctas)
@@ -270,5 +286,5 @@ tsr_status tsr_cuda_multiply_one(tsr_cuda_device *cuda, const tsr_cuda_tiles *up
     a.told = up->chosen ? cuda->work.told : NULL;
     a.sent = up->chosen ? cuda->work.sent : NULL;
     cuda->sends = up->chosen;
-    return tsr_cuda_launch(at, kernel_for(up->format), a, cuda->faults);
+    return tsr_cuda_launch(at, kernel_for(up->format, rows_of(&a)), a, cuda->faults);
 }

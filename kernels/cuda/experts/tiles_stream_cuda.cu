@@ -19,7 +19,7 @@ static __device__ __forceinline__ bool is_owned(int32_t tiles)
     return tiles <= ctas && OWNED_OF * tiles >= (OWNED_OF - 1) * ctas;
 }
 
-template <tsr_weight_format FORMAT, stream_rows ROWS, int SPANS, bool SCALED, bool TEAMED>
+template <tsr_weight_format FORMAT, known_rows ROWS, int SPANS, bool SCALED, bool TEAMED>
 static __global__ void __launch_bounds__(STREAM_WARPS *TSR_CUDA_LANES, 1)
     stream_kernel(const __grid_constant__ stream_args a, tsr_cuda_faults faults)
 {
@@ -44,7 +44,7 @@ static __global__ void __launch_bounds__(STREAM_WARPS *TSR_CUDA_LANES, 1)
 }
 
 /* Gate and up, or down, with a tile of pairs. */
-template <tsr_weight_format FORMAT, stream_rows ROWS, int SPANS, bool SCALED>
+template <tsr_weight_format FORMAT, known_rows ROWS, int SPANS, bool SCALED>
 static __device__ __forceinline__ void multiply_own(const stream_args &a, stream_warp *w,
                                                     int32_t index, const tsr_cuda_tile &pairs,
                                                     const tsr_linear *linear, unsigned char *rows)
@@ -64,7 +64,7 @@ static __device__ __forceinline__ void multiply_own(const stream_args &a, stream
 
 /* Gate, up and down at once, where a CTA has a tile of pairs of its own: weights of down are on their way
  * while gate and up end. Else gate and up alone. */
-template <tsr_weight_format FORMAT, stream_rows ROWS, int SPANS, bool SCALED>
+template <tsr_weight_format FORMAT, known_rows ROWS, int SPANS, bool SCALED>
 static __global__ void __launch_bounds__(STREAM_WARPS *TSR_CUDA_LANES, 1)
     own_kernel(const __grid_constant__ stream_args a, const __grid_constant__ stream_args down,
                tsr_cuda_faults faults)
@@ -100,7 +100,7 @@ static __global__ void __launch_bounds__(STREAM_WARPS *TSR_CUDA_LANES, 1)
 
 typedef void (*stream_kernel_of)(const stream_args a, tsr_cuda_faults faults);
 
-template <tsr_weight_format FORMAT, stream_rows ROWS, bool SCALED>
+template <tsr_weight_format FORMAT, known_rows ROWS, bool SCALED>
 static stream_kernel_of kernel_for(int32_t spans, bool teamed)
 {
     if (teamed)
@@ -111,13 +111,13 @@ static stream_kernel_of kernel_for(int32_t spans, bool teamed)
 
 /* Rows that are plain, or whatever they are. */
 template <tsr_weight_format FORMAT>
-static stream_kernel_of kernel_for_rows(stream_rows rows, int32_t spans, bool teamed)
+static stream_kernel_of kernel_for_rows(known_rows rows, int32_t spans, bool teamed)
 {
-    return rows == STREAM_PLAIN_ROWS ? kernel_for<FORMAT, STREAM_PLAIN_ROWS, false>(spans, teamed)
-                                     : kernel_for<FORMAT, STREAM_ANY_ROWS, false>(spans, teamed);
+    return rows == PLAIN_ROWS ? kernel_for<FORMAT, PLAIN_ROWS, false>(spans, teamed)
+                              : kernel_for<FORMAT, ANY_ROWS, false>(spans, teamed);
 }
 
-static stream_kernel_of find_kernel(tsr_weight_format format, stream_rows rows, bool scaled,
+static stream_kernel_of find_kernel(tsr_weight_format format, known_rows rows, bool scaled,
                                     int32_t spans, bool teamed)
 {
     if (format == TSR_WEIGHT_BF16)
@@ -127,32 +127,30 @@ static stream_kernel_of find_kernel(tsr_weight_format format, stream_rows rows, 
     if (format == TSR_WEIGHT_NVFP4)
         return kernel_for_rows<TSR_WEIGHT_NVFP4>(rows, spans, teamed);
     if (scaled)
-        return kernel_for<TSR_WEIGHT_FP8, STREAM_ANY_ROWS, true>(spans, teamed);
-    return rows == STREAM_FP8_ROWS
-               ? kernel_for<TSR_WEIGHT_FP8, STREAM_FP8_ROWS, false>(spans, teamed)
-               : kernel_for_rows<TSR_WEIGHT_FP8>(rows, spans, teamed);
+        return kernel_for<TSR_WEIGHT_FP8, ANY_ROWS, true>(spans, teamed);
+    return rows == FP8_ROWS ? kernel_for<TSR_WEIGHT_FP8, FP8_ROWS, false>(spans, teamed)
+                            : kernel_for_rows<TSR_WEIGHT_FP8>(rows, spans, teamed);
 }
 
 typedef void (*own_kernel_of)(const stream_args a, const stream_args down, tsr_cuda_faults faults);
 
-template <tsr_weight_format FORMAT, stream_rows ROWS> static own_kernel_of own_for(int32_t spans)
+template <tsr_weight_format FORMAT, known_rows ROWS> static own_kernel_of own_for(int32_t spans)
 {
     return spans == 1 ? own_kernel<FORMAT, ROWS, 1, false> : own_kernel<FORMAT, ROWS, 2, false>;
 }
 
 /* NULL: such a product has none. */
-static own_kernel_of find_own(tsr_weight_format format, stream_rows rows, bool scaled,
-                              int32_t spans)
+static own_kernel_of find_own(tsr_weight_format format, known_rows rows, bool scaled, int32_t spans)
 {
     if (scaled)
         return NULL;
     if (format == TSR_WEIGHT_NVFP4)
-        return rows == STREAM_PLAIN_ROWS ? own_for<TSR_WEIGHT_NVFP4, STREAM_PLAIN_ROWS>(spans)
-                                         : own_for<TSR_WEIGHT_NVFP4, STREAM_ANY_ROWS>(spans);
+        return rows == PLAIN_ROWS ? own_for<TSR_WEIGHT_NVFP4, PLAIN_ROWS>(spans)
+                                  : own_for<TSR_WEIGHT_NVFP4, ANY_ROWS>(spans);
     if (format == TSR_WEIGHT_FP8)
-        return rows == STREAM_PLAIN_ROWS ? own_for<TSR_WEIGHT_FP8, STREAM_PLAIN_ROWS>(spans)
-               : rows == STREAM_FP8_ROWS ? own_for<TSR_WEIGHT_FP8, STREAM_FP8_ROWS>(spans)
-                                         : own_for<TSR_WEIGHT_FP8, STREAM_ANY_ROWS>(spans);
+        return rows == PLAIN_ROWS ? own_for<TSR_WEIGHT_FP8, PLAIN_ROWS>(spans)
+               : rows == FP8_ROWS ? own_for<TSR_WEIGHT_FP8, FP8_ROWS>(spans)
+                                  : own_for<TSR_WEIGHT_FP8, ANY_ROWS>(spans);
     return NULL;
 }
 
@@ -162,7 +160,7 @@ static tsr_status allow(const void *kernel, int32_t bytes)
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
 }
 
-static tsr_status allow_shared(int32_t bytes, tsr_weight_format format, stream_rows rows,
+static tsr_status allow_shared(int32_t bytes, tsr_weight_format format, known_rows rows,
                                bool scaled)
 {
     tsr_status st = allow((const void *)find_kernel(format, rows, scaled, 1, true), bytes);
@@ -191,11 +189,11 @@ tsr_status tsr_cuda_prepare_streams(const tsr_gemm_card *card)
     static const tsr_weight_format formats[] = {TSR_WEIGHT_BF16, TSR_WEIGHT_F16, TSR_WEIGHT_NVFP4,
                                                 TSR_WEIGHT_FP8};
     const int32_t bytes = (int32_t)room_of(card, 1);
-    tsr_status st = allow_shared(bytes, TSR_WEIGHT_FP8, STREAM_ANY_ROWS, true);
+    tsr_status st = allow_shared(bytes, TSR_WEIGHT_FP8, ANY_ROWS, true);
 
     for (int format = 0; format < 4; format++) {
-        for (int rows = STREAM_ANY_ROWS; rows <= STREAM_FP8_ROWS && st == TSR_OK; rows++)
-            st = allow_shared(bytes, formats[format], (stream_rows)rows, false);
+        for (int rows = ANY_ROWS; rows <= FP8_ROWS && st == TSR_OK; rows++)
+            st = allow_shared(bytes, formats[format], (known_rows)rows, false);
     }
     return st;
 }
@@ -268,19 +266,16 @@ static stream_args args_of(const tsr_cuda_device *cuda, const tsr_cuda_tiles *t)
 /* A launch, without what depends on others. */
 typedef struct stream_plan {
     stream_args a;
-    stream_rows rows;
+    known_rows rows;
     stream_cut cut;
     int32_t spans;
     bool scaled;
     bool teamed;
 } stream_plan;
 
-static stream_rows rows_of(const tsr_cuda_tiles *t)
+static known_rows rows_of(const tsr_cuda_tiles *t)
 {
-    return t->x == NULL                           ? STREAM_ANY_ROWS
-           : t->activation == TSR_ACTIVATION_NONE ? STREAM_PLAIN_ROWS
-           : t->activation == TSR_ACTIVATION_FP8  ? STREAM_FP8_ROWS
-                                                  : STREAM_ANY_ROWS;
+    return t->x == NULL ? ANY_ROWS : known_rows_of(t->activation);
 }
 
 static stream_plan plan_of(const tsr_cuda_device *cuda, const tsr_cuda_tiles *t)
@@ -349,9 +344,9 @@ tsr_status tsr_cuda_stream_tiles(tsr_cuda_device *cuda, const tsr_cuda_tiles *t,
     return tsr_cuda_launch(shape_of(cuda, &p, stream), kernel, p.a, cuda->faults);
 }
 
-static stream_rows rows_of_both(const stream_plan *first, const stream_plan *then)
+static known_rows rows_of_both(const stream_plan *first, const stream_plan *then)
 {
-    return first->rows == then->rows ? first->rows : STREAM_ANY_ROWS;
+    return first->rows == then->rows ? first->rows : ANY_ROWS;
 }
 
 bool tsr_cuda_streams_both(const tsr_cuda_device *cuda, const tsr_cuda_tiles *wide,

@@ -97,16 +97,22 @@ typedef struct few_value {
     float add;
 } few_value;
 
+/* Whether it is a single row that operand rows come from. */
+static __host__ __device__ __forceinline__ constexpr bool few_is_single(few_source source)
+{
+    return source == FEW_ONE || few_left_width(source) > 0;
+}
+
 /* Values of a thread whose operands are brought before: most often all. */
 static __host__ __device__ __forceinline__ constexpr int few_values(int spans, few_source source)
 {
-    return source == FEW_ONE || source == FEW_LEFT ? 1 : spans == 1 ? 2 : spans;
+    return few_is_single(source) ? 1 : spans == 1 ? 2 : spans;
 }
 
 /* Operand rows of an item that are looked at. */
 template <few_source SOURCE> static __device__ __forceinline__ int32_t few_tokens(const few_args &a)
 {
-    if (SOURCE == FEW_ONE || SOURCE == FEW_LEFT)
+    if (few_is_single(SOURCE))
         return 1;
     return min(a.p.rows, (int32_t)PRODUCT_COLUMNS);
 }
@@ -207,21 +213,21 @@ static __device__ __forceinline__ void few_finish_rest(const few_args &a, uint32
 }
 
 /* The CTA's columns of all operand rows. */
-template <tsr_weight_format FORMAT, few_source SOURCE>
+template <tsr_weight_format FORMAT, few_source SOURCE, bool KNOWN>
 static __device__ __forceinline__ void few_enter(const few_args &a, unsigned char *memory,
-                                                 const tsr_left &left)
+                                                 tsr_divisor by, const tsr_left &left)
 {
     if (SOURCE == FEW_STAGED)
         few_stage(a, async_address(memory));
     else if (SOURCE == FEW_FILLED)
         few_make(a, memory);
     else if (SOURCE == FEW_ONE)
-        few_make_one<FORMAT>(a, memory);
+        few_make_one<FORMAT, KNOWN>(a, memory, by);
     else
-        few_add_up<FORMAT>(a, memory, left);
+        few_add_up<FORMAT, KNOWN, few_left_width(SOURCE)>(a, memory, by, left);
 }
 
-template <tsr_weight_format FORMAT, int SPANS, bool SCALED, few_source SOURCE>
+template <tsr_weight_format FORMAT, int SPANS, bool SCALED, few_source SOURCE, bool KNOWN>
 static __global__ void __launch_bounds__(FEW_WARPS *TSR_CUDA_LANES, SPANS == 1 ? 2 : 1)
     few_kernel(const __grid_constant__ few_args a)
 {
@@ -230,6 +236,7 @@ static __global__ void __launch_bounds__(FEW_WARPS *TSR_CUDA_LANES, SPANS == 1 ?
     const few_warp w = few_warp_of<SPANS>(a, memory, few_place(FORMAT));
     constexpr int values = few_values(SPANS, SOURCE);
     few_value value[values];
+    const tsr_divisor by = few_divisor<KNOWN>(a);
     tsr_left left = {};
     few_way way[SPANS];
     float sum[SPANS][4];
@@ -247,11 +254,11 @@ static __global__ void __launch_bounds__(FEW_WARPS *TSR_CUDA_LANES, SPANS == 1 ?
         way[j] = few_way_of<SPANS>(a, w, memory, j);
     if (SOURCE == FEW_FILLED || SOURCE == FEW_ONE)
         few_weights_near(a, memory);
-    if (SOURCE == FEW_LEFT)
+    if (few_left_width(SOURCE) > 0)
         left = few_left_of(a, (int32_t)threadIdx.x);
     cluster_await();
     tsr_await_kernel();
-    few_enter<FORMAT, SOURCE>(a, shared, left);
+    few_enter<FORMAT, SOURCE, KNOWN>(a, shared, by, left);
 #pragma unroll
     for (int n = 0; n < values; n++)
         few_value_load<SOURCE>(a, &value[n]);
@@ -272,21 +279,37 @@ static __global__ void __launch_bounds__(FEW_WARPS *TSR_CUDA_LANES, SPANS == 1 ?
 
 typedef void (*few_function)(few_args);
 
-enum { FEW_KINDS = 5, FEW_WIDTHS = 3, FEW_FORMS = FEW_SOURCES - 1 + FEW_WIDTHS };
+enum { FEW_KNOWN = 5, FEW_KINDS, FEW_WIDTHS = 3, FEW_FORMS = FEW_SOURCES - 1 + FEW_WIDTHS };
 
-#define FEW_KERNELS(format, scaled)                                                                \
+/* Of a single row a scale that is known is worth kernels of its own. */
+#define FEW_KERNELS(format, scaled, known)                                                         \
     {                                                                                              \
-        few_kernel<format, 1, scaled, FEW_STAGED>, few_kernel<format, 2, scaled, FEW_STAGED>,      \
-            few_kernel<format, 4, scaled, FEW_STAGED>, few_kernel<format, 1, scaled, FEW_FILLED>,  \
-            few_kernel<format, 1, scaled, FEW_ONE>, few_kernel<format, 1, scaled, FEW_LEFT>,       \
+        few_kernel<format, 1, scaled, FEW_STAGED, false>,                                          \
+            few_kernel<format, 2, scaled, FEW_STAGED, false>,                                      \
+            few_kernel<format, 4, scaled, FEW_STAGED, false>,                                      \
+            few_kernel<format, 1, scaled, FEW_FILLED, false>,                                      \
+            few_kernel<format, 1, scaled, FEW_ONE, known>,                                         \
+            few_kernel<format, 1, scaled, FEW_LEFT_64, known>,                                     \
+            few_kernel<format, 1, scaled, FEW_LEFT_128, known>,                                    \
+            few_kernel<format, 1, scaled, FEW_LEFT_256, known>,                                    \
     }
 
 /* Staged rows by their number, then the other sources. */
 static const few_function few_kernels[FEW_KINDS][FEW_FORMS] = {
-    FEW_KERNELS(TSR_WEIGHT_BF16, false), FEW_KERNELS(TSR_WEIGHT_FP8, false),
-    FEW_KERNELS(TSR_WEIGHT_FP8, true),   FEW_KERNELS(TSR_WEIGHT_NVFP4, false),
-    FEW_KERNELS(TSR_WEIGHT_F16, false),
+    FEW_KERNELS(TSR_WEIGHT_BF16, false, false), FEW_KERNELS(TSR_WEIGHT_FP8, false, false),
+    FEW_KERNELS(TSR_WEIGHT_FP8, true, false),   FEW_KERNELS(TSR_WEIGHT_NVFP4, false, false),
+    FEW_KERNELS(TSR_WEIGHT_F16, false, false),  FEW_KERNELS(TSR_WEIGHT_FP8, false, true),
 };
+
+/* Which of them: those of gemm_cuda.cu, and one more. */
+static int kind_of(const tsr_linear *l)
+{
+    const int kind = tsr_gemm_kind(l->format, product_is_scaled(l->format, l->activation));
+
+    return kind == tsr_gemm_kind(TSR_WEIGHT_FP8, false) && l->activation == TSR_ACTIVATION_FP8
+               ? FEW_KNOWN
+               : kind;
+}
 
 static const int32_t few_widths[FEW_WIDTHS] = {8, 16, 32}; /* operand rows */
 
@@ -427,7 +450,9 @@ static few_source source_of(const few_args *a, int32_t threads)
                      a->slices * a->cut.columns <= TSR_CUDA_THREADS * 4;
 
     if (a->from.left.sums != NULL)
-        return FEW_LEFT;
+        return a->from.left.width == 64    ? FEW_LEFT_64
+               : a->from.left.width == 128 ? FEW_LEFT_128
+                                           : FEW_LEFT_256;
     if (a->from.x == NULL)
         return FEW_STAGED;
     return one ? FEW_ONE : FEW_FILLED;
@@ -436,8 +461,6 @@ static few_source source_of(const few_args *a, int32_t threads)
 tsr_status tsr_few_multiply(const tsr_gemm_card *card, const tsr_cuda_product *p,
                             const tsr_cuda_source *from, cudaStream_t stream)
 {
-    const tsr_linear *l = &p->linear[0];
-    const int kind = tsr_gemm_kind(l->format, product_is_scaled(l->format, l->activation));
     few_plan f;
 
     if (p->rows == 0)
@@ -453,5 +476,5 @@ tsr_status tsr_few_multiply(const tsr_gemm_card *card, const tsr_cuda_product *p
     };
     const few_source source = source_of(&f.a, (int32_t)at.threads);
     const int form = source == FEW_STAGED ? width_of(p->rows) : FEW_WIDTHS - 1 + (int)source;
-    return tsr_cuda_launch(at, few_kernels[kind][form], f.a);
+    return tsr_cuda_launch(at, few_kernels[kind_of(&p->linear[0])][form], f.a);
 }

@@ -268,12 +268,22 @@ static __device__ __forceinline__ void few_put(const few_args &a, unsigned char 
     }
 }
 
-/* The same where the format is known beforehand. */
-template <tsr_weight_format FORMAT>
-static __device__ __forceinline__ void few_store_known(const tsr_linear &l, float4 v, float scale,
-                                                       uint16_t *row, int32_t i)
+/* What the rows of a kernel are divided by where they become E4M3 by a scale that is known (KNOWN). */
+template <bool KNOWN> static __device__ __forceinline__ tsr_divisor few_divisor(const few_args &a)
 {
-    if (FORMAT == TSR_WEIGHT_BF16 && l.activation == TSR_ACTIVATION_NONE)
+    const tsr_divisor none = {};
+
+    return KNOWN ? tsr_divisor_of(a.p.linear[0].input_scale) : none;
+}
+
+/* The same where the format is known beforehand, or what the row is divided by, too. */
+template <tsr_weight_format FORMAT, bool KNOWN>
+static __device__ __forceinline__ void few_store_known(const tsr_linear &l, float4 v, float scale,
+                                                       tsr_divisor by, uint16_t *row, int32_t i)
+{
+    if (KNOWN)
+        ((uint2 *)(void *)row)[i] = tsr_e4m3_four_near(v, by);
+    else if (FORMAT == TSR_WEIGHT_BF16 && l.activation == TSR_ACTIVATION_NONE)
         ((uint2 *)(void *)row)[i] = stage_bf16(v); /* scale is one */
     else
         few_store_four(l, v, scale, row, i);
@@ -281,26 +291,26 @@ static __device__ __forceinline__ void few_store_known(const tsr_linear &l, floa
 
 /* As few_stage, of what attention has left of a row: `left` of the thread's first two columns. Two lanes
  * have what is stored together. No linear that looks at whole rows does it. */
-template <tsr_weight_format FORMAT>
+template <tsr_weight_format FORMAT, bool KNOWN, int WIDTH>
 static __device__ __forceinline__ void few_add_up(const few_args &a, unsigned char *memory,
-                                                  tsr_left left)
+                                                  tsr_divisor by, tsr_left left)
 {
     const tsr_linear &l = a.p.linear[0];
     const few_columns c = few_columns_of(a);
-    const few_norm norm = {1.0F, stage_scale(l, 0.0F)};
+    const few_norm norm = {1.0F, KNOWN ? l.input_scale : stage_scale(l, 0.0F)};
 
     if (threadIdx.x == 0)
         *(few_norm *)(void *)(memory + a.norms_at) = norm;
 #pragma unroll 1
     for (int32_t pair = (int32_t)threadIdx.x;; left = few_left_of(a, pair)) {
-        const float2 v =
-            left.count > 0 ? tsr_left_value(a.from.left, left) : make_float2(0.0F, 0.0F);
+        const float2 v = left.count > 0 ? tsr_left_value<WIDTH>(left, a.from.left.value_scale)
+                                        : make_float2(0.0F, 0.0F);
         const float2 w = {__shfl_down_sync(TSR_ALL_LANES, v.x, 1),
                           __shfl_down_sync(TSR_ALL_LANES, v.y, 1)};
         if (pair % 2 == 0 && pair < c.count * 2)
-            few_store_known<FORMAT>(
+            few_store_known<FORMAT, KNOWN>(
                 l, stage_times(l, make_float4(v.x, v.y, w.x, w.y), c.first + pair / 2), norm.scale,
-                (uint16_t *)(void *)(memory + a.rows_at), pair / 2);
+                by, (uint16_t *)(void *)(memory + a.rows_at), pair / 2);
         pair += (int32_t)blockDim.x;
         if (pair / TSR_CUDA_LANES * TSR_CUDA_LANES >= c.count * 2) /* for whole warps */
             break;
@@ -309,15 +319,16 @@ static __device__ __forceinline__ void few_add_up(const few_args &a, unsigned ch
 
 /* As few_stage, of a single row that nobody has made, by FEW_PARTS warps and more: a thread of these
  * keeps every 256th four of columns, as rows_cuda.cu has them. */
-template <tsr_weight_format FORMAT>
-static __device__ __forceinline__ void few_make_one(const few_args &a, unsigned char *memory)
+template <tsr_weight_format FORMAT, bool KNOWN>
+static __device__ __forceinline__ void few_make_one(const few_args &a, unsigned char *memory,
+                                                    tsr_divisor by)
 {
     __shared__ float part[2][FEW_PARTS];
     const tsr_linear &l = a.p.linear[0];
     const few_columns c = few_columns_of(a);
     const float4 *weight = (const float4 *)(const void *)(memory + a.weights_at);
     const int32_t warp = (int32_t)(threadIdx.x / TSR_CUDA_LANES);
-    const bool looks = FORMAT != TSR_WEIGHT_BF16 && few_looks(a);
+    const bool looks = FORMAT != TSR_WEIGHT_BF16 && !KNOWN && few_looks(a);
     const int32_t fours = warp < FEW_PARTS ? l.in / 4 : 0;
     float4 v[FEW_KEPT];
     float sum = 0.0F;
@@ -355,7 +366,7 @@ static __device__ __forceinline__ void few_make_one(const few_args &a, unsigned 
         __syncthreads();
         most = few_join(part[1], false);
     }
-    norm.scale = stage_scale(l, most);
+    norm.scale = KNOWN ? l.input_scale : stage_scale(l, most);
     if (threadIdx.x == 0)
         *(few_norm *)(void *)(memory + a.norms_at) = norm;
     /* One of the thread's fours at most is among the CTA's columns. */
@@ -372,7 +383,8 @@ static __device__ __forceinline__ void few_make_one(const few_args &a, unsigned 
         own = few_normed(a, own, norm.factor, weight[at], four);
     else
         own = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
-    few_store_known<FORMAT>(l, own, norm.scale, (uint16_t *)(void *)(memory + a.rows_at), at);
+    few_store_known<FORMAT, KNOWN>(l, own, norm.scale, by, (uint16_t *)(void *)(memory + a.rows_at),
+                                   at);
 }
 
 /* As few_stage, of rows that nobody has made. */

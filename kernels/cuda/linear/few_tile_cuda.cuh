@@ -40,12 +40,23 @@ enum {
 
 /* Where operand rows come from: what is short is fast, so that each has kernels of its own. */
 typedef enum few_source {
-    FEW_STAGED, /* they stand in the workspace */
-    FEW_FILLED, /* they are made here, of f32 rows */
-    FEW_ONE,    /* the same of a single row */
-    FEW_LEFT,   /* of what attention has left of a single row */
+    FEW_STAGED,  /* they stand in the workspace */
+    FEW_FILLED,  /* they are made here, of f32 rows */
+    FEW_ONE,     /* the same of a single row */
+    FEW_LEFT_64, /* of what attention has left of a single row, by the width of its heads */
+    FEW_LEFT_128,
+    FEW_LEFT_256,
     FEW_SOURCES
 } few_source;
+
+/* 0: attention has left nothing. */
+static __host__ __device__ __forceinline__ constexpr int few_left_width(few_source source)
+{
+    return source == FEW_LEFT_64    ? 64
+           : source == FEW_LEFT_128 ? 128
+           : source == FEW_LEFT_256 ? 256
+                                    : 0;
+}
 
 /* What is left of a row's making when its columns are looked at. */
 typedef struct few_norm {

@@ -97,9 +97,9 @@ static __device__ __forceinline__ void tsr_left_add(tsr_left_sums *to, float2 va
     to->weight = fmaf(weight.y, take, __fmul_rn(to->weight, keep));
 }
 
-/* The columns, when all places are added up in order. The width is known: an address is a sum. */
+/* The columns, when all places are added up in order. WIDTH is that of a head: an address is a sum. */
 template <int WIDTH>
-static __device__ __forceinline__ float2 tsr_left_value_of(const tsr_left &l, float value_scale)
+static __device__ __forceinline__ float2 tsr_left_value(const tsr_left &l, float value_scale)
 {
     enum { TOGETHER = 9 }; /* on their way */
     constexpr int floats = TSR_ATTEND_ROWS * (WIDTH + 2);
@@ -130,14 +130,6 @@ static __device__ __forceinline__ float2 tsr_left_value_of(const tsr_left &l, fl
     }
     const float share = value_scale / sum.weight;
     return make_float2(sum.value.x * share, sum.value.y * share);
-}
-
-static __device__ __forceinline__ float2 tsr_left_value(const tsr_cuda_splits &s, const tsr_left &l)
-{
-    if (s.width == 256)
-        return tsr_left_value_of<256>(l, s.value_scale);
-    return s.width == 64 ? tsr_left_value_of<64>(l, s.value_scale)
-                         : tsr_left_value_of<128>(l, s.value_scale);
 }
 
 #endif
