@@ -439,7 +439,7 @@ static void decoding_a_position_has_the_bits_of_its_prompt(void **state)
     }
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(attention_meets_its_definition_with_the_same_bits_everywhere),
@@ -447,5 +447,6 @@ int main(void)
         cmocka_unit_test(sequences_beside_each_other_change_no_bit),
         cmocka_unit_test(decoding_a_position_has_the_bits_of_its_prompt),
     };
+    test_choose(argc, argv);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

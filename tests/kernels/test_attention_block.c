@@ -480,7 +480,7 @@ static void a_sequence_in_two_steps_has_the_bits_of_one(void **state)
     free_layer(&d);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_block_meets_its_definition_on_every_device),
@@ -488,5 +488,6 @@ int main(void)
         cmocka_unit_test(a_block_that_is_entered_has_the_bits_of_one_that_is_not),
         cmocka_unit_test(a_sequence_in_two_steps_has_the_bits_of_one),
     };
+    test_choose(argc, argv);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -549,7 +549,7 @@ static void logits_alone_write_no_token(void **state)
     sample_linear_free(head);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_mlp_block_is_its_definition_and_its_parts),
@@ -558,5 +558,6 @@ int main(void)
         cmocka_unit_test(the_prediction_is_its_definition_and_its_parts),
         cmocka_unit_test(logits_alone_write_no_token),
     };
+    test_choose(argc, argv);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

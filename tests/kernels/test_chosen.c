@@ -436,12 +436,13 @@ static int catch_lines(void **state)
     return 0;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_expert_for_each_processor_changes_no_bit),
         cmocka_unit_test(layers_of_mixed_precision_do_not_hear_each_other),
         cmocka_unit_test(a_fault_behind_a_good_block_leaves_no_answer),
     };
+    test_choose(argc, argv);
     return cmocka_run_group_tests(tests, catch_lines, NULL);
 }

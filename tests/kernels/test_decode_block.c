@@ -250,12 +250,13 @@ static void a_block_that_is_none_is_a_fault(void **state)
     free_decode(&d);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(decoded_rows_have_the_bits_of_the_parts),
         cmocka_unit_test(shapes_have_the_bits_of_the_parts),
         cmocka_unit_test(a_block_that_is_none_is_a_fault),
     };
+    test_choose(argc, argv);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -223,7 +223,7 @@ static int catch_lines(void **state)
     return 0;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_host_sees_shape_and_kinds_and_the_device_the_tables),
@@ -234,5 +234,6 @@ int main(void)
         cmocka_unit_test(ids_that_lead_nowhere_are_refused),
         cmocka_unit_test(choices_that_do_not_exist_are_refused),
     };
+    test_choose(argc, argv);
     return cmocka_run_group_tests(tests, catch_lines, NULL);
 }

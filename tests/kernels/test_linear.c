@@ -536,7 +536,7 @@ static void rows_beyond_a_chunk_have_the_bits_of_each_alone(void **state)
     sample_linear_free(l);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_format_and_activation_meets_its_definition),
@@ -554,5 +554,6 @@ int main(void)
         cmocka_unit_test(the_head_gives_the_logits_of_its_linear),
         cmocka_unit_test(rows_beyond_a_chunk_have_the_bits_of_each_alone),
     };
+    test_choose(argc, argv);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -311,7 +311,7 @@ static void each_answer_is_its_experts_mlp_of_its_row(void **state)
         check_experts(&r, kind, true);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_mlp_meets_its_definition_with_the_same_bits_everywhere),
@@ -319,5 +319,6 @@ int main(void)
         cmocka_unit_test(more_rows_than_a_chunk_are_taken_in_turn),
         cmocka_unit_test(each_answer_is_its_experts_mlp_of_its_row),
     };
+    test_choose(argc, argv);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

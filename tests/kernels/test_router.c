@@ -502,7 +502,7 @@ static void many_rows_are_chosen_for_as_few_are(void **state)
     sample_linear_free(gate);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(both_kinds_meet_their_definition),
@@ -513,5 +513,6 @@ int main(void)
         cmocka_unit_test(rows_choose_alike_in_any_company),
         cmocka_unit_test(many_rows_are_chosen_for_as_few_are),
     };
+    test_choose(argc, argv);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

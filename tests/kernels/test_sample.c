@@ -393,7 +393,6 @@ static void random_numbers_are_those_of_philox(void **state)
     sample_close(device);
 }
 
-/* With a pattern behind it, the cases that it names: a sanitizer takes too long over all draws. */
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -411,7 +410,6 @@ int main(int argc, char **argv)
         cmocka_unit_test(negative_zero_is_no_less_than_zero),
         cmocka_unit_test(random_numbers_are_those_of_philox),
     };
-    if (argc > 1)
-        cmocka_set_test_filter(argv[1]);
+    test_choose(argc, argv);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -294,7 +294,7 @@ static void a_mask_that_is_not_there_is_a_fault(void **state)
     }
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_mask_rules_all_others_out),
@@ -302,5 +302,6 @@ int main(void)
         cmocka_unit_test(what_is_sampled_by_rules_is_what_the_oracle_says),
         cmocka_unit_test(every_device_bends_a_large_row_the_same),
     };
+    test_choose(argc, argv);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -145,12 +145,13 @@ static void a_forced_row_scores_the_token_of_the_text(void **state)
     }
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_most_probable_ids_are_told_in_order),
         cmocka_unit_test(where_there_are_no_more_ids_none_is_told),
         cmocka_unit_test(a_forced_row_scores_the_token_of_the_text),
     };
+    test_choose(argc, argv);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
