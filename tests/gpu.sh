@@ -21,9 +21,9 @@ build=${BUILD:-build/gpu}
 tests="linear load rows codes router mlp chosen attention sample sample_top sample_rules attention_block decode_block blocks wide_head block_refusals experts"
 races="rows blocks wide_head experts attention_block" # whose hand-overs racecheck follows
 # Cases of others, for a racecheck of 2026 or later, which follows more: program:what is in their names.
-late_races="attention:definition attention:beside mlp:definition mlp:wide_rows mlp:chunk linear:every_format
-    linear:together linear:neighbours linear:head linear:zeros linear:e4m3 linear:beyond router:both_kinds
-    router:excluded router:far_from router:beyond sample:temperature_0 sample:text sample:logprob"
+late_races="attention:definition attention:beside attention:chunks attention:decoding decode_block:decoded
+    decode_block:shapes mlp:definition mlp:wide_rows linear:every_format linear:together linear:head
+    linear:zeros linear:e4m3 router:both_kinds router:far_from sample:temperature_0 sample:text"
 sanitizer_s=200 # most that one program may take under a sanitizer
 log=$build/gpu-logs
 scratch=${SCRATCH:-/dev/shm}
@@ -59,7 +59,7 @@ step() {
     fi
     said=$(grep -E 'log-prob|graded|ERROR SUMMARY|RACECHECK SUMMARY|error:|not found|not .* of at most|of the disk' \
         "$log/$name" | tail -n 1)
-    rows+=("$(printf '%-28s %-7s %s' "$name" "$result" "$said")")
+    rows+=("$(printf '%-34s %-7s %s' "$name" "$result" "$said")")
     printf '%s\n' "${rows[-1]}"
 }
 

@@ -321,6 +321,8 @@ static void rows_beyond_a_chunk_get_their_own_experts(void **state)
 typedef struct crowd {
     int32_t rows, width, experts;
     tsr_weight_format format;
+    tsr_router_kind kind;
+    int32_t groups, top_groups;
 } crowd;
 
 /* All rows, or a few and then up to 512 at a time. */
@@ -367,7 +369,13 @@ static void check_crowd(sample_random *r, const crowd *c)
         if (device == NULL)
             continue;
         const tsr_linear linear = sample_load(device, gate);
-        const tsr_router router = {.gate = &linear, .top_k = MOST_K, .normalise = true};
+        const tsr_router router = {.gate = &linear,
+                                   .kind = c->kind,
+                                   .top_k = MOST_K,
+                                   .groups = c->groups,
+                                   .top_groups = c->top_groups,
+                                   .normalise = true,
+                                   .routed_scale = 1.0F};
         const tsr_router_args a = {
             .expert = sample_room(device, choices * sizeof(*expert)),
             .weight = sample_room(device, choices * sizeof(*weight)),
@@ -393,10 +401,12 @@ static void check_crowd(sample_random *r, const crowd *c)
 static void rows_choose_alike_in_any_company(void **state)
 {
     static const crowd crowds[] = {
-        {1100, 528, 48, TSR_WEIGHT_BF16},
-        {4096, 144, 32, TSR_WEIGHT_F32},
-        {4200, 336, 160, TSR_WEIGHT_F16},
-        {16400, 144, 20, TSR_WEIGHT_BF16},
+        {1100, 528, 48, TSR_WEIGHT_BF16, TSR_ROUTER_SOFTMAX, 1, 1},
+        {4096, 144, 32, TSR_WEIGHT_F32, TSR_ROUTER_SOFTMAX, 1, 1},
+        {4200, 336, 160, TSR_WEIGHT_F16, TSR_ROUTER_SOFTMAX, 1, 1},
+        {16400, 144, 20, TSR_WEIGHT_BF16, TSR_ROUTER_SOFTMAX, 1, 1},
+        {1100, 144, 32, TSR_WEIGHT_BF16, TSR_ROUTER_SIGMOID, 1, 1},
+        {1100, 144, 32, TSR_WEIGHT_BF16, TSR_ROUTER_SIGMOID, 4, 2},
     };
     sample_random r = {7};
 

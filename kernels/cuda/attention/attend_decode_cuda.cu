@@ -15,8 +15,8 @@
  * with the row's own position turns its key and puts it and the value into the cache and the tile.
  *
  * All this runs once a layer, and its code comes from far: what can be known before the kernel in front
- * has ended is known then, and a chunk of a single split, as most are, goes by code of its own: where no
- * chunk can have more, there is no other in the kernel.
+ * has ended is known then, and a chunk of a single split, as most are, goes by code of its own: of kernels
+ * that leave sums, one has no other, for where no chunk can have more.
  */
 #include "kernels/cuda/attention/attend_chunk_cuda.cuh"
 

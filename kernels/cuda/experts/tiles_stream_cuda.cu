@@ -273,15 +273,14 @@ typedef struct stream_plan {
     bool teamed;
 } stream_plan;
 
-static known_rows rows_of(const tsr_cuda_tiles *t)
-{
-    return t->x == NULL ? ANY_ROWS : known_rows_of(t->activation);
-}
-
 static stream_plan plan_of(const tsr_cuda_device *cuda, const tsr_cuda_tiles *t)
 {
-    stream_plan p = {
-        args_of(cuda, t), rows_of(t), {}, 2, product_is_scaled(t->format, t->activation), false};
+    stream_plan p = {args_of(cuda, t),
+                     known_rows_of(t->activation),
+                     {},
+                     2,
+                     product_is_scaled(t->format, t->activation),
+                     false};
     const int32_t ring_bytes = STREAM_RING / stream_codes(t->format) *
                                (stream_codes(t->format) + stream_scales(t->format));
 

@@ -279,7 +279,12 @@ static __global__ void __launch_bounds__(FEW_WARPS *TSR_CUDA_LANES, SPANS == 1 ?
 
 typedef void (*few_function)(few_args);
 
-enum { FEW_KNOWN = 5, FEW_KINDS, FEW_WIDTHS = 3, FEW_FORMS = FEW_SOURCES - 1 + FEW_WIDTHS };
+enum {
+    FEW_KNOWN = GEMM_KINDS,
+    FEW_KINDS,
+    FEW_WIDTHS = 3,
+    FEW_FORMS = FEW_SOURCES - 1 + FEW_WIDTHS
+};
 
 /* Of a single row a scale that is known is worth kernels of its own. */
 #define FEW_KERNELS(format, scaled, known)                                                         \

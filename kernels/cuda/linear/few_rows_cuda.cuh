@@ -276,7 +276,7 @@ template <bool KNOWN> static __device__ __forceinline__ tsr_divisor few_divisor(
     return KNOWN ? tsr_divisor_of(a.p.linear[0].input_scale) : none;
 }
 
-/* The same where the format is known beforehand, or what the row is divided by, too. */
+/* As few_store_four, where the format is known beforehand, or what the row is divided by, too. */
 template <tsr_weight_format FORMAT, bool KNOWN>
 static __device__ __forceinline__ void few_store_known(const tsr_linear &l, float4 v, float scale,
                                                        tsr_divisor by, uint16_t *row, int32_t i)

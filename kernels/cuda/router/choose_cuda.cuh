@@ -210,7 +210,7 @@ static __host__ __device__ __forceinline__ bool choose_is_grouped(const choose_a
     return a.kind == TSR_ROUTER_SIGMOID && a.top_groups != a.groups;
 }
 
-/* One row; logits are changed. GROUPED: it may be. */
+/* One row; logits are changed. GROUPED: experts may be out of the question. */
 template <int EACH, bool GROUPED>
 static __device__ void choose_row(const choose_args &a, float x[EACH], choose_slots *slots,
                                   float *scratch, int64_t row)

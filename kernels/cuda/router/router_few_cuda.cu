@@ -443,7 +443,8 @@ static __global__ void __launch_bounds__(TSR_CUDA_THREADS, CTAS)
 
 typedef void few_kernel_type(const route_args, int32_t, tsr_cuda_faults);
 
-/* A row has less code than rows, and what is not gone through is not fetched: kernels of their own. */
+/* A row has less code than rows, and what is not gone through is not fetched: kernels of their own; where
+ * experts are grouped, which is seldom, as few as can be. */
 template <tsr_weight_format FORMAT, int EACH>
 static few_kernel_type *kernel_of_rows(int32_t most, bool grouped)
 {
